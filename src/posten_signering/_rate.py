@@ -1,0 +1,113 @@
+"""The rate budget: fewer calls than the service allows an organisation, and silence while it blocks.
+
+The service allows an organisation 10 calls a second, over all its processes, and blocks it for 30
+seconds when there are more ("Rate limiting", the service's documentation).
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import anyio
+
+from posten_signering.errors import ConfigurationError
+
+_SERVICE_LIMIT = 10.0
+
+
+class RateLimiter(Protocol):
+    """Lets calls to the service through at the pace that an organisation is allowed.
+
+    `ClientConfiguration(rate_limiter=...)` takes one. Give several clients the same one, or one that
+    knows of other processes, to share a budget.
+    """
+
+    async def acquire(self, organization_number: str) -> None:
+        """Returns when a call on behalf of the organisation may be made, in the order of asking.
+
+        Cancelling it leaves the budget as if it had not been asked.
+        """
+        ...
+
+    async def block(self, organization_number: str, seconds: float) -> None:
+        """Takes note that the service blocks the organisation: nobody gets through meanwhile."""
+        ...
+
+
+class InMemoryRateLimiter:
+    """A token bucket for each organisation, for the clients of one process.
+
+    Args:
+        share: This process's part of what the service allows the organisation, above 0 to 1: four
+            processes have 0.25 each. More than ten processes can't be kept apart by shares alone,
+            should all of them call in the same second: let them share a `RateLimiter`.
+        monotonic: Seconds on a clock that is never set.
+        sleep: Waits for some seconds.
+
+    Raises:
+        ConfigurationError: The share is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        share: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        if not 0 < share <= 1:
+            raise ConfigurationError("The share of the rate budget must be above 0, and at most 1.")
+        # Rate and burst together stay below the limit, so that no second of the service's holds more
+        # calls than it allows, however they bunch on the way. Of a share of less than two calls a
+        # second one fits into a second, not two.
+        limit = _SERVICE_LIMIT * share
+        self._rate = 0.7 * limit if limit >= 2 else min(0.7 * limit, 0.9)
+        self._burst = max(1.0, 0.2 * limit)
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._buckets = dict[str, _Bucket]()
+
+    async def acquire(self, organization_number: str) -> None:
+        """Returns when a call on behalf of the organisation may be made, in the order of asking."""
+        bucket = self._bucket(organization_number)
+        # The lock is a queue: whoever is cancelled leaves it, and takes nothing along.
+        async with bucket.turn:
+            while (wait := bucket.wait(self._monotonic())) > 0:
+                await self._sleep(wait)
+            bucket.take()
+
+    async def block(self, organization_number: str, seconds: float) -> None:
+        """Takes note that the service blocks the organisation: nobody gets through meanwhile."""
+        self._bucket(organization_number).block(self._monotonic() + seconds)
+
+    def _bucket(self, organization_number: str) -> "_Bucket":
+        if organization_number not in self._buckets:
+            self._buckets[organization_number] = _Bucket(self._rate, self._burst, self._monotonic())
+        return self._buckets[organization_number]
+
+
+class _Bucket:
+    """Tokens that come back at a rate, up to a burst; none during a block."""
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self.turn = anyio.Lock()
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._filled_at = now
+        self._blocked_until = now
+
+    def wait(self, now: float) -> float:
+        """Seconds until there is a token and no block; 0 when a token may be taken now."""
+        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+        missing = 1.0 - self._tokens
+        # What rounding leaves over is not worth a sleep, which may be too short to move a clock.
+        until_token = 0.0 if missing < 1e-9 else missing / self._rate
+        return max(until_token, self._blocked_until - now)
+
+    def take(self) -> None:
+        self._tokens -= 1.0
+
+    def block(self, until: float) -> None:
+        self._blocked_until = max(self._blocked_until, until)

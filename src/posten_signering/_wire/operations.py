@@ -1,0 +1,218 @@
+"""One operation for each endpoint: the request, and how to understand the answer. Pure.
+
+Methods, Accept headers and bodies as the direct flow of the service's documentation has them. URLs
+that come from the service are used verbatim, and only on its own origin.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Generic, Literal, TypeVar
+
+from posten_signering._job import Sender
+from posten_signering._origin import check_origin
+from posten_signering._retry import Repeatable
+from posten_signering._secret import Secret
+from posten_signering._status import (
+    DirectJobResponse,
+    DirectJobStatusResponse,
+    DirectSignerResponse,
+    StatusPoll,
+)
+from posten_signering._wholeness import Ending
+from posten_signering._wire import failures, messages, poll_time, urls
+from posten_signering._wire.exchange import Body, Message, Patience, Request, Response
+from posten_signering.errors import ApiError, CreateOutcomeUnknownError, UnexpectedResponseError
+
+T = TypeVar("T")
+
+_XML = "application/xml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation(Generic[T]):
+    """A request, and what its answer says.
+
+    Attributes:
+        name: What is asked, in words that follow "to".
+        request: What is sent.
+        decode: The value in an answer, or the error that the answer stands for.
+        repeatable: Whether it may be sent again when it fails in passing.
+        done_when_gone: Whether 404 and 410 mean success to a repetition: an earlier try did it.
+        organization_number: Whose rate budget it uses; None where its URL does not tell.
+        ending: How the document ends that it downloads; None where it downloads none.
+    """
+
+    name: str
+    request: Request
+    decode: Callable[[Response], T] = field(repr=False)
+    repeatable: Repeatable = Repeatable.ALWAYS
+    done_when_gone: bool = False
+    organization_number: str | None = None
+    ending: Ending | None = None
+
+    def decode_again(self, response: Response) -> T:
+        """As `decode`, for the answer to a repetition."""
+        gone = self.done_when_gone and response.status in (404, 410)
+        return self.decode(replace(response, status=204) if gone else response)
+
+
+def succeeded(status: int) -> bool:
+    """Whether an HTTP status means success: any of 2xx, since the service varies among them."""
+    return 200 <= status < 300
+
+
+def create(root: str, sender: Sender, *, reference: str | None) -> Operation[DirectJobResponse]:
+    """Creates a job. What can't be told from the answer is told as such, by type.
+
+    The request is without its body, which is signed when the request is about to leave: see
+    `carrying`.
+    """
+    name = "create the job"
+
+    def decode(response: Response) -> DirectJobResponse:
+        if not succeeded(response.status):
+            refusal = failures.failure(name, response)
+            if response.status >= 500 and type(refusal) is ApiError:
+                raise CreateOutcomeUnknownError(
+                    reference=reference, reason=f"the service answered HTTP {response.status}"
+                ) from refusal
+            raise refusal
+        try:
+            return messages.job_response(response.body)
+        except UnexpectedResponseError as error:
+            raise CreateOutcomeUnknownError(
+                reference=reference,
+                reason="the service took the request, but its answer can't be read",
+                job_id=messages.created_job_id(response.body),
+            ) from error
+
+    return Operation(
+        name=name,
+        request=Request(
+            method="POST",
+            url=urls.signature_jobs(root, sender.organization_number),
+            headers={"Accept": _XML},
+        ),
+        decode=decode,
+        repeatable=Repeatable.UNTIL_SENT,
+        organization_number=sender.organization_number,
+    )
+
+
+def carrying(request: Request, *, content_type: str, body: Body) -> Request:
+    """A request with its body."""
+    return replace(request, headers={**request.headers, "Content-Type": content_type}, body=body)
+
+
+def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
+    """Asks a polling queue for a status change."""
+    name = "tell a status change"
+
+    def decode(response: Response) -> StatusPoll:
+        if not succeeded(response.status):
+            raise failures.failure(name, response, polling=True)
+        empty = response.status == 204
+        return StatusPoll(
+            change=None if empty else messages.job_status_response(response.body),
+            next_permitted_poll_time=poll_time.next_permitted_poll_time(response.headers),
+            wait=poll_time.wait(response.headers),
+        )
+
+    url = urls.polling_queue(root, sender.organization_number, sender.polling_queue)
+    return Operation(
+        name=name,
+        request=_get(url, _XML),
+        decode=decode,
+        repeatable=Repeatable.NEVER,
+        organization_number=sender.organization_number,
+    )
+
+
+def status(root: str, url: Secret[str], token: Secret[str]) -> Operation[DirectJobStatusResponse]:
+    """Asks for a job's status with the token of an exit URL."""
+    request = _get(urls.with_token(_own(url, root), token), _XML)
+    return _following(root, "tell the job's status", request, messages.job_status_response)
+
+
+def new_redirect_url(root: str, signer_url: Secret[str]) -> Operation[DirectSignerResponse]:
+    """Asks for a new one-time redirect URL."""
+    request = Request(
+        method="POST",
+        url=_own(signer_url, root),
+        headers={"Accept": _XML, "Content-Type": _XML},
+        body=Message(messages.signer_update_request()),
+    )
+    return _following(root, "make a new redirect URL", request, messages.signer_response)
+
+
+def xades(root: str, url: Secret[str]) -> Operation[bytes]:
+    """Downloads a signer's XAdES."""
+    request = _get(_own(url, root), _XML, Patience.DOWNLOAD)
+    operation = _following(root, "hand out the XAdES", request, Secret[bytes].reveal)
+    return replace(operation, ending=Ending.XADES)
+
+
+def pades(root: str, url: Secret[str]) -> Operation[bytes]:
+    """Downloads a job's PAdES. XML is accepted beside it for the sake of error documents."""
+    accept = f"application/octet-stream, {_XML}"
+    request = _get(_own(url, root), accept, Patience.DOWNLOAD)
+    operation = _following(root, "hand out the PAdES", request, Secret[bytes].reveal)
+    return replace(operation, ending=Ending.PADES)
+
+
+def confirm(root: str, url: Secret[str]) -> Operation[None]:
+    """Confirms that a status change has been dealt with."""
+    operation = _following(root, "confirm the status change", _bare("POST", root, url), _nothing)
+    return replace(operation, done_when_gone=True)
+
+
+def delete_documents(root: str, url: Secret[str]) -> Operation[None]:
+    """Deletes a job's documents."""
+    operation = _following(root, "delete the documents", _bare("DELETE", root, url), _nothing)
+    return replace(operation, done_when_gone=True)
+
+
+def access(root: str, sender: Sender) -> Operation[str]:
+    """Asks the service who it takes the certificate's holder for."""
+
+    def text(body: Secret[bytes]) -> str:
+        return body.reveal().decode(errors="replace").strip()
+
+    request = _get(urls.organization(root, sender.organization_number), f"text/plain, {_XML}")
+    return _following(root, "grant access", request, text)
+
+
+def _own(url: Secret[str], root: str) -> Secret[str]:
+    """A URL that the service gave, unless it leads elsewhere."""
+    stripped = Secret(url.reveal().strip())
+    check_origin(stripped, root)
+    return stripped
+
+
+def _get(url: Secret[str], accept: str, patience: Patience = Patience.API) -> Request:
+    return Request(method="GET", url=url, headers={"Accept": accept}, patience=patience)
+
+
+def _bare(method: Literal["POST", "DELETE"], root: str, url: Secret[str]) -> Request:
+    return Request(method=method, url=_own(url, root), headers={"Accept": _XML})
+
+
+def _following(
+    root: str, name: str, request: Request, read: Callable[[Secret[bytes]], T]
+) -> Operation[T]:
+    def decode(response: Response) -> T:
+        if not succeeded(response.status):
+            raise failures.failure(name, response)
+        return read(response.body)
+
+    return Operation(
+        name=name,
+        request=request,
+        decode=decode,
+        organization_number=urls.organization_in(request.url, root),
+    )
+
+
+def _nothing(body: Secret[bytes]) -> None:
+    """Bodies of these answers mean nothing, whatever they hold."""
+    del body

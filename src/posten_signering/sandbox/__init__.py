@@ -1,0 +1,65 @@
+"""A local service that behaves as Posten signering does: for development, tests and demos.
+
+It needs the extra `sandbox`: `pip install 'posten-signering[sandbox]'`.
+"""
+
+from typing import TYPE_CHECKING
+
+__all__ = [
+    "BrokerSnapshot",
+    "ChangeSnapshot",
+    "DocumentSnapshot",
+    "Fault",
+    "FaultKind",
+    "Faults",
+    "JobSnapshot",
+    "Operation",
+    "OrganizationCounters",
+    "Overview",
+    "PendingFault",
+    "QueueSnapshot",
+    "RateLimit",
+    "Received",
+    "RequestSnapshot",
+    "Sandbox",
+    "SandboxError",
+    "SignerSnapshot",
+    "ThreadedSandbox",
+]
+
+_EXTRA = frozenset({"aiohttp", "pyhanko", "pyhanko_certvalidator", "pypdf", "reportlab"})
+
+if TYPE_CHECKING:
+    from posten_signering.sandbox._errors import SandboxError
+    from posten_signering.sandbox._faults import Fault, FaultKind, Faults, Operation, PendingFault
+    from posten_signering.sandbox._overview import (
+        BrokerSnapshot,
+        ChangeSnapshot,
+        DocumentSnapshot,
+        JobSnapshot,
+        OrganizationCounters,
+        Overview,
+        QueueSnapshot,
+        RequestSnapshot,
+        SignerSnapshot,
+    )
+    from posten_signering.sandbox._received import Received
+    from posten_signering.sandbox._sandbox import Sandbox
+    from posten_signering.sandbox._settings import RateLimit
+    from posten_signering.sandbox._threaded import ThreadedSandbox
+else:
+
+    def __getattr__(name: str) -> object:
+        """Imports the sandbox when it is first used, so that a missing extra can be told."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            from posten_signering.sandbox import _names  # noqa: PLC0415 - not before it is used
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in _EXTRA:
+                raise
+            raise ImportError(
+                f"The sandbox needs the package {error.name}, which is not installed: "
+                "pip install 'posten-signering[sandbox]'"
+            ) from None
+        return getattr(_names, name)

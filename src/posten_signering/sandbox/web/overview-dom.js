@@ -1,0 +1,86 @@
+// Builds elements from data: every text becomes a text node, never markup.
+
+export const element = (name, attributes = {}, ...children) => {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value === true) made.setAttribute(key, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(key, value);
+  }
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return made;
+};
+
+// Puts new content in place. Whoever had the focus inside keeps it, when its like is still there.
+export const replace = (place, ...children) => {
+  const key = place.contains(document.activeElement)
+    ? document.activeElement.getAttribute("data-key")
+    : null;
+  place.replaceChildren(...children);
+  if (key === null) return;
+  const again = place.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  if (again !== null) again.focus({ preventScroll: true });
+  else {
+    // The button has done its work and is gone: the reader stays in the section.
+    const heading = place.closest("section").querySelector("h2");
+    heading.tabIndex = -1;
+    heading.focus({ preventScroll: true });
+  }
+};
+
+export const table = (caption, columns, rows) =>
+  element(
+    "table",
+    {},
+    element("caption", { class: "unseen" }, caption),
+    element(
+      "thead",
+      {},
+      element("tr", {}, columns.map((column) => element("th", { scope: "col" }, column))),
+    ),
+    element(
+      "tbody",
+      {},
+      rows.map(({ kind = null, cells }) =>
+        element(
+          "tr",
+          { class: kind },
+          cells.map((cell, index) => element("td", { "data-column": columns[index] }, cell)),
+        ),
+      ),
+    ),
+  );
+
+export const empty = (text) => element("p", { class: "empty" }, text);
+
+const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+const calendar = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium" });
+
+// A time of day; the date too when it is not the day of `now`.
+export const shownTime = (iso, now) => {
+  const time = new Date(iso);
+  const sameDay = calendar.format(time) === calendar.format(new Date(now));
+  return sameDay ? clock.format(time) : `${calendar.format(time)} ${clock.format(time)}`;
+};
+
+export const timeElement = (iso, now) =>
+  element("time", { datetime: iso, title: iso }, shownTime(iso, now));
+
+// Counts down by itself: see `tick`.
+export const countdown = (iso, { ahead, past }) =>
+  element("span", { class: "countdown", "data-until": iso, "data-ahead": ahead, "data-past": past });
+
+const span = (seconds) => {
+  if (seconds < 90) return `${Math.ceil(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 129600) return `${Math.round(seconds / 3600)} h`;
+  return `${Math.round(seconds / 86400)} days`;
+};
+
+export const tick = (now) => {
+  for (const each of document.querySelectorAll("[data-until]")) {
+    const left = (new Date(each.dataset.until) - now) / 1000;
+    const text = left > 0 ? `${each.dataset.ahead} ${span(left)}` : each.dataset.past;
+    if (each.textContent !== text) each.textContent = text;
+  }
+};

@@ -1,0 +1,120 @@
+"""Where it is measured: throw-away certificates, the server's process, a client's configuration."""
+
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+
+from posten_signering import (
+    ClientConfiguration,
+    DirectJob,
+    DirectSigner,
+    Document,
+    EnterpriseCertificate,
+    Environment,
+    ExitUrls,
+    InMemoryRateLimiter,
+    Sender,
+    TrustAnchors,
+)
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A server that runs, and the folder with what a client needs to reach it.
+
+    Attributes:
+        folder: Holds root.pem, sender.pem (with its key), and documents.
+        port: The server's, on loopback.
+    """
+
+    folder: Path
+    port: int
+
+    @property
+    def service_root(self) -> str:
+        """The service root's URL."""
+        return f"https://127.0.0.1:{self.port}/api"
+
+    def configuration(self, *, max_connections: int = 8) -> ClientConfiguration:
+        """Of a client as most applications have it, but for the pace.
+
+        The rate budget does its work on a clock on which a second holds a million: nobody waits.
+        """
+        sender = self.folder / "sender.pem"
+        return ClientConfiguration(
+            environment=Environment(name="benchmark", service_root=self.service_root),
+            certificate=EnterpriseCertificate.from_pem(sender, sender),
+            trust_anchors=TrustAnchors().trusting(self.folder / "root.pem"),
+            sender=Sender(organization_number="123456789"),
+            max_connections=max_connections,
+            rate_limiter=InMemoryRateLimiter(
+                monotonic=lambda: time.monotonic() * 1e6,
+                sleep=lambda _: anyio.lowlevel.checkpoint(),
+            ),
+        )
+
+    def document(self, size: int) -> Path:
+        """A file of so many bytes that pass for a PDF, and compress to nothing less."""
+        path = self.folder / f"{size}.pdf"
+        if not path.exists():
+            start = b"%PDF-1.7\n"
+            path.write_bytes(start + random.Random(size).randbytes(size - len(start)))
+        return path
+
+
+def job(content: bytes | Path) -> DirectJob:
+    """A job of one document and one signer."""
+    return DirectJob(
+        title="Lease",
+        documents=[Document(title="Contract", content=content)],
+        signers=[DirectSigner(personal_identification_number="12345678910")],
+        exit_urls=ExitUrls(
+            completion="https://shop.example/done",
+            rejection="https://shop.example/rejected",
+            error="https://shop.example/error",
+        ),
+        reference="benchmark",
+    )
+
+
+@contextmanager
+def place() -> Generator[Place]:
+    """Makes certificates and starts a server; both are gone when the context is left."""
+    with tempfile.TemporaryDirectory(prefix="posten-signering-benchmark-") as name:
+        folder = Path(name)
+        _write_certificates(folder)
+        with subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.server", folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as server:
+            assert server.stdout is not None
+            port = server.stdout.readline()
+            if not port:
+                raise RuntimeError("The server of the benchmarks did not start.")
+            # Leaving closes the server's standard input, which ends it.
+            yield Place(folder=folder, port=int(port))
+
+
+def _write_certificates(folder: Path) -> None:
+    import pki  # noqa: PLC0415 - makes keys, which the processes of single measurements must not
+
+    for name, issued in (("sender", pki.sender()), ("service", pki.service())):
+        intermediates = issued.issuers[:-1]
+        (folder / f"{name}.pem").write_bytes(
+            issued.key_pem + issued.pem + b"".join(each.pem for each in intermediates)
+        )
+    (folder / "root.pem").write_bytes(pki.root().pem)

@@ -1,0 +1,91 @@
+"""Request bodies and containers of documents, as the package produces them."""
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+
+from posten_signering._body import StreamedBody, readable
+from posten_signering._documents import inspect
+from posten_signering._job import Document, DocumentType
+from posten_signering._wire.asice import Compression, Entry, Layout, container, document_name
+from posten_signering._wire.exchange import Body
+from posten_signering._wire.multipart import mixed
+
+CHUNK = 128 * 1024
+MIB = 1024 * 1024
+CANARY = "Kanarifugl"
+MANIFEST = f"<manifest>{CANARY}</manifest>".encode()
+
+
+def pdf_of(size: int) -> bytes:
+    """That many bytes; they deflate to something, but not to nothing."""
+    noise = random.Random(size).randbytes(size // 2)
+    return (b"%PDF-1.7\n" + CANARY.encode() + noise + b"x" * size)[:size]
+
+
+@dataclass
+class Sent:
+    """A body of documents, with its parts at hand."""
+
+    body: StreamedBody
+    contents: list[bytes]
+    container: Layout
+
+    @property
+    def arguments(self):
+        return {"documents": self.body.documents, "inspection": self.body.inspection}
+
+    def open(self):
+        return readable(self.container, **self.arguments)
+
+
+def sent(contents, documents, compression=Compression.STORED, limiter=None) -> Sent:
+    inspection = inspect(documents, compression=compression)
+    entries = [
+        Entry(
+            name=document_name(index, DocumentType.PDF),
+            size=each.size,
+            crc32=each.crc32,
+            stored_size=each.stored_size,
+        )
+        for index, each in enumerate(inspection.documents)
+    ]
+    layout = container(
+        entries,
+        MANIFEST,
+        b"<signatures/>",
+        compression=compression,
+        modified=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    _, whole = mixed(b"<request/>", layout, boundary="b" * 32)
+    body = StreamedBody(
+        layout=whole,
+        documents=documents,
+        inspection=inspection,
+        limiter=limiter or anyio.CapacityLimiter(1),
+    )
+    return Sent(body, list(contents), layout)
+
+
+def write(folder: Path, contents) -> list[Document]:
+    documents = []
+    for index, content in enumerate(contents):
+        path = folder / f"{CANARY}-{index}.pdf"
+        path.write_bytes(content)
+        documents.append(Document(title="x", content=path))
+    return documents
+
+
+def from_paths(folder: Path, *contents, **options) -> Sent:
+    return sent(contents, write(folder, contents), **options)
+
+
+def from_bytes(*contents, **options) -> Sent:
+    return sent(contents, [Document(title="x", content=each) for each in contents], **options)
+
+
+async def produce(body: Body) -> list[bytes]:
+    return [chunk async for chunk in body.chunks()]

@@ -1,0 +1,168 @@
+"""A person in the shop on FastAPI: from the contract page to the signed PDF, and by the ways beside it."""
+
+import re
+from urllib.parse import urlsplit
+
+import example_apps
+import pytest
+from playwright.async_api import expect
+
+pytestmark = pytest.mark.anyio
+pytest_plugins = ("browser_support",)
+
+
+@pytest.fixture
+def sandbox(running):
+    return running[0]
+
+
+@pytest.fixture
+async def shop(sandbox, tmp_path, monkeypatch):
+    async with example_apps.running("fastapi", sandbox, tmp_path, monkeypatch) as started:
+        yield started
+
+
+def heading(page):
+    return page.get_by_role("heading", level=1)
+
+
+async def at_the_contract(person, shop, who="The tenant"):
+    """From the front page to the page of a contract."""
+    page = person.page
+    await page.goto(shop.url)
+    await expect(heading(page)).to_have_text("Rent a flat")
+    await page.get_by_role("button", name=who, exact=True).click()
+    await page.wait_for_url(re.compile(r"/contracts/[\w-]{22}$"))
+    await expect(page.get_by_role("status")).to_have_text("Nothing has been signed yet.")
+    return page
+
+
+async def sent_away(page, signer="tenant"):
+    """From the contract's page to the signer's page of the service."""
+    shop = urlsplit(page.url).netloc
+    await page.get_by_role("button", name=f"Sign as the {signer}").click()
+    await expect(heading(page)).to_have_text("Lease of a flat")
+    assert urlsplit(page.url).netloc != shop
+
+
+async def back(page, news):
+    """Back at the contract's page, whose address holds no token."""
+    await expect(page.get_by_role("status")).to_have_text(news)
+    assert re.fullmatch(r"/contracts/[\w-]{22}", urlsplit(page.url).path)
+    assert urlsplit(page.url).query == ""
+
+
+async def looks_well(person, name):
+    await person.screenshot(name)
+    assert await person.contrast_faults() == []
+    assert await person.overflow() == 0
+
+
+@pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
+async def test_a_person_signs_and_reads_the_signed_pdf(visit, shop, sandbox, phone):
+    person, developer = await visit(phone=phone), await visit()
+    await developer.page.goto(f"{sandbox.signing_pages_url}overview")
+    page = await at_the_contract(person, shop)
+    await looks_well(person, "shop-draft")
+    await sent_away(page)
+    job = developer.page.locator(f"[data-job='{sandbox.received[-1].job_id}']")
+    await expect(job).to_contain_text("IN_PROGRESS")
+    await page.get_by_role("button", name="Sign").click()
+    await back(page, "Everybody has signed.")
+    await expect(job).to_contain_text("COMPLETED_SUCCESSFULLY")
+    await expect(page.get_by_role("listitem")).to_have_text("The tenant has signed")
+    await looks_well(person, "shop-signed")
+    link = page.get_by_role("link", name="The signed lease")
+    address = f"{shop.url}{await link.get_attribute('href')}"
+    answer = await person.context.request.get(address)
+    assert answer.headers["content-type"] == "application/pdf"
+    assert (await answer.body()).startswith(b"%PDF-")
+    await page.go_back()  # does not lead to a page that asks for a signature again
+    assert await page.get_by_role("button", name="Sign", exact=True).count() == 0
+
+
+async def test_the_front_page_looks_well(visit, shop):
+    for phone in (False, True):
+        person = await visit(phone=phone)
+        await person.page.goto(shop.url)
+        await looks_well(person, "shop-front")
+        answer = await person.context.request.get(f"{shop.url}/lease.pdf")
+        assert await answer.body() == example_apps.LEASE.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("button", "told"),
+    [
+        ("Reject", "The tenant did not want to sign"),
+        ("Fail", "The tenant could not sign, for a technical reason"),
+    ],
+)
+async def test_a_person_does_not_sign(visit, shop, button, told):
+    person = await visit(phone=True)
+    page = await at_the_contract(person, shop, "The tenant and the landlord")
+    await sent_away(page)
+    await page.get_by_role("button", name=button).click()
+    await back(page, "The lease was not signed.")
+    await expect(page.get_by_role("listitem").nth(0)).to_have_text(told)
+    await expect(page.get_by_role("listitem").nth(1)).to_contain_text("does not have to sign")
+    await expect(page.get_by_role("button")).to_have_count(0)
+    await expect(page.get_by_role("link", name="The signed lease")).to_have_count(0)
+    await looks_well(person, f"shop-{button.lower()}")
+
+
+async def test_two_signers_sign_each_in_a_browser_of_their_own(visit, shop):
+    tenant, landlord = await visit(), await visit(phone=True)
+    page = await at_the_contract(tenant, shop, "The tenant and the landlord")
+    await landlord.page.goto(page.url)
+    await sent_away(page)
+    await page.get_by_role("button", name="Sign").click()
+    await back(page, "The lease is ready to be signed.")
+    await expect(page.get_by_role("listitem").nth(0)).to_have_text("The tenant has signed")
+    await expect(page.get_by_role("button")).to_have_text("Sign as the landlord")
+    await looks_well(tenant, "shop-one-of-two")
+    await sent_away(landlord.page, "landlord")
+    await landlord.page.get_by_role("button", name="Sign").click()
+    await back(landlord.page, "Everybody has signed.")
+    await page.reload()
+    await back(page, "Everybody has signed.")
+
+
+async def test_a_redirect_url_works_for_one_browser_and_until_the_signer_has_finished(
+    visit, shop, sandbox
+):
+    person, other = await visit(), await visit()
+    page = await at_the_contract(person, shop)
+    redirected = []
+    page.on("response", lambda response: redirected.append(response.headers.get("location", "")))
+    await sent_away(page)
+    [redirect_url] = [each for each in redirected if "#/redirect/" in each]
+    assert redirect_url.startswith(sandbox.signing_pages_url)
+    other.expects("status of 4")  # Chromium writes down the refusal
+    await other.page.goto(redirect_url)
+    await expect(heading(other.page)).to_have_text("The job is open in another browser")
+    await page.get_by_role("button", name="Sign").click()
+    await back(page, "Everybody has signed.")
+    await other.page.goto("about:blank")
+    await other.page.goto(redirect_url)
+    await expect(heading(other.page)).to_have_text("This link is used")
+
+
+async def test_it_works_by_keyboard(visit, shop):
+    page = (await visit()).page
+    await page.goto(shop.url)
+    for _ in range(2):  # past the link to the lease
+        await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(re.compile(r"/contracts/"))
+    await page.get_by_role("button", name="Sign as the tenant").focus()
+    await page.keyboard.press("Enter")
+    await expect(heading(page)).to_have_text("Lease of a flat")
+
+
+async def test_whoever_opens_an_exit_url_without_a_token_is_told(visit, shop):
+    person = await visit(phone=True)
+    page = await at_the_contract(person, shop)
+    person.expects("status of 400")
+    await page.goto(f"{page.url}/signed")
+    await expect(page.get_by_role("alert")).to_contain_text("does not lead to a signing")
+    await looks_well(person, "shop-problem")

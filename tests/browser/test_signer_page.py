@@ -1,0 +1,300 @@
+"""A person at the signer's pages: reads, signs, rejects, fails, refreshes, comes too late."""
+
+import re
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.async_api import expect
+
+from posten_signering import Document, DocumentType, ExitUrls
+from posten_signering.sandbox._sample import contract
+
+pytestmark = pytest.mark.anyio
+pytest_plugins = ("browser_support",)
+
+TITLE = "Leie av bolig på Tøyen"
+
+
+def heading(page):
+    return page.get_by_role("heading", level=1)
+
+
+async def opened(person, signer, title=TITLE):
+    """The signer's page, open in this person's browser."""
+    await person.page.goto(signer.redirect_url)
+    await expect(heading(person.page)).to_have_text(title)
+    return person.page
+
+
+def statuses(status):
+    return sorted(str(each.status) for each in status.signatures)
+
+
+# --- What a signer does
+
+
+async def test_a_person_reads_the_documents_and_signs(visit, sender):
+    created = await sender.create()
+    person = await visit(language="nb-NO")
+    page = await opened(person, sender.signers(created)[0])
+    assert urlsplit(page.url).path == "/signing/1/1"
+    assert sender.signers(created)[0].redirect_url.rpartition("/")[2] not in page.url
+    for said in ("Organisasjon 123 456 789", "Les begge dokumentene", "Dette er ikke Posten"):
+        await expect(page.locator("body")).to_contain_text(said.replace("3 4", "3\xa04"))
+    await person.screenshot("signer-page")
+
+    async with page.expect_popup() as popup:
+        await page.get_by_role("link", name="Vilkår").click()
+    text = await popup.value
+    await expect(text.locator("pre")).to_contain_text("Æ, ø og å er velkomne her.")
+    await person.screenshot("signer-text-document", text)
+    assert await person.contrast_faults(text) == []
+
+    link = page.get_by_role("link", name="Leiekontrakt")
+    answer = await person.context.request.get(
+        f"http://{urlsplit(page.url).netloc}{await link.get_attribute('href')}"
+    )
+    assert answer.headers["content-type"] == "application/pdf"
+    assert answer.headers["content-disposition"].startswith("inline;")
+    assert await answer.body() == contract()
+    async with page.expect_popup() as popup:
+        await link.click()
+    # The browser's own viewer shows it: nothing was downloaded, nothing refused.
+    assert (await popup.value).url.endswith("/documents/1")
+
+    await page.get_by_role("button", name="Signer").click()
+    await page.wait_for_url(re.compile(rf"^{re.escape(sender.portal.completion)}\?"))
+    query = parse_qs(urlsplit(page.url).query)
+    assert query.keys() == {"order", "status_query_token"}
+    await expect(heading(page)).to_have_text("Takk! Du er tilbake hos avsenderen")
+    await person.screenshot("exit-completion")
+    status = await sender.client.get_status(created, query["status_query_token"][0])
+    assert statuses(status) == ["SIGNED", "WAITING"]
+
+
+@pytest.mark.parametrize(
+    ("button", "exit_url", "thanks", "outcome"),
+    [
+        ("Reject", "rejection", "You rejected, and are back", ["NOT_APPLICABLE", "REJECTED"]),
+        ("Fail", "error", "It failed, and you are back", ["FAILED", "NOT_APPLICABLE"]),
+    ],
+)
+async def test_a_person_does_not_sign(visit, sender, button, exit_url, thanks, outcome):
+    created = await sender.create()
+    person, other = await visit(), await visit()
+    page = await opened(person, sender.signers(created)[0])
+    waiting = await opened(other, sender.signers(created)[1])
+    await page.get_by_role("button", name=button).click()
+    await page.wait_for_url(re.compile(rf"/{exit_url}\?status_query_token="))
+    await expect(heading(page)).to_contain_text(thanks)
+    await person.screenshot(f"exit-{exit_url}")
+    [token] = parse_qs(urlsplit(page.url).query)["status_query_token"]
+    assert statuses(await sender.client.get_status(created, token)) == outcome
+
+    # The other signer has the page open, and comes too late.
+    await waiting.get_by_role("button", name="Sign").click()
+    await expect(heading(waiting)).to_have_text("The job has ended")
+    await expect(waiting.get_by_role("link", name="Go on to the sender")).to_have_count(0)
+    await other.screenshot("signer-ended")
+
+
+async def test_two_signers_sign_one_after_the_other(visit, sender):
+    created = await sender.create()
+    for signer in sender.signers(created):
+        page = await opened(await visit(), signer)
+        await page.get_by_role("button", name="Sign").dblclick()
+        await page.wait_for_url(re.compile(r"/completion\?"))
+    [token] = parse_qs(urlsplit(page.url).query)["status_query_token"]
+    status = await sender.client.get_status(created, token)
+    assert status.status == "COMPLETED_SUCCESSFULLY"
+
+
+async def test_a_job_that_expires_while_it_is_open_says_so(visit, sender):
+    created = await sender.create(description=None)
+    person = await visit()
+    page = await opened(person, sender.signers(created)[0])
+    await expect(page.get_by_role("heading", name="Message from the sender")).to_have_count(0)
+    await sender.sandbox.expire(created.job_id)
+    await page.get_by_role("button", name="Sign").click()
+    await expect(heading(page)).to_have_text("The time is over")
+
+
+# --- One redirect URL, one browser
+
+
+async def test_the_page_survives_a_refresh_and_going_back(visit, sender):
+    created = await sender.create()
+    person = await visit()
+    page = await opened(person, sender.signers(created)[0])
+    await page.reload()
+    await expect(heading(page)).to_have_text(TITLE)
+    # Once more by the redirect URL, in the browser that has opened it.
+    await opened(person, sender.signers(created)[0])
+    await page.get_by_role("button", name="Sign").click()
+    await page.wait_for_url(re.compile(r"/completion\?"))
+    await page.goto(f"{sender.sandbox.signing_pages_url}signing/{created.job_id}/1")
+    await expect(heading(page)).to_have_text("You have signed")
+    await person.screenshot("signer-finished")
+    assert await person.contrast_faults() == []
+    await page.get_by_role("link", name="Go on to the sender").click()
+    await page.wait_for_url(re.compile(r"/completion\?"))
+
+
+async def test_a_used_a_replaced_and_an_unknown_link_are_refused_with_a_page(visit, sender):
+    created = await sender.create()
+    signed, renewed = sender.signers(created)
+    page = await opened(await visit(), signed)
+    await page.get_by_role("button", name="Sign").click()
+    await page.wait_for_url(re.compile(r"/completion\?"))
+    fresh = await sender.client.request_new_redirect_url(renewed)
+    unknown = f"{sender.sandbox.signing_pages_url}#/redirect/nobody"
+    person = await visit(language="nb-NO")
+    # Chromium itself writes such a line about every page with such a status.
+    person.expects("status of 410", "status of 404")
+    for address, said in (
+        (signed.redirect_url, "Lenken er brukt"),
+        (renewed.redirect_url, "Lenken er erstattet av en nyere"),
+        (unknown, "Lenken er ukjent"),
+    ):
+        await person.page.goto(address)
+        await expect(heading(person.page)).to_have_text(said)
+    await person.page.get_by_role("link", name="English").click()
+    await expect(heading(person.page)).to_have_text("This link is unknown")
+    await person.screenshot("signer-refused")
+    assert await person.contrast_faults() == []
+    await opened(person, fresh)
+
+
+async def test_a_second_browser_is_refused_and_the_first_goes_on(visit, sender):
+    created = await sender.create()
+    first, second = await visit(), await visit(phone=True)
+    second.expects("status of 403", "status of 410")
+    page = await opened(first, sender.signers(created)[0])
+    await second.page.goto(sender.signers(created)[0].redirect_url)
+    await expect(heading(second.page)).to_have_text("The job is open in another browser")
+    await second.screenshot("signer-second-browser")
+    assert await second.contrast_faults() == []
+    await page.reload()
+    await expect(heading(page)).to_have_text(TITLE)
+
+    # A fresh redirect URL moves the signing over to whoever opens it.
+    fresh = await sender.client.request_new_redirect_url(sender.signers(created)[0])
+    await opened(second, fresh)
+    first.expects("status of 403")
+    await page.get_by_role("button", name="Sign").click()
+    await expect(heading(page)).to_have_text("The job is open in another browser")
+    await second.page.get_by_role("button", name="Sign").click()
+    await second.page.wait_for_url(re.compile(r"/completion\?"))
+
+
+async def test_a_redirect_url_pasted_into_an_open_tab_is_opened(visit, sender):
+    created = await sender.create()
+    person = await visit()
+    await person.page.goto(sender.sandbox.signing_pages_url)
+    await expect(heading(person.page)).to_have_text("The signer's pages of the sandbox")
+    assert await person.contrast_faults() == []
+    await person.screenshot("front")
+    # Only the fragment changes: the browser loads nothing by itself.
+    await opened(person, sender.signers(created)[0])
+
+
+# --- Everybody can use it
+
+
+async def test_it_can_be_used_by_keyboard_alone(visit, sender):
+    created = await sender.create()
+    person = await visit()
+    page = await opened(person, sender.signers(created)[0])
+    seen = []
+    for _ in range(7):
+        await page.keyboard.press("Tab")
+        focused = page.locator(":focus")
+        seen.append((await focused.inner_text()).split("\n")[0])
+        style = await focused.evaluate("at => getComputedStyle(at).outlineStyle")
+        assert style == "solid", f"{seen[-1]} does not show that it has the focus"
+    assert seen[:2] == ["Skip to the content", "Norsk"]
+    assert seen[-3:] == ["Sign", "Reject", "Fail"]
+    await person.screenshot("signer-focus")
+    await page.keyboard.press("Shift+Tab")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(re.compile(r"/rejection\?"))
+
+
+@pytest.mark.parametrize("dark", [False, True])
+async def test_it_reads_well_on_a_phone(visit, sender, dark):
+    created = await sender.create(title="Rammeavtale om " + "strømleveranse" * 4)
+    person = await visit(language="nb-NO", phone=True, dark=dark)
+    page = await opened(
+        person, sender.signers(created)[0], "Rammeavtale om " + "strømleveranse" * 4
+    )
+    await person.screenshot("signer-page-dark" if dark else "signer-page")
+    assert await person.overflow() == 0
+    assert await person.contrast_faults() == []
+    for control in await page.get_by_role("button").all():
+        box = await control.bounding_box()
+        assert box["height"] >= 44
+        assert box["width"] >= 300
+
+
+async def test_the_language_follows_the_browser_and_the_switch(visit, sender):
+    created = await sender.create()
+    person = await visit(language="nn-NO")
+    page = await opened(person, sender.signers(created)[0])
+    html = page.locator("html")
+    await expect(html).to_have_attribute("lang", "nb")
+    await expect(page.get_by_role("button", name="Signer")).to_be_visible()
+    await page.get_by_role("link", name="English").click()
+    await expect(html).to_have_attribute("lang", "en")
+    await expect(page.get_by_role("button", name="Sign", exact=True)).to_be_visible()
+    await page.goto(sender.sandbox.signing_pages_url)
+    await expect(html).to_have_attribute("lang", "en")
+    await page.get_by_role("link", name="Norsk").click()
+    await expect(html).to_have_attribute("lang", "nb")
+
+
+# --- What a sender writes is text
+
+
+HOSTILE = "</title><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'"
+
+
+async def test_what_a_sender_writes_is_shown_and_never_run(visit, sender):
+    hostile = Document(title=HOSTILE[:80], content=contract())
+    text = Document(title="Notat", content=f"{HOSTILE}\n".encode(), type=DocumentType.TEXT)
+    created = await sender.create(
+        title=HOSTILE[:80],
+        description=HOSTILE,
+        documents=[hostile, text],
+        exit_urls=ExitUrls(
+            completion=f"{sender.portal.completion}?a=\"><script>alert(3)</script>&b='",
+            rejection="javascript:alert(4)//https://a.example/",
+            error=sender.portal.error,
+        ),
+    )
+    person = await visit()
+    person.page.on("dialog", lambda dialog: person.complaints.append(f"ran: {dialog.message}"))
+    page = await opened(person, sender.signers(created)[0], HOSTILE[:80])
+    assert await page.title() == f"{HOSTILE[:80]} | Posten signering, sandbox"
+    await expect(page.locator(".message p")).to_have_text(HOSTILE)
+    await expect(page.locator("main img, main script")).to_have_count(0)
+    async with page.expect_popup() as popup:
+        await page.get_by_role("link", name="Notat").click()
+    await expect((await popup.value).locator("pre")).to_have_text(HOSTILE)
+    await page.get_by_role("button", name="Sign").click()
+    await page.wait_for_url(re.compile(r"/completion\?"))
+    assert parse_qs(urlsplit(page.url).query)["a"] == ['"><script>alert(3)</script>']
+
+
+async def test_the_policy_of_a_page_stops_a_script_that_is_put_into_it(visit, sender):
+    """The negative twin: should an escape be missing one day, the page's policy still holds."""
+    person = await visit()
+    person.expects("Content Security Policy", "status of 404")
+    await person.page.goto(sender.sandbox.signing_pages_url)
+    await person.page.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\">')"
+    )
+    await person.page.evaluate(
+        "document.head.append(Object.assign(document.createElement('script'), {text: 'ran = 2'}))"
+    )
+    assert await person.page.evaluate("window.ran") is None
+    assert any(re.search("Content Security Policy", line) for line in person.complaints)

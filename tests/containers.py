@@ -1,0 +1,134 @@
+"""Containers as the package makes them, signed under the PKI of the tests."""
+
+import functools
+import io
+import zipfile
+from datetime import UTC, datetime
+
+import pki
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.x509.oid import NameOID
+from lxml import etree
+from verify_bundle import NAMESPACES
+
+from posten_signering._body import readable
+from posten_signering._documents import inspect
+from posten_signering._job import Document, DocumentType
+from posten_signering._wire.asice import Compression, Entry, container, document_name
+from posten_signering._wire.xades import SignedFile, signatures_xml
+
+NOW = datetime.now(UTC)
+PDF = b"%PDF-1.7\nnot much of a document\nstartxref\n0\n%%EOF\n"
+TEXT = "En avtale på norsk, med æøå.\n".encode()
+ONE = [Document(title="One", content=PDF)]
+SEVERAL = [
+    *ONE,
+    Document(title="Two", content=TEXT, type=DocumentType.TEXT),
+    Document(title="Three", content=PDF * 5000),
+]
+
+
+def name(*parts) -> x509.Name:
+    """A name of parts: an attribute, or a list of them for a part with several."""
+    return x509.Name(
+        [
+            x509.RelativeDistinguishedName(part if isinstance(part, list) else [part])
+            for part in parts
+        ]
+    )
+
+
+def text(oid, value, **options) -> x509.NameAttribute:
+    return x509.NameAttribute(oid, value, **options)
+
+
+@functools.cache
+def issuing() -> pki.Issued:
+    """An intermediate whose name holds whatever has to be escaped."""
+    subject = name(
+        text(NameOID.COUNTRY_NAME, "NO"),
+        text(NameOID.ORGANIZATION_IDENTIFIER, "NTRNO-983163327"),
+        text(NameOID.ORGANIZATION_NAME, 'Ærlig, Øl + Ås "AS" <\\;=#'),
+        text(NameOID.COMMON_NAME, " #Test utsteder "),
+    )
+    return pki.issue(subject, pki.root(), ca=True)
+
+
+def enterprise(issuer: pki.Issued | None = None, key=None) -> pki.Issued:
+    """A new certificate of one and the same organisation."""
+    subject = name(
+        text(NameOID.COUNTRY_NAME, "NO"),
+        text(NameOID.ORGANIZATION_IDENTIFIER, "NTRNO-123456789"),
+        text(NameOID.COMMON_NAME, "Bedrift AS"),
+    )
+    return pki.issue(subject, issuer, key=key)
+
+
+@functools.cache
+def leaf() -> pki.Issued:
+    return enterprise(issuing())
+
+
+def chain() -> list[x509.Certificate]:
+    return [each.certificate for each in (leaf(), *leaf().issuers)]
+
+
+def sign(content: bytes) -> bytes:
+    return leaf().key.sign(content, padding.PKCS1v15(), hashes.SHA256())
+
+
+def manifest_of(documents) -> bytes:
+    entries = "".join(
+        f'<document href="{document_name(index, each.type)}" mime="{each.type}">'
+        f"<title>Tittel {index}</title></document>"
+        for index, each in enumerate(documents)
+    )
+    return (
+        f'<direct-signature-job-manifest xmlns="{NAMESPACES["signering"]}">'
+        f"<documents>{entries}</documents></direct-signature-job-manifest>"
+    ).encode()
+
+
+def bundle(
+    documents=SEVERAL, *, certificates=None, compression=Compression.STORED, at=NOW
+) -> bytes:
+    """A container as the package makes it."""
+    inspection = inspect(documents, compression=compression)
+    assert inspection.violations == ()
+    manifest = manifest_of(documents)
+    names = [document_name(index, each.type) for index, each in enumerate(documents)]
+    manifest_file = SignedFile(
+        name="manifest.xml",
+        mime="application/xml",
+        sha256=digest(manifest),
+    )
+    files = [
+        SignedFile(name=file, mime=document.type, sha256=found.sha256)
+        for file, document, found in zip(names, documents, inspection.documents, strict=True)
+    ]
+    signatures = signatures_xml(
+        [*files, manifest_file], chain=certificates or chain(), sign=sign, signing_time=at
+    )
+    entries = [
+        Entry(name=file, size=each.size, crc32=each.crc32, stored_size=each.stored_size)
+        for file, each in zip(names, inspection.documents, strict=True)
+    ]
+    layout = container(entries, manifest, signatures, compression=compression, modified=NOW)
+    with readable(layout, documents=documents, inspection=inspection) as file:
+        content = file.read()
+    assert len(content) == layout.length
+    return content
+
+
+def digest(content: bytes, algorithm=None) -> bytes:
+    hasher = hashes.Hash(algorithm or hashes.SHA256())
+    hasher.update(content)
+    return hasher.finalize()
+
+
+def tree(content: bytes) -> etree._Element:
+    """The signature document of a container."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return etree.fromstring(archive.read("META-INF/signatures.xml"))

@@ -1,0 +1,256 @@
+"""Small servers on loopback: HTTP/1.1 with or without TLS, a CONNECT proxy, a port that says nothing.
+
+They write down what came, and send the bytes that a test gives them, right or wrong.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Received:
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Server:
+    port: int = 0
+    received: list[Received] = field(default_factory=list)
+    connections: int = 0
+    server_names: list[str | None] = field(default_factory=list)
+    writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    open: int = 0
+
+    def url(self, path: str = "", host: str = "localhost", scheme: str = "https") -> str:
+        return f"{scheme}://{host}:{self.port}{path}"
+
+
+Answer = bytes | None
+"""What to send; None breaks the connection off with a reset."""
+
+Handler = Callable[[Received], Awaitable[Answer]]
+
+
+def answer(status: int = 200, body: bytes = b"", **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} Reason"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    if status != 204:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def always(content: Answer) -> Handler:
+    async def handler(received: Received) -> Answer:
+        return content
+
+    return handler
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Breaks a connection off without a word of TLS."""
+    sock = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    writer.transport.abort()
+
+
+async def read_head(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str]] | None:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+        return None
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, target, _ = first.split(" ", 2)
+    pairs = (line.split(":", 1) for line in lines if line)
+    return method, target, {name.lower(): value.strip() for name, value in pairs}
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    connected: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    context: ssl.SSLContext | None = None,
+) -> AsyncIterator[Server]:
+    """Serves connections; when left, ends what is open."""
+    server = Server()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.connections += 1
+        server.open += 1
+        server.writers.add(writer)
+        try:
+            await connected(reader, writer)
+        finally:
+            server.open -= 1
+            server.writers.discard(writer)
+            writer.transport.abort()
+
+    tasks: set[asyncio.Task[None]] = set()
+
+    def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    if context is not None:
+        context.sni_callback = lambda _, name, __: server.server_names.append(name)
+    listener = await asyncio.start_server(start, "127.0.0.1", 0, ssl=context)
+    server.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        listener.close()
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def http_server(
+    handler: Handler, context: ssl.SSLContext | None = None
+) -> AsyncIterator[Server]:
+    """Answers each request with the bytes that the handler gives."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (head := await read_head(reader)) is not None:
+            method, target, headers = head
+            try:
+                body = await reader.readexactly(int(headers.get("content-length", "0")))
+            except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+                return
+            received = Received(method, target, headers, body)
+            server.received.append(received)
+            content = await handler(received)
+            if content is None:
+                reset(writer)
+                return
+            writer.write(content)
+            try:
+                await writer.drain()
+            except (ConnectionError, ssl.SSLError):
+                return
+            if b"connection: close" in content.lower():
+                return
+
+    async with serving(connected, context) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def connect_proxy(
+    refusal: bytes | None = None, *, silent: bool = False
+) -> AsyncIterator[Server]:
+    """A proxy that opens tunnels to anywhere on loopback, or answers with a refusal, or nothing."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await read_head(reader)
+        if head is None:
+            return
+        method, target, headers = head
+        server.received.append(Received(method, target, headers, b""))
+        if silent:
+            await reader.read()
+            return
+        if refusal is not None:
+            writer.write(refusal)
+            await writer.drain()
+            return
+        host, port = target.split(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        try:
+            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        finally:
+            far_writer.transport.abort()
+
+    async with serving(connected) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def silent_port() -> AsyncIterator[Server]:
+    """Takes connections, and never says a word."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                server.received.append(Received("", "", {}, data))
+
+    async with serving(connected) as server:
+        yield server
+
+
+async def plain_refusal(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """What a server of plain HTTP says to a TLS handshake."""
+    await reader.read(1)
+    writer.write(answer(400, Connection="close"))
+    await writer.drain()
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+
+
+@contextlib.asynccontextmanager
+async def alerting_server(content: bytes, context: ssl.SSLContext) -> AsyncIterator[Server]:
+    """A server that says by a TLS alert why it ends a handshake, as OpenSSL's own servers do.
+
+    asyncio's hangs up without a word, so that this one is a thread with blocking sockets.
+    """
+    server = Server()
+    listener = socket.create_server(("127.0.0.1", 0))
+    server.port = listener.getsockname()[1]
+
+    plain_recv = socket.socket.recv
+
+    def handle(plain: socket.socket) -> None:
+        with plain, contextlib.suppress(OSError):
+            plain.settimeout(5)
+            wrapped = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+            with wrapped:
+                try:
+                    wrapped.do_handshake()
+                except ssl.SSLError:
+                    # Bytes left unread would turn the end into a reset, which can overtake the alert.
+                    wrapped.shutdown(socket.SHUT_WR)
+                    while plain_recv(wrapped, 65536):
+                        pass
+                    return
+                head = b""
+                while not head.endswith(b"\r\n\r\n") and (data := wrapped.recv(65536)):
+                    head += data
+                server.received.append(Received("", "", {}, head))
+                wrapped.sendall(content)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                handle(listener.accept()[0])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield server
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        await asyncio.to_thread(thread.join)
+
+
+def closed_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

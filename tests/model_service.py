@@ -1,0 +1,307 @@
+"""A model of the service: queues, leases, permitted times, the rate limit.
+
+It says what the service's documentation says ("Polling", "Rate limiting"), writes down every poll, and
+remembers what each process that shares a queue was told. `model_transport` is the way to it. Times are
+seconds on the virtual loop's clock.
+"""
+
+import math
+import random
+import re
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum, auto
+from urllib.parse import parse_qs, urlsplit
+
+import anyio
+import pki
+from doubles import NS, ROOT
+from model_faults import Fault
+from virtual_time import NOW, VirtualTime
+
+from posten_signering import DirectJobStatusResponse, Request, Sender
+from posten_signering.errors import TransportError
+
+SENDER = Sender(organization_number=pki.SENDER)
+OTHER_QUEUE = Sender(organization_number=pki.SENDER, polling_queue="shop")
+OTHER_SENDER = Sender(organization_number="999888777")
+PADES = b"%PDF-1.7\nsigned\n%%EOF\n"
+XADES = b"<XAdESSignatures/>"
+
+now = VirtualTime.monotonic
+
+
+@dataclass(kw_only=True)
+class Change:
+    """A status change in a queue.
+
+    Attributes:
+        leases: When each delivery ends to be hidden, and which process has it.
+        confirmed: When, and by which process, it was confirmed.
+    """
+
+    number: int
+    job_id: int
+    queue: "Queue"
+    leases: list[tuple[float, str]] = field(default_factory=list)
+    confirmed: tuple[float, str] | None = None
+
+    def waits(self, at: float) -> bool:
+        """Whether a poll may deliver it."""
+        return self.confirmed is None and (not self.leases or self.leases[-1][0] <= at)
+
+    def xml(self) -> bytes:
+        job = f"{ROOT}/{self.queue.sender.organization_number}/direct/signature-jobs/{self.job_id}"
+        return (
+            f'<direct-signature-job-status-response xmlns="{NS}">'
+            f"<signature-job-id>{self.job_id}</signature-job-id>"
+            f"<signature-job-status>IN_PROGRESS</signature-job-status>"
+            f'<status signer="customer-42" since="{(NOW + timedelta(seconds=self.number)).isoformat()}">'
+            f"SIGNED</status><confirmation-url>{job}/changes/{self.number}/complete"
+            f"</confirmation-url><pades-url>{job}/pades</pades-url>"
+            "</direct-signature-job-status-response>"
+        ).encode()
+
+
+@dataclass(kw_only=True, eq=False)
+class Queue:
+    """A polling queue.
+
+    Attributes:
+        permitted_at: When its sender may poll, by the service.
+        told: The last permitted time that each process was told.
+        lost_at: When each process last lost the answer to a poll.
+    """
+
+    sender: Sender
+    changes: list[Change] = field(default_factory=list)
+    permitted_at: float = 0.0
+    told: dict[str, float] = field(default_factory=dict)
+    lost_at: dict[str, float] = field(default_factory=dict)
+
+
+class Outcome(Enum):
+    """What the service made of a poll."""
+
+    CHANGE = auto()
+    EMPTY = auto()
+    TOO_EARLY = auto()
+    BLOCKED = auto()
+    NEVER_CAME = auto()
+
+
+@dataclass(kw_only=True)
+class Poll:
+    """A poll as it was sent.
+
+    Attributes:
+        told: The permitted time that its process had been told before.
+        lost_at: When its process had last lost an answer of this queue.
+        outcome: None while the poll is on its way to the service.
+        handed: The number of the change that its process got whole and could read.
+    """
+
+    process: str
+    queue: Queue
+    sent_at: float
+    told: float | None
+    lost_at: float | None
+    outcome: Outcome | None = None
+    handed: int | None = None
+
+    @property
+    def too_early_as_told(self) -> bool:
+        """Whether its process ought to have known that it was too early."""
+        return self.told is not None and self.sent_at < self.told - 1e-6
+
+
+@dataclass(kw_only=True)
+class Call:
+    """A call as it was sent, polls among them.
+
+    Attributes:
+        impatient: Whether its process knew that the organisation was blocked.
+    """
+
+    process: str
+    method: str
+    url: str
+    sent_at: float
+    arrived_at: float | None = None
+    impatient: bool = False
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes = b""
+    cut: bool = False
+    permitted_at: float | None = None
+    change: int | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        await anyio.lowlevel.checkpoint()
+        if self.cut:
+            yield self.body[: len(self.body) // 2]
+            raise TransportError("The answer was cut off.", request_may_have_left=True)
+        if self.body:
+            yield self.body
+
+
+class ModelService:
+    """The service.
+
+    Args:
+        seed: For how long things take on the way.
+        empty_wait: Between two polls of an empty queue.
+        busy: How long the service takes over a request.
+        slow: The longest that a request, and an answer, is on its way.
+        rate: Calls of an organisation in a second; one more blocks it.
+
+    Attributes:
+        script: What goes wrong with the coming calls, whoever makes them; None lets one pass.
+        outages: What goes wrong with every call of a process, once the script is empty.
+        polls: Every poll that was sent.
+        calls: Every call that was sent, polls among them.
+        changes: Every change there has been, by its number less one.
+        most_in_a_second: Calls of an organisation that arrived within a second, at most.
+        blocks: How often an organisation was blocked for calling too often.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        empty_wait: float = 600.0,
+        lease: float = 600.0,
+        slow: float = 0.1,
+        busy: float = 0.0,
+        rate: int = 10,
+        block: float = 30.0,
+    ) -> None:
+        self.random = random.Random(seed)
+        self.empty_wait = empty_wait
+        self.lease = lease
+        self.slow = slow
+        self.busy = busy
+        self.rate = rate
+        self.block = block
+        self.script: deque[Fault | None] = deque()
+        self.outages: dict[str, Fault] = {}
+        self.polls: list[Poll] = []
+        self.calls: list[Call] = []
+        self.changes: list[Change] = []
+        self.most_in_a_second: dict[str, int] = defaultdict(int)
+        self.blocks: dict[str, int] = defaultdict(int)
+        self._queues: dict[tuple[str, str | None], Queue] = {}
+        self._arrivals: dict[str, deque[float]] = defaultdict(deque)
+        self._blocked_until: dict[str, float] = defaultdict(float)
+
+    def queue(self, sender: Sender) -> Queue:
+        """The queue of a sender."""
+        key = (sender.organization_number, sender.polling_queue)
+        return self._queues.setdefault(key, Queue(sender=sender))
+
+    def put(self, sender: Sender, *, job_id: int | None = None) -> Change:
+        """Something happened to a job."""
+        number = len(self.changes) + 1
+        queue = self.queue(sender)
+        change = Change(
+            number=number, job_id=1000 + number if job_id is None else job_id, queue=queue
+        )
+        self.changes.append(change)
+        queue.changes.append(change)
+        return change
+
+    def block_now(self, organization_number: str) -> None:
+        """Blocks an organisation, as if another of its processes had called too often."""
+        self._blocked_until[organization_number] = now() + self.block
+
+    def polls_of(self, process: str) -> list[Poll]:
+        """What a process has polled."""
+        return [each for each in self.polls if each.process == process]
+
+    # What it does with a request
+
+    def queue_of(self, request: Request) -> Queue | None:
+        """The queue that a request polls; None for other calls."""
+        url = urlsplit(request.url.reveal())
+        if request.method != "GET" or not url.path.endswith("/direct/signature-jobs"):
+            return None
+        [name] = parse_qs(url.query).get("polling_queue", [None])
+        return self.queue(Sender(organization_number=url.path.split("/")[2], polling_queue=name))
+
+    def take(self, request: Request, process: str, poll: Poll | None) -> Answer:
+        """Answers a request that arrived."""
+        path = urlsplit(request.url.reveal()).path
+        if self._too_many(path.split("/")[2]):
+            if poll is not None:
+                poll.outcome = Outcome.BLOCKED
+            return Answer(429, {"date": self._date(), "dosfilter": "delayed"})
+        if poll is not None:
+            return self._poll(poll)
+        if confirmation := re.search(r"/changes/(\d+)/complete$", path):
+            change = self.changes[int(confirmation[1]) - 1]
+            if change.confirmed is not None:
+                return Answer(404, {"date": self._date()})
+            change.confirmed = (now(), process)
+            change.queue.changes.remove(change)
+            return Answer(204, {"date": self._date()})
+        body = PADES if path.endswith("/pades") else XADES if "/xades" in path else b"known"
+        return Answer(200, {"date": self._date(), "content-length": str(len(body))}, body)
+
+    def _poll(self, poll: Poll) -> Answer:
+        queue = poll.queue
+        if now() < queue.permitted_at:
+            poll.outcome = Outcome.TOO_EARLY
+            return Answer(429, self._times(queue), permitted_at=queue.permitted_at)
+        change = next((each for each in queue.changes if each.waits(now())), None)
+        wait = self.empty_wait if change is None else 0.0
+        # In whole milliseconds, as it is told.
+        queue.permitted_at = math.ceil((now() + wait) * 1000) / 1000
+        if change is None:
+            poll.outcome = Outcome.EMPTY
+            return Answer(204, self._times(queue), permitted_at=queue.permitted_at)
+        poll.outcome = Outcome.CHANGE
+        change.leases.append((now() + self.lease, poll.process))
+        return Answer(
+            200,
+            self._times(queue),
+            change.xml(),
+            permitted_at=queue.permitted_at,
+            change=change.number,
+        )
+
+    def _times(self, queue: Queue) -> dict[str, str]:
+        permitted = NOW + timedelta(milliseconds=round(queue.permitted_at * 1000))
+        return {"date": self._date(), "x-next-permitted-poll-time": permitted.isoformat()}
+
+    @staticmethod
+    def _date() -> str:
+        return f"{VirtualTime.service_clock():%a, %d %b %Y %H:%M:%S} GMT"
+
+    def _too_many(self, organization_number: str) -> bool:
+        if now() < self._blocked_until[organization_number]:
+            return True
+        arrivals = self._arrivals[organization_number]
+        while arrivals and arrivals[0] <= now() - 1.0:
+            arrivals.popleft()
+        arrivals.append(now())
+        most = self.most_in_a_second
+        most[organization_number] = max(most[organization_number], len(arrivals))
+        if len(arrivals) <= self.rate:
+            return False
+        self.blocks[organization_number] += 1
+        self._blocked_until[organization_number] = now() + self.block
+        arrivals.clear()
+        return True
+
+
+def number_of(change: DirectJobStatusResponse) -> int:
+    """The model's number of a change that a client delivered."""
+    found = re.search(r"/changes/(\d+)/", change.confirmation_url or "")
+    assert found is not None
+    return int(found[1])

@@ -1,0 +1,159 @@
+"""The way of a process to the model of the service, and all that goes wrong on it.
+
+What goes wrong is scripted, call by call. What a process was told is what really reached it.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from http import HTTPStatus
+
+import anyio
+from doubles import ROOT, enterprise
+from model_faults import AFTER, BEFORE, HEADERS, UNREADABLE, Fault, Kind
+from model_service import SENDER, Answer, Call, ModelService, Outcome, Poll, Queue, now
+from virtual_time import VirtualTime
+
+from posten_signering import ClientConfiguration, DirectClient, Environment, Request
+
+# What a call and its answer are on the way at most, with a service that is not told otherwise.
+ON_THE_WAY = 0.2
+
+
+class ModelTransport:
+    """The way of one process to the service."""
+
+    def __init__(self, service: ModelService, process: str) -> None:
+        self.service = service
+        self.process = process
+        self.closed = False
+        self._blocked_at: dict[str, float] = {}
+
+    @asynccontextmanager
+    async def exchange(self, request: Request) -> AsyncIterator[Answer]:
+        assert not self.closed
+        fault = self._next_fault()
+        call = Call(
+            process=self.process,
+            method=request.method,
+            url=request.url.reveal(),
+            sent_at=now(),
+        )
+        organization = call.url.removeprefix(ROOT).split("/")[1]
+        heard_at = self._blocked_at.get(organization, float("-inf"))
+        # At the very moment of hearing it, another call may be leaving.
+        call.impatient = heard_at + 1e-3 < now() < heard_at + self.service.block - 1e-6
+        self.service.calls.append(call)
+        queue = self.service.queue_of(request)
+        if queue is None:
+            answer = await self._answer(request, call, None, fault)
+            self._hear_of_block(organization, answer)
+            yield answer
+            return
+        poll = Poll(
+            process=self.process,
+            queue=queue,
+            sent_at=now(),
+            told=queue.told.get(self.process),
+            lost_at=queue.lost_at.get(self.process),
+        )
+        self.service.polls.append(poll)
+        try:
+            answer = await self._answer(request, call, poll, fault)
+            self._hear(queue, answer, fault)
+            self._hear_of_block(organization, answer)
+            yield answer
+        except BaseException as error:
+            # A cancellation, in which the answer is lost as well, too.
+            if getattr(error, "request_may_have_left", True):
+                queue.lost_at[self.process] = now()
+            raise
+        if fault is not None and fault.kind in UNREADABLE and answer.status == HTTPStatus.OK:
+            queue.lost_at[self.process] = now()
+        else:
+            poll.handed = answer.change
+
+    def _next_fault(self) -> Fault | None:
+        script = self.service.script
+        return script.popleft() if script else self.service.outages.get(self.process)
+
+    async def _answer(
+        self, request: Request, call: Call, poll: Poll | None, fault: Fault | None
+    ) -> Answer:
+        kind = None if fault is None else fault.kind
+        await self._travel()
+        if poll is not None:
+            poll.outcome = Outcome.NEVER_CAME
+        if fault is not None and kind in BEFORE:
+            raise fault.raised()
+        if fault is not None and kind is Kind.GATEWAY:
+            answer = Answer(fault.status, dict(fault.headers), fault.body)
+        elif kind is Kind.PAGE:
+            answer = Answer(200, {"content-type": "text/html"}, b"<html>Welcome</html>")
+        else:
+            call.arrived_at = now()
+            answer = self.service.take(request, self.process, poll)
+            await anyio.sleep(self.service.busy)
+        await self._travel()
+        if fault is not None and kind in AFTER:
+            await anyio.sleep(10 if kind is Kind.SILENCE else 0)
+            raise fault.raised()
+        _spoil(answer, kind)
+        return answer
+
+    def _hear(self, queue: Queue, answer: Answer, fault: Fault | None) -> None:
+        """The process hears the permitted time, where the answer tells it."""
+        if answer.permitted_at is not None and (fault is None or fault.kind not in HEADERS):
+            queue.told[self.process] = answer.permitted_at
+
+    def _hear_of_block(self, organization: str, answer: Answer) -> None:
+        if "dosfilter" in answer.headers and not answer.cut:
+            self._blocked_at[organization] = now()
+
+    async def _travel(self) -> None:
+        await anyio.sleep(self.service.random.uniform(0.1, 1.0) * self.service.slow)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def _spoil(answer: Answer, kind: Kind | None) -> None:
+    match kind:
+        case Kind.CUT:
+            answer.cut = True
+        case Kind.TRUNCATED:
+            answer.body = answer.body[: len(answer.body) * 2 // 3]
+        case Kind.NO_DATE:
+            answer.headers.pop("date", None)
+        case Kind.BROKEN_DATE:
+            answer.headers["date"] = "yesterday"
+        case Kind.NO_POLL_TIME:
+            answer.headers.pop("x-next-permitted-poll-time", None)
+        case Kind.BROKEN_POLL_TIME if "x-next-permitted-poll-time" in answer.headers:
+            answer.headers["x-next-permitted-poll-time"] = "soon"
+        case _:
+            pass
+
+
+@asynccontextmanager
+async def process_of(
+    service: ModelService,
+    name: str = "one",
+    *,
+    time: VirtualTime | None = None,
+    default_wait: float = 600.0,
+    **fields,
+) -> AsyncIterator[DirectClient]:
+    """An open client on the model: one process of those that share its queues."""
+    environment = Environment(
+        name="Model", service_root=ROOT, default_poll_wait=timedelta(seconds=default_wait)
+    )
+    configuration = ClientConfiguration(
+        environment=environment,
+        certificate=enterprise(),
+        sender=SENDER,
+        transport=ModelTransport(service, name),
+        **{**(time or VirtualTime()).fields, **fields},
+    )
+    async with DirectClient(configuration) as client:
+        yield client

@@ -1,0 +1,146 @@
+"""PDFs as people have them: of every version from 1.1 to 1.7, with what came with it, and an archive copy."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from importlib.resources import files
+
+from PIL import ImageCms
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import (
+    ArrayObject,
+    DecodedStreamObject,
+    DictionaryObject,
+    NameObject,
+    NumberObject,
+    TextStringObject,
+)
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.pdfgen.canvas import Canvas
+
+
+def drawn(text: str, *, version: str = "1.4", pages: int = 1, font: str = "Helvetica") -> bytes:
+    """Pages that hold the text and their number."""
+    file = io.BytesIO()
+    canvas = Canvas(file, pageCompression=0, invariant=True)
+    for number in range(1, pages + 1):
+        canvas.setFont(font, 14)
+        canvas.drawString(72, 700, f"{text} page {number}")
+        canvas.showPage()
+    canvas.save()
+    return versioned(file.getvalue(), version)
+
+
+def versioned(content: bytes, version: str) -> bytes:
+    """The same file under another version in its header."""
+    start = content.index(b"%PDF-") + len(b"%PDF-")
+    return content[:start] + version.encode() + content[start + 3 :]
+
+
+def with_a_form() -> bytes:
+    """1.2: a form field, which is left empty."""
+    file = io.BytesIO()
+    canvas = Canvas(file, pageCompression=0)
+    canvas.drawString(72, 700, "Sample 1.2 page 1")
+    canvas.acroForm.textfield(name="name", x=72, y=600)
+    canvas.showPage()
+    canvas.save()
+    return versioned(file.getvalue(), "1.2")
+
+
+def with_object_streams() -> bytes:
+    """1.5, written here: objects in a compressed stream, and a stream for cross-reference table."""
+    text = b"BT /F1 14 Tf 72 700 Td (Sample 1.5 page 1) Tj ET"
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        (
+            b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 5 0 R"
+            b"/Resources<</Font<</F1 4 0 R>>>>>>"
+        ),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    starts = [sum(len(each) + 1 for each in objects[:at]) for at in range(len(objects))]
+    index = b" ".join(b"%d %d" % (at + 1, start) for at, start in enumerate(starts)) + b" "
+    packed = zlib.compress(index + b"\n".join(objects))
+    content = b"%PDF-1.5\n%\xe2\xe3\xcf\xd3\n"
+    offsets = []
+    for number, entries, stream in (
+        (5, b"", text),
+        (6, b"/Type/ObjStm/N 4/First %d/Filter/FlateDecode" % len(index), packed),
+    ):
+        offsets.append(len(content))
+        content += b"%d 0 obj<<%s/Length %d>>stream\n" % (number, entries, len(stream))
+        content += stream + b"\nendstream endobj\n"
+    offsets.append(len(content))
+    rows = [(0, 0, 255), *((2, 6, at) for at in range(4)), *((1, each, 0) for each in offsets)]
+    table = b"".join(struct.pack(">BHB", *each) for each in rows)
+    content += b"7 0 obj<</Type/XRef/Size 8/Root 1 0 R/W[1 2 1]/Length %d>>stream\n" % len(table)
+    return content + table + b"\nendstream endobj\nstartxref\n%d\n%%%%EOF\n" % offsets[-1]
+
+
+def with_an_attachment() -> bytes:
+    """1.6: rewritten by another program, with a file attached and outlines."""
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(drawn("Sample 1.6", pages=2))))
+    writer.add_attachment("notes.txt", b"notes")
+    writer.add_outline_item(title="First", page_number=0)
+    out = io.BytesIO()
+    writer.write(out)
+    return versioned(out.getvalue(), "1.6")
+
+
+def updated_in_place() -> bytes:
+    """1.7: an incremental update stands behind the original, and line ends are those of Windows."""
+    writer = PdfWriter(io.BytesIO(drawn("Sample 1.7", version="1.7")), incremental=True)
+    writer.add_metadata({"/Title": "Sample"})
+    out = io.BytesIO()
+    writer.write(out)
+    return out.getvalue() + b"\r\n"
+
+
+def archived() -> bytes:
+    """In the shape of PDF/A-1b: embedded font, colour profile as output intent, XMP that says so."""
+    font = "ArchivedVera"
+    pdfmetrics.registerFont(TTFont(font, str(files("reportlab") / "fonts" / "Vera.ttf")))
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(drawn("Sample archived", font=font))))
+    profile = DecodedStreamObject()
+    profile.set_data(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[NameObject("/N")] = NumberObject(3)
+    intent = DictionaryObject(
+        {
+            NameObject("/Type"): NameObject("/OutputIntent"),
+            NameObject("/S"): NameObject("/GTS_PDFA1"),
+            NameObject("/OutputConditionIdentifier"): TextStringObject("sRGB"),
+            NameObject("/DestOutputProfile"): writer._add_object(profile),
+        }
+    )
+    metadata = DecodedStreamObject()
+    metadata.set_data(
+        b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+        b'rdf:about="" xmlns:pdfaid="http://www.aiim.org/pdfa/ns/id/"><pdfaid:part>1</pdfaid:part>'
+        b"<pdfaid:conformance>B</pdfaid:conformance></rdf:Description></rdf:RDF></x:xmpmeta>"
+        b'<?xpacket end="w"?>'
+    )
+    metadata[NameObject("/Type")] = NameObject("/Metadata")
+    metadata[NameObject("/Subtype")] = NameObject("/XML")
+    root = writer.root_object
+    root[NameObject("/OutputIntents")] = ArrayObject([writer._add_object(intent)])
+    root[NameObject("/Metadata")] = writer._add_object(metadata)
+    out = io.BytesIO()
+    writer.write(out)
+    return versioned(out.getvalue(), "1.4")
+
+
+SAMPLES: dict[str, Callable[[], bytes]] = {
+    "1.1": lambda: drawn("Sample 1.1", version="1.1"),
+    "1.2": with_a_form,
+    "1.3": lambda: drawn("Sample 1.3", version="1.3", pages=3),
+    "1.4": lambda: b"\n" + drawn("Sample 1.4"),  # a reader finds the header all the same
+    "1.5": with_object_streams,
+    "1.6": with_an_attachment,
+    "1.7": updated_in_place,
+    "archived": archived,
+}

@@ -1,0 +1,204 @@
+"""`python -m posten_signering.sandbox`: started, used and stopped as a person would."""
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import posten_signering.sandbox
+from posten_signering import ClientConfiguration
+from posten_signering.sandbox import __main__ as command
+
+ANY_PORTS = ["--port", "0", "--pages-port", "0"]
+
+
+def exports(lines) -> dict[str, str]:
+    variables = [
+        shlex.split(line)[1].partition("=") for line in lines if line.startswith("export ")
+    ]
+    return {name: value for name, _, value in variables}
+
+
+def started(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_runs_until_a_signal_stops_it_and_says_what_to_export(tmp_path, number):
+    directory = tmp_path / "made here" / "files"
+    arguments = ["-m", "posten_signering.sandbox", *ANY_PORTS, "--directory", directory]
+    with started("-W", "error", *arguments) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Ctrl-C" in line:
+                break
+        variables = exports(lines)
+        configuration = ClientConfiguration.from_env(variables)
+        address = re.match("https://127.0.0.1:([0-9]+)/api", configuration.environment.service_root)
+        socket.create_connection(("127.0.0.1", int(address[1]))).close()
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=30)
+    assert (process.returncode, rest, errors) == (0, "Stopped.\n", "")
+    assert configuration.environment.name == "Sandbox"
+    assert configuration.sender.organization_number == "123456789"
+    assert configuration.certificate.organization_number == "123456789"
+    assert (
+        variables["POSTEN_SIGNERING_CERTIFICATE_PASSWORD"]
+        == (directory / "password.txt").read_text()
+    )
+    assert {
+        str(path.relative_to(directory)): path.stat().st_mode & 0o777
+        for path in directory.rglob("*")
+        if path.is_file()
+    } == {
+        "client.p12": 0o600,
+        "password.txt": 0o600,
+        "trust/root.pem": 0o600,
+        "trust/issuing.pem": 0o600,
+        "sandbox.sqlite3": 0o600,
+    }
+
+
+def run_until_introduced(monkeypatch, *arguments):
+    """What a run says until it is stopped, at the end of its introduction."""
+    lines = []
+
+    def note(line):
+        lines.append(line)
+        if "Ctrl-C" in line:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "_print_line", note)
+        assert command.main([*ANY_PORTS, *arguments]) == 0
+    return lines
+
+
+def test_what_was_exported_once_is_right_after_a_restart(tmp_path, monkeypatch):
+    arguments = ["--directory", str(tmp_path), "--organization-number", "987654321"]
+    first = exports(run_until_introduced(monkeypatch, *arguments))
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*.p*")}
+    second = exports(run_until_introduced(monkeypatch, *arguments))
+    assert {path: path.read_bytes() for path in files} == files
+    for variables in (first, second):
+        del variables["POSTEN_SIGNERING_SERVICE_ROOT"]  # a free port, another each time
+    assert second == first
+
+
+def test_it_says_what_to_give_the_official_clients_and_where_to_look(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = run_until_introduced(monkeypatch, "--directory", "here")
+    said = "\n".join(lines)
+    root = exports(lines)["POSTEN_SIGNERING_SERVICE_ROOT"]
+    password = exports(lines)["POSTEN_SIGNERING_CERTIFICATE_PASSWORD"]
+    # Addresses of files hold wherever they are pasted.
+    assert f'Path.of("{tmp_path}/here/client.p12")), "{password}")' in said
+    assert f'withServiceUrl(URI.create("{root}"))' in said
+    assert f'withCertificates("{tmp_path}/here/trust")' in said
+    assert f'new X509Certificate2("{tmp_path}/here/client.p12", "{password}")' in said
+    assert f'environment.Url = new Uri("{root.removesuffix("/api")}")' in said
+    assert re.search("Overview: http://127.0.0.1:[0-9]+/overview", said)
+    assert re.search("http://127.0.0.1:[0-9]+/control/openapi.json", said)
+    assert "Everything is kept in here. Ctrl-C stops the sandbox." in said
+
+
+def test_a_directory_that_is_in_use_is_told_in_a_line(tmp_path, monkeypatch, capsys):
+    arguments = ["-m", "posten_signering.sandbox", *ANY_PORTS, "--directory", tmp_path]
+    with started(*arguments) as process:
+        for line in process.stdout:
+            if "Ctrl-C" in line:
+                break
+        assert command.main([*ANY_PORTS, "--directory", str(tmp_path)]) == 1
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    said = capsys.readouterr().err
+    assert re.fullmatch("The sandbox can't start: .* in use by another sandbox.\n", said)
+
+
+def test_without_a_directory_the_files_are_gone_in_the_end(monkeypatch):
+    lines = []
+
+    def stop_at_the_end(line):
+        lines.append(line)
+        if "Ctrl-C" in line:
+            assert Path(exports(lines)["POSTEN_SIGNERING_CERTIFICATE"]).is_file()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(command, "_print_line", stop_at_the_end)
+    assert command.main([*ANY_PORTS, "--organization-number", "987654321"]) == 0
+    assert lines[-1] == "Stopped."
+    variables = exports(lines)
+    assert variables["POSTEN_SIGNERING_ORGANIZATION_NUMBER"] == "987654321"
+    assert not Path(variables["POSTEN_SIGNERING_CERTIFICATE"]).parent.exists()
+
+
+def test_files_of_an_earlier_run_are_replaced_and_kept_from_others(tmp_path, monkeypatch):
+    old = tmp_path / "client.p12"
+    old.write_bytes(bytes(10_000))
+    old.chmod(0o644)
+
+    def stop(line):
+        if "Ctrl-C" in line:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(command, "_print_line", stop)
+    assert command.main([*ANY_PORTS, "--directory", str(tmp_path)]) == 0
+    assert 0 < old.stat().st_size < 10_000
+    assert old.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_port_that_is_taken_is_told_in_a_line(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        status = command.main(["--port", str(taken.getsockname()[1]), "--pages-port", "0"])
+    assert status == 1
+    assert re.fullmatch("The sandbox can't start: .*in use.*\n", capsys.readouterr().err)
+
+
+def test_lines_are_not_held_back(capsys):
+    command._print_line("a line")
+    assert capsys.readouterr().out == "a line\n"
+
+
+@pytest.mark.parametrize("missing", ["aiohttp", "pyhanko", "pypdf", "reportlab"])
+def test_without_the_extra_it_says_what_to_install(missing):
+    program = (
+        f"import runpy, sys; sys.modules[{missing!r}] = None;"
+        " runpy.run_module('posten_signering.sandbox', run_name='__main__', alter_sys=True)"
+    )
+    with started("-c", program) as process:
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert "pip install 'posten-signering[sandbox]'" in errors
+    assert missing in errors
+
+
+def test_a_mistake_in_an_import_is_not_taken_for_a_missing_extra():
+    module = "posten_signering.sandbox._pages"
+    program = (
+        f"import sys; sys.modules[{module!r}] = None; import posten_signering.sandbox as s\n"
+        "try:\n    s.Sandbox\nexcept ModuleNotFoundError as error:\n    print(error.name)"
+    )
+    with started("-c", program) as process:
+        said, _ = process.communicate(timeout=30)
+    assert said == f"{module}\n"
+
+
+def test_the_package_offers_its_public_names_and_no_other():
+    for name in posten_signering.sandbox.__all__:
+        assert getattr(posten_signering.sandbox, name).__name__ == name
+    with pytest.raises(AttributeError, match="Nothing"):
+        posten_signering.sandbox.Nothing  # noqa: B018 - asking for it is what is tested

@@ -1,0 +1,143 @@
+"""Faults as values: what they may say, and which requests they happen to."""
+
+import random
+
+import pytest
+
+from posten_signering.sandbox import Fault, FaultKind, Operation
+from posten_signering.sandbox._faults import ERROR_CODES, TAKES, Faults
+
+NEEDED = {
+    FaultKind.DELAY: {"seconds": 1},
+    FaultKind.ERROR_DOCUMENT: {"code": "NOT_FOUND"},
+    FaultKind.MISSING_HEADER: {"header": "Date"},
+    FaultKind.CLOCK_SKEW: {"seconds": -60},
+}
+VALUES = {"seconds": 1.5, "status": 502, "code": "NOT_FOUND", "header": "Date", "after": True}
+
+
+@pytest.mark.parametrize("kind", FaultKind)
+def test_each_kind_takes_what_it_says_and_nothing_else(kind):
+    for name, value in VALUES.items():
+        fields = NEEDED.get(kind, {}) | {name: value}
+        if name in TAKES.get(kind, ()):
+            assert getattr(Fault(kind=kind, **fields), name) == value
+        else:
+            with pytest.raises(ValueError, match=f"takes no {name}"):
+                Fault(kind=kind, **fields)
+
+
+@pytest.mark.parametrize("kind", NEEDED)
+def test_what_a_kind_needs_must_be_given(kind):
+    with pytest.raises(ValueError, match="needs"):
+        Fault(kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"times": 0}, "times"),
+        ({"probability": 0}, "probability"),
+        ({"probability": 1.1}, "probability"),
+        ({"kind": FaultKind.DELAY, "seconds": -1}, "negative"),
+        ({"kind": FaultKind.DELAY, "seconds": float("nan")}, "at most"),
+        ({"kind": FaultKind.CLOCK_SKEW, "seconds": -4e7}, "at most"),
+        ({"kind": FaultKind.ERROR_DOCUMENT, "code": "A\x00"}, "code"),
+        ({"kind": FaultKind.ERROR_DOCUMENT, "code": ""}, "code"),
+        ({"kind": FaultKind.MISSING_HEADER, "header": "A: b"}, "header"),
+        ({"kind": FaultKind.SERVER_ERROR, "status": 204}, "status"),
+        ({"kind": FaultKind.SERVER_ERROR, "status": 600}, "status"),
+        ({"kind": FaultKind.FOREIGN_CERTIFICATE, "operation": Operation.POLL}, "connection"),
+        ({"kind": FaultKind.FOREIGN_CERTIFICATE, "path": "*"}, "connection"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(fields, said):
+    with pytest.raises(ValueError, match=said):
+        Fault(**{"kind": FaultKind.RESET} | fields)
+
+
+def test_an_error_document_has_the_status_that_the_service_gives_with_its_code():
+    statuses = {
+        code: Fault(kind=FaultKind.ERROR_DOCUMENT, code=code).http_status for code in ERROR_CODES
+    }
+    assert statuses["INVALID_STATUS_QUERY_TOKEN"] == 403
+    assert statuses["SIGNING_CEREMONY_NOT_COMPLETED"] == 404
+    assert statuses["BROKER_NOT_AUTHORIZED"] == 403
+    assert Fault(kind=FaultKind.ERROR_DOCUMENT, code="NEW_CODE").http_status == 400
+    assert Fault(kind=FaultKind.ERROR_DOCUMENT, code="NEW_CODE", status=409).http_status == 409
+    assert Fault(kind=FaultKind.SERVER_ERROR).http_status == 500
+
+
+def kinds(faults):
+    return [pending.fault.kind for pending in faults.pending]
+
+
+def test_a_fault_happens_so_many_times_and_then_no_more():
+    changes = []
+    faults = Faults(changed=lambda: changes.append(1))
+    fault = Fault(kind=FaultKind.RESET, times=2)
+    faults.add(fault)
+    assert [pending.left for pending in faults.pending] == [2]
+    assert [len(faults.take({FaultKind.RESET})) for _ in range(3)] == [1, 1, 0]
+    assert faults.pending == ()
+    assert len(changes) == 3  # added, happened, happened and gone
+
+
+def test_a_fault_without_a_number_of_times_happens_until_it_is_removed():
+    faults = Faults()
+    number = faults.add(Fault(kind=FaultKind.RESET))
+    assert all(faults.take({FaultKind.RESET}) for _ in range(50))
+    assert faults.remove(number)
+    assert not faults.remove(number)
+    assert faults.take({FaultKind.RESET}) == ()
+
+
+def test_a_fault_happens_to_its_operation_and_its_path_only():
+    faults = Faults()
+    faults.add(Fault(kind=FaultKind.RESET, operation=Operation.POLL))
+    faults.add(Fault(kind=FaultKind.DELAY, seconds=1, path="/api/*/signature-jobs/7/*"))
+    both = {FaultKind.RESET, FaultKind.DELAY}
+
+    def happening(operation, path):
+        return [fault.kind for fault in faults.take(both, operation=operation, path=path)]
+
+    assert happening(Operation.POLL, "/api/1/direct/signature-jobs") == [FaultKind.RESET]
+    assert happening(Operation.STATUS, "/api/1/direct/signature-jobs/7/status") == [FaultKind.DELAY]
+    assert happening(Operation.STATUS, "/api/1/direct/signature-jobs/8/status") == []
+    assert happening(None, "/api/nowhere") == []
+
+
+def test_those_that_do_not_fit_are_kept_for_a_request_that_they_fit():
+    faults = Faults()
+    faults.add(Fault(kind=FaultKind.RESET, times=1))
+    assert faults.take({FaultKind.DELAY}) == ()
+    assert faults.take({FaultKind.RESET}, fits=lambda _: False) == ()
+    assert faults.take({FaultKind.RESET}, most=0) == ()
+    assert len(faults.take({FaultKind.RESET}, most=1)) == 1
+
+
+def test_only_as_many_as_asked_for_happen_the_oldest_first():
+    faults = Faults()
+    for times in (1, 2, 3):
+        faults.add(Fault(kind=FaultKind.RESET, times=times))
+    assert [fault.times for fault in faults.take({FaultKind.RESET}, most=2)] == [1, 2]
+    faults.clear()
+    assert faults.pending == ()
+
+
+def test_a_probability_is_held_against_the_random_numbers_given():
+    numbers = iter([0.0, 0.3, 0.29, 0.99])
+    faults = Faults(random=lambda: next(numbers))
+    faults.add(Fault(kind=FaultKind.RESET, probability=0.3))
+    assert [len(faults.take({FaultKind.RESET})) for _ in range(4)] == [1, 0, 1, 0]
+
+
+def test_the_same_seed_gives_the_same_faults():
+    def run(seed):
+        faults = Faults(random=random.Random(seed).random)
+        faults.add(Fault(kind=FaultKind.RESET, probability=0.5))
+        return [len(faults.take({FaultKind.RESET})) for _ in range(40)]
+
+    assert run(7) == run(7)
+    assert run(7) != run(8)
+    assert 5 < sum(run(7)) < 35

@@ -1,0 +1,347 @@
+"""The sandbox as tests and demos use it: started and stopped, with the hands of its signers."""
+
+import asyncio
+import gc
+import ssl
+import threading
+import traceback
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from posten_signering import Sender
+from posten_signering.sandbox import Sandbox, SandboxError
+from posten_signering.sandbox._workers import Workers
+
+from . import bundles
+from .bundles import NOW, SENDER
+from .callers import Clock, caller_of, client_context, holder_in, redirect_urls
+
+pytestmark = pytest.mark.anyio
+
+OTHER = "111222333"
+POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def sandbox(clock):
+    async with Sandbox(clock=clock, rate_limit=None) as running:
+        yield running
+
+
+@pytest.fixture
+async def sender(sandbox, clock, tmp_path):
+    async with caller_of(sandbox, clock, tmp_path) as caller:
+        yield caller
+
+
+# --- The signers' hands
+
+
+@pytest.mark.parametrize(
+    ("act", "address", "statuses"),
+    [
+        ("sign", "https://example.com/done", ["SIGNED", "WAITING"]),
+        ("reject", "https://example.com/rejected", ["REJECTED", "NOT_APPLICABLE"]),
+        ("fail", "https://example.com/error", ["FAILED", "NOT_APPLICABLE"]),
+    ],
+)
+async def test_an_act_leads_to_its_exit_url_with_a_token(sandbox, sender, act, address, statuses):
+    created = await sender.create()
+    exit_url = await getattr(sandbox, act)(redirect_urls(created)[0])
+    assert exit_url.startswith(address)
+    [token] = parse_qs(urlsplit(exit_url).query)["status_query_token"]
+    url = f"{created.text('//s:status-url/text()')}?status_query_token={token}"
+    assert (await sender.get(url)).texts("//s:status/text()") == statuses
+
+
+async def test_a_used_redirect_url_is_refused_and_says_so(sandbox, sender):
+    created = await sender.create()
+    first, second = redirect_urls(created)
+    await sandbox.sign(first)
+    for act in (sandbox.sign, sandbox.reject, sandbox.fail):
+        with pytest.raises(SandboxError, match="this signer has finished, with the status SIGNED"):
+            await act(first)
+    await sandbox.reject(second)
+    with pytest.raises(SandboxError, match="works no more"):
+        sandbox.status_query_token(second)
+
+
+async def test_what_is_no_redirect_url_is_refused_and_says_so(sandbox, sender):
+    created = await sender.create()
+    signer_url = created.texts("//s:signer/@href")[0]
+    for url in (
+        "https://example.com/",
+        signer_url,
+        "",
+        redirect_urls(created)[0].rstrip("/")[:-60],
+    ):
+        with pytest.raises(SandboxError, match="not a redirect URL of this sandbox"):
+            await sandbox.sign(url)
+    with pytest.raises(SandboxError, match="No signer has been given"):
+        await sandbox.sign(f"{sandbox.signing_pages_url}#/redirect/guess")
+
+
+async def test_an_error_with_its_locals_shows_no_token(sandbox, sender):
+    created = await sender.create()
+    url = redirect_urls(created)[0]
+    await sandbox.sign(url)
+    token = url.rpartition("/")[2]
+    with pytest.raises(SandboxError) as caught:
+        await sandbox.sign(url)
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    # The first frame is this test's own.
+    ours = "".join(traceback.StackSummary.from_list(shown.stack[1:]).format())
+    assert "running" in ours
+    assert token not in ours
+
+
+async def test_an_expired_job_is_failed_and_its_change_polled(sandbox, sender):
+    created = await sender.create(extra=POLLED)
+    await sandbox.sign(redirect_urls(created)[0])
+    job_id = int(created.text("//s:signature-job-id/text()"))
+    await sandbox.expire(job_id)
+    await sender.get(sender.jobs)
+    change = await sender.get(sender.jobs)
+    assert change.text("//s:signature-job-status/text()") == "FAILED"
+    assert change.texts("//s:status/text()") == ["SIGNED", "EXPIRED"]
+    with pytest.raises(SandboxError, match="ended before"):
+        await sandbox.expire(job_id)
+    with pytest.raises(SandboxError, match="no job 99"):
+        await sandbox.expire(99)
+
+
+async def test_received_holds_what_arrived_byte_for_byte_and_hides_it_in_its_repr(sandbox, sender):
+    await sender.create()
+    [received] = sandbox.received
+    files = bundles.two_files()
+    assert received.request == bundles.request_xml()
+    assert received.manifest == bundles.manifest_xml(files)
+    assert dict(received.documents) == {file.entry: file.content for file in files}
+    assert received.container.startswith(b"PK")
+    assert repr(received) == "Received(job_id=1)"
+
+
+# --- TLS
+
+
+async def handshake(sandbox, context):
+    """The server's certificate, after a whole exchange: TLS 1.3 refuses only after its handshake."""
+    address = urlsplit(sandbox.service_root)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port, ssl=context)
+    try:
+        writer.write(f"GET /api/{SENDER} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        if not (answer := await reader.read()):
+            raise ConnectionResetError
+        tls = writer.get_extra_info("ssl_object")
+        assert answer.startswith(b"HTTP/1.1 200")
+        return tls.version(), tls.getpeercert(binary_form=True)
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("chain", [True, False])
+async def test_tls_in_both_versions_with_or_without_the_issuing_ca(
+    sandbox, tmp_path, version, chain
+):
+    holder = holder_in(*sandbox.enterprise_pkcs12(SENDER))
+    context = client_context(sandbox.ca_pem, tmp_path, holder, chain=chain)
+    context.minimum_version = context.maximum_version = version
+    spoken, _ = await handshake(sandbox, context)
+    assert spoken == version.name.replace("_", ".")
+
+
+async def test_the_server_certificate_names_the_organisation_and_no_host(
+    sandbox, tmp_path, openssl
+):
+    holder = holder_in(*sandbox.enterprise_pkcs12(SENDER))
+    _, der = await handshake(sandbox, client_context(sandbox.ca_pem, tmp_path, holder))
+    path = tmp_path / "server.der"
+    path.write_bytes(der)
+    process = await asyncio.create_subprocess_exec(
+        *(openssl, "x509", "-inform", "der", "-in", path, "-noout", "-text"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await process.communicate()
+    assert b"NTRNO-984661185" in said
+    assert b"Subject Alternative Name" not in said
+    context = client_context(sandbox.ca_pem, tmp_path, holder)
+    context.check_hostname = True
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await handshake(sandbox, context)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("who", ["nobody", "foreign CA", "another sandbox"])
+async def test_without_a_certificate_of_this_sandbox_there_is_no_connection(
+    sandbox, tmp_path, version, who
+):
+    async with Sandbox() as another:
+        holder = {
+            "nobody": None,
+            "foreign CA": bundles.enterprise(),
+            "another sandbox": holder_in(*another.enterprise_pkcs12(SENDER)),
+        }[who]
+        context = client_context(sandbox.ca_pem, tmp_path, holder)
+        context.minimum_version = context.maximum_version = version
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await handshake(sandbox, context)
+
+
+async def test_an_enterprise_certificate_verifies_by_openssl_up_to_the_ca(
+    sandbox, tmp_path, openssl
+):
+    holder = holder_in(*sandbox.enterprise_pkcs12(OTHER))
+    paths = {name: tmp_path / f"{name}.pem" for name in ("root", "issuing", "leaf")}
+    paths["root"].write_bytes(sandbox.ca_pem)
+    paths["issuing"].write_bytes(holder.chain[0].public_bytes(Encoding.PEM))
+    paths["leaf"].write_bytes(holder.certificate.public_bytes(Encoding.PEM))
+    verify = [openssl, "verify", "-x509_strict", "-CAfile", paths["root"]]
+    for arguments, succeeds in (
+        (["-untrusted", paths["issuing"], paths["leaf"]], True),
+        ([paths["leaf"]], False),
+    ):
+        process = await asyncio.create_subprocess_exec(
+            *verify,
+            *arguments,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert (await process.wait() == 0) is succeeds
+    assert f"NTRNO-{OTHER}" in holder.certificate.subject.rfc4514_string()
+
+
+async def test_each_organisation_has_one_certificate_and_a_key_of_its_own(sandbox):
+    first, again = (holder_in(*sandbox.enterprise_pkcs12(SENDER)) for _ in range(2))
+    other = holder_in(*sandbox.enterprise_pkcs12(OTHER))
+    assert first.certificate == again.certificate
+    assert first.certificate.public_key() != other.certificate.public_key()
+
+
+# --- Starting and stopping
+
+
+async def test_ports_can_be_chosen_and_are_free_again_afterwards(clock):
+    async with Sandbox(clock=clock) as sandbox:
+        ports = [urlsplit(url).port for url in (sandbox.service_root, sandbox.signing_pages_url)]
+    for _ in range(2):
+        async with Sandbox(port=ports[0], pages_port=ports[1]) as again:
+            assert again.service_root == f"https://127.0.0.1:{ports[0]}/api"
+            assert again.signing_pages_url == f"http://127.0.0.1:{ports[1]}/"
+
+
+async def test_a_port_that_is_taken_fails_the_start_and_leaves_nothing_behind(sandbox):
+    before = open_files()
+    with pytest.raises(OSError, match="in use"):
+        await Sandbox(pages_port=urlsplit(sandbox.signing_pages_url).port).__aenter__()
+    assert open_files() == before
+
+
+async def test_stopping_leaves_no_socket_thread_or_task(clock, tmp_path):
+    threads, files = threading.active_count(), open_files()
+    tasks = asyncio.all_tasks()
+    async with Sandbox(clock=clock) as sandbox:
+        async with caller_of(sandbox, clock, tmp_path) as sender:
+            created = await sender.create()
+            await sandbox.sign(redirect_urls(created)[0])
+        # A connection that stays open must not hold off the stop.
+        idle = await asyncio.open_connection("127.0.0.1", urlsplit(sandbox.signing_pages_url).port)
+    assert await idle[0].read() == b""
+    idle[1].close()
+    await idle[1].wait_closed()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert threading.active_count() == threads
+    assert open_files() == files
+    assert asyncio.all_tasks() == tasks
+
+
+def open_files() -> int:
+    gc.collect()
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_work_whose_result_nobody_waits_for_is_finished_before_the_stop():
+    workers = Workers()
+    started, release, done = threading.Event(), threading.Event(), []
+
+    def work():
+        started.set()
+        release.wait(timeout=30)
+        done.append(True)
+
+    task = asyncio.create_task(workers.run(work))
+    await asyncio.to_thread(started.wait, 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    closing = asyncio.create_task(workers.aclose())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    release.set()
+    await closing
+    assert done == [True]
+
+
+async def test_a_sandbox_that_does_not_run_says_so(clock):
+    sandbox = Sandbox(clock=clock)
+    for use in (
+        lambda: sandbox.service_root,
+        lambda: sandbox.ca_pem,
+        lambda: sandbox.enterprise_pkcs12(SENDER),
+        sandbox.client_configuration,
+    ):
+        with pytest.raises(SandboxError, match="does not run"):
+            use()
+    async with sandbox:
+        with pytest.raises(SandboxError, match="runs already"):
+            await sandbox.__aenter__()
+    with pytest.raises(SandboxError, match="does not run"):
+        await sandbox.sign("http://127.0.0.1/")
+
+
+async def test_an_unknown_setting_is_refused():
+    with pytest.raises(TypeError, match="leese"):
+        Sandbox(leese=timedelta(minutes=1))
+
+
+async def test_certificates_are_valid_by_the_clock_that_is_set_and_by_the_machines(tmp_path):
+    clock = Clock()
+    clock.wait(days=-3650)
+    async with (
+        Sandbox(clock=clock) as sandbox,
+        caller_of(sandbox, clock, tmp_path) as sender,
+    ):
+        assert (await sender.get(sender.root)).status == 200
+        await sender.create()
+        assert sender.holder.certificate.not_valid_before_utc < clock.now < NOW
+
+
+# --- The SDK's client
+
+
+async def test_the_client_configuration_is_ready_for_use(sandbox, clock):
+    configuration = sandbox.client_configuration(polling_queue="shop", max_connections=3)
+    assert configuration.environment.service_root == sandbox.service_root
+    assert configuration.environment.server_organization_number == "984661185"
+    assert configuration.sender.organization_number == "123456789"
+    assert configuration.sender.polling_queue == "shop"
+    assert configuration.max_connections == 3
+    assert configuration.clock is clock
+    assert configuration.environment.default_poll_wait == timedelta(seconds=30)
+
+
+async def test_the_client_of_a_broker_has_another_organisations_certificate(sandbox):
+    sender = Sender(organization_number=SENDER)
+    configuration = sandbox.client_configuration(OTHER, sender=sender)
+    assert configuration.sender == sender
+    assert configuration.certificate.organization_number == OTHER

@@ -1,0 +1,174 @@
+"""The sandbox in a thread: the same verbs for programs that do not await them."""
+
+import asyncio
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import pytest
+
+from posten_signering import (
+    DirectClient,
+    DirectJob,
+    DirectSigner,
+    Document,
+    ExitUrls,
+    Sender,
+    StatusRetrievalMethod,
+)
+from posten_signering.sandbox import Fault, FaultKind, Sandbox, SandboxError, ThreadedSandbox
+
+from . import bundles
+from .bundles import NOW, SENDER
+from .callers import Clock
+
+BROKER = "111222333"
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def sandbox(clock):
+    with ThreadedSandbox(clock=clock, rate_limit=None) as running:
+        yield running
+
+
+def job(**changes):
+    urls = ExitUrls(
+        completion="https://example.com/1",
+        rejection="https://example.com/2",
+        error="https://example.com/3",
+    )
+    fields = {
+        "title": "Lease",
+        "documents": [Document(title="Lease", content=bundles.pdf())],
+        "signers": [DirectSigner(custom_identifier="kunde-42")],
+        "exit_urls": urls,
+    }
+    return DirectJob(**fields | changes)
+
+
+def call(sandbox, action, **configuration):
+    """What an operation of a client gives, in an event loop of its own."""
+
+    async def run():
+        async with DirectClient(sandbox.client_configuration(**configuration)) as client:
+            return await action(client)
+
+    return asyncio.run(run())
+
+
+def create(sandbox, **changes):
+    return call(sandbox, lambda client: client.create(job(**changes)))
+
+
+@pytest.mark.parametrize(("act", "address"), [("sign", "/1"), ("reject", "/2"), ("fail", "/3")])
+def test_signers_act_without_an_event_loop(sandbox, act, address):
+    url = create(sandbox).single_signer.redirect_url
+    token = sandbox.status_query_token(url)
+    exit_url = urlsplit(getattr(sandbox, act)(url))
+    assert exit_url.path == address
+    assert exit_url.query == f"status_query_token={token}"
+    with pytest.raises(SandboxError, match="works no more"):
+        getattr(sandbox, act)(url)
+
+
+def test_every_verb_of_the_sandbox_is_there(sandbox):
+    missing = {name for name in vars(Sandbox) if not name.startswith("_")} - set(
+        vars(ThreadedSandbox)
+    )
+    assert missing == set()
+    assert sandbox.service_root.startswith("https://127.0.0.1:")
+    assert sandbox.control_url == f"{sandbox.signing_pages_url}control"
+    assert sandbox.overview_url.startswith(sandbox.signing_pages_url)
+    assert sandbox.ca_certificates["root"] == sandbox.ca_pem
+    assert len(sandbox.ca_certificates) == 2
+    assert sandbox.enterprise_pkcs12(SENDER) == sandbox.enterprise_pkcs12(SENDER)
+
+
+def test_jobs_queues_and_time_are_moved_from_outside(sandbox):
+    create(sandbox, status_retrieval_method=StatusRetrievalMethod.POLLING)
+    create(sandbox)
+    sandbox.expire(1)
+    change = call(sandbox, lambda client: client.get_status_change()).change
+    assert change.job_id == 1
+    sandbox.end_lease(1, 1)
+    assert call(sandbox, lambda client: client.get_status_change()).change.job_id == 1
+    sandbox.delete_documents(1)
+    sandbox.advance(3600)
+    assert (sandbox.overview().now - NOW).total_seconds() == 3600
+    assert len(sandbox.received) == 2
+    assert sandbox.counters["123456789"].calls["create"] == 2
+    sandbox.reset()
+    assert sandbox.overview().jobs == sandbox.received == ()
+
+
+def test_a_broker_is_authorised(sandbox):
+    sandbox.authorize_broker(BROKER, SENDER)
+    sender = Sender(organization_number=SENDER)
+    said = call(
+        sandbox,
+        lambda client: client.check_access(),
+        organization_number=BROKER,
+        sender=sender,
+    )
+    assert "on behalf of" in said
+    with pytest.raises(SandboxError, match="nine digits"):
+        sandbox.authorize_broker(BROKER, "x")
+
+
+def test_faults_are_added_from_any_thread(sandbox):
+    with ThreadPoolExecutor(8) as threads:
+        numbers = list(
+            threads.map(
+                lambda _: sandbox.faults.add(Fault(kind=FaultKind.DELAY, seconds=0)), range(40)
+            )
+        )
+    assert sorted(numbers) == list(range(1, 41))
+    assert sandbox.faults.remove(7)
+    assert not sandbox.faults.remove(7)
+    assert len(sandbox.faults.pending) == 39
+    sandbox.faults.clear()
+    assert sandbox.faults.pending == ()
+
+
+def test_it_can_be_used_inside_a_running_event_loop(sandbox):
+    async def run():
+        async with DirectClient(sandbox.client_configuration()) as client:
+            created = await client.create(job())
+            exit_url = sandbox.sign(created.single_signer.redirect_url)
+            return await client.get_status(created, exit_url.rpartition("=")[2])
+
+    assert asyncio.run(run()).status == "COMPLETED_SUCCESSFULLY"
+
+
+def test_a_sandbox_that_does_not_run_says_so():
+    sandbox = ThreadedSandbox()
+    with pytest.raises(SandboxError, match="does not run"):
+        sandbox.reset()
+    with pytest.raises(SandboxError, match="does not run"):
+        _ = sandbox.service_root
+    with sandbox:
+        with pytest.raises(SandboxError, match="runs already"), sandbox:
+            pass
+        sandbox.reset()
+    with pytest.raises(SandboxError, match="does not run"):
+        sandbox.overview()
+    with sandbox:  # and may be started again
+        sandbox.reset()
+
+
+def test_a_start_that_fails_is_told_and_leaves_no_thread():
+    before = threading.active_count()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        sandbox = ThreadedSandbox(port=taken.getsockname()[1])
+        with pytest.raises(OSError, match="in use"), sandbox:
+            pass
+    assert threading.active_count() == before
+    with ThreadedSandbox() as other:
+        other.reset()
+    assert threading.active_count() == before

@@ -1,0 +1,51 @@
+"""What was counted, and what it had to be. Performs no I/O."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+HEADINGS = ("", "counted", "must be", "ok?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        what: What was counted.
+        counted: How often.
+        must_be: How often it must be; None: any number will do.
+        at_least: Whether more will do too.
+    """
+
+    what: str
+    counted: int
+    must_be: int | None = None
+    at_least: bool = False
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it is what it must be."""
+        if self.must_be is None:
+            return True
+        return self.counted >= self.must_be if self.at_least else self.counted == self.must_be
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row's texts."""
+        if self.must_be is None:
+            return (self.what, str(self.counted), "", "")
+        most = f"≥ {self.must_be}" if self.at_least else str(self.must_be)
+        return (self.what, str(self.counted), most, "yes" if self.is_right else "NO")
+
+
+def rendered(title: str, rows: Iterable[Row]) -> str:
+    """The rows as text in columns."""
+    cells = [(title, *HEADINGS[1:]), *(row.cells for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADINGS))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    )

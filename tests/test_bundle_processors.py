@@ -1,0 +1,196 @@
+"""Bundle processors, and the one that writes each container to a directory."""
+
+import errno
+import re
+import stat
+import zipfile
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from bodies import MANIFEST, MIB, from_bytes, from_paths, pdf_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posten_signering._bundle import DocumentBundleToDisk, run
+from posten_signering._job import DirectJob, DirectSigner, ExitUrls
+from posten_signering.errors import ConfigurationError, DocumentChangedError
+
+MOMENT = datetime(2026, 1, 31, 13, 45, 1, 123999, UTC)
+STAMP = "20260131T134501123"
+
+
+def job_of(documents=(), reference="order-77") -> DirectJob:
+    return DirectJob(
+        title="A title",
+        documents=documents,
+        signers=[DirectSigner(custom_identifier="customer-42")],
+        exit_urls=ExitUrls(completion="https://a", rejection="https://b", error="https://c"),
+        reference=reference,
+    )
+
+
+def to_disk(directory, moment=MOMENT) -> DocumentBundleToDisk:
+    return DocumentBundleToDisk(directory, clock=lambda: moment)
+
+
+def write(directory, *, reference="order-77", moment=MOMENT, made=None) -> Path:
+    """Has one container written, and gives the new file."""
+    before = set(directory.iterdir())
+    made = made or from_bytes(pdf_of(100))
+    run(
+        [to_disk(directory, moment)],
+        job=job_of(made.body.documents, reference),
+        open_container=made.open,
+    )
+    [file] = set(directory.iterdir()) - before
+    return file
+
+
+# Processors of any kind.
+
+
+def test_each_is_called_in_order_with_the_job_and_a_fresh_container():
+    made = from_bytes(pdf_of(MIB))
+    job = job_of(made.body.documents)
+    seen = []
+
+    def first(job, open_container):
+        with open_container() as container:
+            seen.append(("first", job, container.read()))
+
+    def second(job, open_container):
+        with open_container() as one, open_container() as other:
+            assert one.read(2) == b"PK"
+            seen.append(("second", job, other.read()))
+
+    run([first, second], job=job, open_container=made.open)
+    assert [(name, each) for name, each, _ in seen] == [("first", job), ("second", job)]
+    assert {len(content) for _, _, content in seen} == {made.container.length}
+
+
+def test_what_one_raises_stops_the_rest():
+    def refuse(job, open_container):
+        raise LookupError
+
+    def unreachable(job, open_container):
+        pytest.fail("called after another raised")
+
+    with pytest.raises(LookupError):
+        run([refuse, unreachable], job=job_of(), open_container=from_bytes(pdf_of(10)).open)
+
+
+# The one that writes to a directory.
+
+
+def test_the_file_is_the_whole_container(tmp_path):
+    directory = tmp_path / "bundles"
+    directory.mkdir()
+    made = from_paths(tmp_path, pdf_of(2 * MIB), pdf_of(50))
+    file = write(directory, made=made)
+    with made.open() as container:
+        assert file.read_bytes() == container.read()
+    with zipfile.ZipFile(file) as archive:
+        assert archive.testzip() is None
+        assert archive.read("0000_document.pdf") == made.contents[0]
+        assert archive.read("manifest.xml") == MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [
+        ("order-77", f"{STAMP}-order-77.asice"),
+        (None, f"{STAMP}.asice"),
+        ("", f"{STAMP}.asice"),
+        ("two words", f"{STAMP}-two_words.asice"),
+        ("../../etc/passwd", f"{STAMP}-.._.._etc_passwd.asice"),
+        ("C:\\temp\\x", f"{STAMP}-C__temp_x.asice"),
+        ("CON", f"{STAMP}-CON.asice"),
+        ("æøå", f"{STAMP}-___.asice"),
+        ("a\0b\nc", f"{STAMP}-a_b_c.asice"),
+        ("x" * 5000, f"{STAMP}-{'x' * 64}.asice"),
+    ],
+)
+def test_the_name_is_the_time_and_the_reference(tmp_path, reference, name):
+    assert write(tmp_path, reference=reference) == tmp_path / name
+
+
+@given(st.text(max_size=100))
+def test_no_reference_makes_an_unsafe_name(tmp_path_factory, reference):
+    directory = tmp_path_factory.mktemp("bundles")
+    file = write(directory, reference=reference)
+    assert file.parent == directory
+    assert re.fullmatch(rf"{STAMP}(-[A-Za-z0-9._-]{{1,64}})?\.asice", file.name)
+    assert len(file.name.encode()) < 200
+
+
+def test_the_time_is_in_utc(tmp_path):
+    moment = datetime(2026, 7, 1, 0, 30, 0, 5000, timezone(timedelta(hours=2)))
+    assert write(tmp_path, moment=moment).name == "20260630T223000005-order-77.asice"
+
+
+def test_without_a_clock_it_is_now(tmp_path):
+    before = datetime.now(UTC).replace(microsecond=0)
+    made = from_bytes(pdf_of(10))
+    DocumentBundleToDisk(str(tmp_path))(job_of(made.body.documents), made.open)
+    [file] = tmp_path.iterdir()
+    written = datetime.strptime(file.name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    assert before <= written <= datetime.now(UTC)
+
+
+def test_nothing_is_overwritten(tmp_path):
+    names = [write(tmp_path, made=from_bytes(pdf_of(size))).name for size in (10, 20, 30)]
+    assert names == [
+        f"{STAMP}-order-77.asice",
+        f"{STAMP}-order-77-2.asice",
+        f"{STAMP}-order-77-3.asice",
+    ]
+    sizes = [(tmp_path / name).stat().st_size for name in names]
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_a_link_that_waits_in_its_place_is_not_followed(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    directory = tmp_path / "bundles"
+    directory.mkdir()
+    (directory / f"{STAMP}-order-77.asice").symlink_to(elsewhere)
+    assert write(directory).name == f"{STAMP}-order-77-2.asice"
+    assert not elsewhere.exists()
+
+
+def test_only_the_owner_may_read_it(tmp_path):
+    assert stat.S_IMODE(write(tmp_path).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("make", [lambda path: path, lambda path: path.write_bytes(b"") and path])
+def test_a_directory_that_is_none_is_told(tmp_path, make):
+    path = tmp_path / "bundles"
+    make(path)
+    with pytest.raises(ConfigurationError, match=r"There is no directory .*bundles"):
+        to_disk(path)(job_of(), from_bytes(pdf_of(10)).open)
+
+
+def test_a_full_disk_is_told(tmp_path):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(
+        ConfigurationError, match=r"can't be written to .*: No space left on device"
+    ):
+        to_disk(tmp_path)(job_of(), full)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_container_is_not_left_behind(tmp_path):
+    directory = tmp_path / "bundles"
+    directory.mkdir()
+    made = from_paths(tmp_path, pdf_of(3 * MIB))
+    document = made.body.documents[0].content
+    document.write_bytes(document.read_bytes()[:-1] + b"#")
+    with pytest.raises(DocumentChangedError):
+        to_disk(directory)(job_of(made.body.documents), made.open)
+    assert list(directory.iterdir()) == []
+
+
+def test_the_repr_says_where():
+    assert repr(DocumentBundleToDisk(Path("bundles"))) == "DocumentBundleToDisk('bundles')"

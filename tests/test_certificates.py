@@ -1,0 +1,412 @@
+"""The enterprise certificate: what is read, what is refused, what never shows."""
+
+import logging
+import shutil
+import ssl
+import subprocess
+import traceback
+from datetime import timedelta
+
+import pki
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+
+from posten_signering import EnterpriseCertificate, load_pkcs12
+from posten_signering.errors import ConfigurationError
+
+PASSWORD = "kanari-passord-æøå"
+
+ALGORITHMS = {
+    "AES": (),
+    "3DES": ("-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES", "-macalg", "sha1"),
+    "RC2": ("-legacy",),
+}
+
+
+def rendered(error: BaseException) -> str:
+    """A traceback with the locals of every frame, as error trackers make it."""
+    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+
+
+def own_frames(error: BaseException) -> str:
+    """As `rendered`, of this package's frames only: the test's own locals hold the canaries."""
+    found = traceback.TracebackException.from_exception(error, capture_locals=True)
+    frames = [each for each in found.stack if "posten_signering" in each.filename]
+    assert frames
+    return "\n".join(f"{each.name}: {each.locals}" for each in frames) + str(error)
+
+
+@pytest.fixture(params=ALGORITHMS)
+def p12(request, openssl, tmp_path):
+    """A .p12 made by openssl, with the chain in an unusual order."""
+    issued = pki.sender()
+    (tmp_path / "key.pem").write_bytes(issued.key_pem)
+    (tmp_path / "leaf.pem").write_bytes(issued.pem)
+    (tmp_path / "cas.pem").write_bytes(b"".join(each.pem for each in reversed(issued.issuers)))
+    subprocess.run(
+        [
+            openssl,
+            "pkcs12",
+            "-export",
+            *ALGORITHMS[request.param],
+            "-inkey",
+            "key.pem",
+            "-in",
+            "leaf.pem",
+            "-certfile",
+            "cas.pem",
+            "-passout",
+            f"pass:{PASSWORD}",
+            "-out",
+            "a.p12",
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    return tmp_path / "a.p12"
+
+
+def test_a_pkcs12_file_of_openssl_is_read_from_path_text_and_bytes(p12):
+    for source in (p12, str(p12), p12.read_bytes()):
+        certificate = EnterpriseCertificate.from_pkcs12(source, password=PASSWORD)
+
+        names = [each.subject.rfc4514_string() for each in certificate.chain]
+        assert names == ["CN=Sender,2.5.4.97=NTRNO-123456789", "CN=Sender CA", "CN=Root"]
+        assert certificate.organization_number == pki.SENDER
+        assert certificate.subject == names[0]
+        assert certificate.not_valid_before == pki.NOW - timedelta(days=1)
+        assert certificate.not_valid_after == pki.NOW + timedelta(days=365)
+
+
+@pytest.mark.anyio
+async def test_a_pkcs12_file_is_read_in_a_thread(p12):
+    assert await load_pkcs12(p12, password=PASSWORD) == EnterpriseCertificate.from_pkcs12(
+        p12, password=PASSWORD
+    )
+    with pytest.raises(ConfigurationError, match="password is wrong") as raised:
+        await load_pkcs12(p12, password="kanari")
+    assert "kanari" not in own_frames(raised.value)
+
+
+@pytest.mark.parametrize("password", ["", None])
+def test_a_file_without_a_password_is_read_with_none_and_with_an_empty_one(password):
+    content = pki.sender().p12(None)
+    assert EnterpriseCertificate.from_pkcs12(content, password=password).chain
+
+
+@pytest.mark.parametrize("password", ["kanari", "", None, "\udcff"])
+def test_a_wrong_password_is_one_clear_error_that_shows_nothing(password):
+    with pytest.raises(ConfigurationError, match="password is wrong, or it is not") as raised:
+        EnterpriseCertificate.from_pkcs12(pki.sender().p12(b"other"), password=password)
+    assert raised.value.__cause__ is None
+    assert "kanari" not in own_frames(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"kanari", pki.sender().pem])
+def test_garbage_is_the_same_error(content):
+    with pytest.raises(ConfigurationError, match="password is wrong, or it is not"):
+        EnterpriseCertificate.from_pkcs12(content, password="kanari")
+
+
+@pytest.mark.parametrize("source", ["missing.p12", "zero\0byte.p12"])
+def test_a_file_that_can_not_be_read_says_so_without_its_name(source, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"PKCS#12 file can't be read: (No such|not a)"):
+        EnterpriseCertificate.from_pkcs12(f"{tmp_path}/{source}", password=PASSWORD)
+
+
+def test_a_pkcs12_file_of_java_with_several_entries_gives_the_first(tmp_path):
+    if (keytool := shutil.which("keytool")) is None:
+        pytest.skip("needs keytool, which no package of ours asks for")
+    for name in ("first", "second"):
+        subprocess.run(
+            [
+                keytool,
+                "-genkeypair",
+                "-alias",
+                name,
+                "-keyalg",
+                "RSA",
+                "-storetype",
+                "PKCS12",
+                "-keystore",
+                "two.p12",
+                "-storepass",
+                "hemmelig",
+                "-dname",
+                f"CN={name}",
+            ],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
+    certificate = EnterpriseCertificate.from_pkcs12(tmp_path / "two.p12", password="hemmelig")
+    assert certificate.subject == "CN=first"
+
+
+class TestPem:
+    def test_certificates_in_any_order_and_a_key(self, tmp_path):
+        issued = pki.sender()
+        pem = issued.issuers[1].pem + issued.pem + issued.issuers[0].pem
+        (tmp_path / "all.pem").write_bytes(pem + issued.key_pem)
+
+        from_bytes = EnterpriseCertificate.from_pem(pem, issued.key_pem)
+        from_one_file = EnterpriseCertificate.from_pem(tmp_path / "all.pem", tmp_path / "all.pem")
+
+        assert from_bytes.chain == from_one_file.chain
+        assert from_bytes.chain[0] == issued.certificate
+        assert len(from_bytes.chain) == 3
+
+    def test_a_certificate_with_a_key_of_an_unknown_kind_does_no_harm(self):
+        rsa_encryption = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01"
+        der = pki.root().der.replace(rsa_encryption, rsa_encryption[:-1] + b"\x7f")
+        assert der != pki.root().der
+        strange = ssl.DER_cert_to_PEM_cert(der).encode()
+        issued = pki.sender()
+        assert EnterpriseCertificate.from_pem(strange + issued.pem, issued.key_pem).chain == (
+            issued.certificate,
+        )
+
+    def test_an_encrypted_key(self):
+        issued = pki.sender()
+        key = issued.encrypted_key_pem(PASSWORD.encode())
+        assert EnterpriseCertificate.from_pem(issued.pem, key, password=PASSWORD).chain
+        for wrong in (None, "kanari"):
+            with pytest.raises(ConfigurationError, match="private key can't be read") as raised:
+                EnterpriseCertificate.from_pem(issued.pem, key, password=wrong)
+            assert "kanari" not in own_frames(raised.value)
+
+    def test_a_password_for_a_key_without_one(self):
+        issued = pki.sender()
+        with pytest.raises(ConfigurationError, match="a password for a key without one") as raised:
+            EnterpriseCertificate.from_pem(issued.pem, issued.key_pem, password="kanari")
+        shown = own_frames(raised.value)
+        assert "kanari" not in shown
+        assert "PRIVATE" not in shown
+
+    def test_several_keys(self):
+        keys = pki.sender().key_pem + pki.rsa_key("other").private_bytes(
+            pki.serialization.Encoding.PEM,
+            pki.serialization.PrivateFormat.TraditionalOpenSSL,
+            pki.serialization.NoEncryption(),
+        )
+        with pytest.raises(ConfigurationError, match="2 private keys") as raised:
+            EnterpriseCertificate.from_pem(pki.sender().pem, keys)
+        assert "PRIVATE" not in own_frames(raised.value)
+
+    def test_no_key(self):
+        with pytest.raises(ConfigurationError, match="without a private key"):
+            EnterpriseCertificate.from_pem(pki.sender().pem, b"")
+
+    def test_no_certificate(self):
+        with pytest.raises(ConfigurationError, match="no certificate that belongs"):
+            EnterpriseCertificate.from_pem(b"", pki.sender().key_pem)
+
+    def test_a_key_given_as_text_shows_nowhere(self):
+        with pytest.raises(ConfigurationError, match="can't be read") as raised:
+            EnterpriseCertificate.from_pem(pki.sender().pem, pki.sender().key_pem.decode())
+        assert "PRIVATE" not in own_frames(raised.value)
+        assert "PRIVATE" not in "".join(traceback.format_exception(raised.value))
+
+
+class TestWhatIsRefused:
+    def test_a_key_of_another_certificate(self):
+        with pytest.raises(ConfigurationError, match="no certificate that belongs"):
+            EnterpriseCertificate.from_pem(pki.sender().pem, pki.service().key_pem)
+
+    def test_a_pkcs12_file_without_its_certificate(self, openssl, tmp_path):
+        (tmp_path / "key.pem").write_bytes(pki.sender().key_pem)
+        subprocess.run(
+            [
+                openssl,
+                "pkcs12",
+                "-export",
+                "-nocerts",
+                "-inkey",
+                "key.pem",
+                "-passout",
+                "pass:a",
+                "-out",
+                "a.p12",
+            ],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
+        with pytest.raises(ConfigurationError, match="no certificate that belongs"):
+            EnterpriseCertificate.from_pkcs12(tmp_path / "a.p12", password="a")
+
+    def test_a_pkcs12_file_without_a_key(self, openssl, tmp_path):
+        (tmp_path / "leaf.pem").write_bytes(pki.sender().pem)
+        subprocess.run(
+            [
+                openssl,
+                "pkcs12",
+                "-export",
+                "-nokeys",
+                "-in",
+                "leaf.pem",
+                "-passout",
+                "pass:a",
+                "-out",
+                "a.p12",
+            ],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
+        with pytest.raises(ConfigurationError, match="without a private key"):
+            EnterpriseCertificate.from_pkcs12(tmp_path / "a.p12", password="a")
+
+    def test_a_key_that_is_not_rsa(self):
+        issued = pki.issue(
+            pki.subject("EC"), pki.root(), key=ec.generate_private_key(ec.SECP256R1())
+        )
+        with pytest.raises(ConfigurationError, match="not an RSA key"):
+            issued.enterprise()
+        with pytest.raises(ConfigurationError, match="not an RSA key"):
+            EnterpriseCertificate.from_pkcs12(issued.p12(b"a"), password="a")
+
+    def test_a_certificate_for_signing_only(self):
+        issued = pki.issue(pki.subject("Seal"), pki.root(), usage="content_commitment")
+        with pytest.raises(ConfigurationError, match="use the one for authentication"):
+            issued.enterprise()
+
+    def test_a_certificate_whose_use_is_not_restricted_is_taken(self):
+        assert pki.issue(pki.subject("Seal"), pki.root(), usage=None).enterprise().chain
+
+    def test_extensions_that_can_not_be_read(self):
+        broken = x509.UnrecognizedExtension(x509.KeyUsage.oid, b"\x04\x01")
+        key = pki.rsa_key("broken")
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(pki.subject("broken"))
+            .issuer_name(pki.subject("broken"))
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(pki.NOW)
+            .not_valid_after(pki.NOW + timedelta(days=1))
+            .add_extension(broken, critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        with pytest.raises(ConfigurationError, match="extensions can't be read"):
+            pki.Issued(certificate, key).enterprise()
+
+
+class TestValidity:
+    certificate = pki.sender().enterprise()
+
+    def test_within_its_time(self, caplog):
+        self.certificate.check(pki.NOW)
+        assert caplog.records == []
+
+    def test_the_last_second_and_the_one_after(self):
+        end = self.certificate.not_valid_after
+        self.certificate.check(end)
+        with pytest.raises(ConfigurationError, match=f"expired at {end.isoformat()[:10]}"):
+            self.certificate.check(end + timedelta(seconds=1))
+
+    def test_the_first_second_and_the_one_before(self):
+        start = self.certificate.not_valid_before
+        self.certificate.check(start)
+        with pytest.raises(ConfigurationError, match="not valid before"):
+            self.certificate.check(start - timedelta(seconds=1))
+
+    @pytest.mark.parametrize(("days", "warnings"), [(29, 1), (31, 0)])
+    def test_a_warning_in_its_last_thirty_days(self, caplog, days, warnings):
+        with caplog.at_level(logging.WARNING, logger="posten_signering"):
+            self.certificate.check(self.certificate.not_valid_after - timedelta(days=days))
+        assert len(caplog.records) == warnings
+        assert all("123456789 expires at" in each.getMessage() for each in caplog.records)
+
+
+class TestChain:
+    def test_a_leaf_alone_is_completed_from_the_anchors(self):
+        alone = pki.sender().enterprise([])
+        assert len(alone.chain) == 1
+        anchors = [
+            each.der for each in (pki.root(), pki.intermediate(), pki.intermediate("Sender CA"))
+        ]
+
+        chain, missing = alone.complete_chain(anchors)
+
+        assert missing is None
+        assert chain == pki.sender().enterprise().chain
+
+    def test_the_missing_issuer_is_named(self):
+        chain, missing = pki.sender().enterprise([]).complete_chain([])
+        assert (len(chain), missing) == (1, "CN=Sender CA")
+        chain, missing = (
+            pki.sender().enterprise([]).complete_chain([pki.intermediate("Sender CA").der])
+        )
+        assert (len(chain), missing) == (2, "CN=Root")
+
+    def test_an_issuer_of_the_same_name_with_another_key_is_not_taken(self):
+        impostor = pki.issue(
+            pki.subject("Sender CA"), pki.root(), ca=True, key=pki.rsa_key("impostor")
+        )
+        chain, missing = pki.sender().enterprise([impostor]).complete_chain([pki.root().der])
+        assert (len(chain), missing) == (1, "CN=Sender CA")
+
+    def test_a_renewed_certificate_over_the_same_key_wins(self):
+        name = pki.subject("Sender", organization_identifier=f"NTRNO-{pki.SENDER}")
+        renewed = pki.issue(
+            name,
+            pki.intermediate("Sender CA"),
+            key=pki.sender().key,
+            not_after=pki.NOW + timedelta(days=700),
+        )
+        both = EnterpriseCertificate.from_pem(pki.sender().pem + renewed.pem, pki.sender().key_pem)
+        assert both.chain[0] == renewed.certificate
+
+    def test_issuers_that_issue_each_other_end(self):
+        a, b = pki.subject("A"), pki.subject("B")
+        self_a = pki.Issued(pki.issue(a, ca=True).certificate, pki.rsa_key("CN=A"))
+        b_by_a = pki.issue(b, self_a, ca=True)
+        a_by_b = pki.issue(a, b_by_a, ca=True)
+        leaf = pki.issue(pki.subject("leaf"), a_by_b)
+        chain, missing = leaf.enterprise([a_by_b, b_by_a]).complete_chain([])
+        assert len(chain) == 3
+        assert missing == "CN=A"
+
+
+def test_a_signature_is_verified_by_openssl(openssl, tmp_path):
+    certificate = pki.sender().enterprise()
+    (tmp_path / "key.pub").write_bytes(
+        pki.sender()
+        .key.public_key()
+        .public_bytes(
+            pki.serialization.Encoding.PEM, pki.serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    (tmp_path / "signature").write_bytes(certificate.sign(b"content"))
+    for content, verdict in ((b"content", 0), (b"Content", 1)):
+        (tmp_path / "content").write_bytes(content)
+        run = subprocess.run(
+            [
+                openssl,
+                "dgst",
+                "-sha256",
+                "-verify",
+                "key.pub",
+                "-signature",
+                "signature",
+                "content",
+            ],
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+        )
+        assert run.returncode == verdict
+    pki.sender().key.public_key().verify(
+        certificate.sign(b"x"), b"x", padding.PKCS1v15(), hashes.SHA256()
+    )
+
+
+def test_the_repr_tells_whose_it_is_and_no_more():
+    assert repr(pki.sender().enterprise()) == (
+        "EnterpriseCertificate(organization_number='123456789', "
+        f"not_valid_after='{(pki.NOW + timedelta(days=365)).isoformat()}')"
+    )

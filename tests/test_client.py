@@ -1,0 +1,299 @@
+"""Every operation of the client but `create`: what it sends, and what its caller gets."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pki
+import pytest
+from client_calls import ADDRESSED, FOLLOWING, TOKEN, URL, every, status
+from doubles import (
+    CUSTOMER,
+    JOBS,
+    NS,
+    PADES,
+    PERSON,
+    ROOT,
+    SENDER,
+    Answer,
+    Clock,
+    Sleep,
+    Unpaced,
+    Unsent,
+    client_of,
+    error_xml,
+    signer_xml,
+    status_xml,
+)
+from lxml import etree
+
+from posten_signering import (
+    DirectJobStatus,
+    Retries,
+    Sender,
+)
+from posten_signering.errors import (
+    ApiError,
+    BrokerNotAuthorizedError,
+    InvalidStatusQueryTokenError,
+    NotAvailableError,
+    RateLimitedError,
+    SenderNotSpecifiedError,
+    SigningCeremonyNotCompletedError,
+    TransportError,
+    UnexpectedResponseError,
+    UntrustedUrlError,
+)
+
+pytestmark = pytest.mark.anyio
+
+OTHER = Sender(organization_number="999888777", polling_queue="shop & Søn")
+
+
+# --- Following a URL
+
+
+@pytest.mark.parametrize("kind", ["response", "stored"])
+@pytest.mark.parametrize("name", FOLLOWING)
+async def test_a_url_is_followed_from_a_response_or_from_store(name, kind, tmp_path):
+    operation = FOLLOWING[name]
+    held = operation.holding(URL) if kind == "response" else f" {URL}\n"
+    async with client_of(Answer(200, operation.answer)) as (client, transport):
+        await operation.call(client, held, tmp_path / "signed")
+    [sent] = transport.sent
+    assert sent.method == operation.method
+    assert sent.url == (f"{URL}?status_query_token={TOKEN}" if operation.token else URL)
+    assert sent.headers["Accept"] == operation.accept
+    assert sent.patience is operation.patience
+    assert (sent.body is None) == (name != "request_new_redirect_url")
+
+
+@pytest.mark.parametrize("name", [name for name, each in FOLLOWING.items() if each.missing])
+async def test_a_response_without_the_url_has_an_error_of_its_own_and_sends_nothing(name, tmp_path):
+    operation = FOLLOWING[name]
+    without, error = operation.missing
+    async with client_of() as (client, transport):
+        if error is None:
+            await operation.call(client, without, tmp_path / "signed")
+        else:
+            with pytest.raises(error) as caught:
+                await operation.call(client, without, tmp_path / "signed")
+            assert isinstance(caught.value, NotAvailableError)
+        assert transport.sent == []
+
+
+async def test_a_status_without_a_confirmation_url_is_confirmed_by_doing_nothing(caplog):
+    caplog.set_level(logging.INFO, "posten_signering")
+    async with client_of() as (client, transport):
+        await client.confirm(status())
+        assert transport.sent == []
+    assert "nothing to confirm" in caplog.text
+
+
+@pytest.mark.parametrize("url", ["https://evil.example/api/x", "http://api.example/api", "", "x"])
+@pytest.mark.parametrize("name", FOLLOWING)
+async def test_a_url_of_somebody_else_is_not_followed(name, url, tmp_path):
+    async with client_of() as (client, transport):
+        with pytest.raises(UntrustedUrlError) as caught:
+            await FOLLOWING[name].call(client, url, tmp_path / "signed")
+        assert transport.sent == []
+    assert "evil" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [200, 201, 202, 204])
+@pytest.mark.parametrize("name", ["confirm", "delete_documents"])
+async def test_any_2xx_is_a_yes(name, code, tmp_path):
+    async with client_of(Answer(code, b"<anything/>")) as (client, _):
+        assert await FOLLOWING[name].call(client, URL, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Answer(404, b""), ApiError),
+        (Answer(302, b"", {"location": "https://evil.example"}), ApiError),
+        (Answer(403, error_xml("BROKER_NOT_AUTHORIZED")), BrokerNotAuthorizedError),
+        (Answer(429, b"", {"dosfilter": "delayed"}), RateLimitedError),
+        (Answer(500, [b"<html>", b"</html>"]), ApiError),
+        (TransportError("x", request_may_have_left=True), TransportError),
+        (
+            Answer(200, b"<", broken_by=TransportError("cut", request_may_have_left=True)),
+            TransportError,
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", FOLLOWING)
+async def test_a_failure_is_told_and_the_client_stays_usable(name, answer, error, tmp_path):
+    operation = FOLLOWING[name]
+    held = operation.holding(URL)
+    async with client_of(answer, Answer(200, operation.answer)) as (client, transport):
+        with pytest.raises(error) as caught:
+            await operation.call(client, held, tmp_path / "signed")
+        assert type(caught.value) is error
+        await operation.call(client, held, tmp_path / "signed")
+        assert len(transport.sent) == 2
+        assert transport.open == 0
+
+
+REPEATABLE = [*FOLLOWING, "check_access"]
+
+
+@pytest.mark.parametrize("name", REPEATABLE)
+async def test_a_failure_in_passing_is_repeated_as_often_as_is_configured(name, tmp_path):
+    call = every(tmp_path / "signed")[name]
+    answer = FOLLOWING[name].answer if name in FOLLOWING else b"You are"
+    script = [
+        Answer(503, b""),
+        Unsent(TransportError("x", request_may_have_left=False)),
+        Answer(200, answer),
+    ]
+    sleep = Sleep(Clock())
+    async with client_of(*script, retries=Retries(extra_tries=2), sleep=sleep) as (
+        client,
+        transport,
+    ):
+        await call(client)
+        assert len(transport.sent) == 2
+        assert len(sleep.slept) == 2
+    async with client_of(*script, retries=Retries(extra_tries=1)) as (client, _):
+        with pytest.raises(TransportError):
+            await call(client)
+
+
+@pytest.mark.parametrize("name", ["get_status_change"])
+async def test_a_poll_is_not_repeated(name, tmp_path):
+    """Its lost answer may have held a change."""
+    script = [Answer(503, b""), Answer(204)]
+    async with client_of(*script, retries=Retries(extra_tries=2)) as (client, transport):
+        with pytest.raises(ApiError):
+            await every(tmp_path)[name](client)
+        assert len(transport.sent) == 1
+
+
+async def test_each_call_is_paid_for_by_its_organisation():
+    pace = Unpaced()
+    url = f"{ROOT}/999888777/direct/signature-jobs/7/complete"
+    block = Answer(429, b"", {"dosfilter": "x"})
+    script = [Answer(204), Answer(204), Answer(204), Answer(200, PADES), block]
+    async with client_of(*script, rate_limiter=pace) as (client, _):
+        await client.confirm(url)
+        await client.get_status_change()
+        await client.get_status_change(sender=OTHER)
+        await client.check_access()
+        with pytest.raises(RateLimitedError):
+            await client.confirm(url)
+    assert pace.paid == ["999888777", pki.SENDER, "999888777", pki.SENDER, "999888777"]
+    assert pace.blocks == [("999888777", 30.0)]
+
+
+async def test_a_block_of_unknown_length_is_told_and_holds_nobody():
+    """A gateway's 429 says nothing of the service's own limit."""
+    pace = Unpaced()
+    async with client_of(Answer(429), rate_limiter=pace) as (client, _):
+        with pytest.raises(RateLimitedError) as caught:
+            await client.confirm(URL)
+    assert (caught.value.wait, caught.value.blocked_until) == (None, None)
+    assert pace.blocks == []
+
+
+async def test_a_call_fails_at_once_when_the_service_asks_for_more_patience_than_there_is():
+    later = Answer(503, b"", {"retry-after": "21"})
+    patient = Retries(longest_retry_after=timedelta(seconds=20))
+    async with client_of(later, later, retries=patient) as (client, transport):
+        with pytest.raises(ApiError, match="HTTP 503"):
+            await client.confirm(URL)
+        assert len(transport.sent) == 1
+
+
+# --- What comes back
+
+
+async def test_a_status_by_token():
+    async with client_of(Answer(200, status_xml())) as (client, transport):
+        got = await client.get_status(f"{URL}?a=b", "t/k n")
+    assert transport.sent[0].url == f"{URL}?a=b&status_query_token=t%2Fk%20n"
+    assert (got.job_id, got.reference) == (7, "order-77")
+    assert got.status is DirectJobStatus.COMPLETED_SUCCESSFULLY
+    assert got.signature_of(PERSON).since == datetime(2026, 1, 2, 2, 4, 5, 678000, tzinfo=UTC)
+    assert got.signature_of(CUSTOMER).xades_url == f"{JOBS}/7/xades/2"
+    assert got.pades_url == f"{JOBS}/7/pades"
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("INVALID_STATUS_QUERY_TOKEN", InvalidStatusQueryTokenError),
+        ("SIGNING_CEREMONY_NOT_COMPLETED", SigningCeremonyNotCompletedError),
+    ],
+)
+async def test_a_token_that_opens_nothing_is_told_by_type(code, error):
+    async with client_of(Answer(403, error_xml(code))) as (client, _):
+        with pytest.raises(error):
+            await client.get_status(URL, "token")
+
+
+async def test_a_status_that_can_not_be_read_is_the_services_fault():
+    async with client_of(Answer(200, status_xml()[:-9])) as (client, _):
+        with pytest.raises(UnexpectedResponseError):
+            await client.get_status(URL, "token")
+
+
+async def test_a_new_redirect_url_comes_with_its_signer():
+    async with client_of(Answer(200, signer_xml())) as (client, transport):
+        got = await client.request_new_redirect_url(URL)
+    assert (got.redirect_url, got.custom_identifier) == (
+        "https://web.example#/redirect/new",
+        CUSTOMER,
+    )
+    sent = etree.fromstring(transport.sent[0].body)
+    assert sent.tag == f"{{{NS}}}direct-signer-update-request"
+    assert [each.tag for each in sent] == [f"{{{NS}}}redirect-url"]
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [("get_pades", b"%PDF", b"%%EOF"), ("get_xades", b"<signed>", b"</signed>")],
+)
+async def test_a_signed_document_comes_whole(name, first, last):
+    chunks = [first, b"", b"x" * 100_000, last]
+    async with client_of(Answer(200, chunks)) as (client, _):
+        assert await getattr(client, name)(URL) == b"".join(chunks)
+
+
+async def test_access_is_the_services_own_sentence():
+    said = "You are Sender AS, organisation number 123456789\n"
+    async with client_of(Answer(200, said.encode(), {"content-type": "text/plain"})) as (
+        client,
+        transport,
+    ):
+        assert await client.check_access() == said.strip()
+    [sent] = transport.sent
+    assert (sent.method, sent.url, sent.body) == ("GET", f"{ROOT}/{pki.SENDER}", None)
+    assert sent.headers["Accept"] == "text/plain, application/xml"
+
+
+# --- On whose behalf
+
+
+@pytest.mark.parametrize(
+    ("default", "given", "number", "query"),
+    [
+        (SENDER, None, pki.SENDER, ""),
+        (SENDER, OTHER, "999888777", "?polling_queue=shop%20%26%20S%C3%B8n"),
+        (None, OTHER, "999888777", "?polling_queue=shop%20%26%20S%C3%B8n"),
+    ],
+)
+@pytest.mark.parametrize("name", ADDRESSED)
+async def test_the_senders_of_a_call_go_before_the_clients(name, default, given, number, query):
+    async with client_of(Answer(200, status_xml()), sender=default) as (client, transport):
+        await ADDRESSED[name](client, given)
+    [sent] = transport.sent
+    path = "" if name == "check_access" else "/direct/signature-jobs"
+    assert sent.url == f"{ROOT}/{number}{path}{'' if name == 'check_access' else query}"
+
+
+@pytest.mark.parametrize("name", ADDRESSED)
+async def test_without_a_sender_nothing_is_sent(name):
+    async with client_of(sender=None) as (client, transport):
+        with pytest.raises(SenderNotSpecifiedError, match="ClientConfiguration a default one"):
+            await ADDRESSED[name](client, None)
+        assert transport.sent == []

@@ -1,0 +1,285 @@
+"""How a client is configured: by values, and by the variables of an environment."""
+
+import dataclasses
+import math
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import doubles
+import pki
+import pytest
+from doubles import frames_with_locals, shown_in
+
+from posten_signering import (
+    ClientConfiguration,
+    Compression,
+    Environment,
+    Sender,
+    Timeouts,
+    TrustAnchors,
+)
+from posten_signering.errors import ConfigurationError
+
+PASSWORD = "canary-password"
+PROXY = "http://user:canary-proxy@proxy.example:8080"
+CANARIES = [PASSWORD, "canary"]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("certificate") / "enterprise.p12"
+    path.write_bytes(pki.sender().p12(PASSWORD.encode()))
+    return path
+
+
+@pytest.fixture
+def variables(certificate):
+    """Makes an environment of what is needed and what is given, without the prefix."""
+
+    def make(**given: str) -> dict[str, str]:
+        needed = {"CERTIFICATE": str(certificate), "CERTIFICATE_PASSWORD": PASSWORD}
+        return {
+            "HOME": "/",
+            **{f"POSTEN_SIGNERING_{name}": value for name, value in (needed | given).items()},
+        }
+
+    return make
+
+
+@pytest.fixture
+def anchors(tmp_path) -> Path:
+    """A directory with two CA certificates, one in each form, and what is no file."""
+    folder = tmp_path / "anchors"
+    (folder / "older").mkdir(parents=True)
+    (folder / "root.pem").write_bytes(pki.root().pem)
+    (folder / "business.cer").write_bytes(pki.intermediate().der)
+    return folder
+
+
+BOTH = [pki.intermediate().der, pki.root().der]
+
+# --- Values
+
+
+@pytest.mark.parametrize("name", ["connect", "api", "download"])
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, -math.inf])
+def test_a_timeout_is_more_than_nothing(name, seconds):
+    with pytest.raises(ConfigurationError, match=rf"Timeouts\.{name} must be more than 0"):
+        Timeouts(**{name: seconds})
+
+
+def test_any_timeout_above_nothing_will_do():
+    timeouts = Timeouts(connect=0.001, api=1, download=math.inf)
+    assert (timeouts.connect, timeouts.api, timeouts.download) == (0.001, 1, math.inf)
+    assert Timeouts().connect < Timeouts().api < Timeouts().download
+
+
+def test_without_an_anchor_of_the_environment_there_is_no_configuration():
+    with pytest.raises(ConfigurationError, match="no trust anchor for STAGING") as caught:
+        doubles.configuration(None, environment=Environment.STAGING)
+    assert "TrustAnchors.fetch" in str(caught.value)
+    assert "http://crt.test4.buypassca.com/BPCl3RootCaG2ST.cer" in str(caught.value)
+
+
+def test_anchors_of_another_environment_are_none():
+    """Certifi holds one of production's, so that production alone needs no file."""
+    assert doubles.configuration(None, environment=Environment.PRODUCTION).transport is None
+    certifi_only = TrustAnchors().select(Environment.PRODUCTION, certificate=None)
+    with pytest.raises(ConfigurationError, match="no trust anchor for STAGING"):
+        doubles.configuration(
+            None,
+            environment=Environment.STAGING,
+            trust_anchors=TrustAnchors(candidates=certifi_only),
+        )
+
+
+def test_a_transport_of_ones_own_needs_no_anchor():
+    doubles.configuration(doubles.ScriptedTransport(), environment=Environment.STAGING)
+
+
+def test_an_anchor_that_is_trusted_by_name_is_enough():
+    trusting = TrustAnchors().trusting(pki.root().pem)
+    configuration = doubles.configuration(
+        None, environment=Environment.STAGING, trust_anchors=trusting
+    )
+    assert configuration.trust_anchors is trusting
+    with pytest.raises(ConfigurationError):
+        dataclasses.replace(configuration, trust_anchors=TrustAnchors())
+
+
+def test_the_defaults_are_production_and_the_machines_own_clocks():
+    configuration = ClientConfiguration(certificate=pki.sender().enterprise())
+    assert configuration.environment is Environment.PRODUCTION
+    assert configuration.environment.service_root == "https://api.signering.posten.no/api"
+    assert configuration.clock().tzinfo is UTC
+    assert configuration.clock() >= datetime(2026, 1, 1, tzinfo=UTC)
+    assert (configuration.sleep, configuration.monotonic) == (anyio.sleep, time.monotonic)
+    assert configuration.compression is Compression.STORED
+    assert (configuration.sender, configuration.proxy, configuration.transport) == (None,) * 3
+    assert configuration.bundle_processors == ()
+    assert configuration.timeouts == Timeouts()
+
+
+# --- The environment's variables
+
+
+def test_every_variable_is_read(variables, anchors):
+    configuration = ClientConfiguration.from_env(
+        variables(
+            ENVIRONMENT="Staging",
+            SERVICE_ROOT="https://service.example/api",
+            TRUST_ANCHORS=str(anchors),
+            ORGANIZATION_NUMBER="999888777",
+            POLLING_QUEUE="shop",
+            PROXY=PROXY,
+        )
+    )
+    assert configuration.environment == dataclasses.replace(
+        Environment.STAGING, service_root="https://service.example/api"
+    )
+    assert configuration.certificate == pki.sender().enterprise()
+    assert configuration.sender == Sender(organization_number="999888777", polling_queue="shop")
+    assert configuration.proxy == PROXY
+    assert sorted(configuration.trust_anchors.trusted) == sorted(BOTH)
+
+
+def test_the_process_environment_is_the_default(variables, monkeypatch):
+    for name, value in variables(ORGANIZATION_NUMBER="999888777").items():
+        monkeypatch.setenv(name, value)
+    configuration = ClientConfiguration.from_env()
+    assert configuration.sender == Sender(organization_number="999888777")
+    assert configuration.environment is Environment.PRODUCTION
+
+
+def test_a_certificate_alone_is_enough_for_production(variables):
+    configuration = ClientConfiguration.from_env(variables())
+    assert configuration == ClientConfiguration(certificate=pki.sender().enterprise())
+
+
+def test_empty_variables_are_unset_ones(variables):
+    blank = dict.fromkeys(
+        (
+            *("ENVIRONMENT", "SERVICE_ROOT", "TRUST_ANCHORS"),
+            *("ORGANIZATION_NUMBER", "POLLING_QUEUE", "PROXY"),
+        ),
+        " ",
+    )
+    assert ClientConfiguration.from_env(variables(**blank)) == (
+        ClientConfiguration.from_env(variables())
+    )
+
+
+def test_a_file_without_a_password(variables, tmp_path):
+    path = tmp_path / "open.p12"
+    path.write_bytes(pki.sender().p12(None))
+    environ = variables(CERTIFICATE=str(path))
+    del environ["POSTEN_SIGNERING_CERTIFICATE_PASSWORD"]
+    assert ClientConfiguration.from_env(environ).certificate == pki.sender().enterprise()
+
+
+def test_a_password_is_taken_as_it_is(variables, tmp_path):
+    """White space at its ends is part of it."""
+    path = tmp_path / "spaced.p12"
+    path.write_bytes(pki.sender().p12(b" canary "))
+    given = variables(CERTIFICATE=str(path), CERTIFICATE_PASSWORD=" canary ")
+    assert ClientConfiguration.from_env(given).certificate == pki.sender().enterprise()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("production", Environment.PRODUCTION),
+        ("PRODUCTION", Environment.PRODUCTION),
+        ("staging", Environment.STAGING),
+        ("DifiTest", Environment.STAGING),
+    ],
+)
+def test_environments_are_named_in_any_case(variables, name, expected):
+    given = variables(ENVIRONMENT=name, SERVICE_ROOT="https://service.example/api")
+    if expected is Environment.PRODUCTION:
+        assert ClientConfiguration.from_env(variables(ENVIRONMENT=name)).environment is expected
+    else:
+        with pytest.raises(ConfigurationError, match="no trust anchor for STAGING"):
+            ClientConfiguration.from_env(variables(ENVIRONMENT=name))
+        given["POSTEN_SIGNERING_TRUST_ANCHORS"] = ""
+        with pytest.raises(ConfigurationError, match="no trust anchor for STAGING"):
+            ClientConfiguration.from_env(given)
+
+
+@pytest.mark.parametrize(("name", "told"), [(None, "custom"), ("sandbox", "sandbox")])
+def test_a_service_of_ones_own_trusts_what_it_is_given(variables, anchors, name, told):
+    """Nobody knows its fingerprints; production's are not taken along."""
+    given = variables(SERVICE_ROOT="https://localhost:8443/api", TRUST_ANCHORS=str(anchors))
+    if name:
+        given["POSTEN_SIGNERING_ENVIRONMENT"] = name
+    configuration = ClientConfiguration.from_env(given)
+    assert configuration.environment == Environment(
+        name=told, service_root="https://localhost:8443/api"
+    )
+    assert configuration.trust_anchors.candidates == ()
+    assert sorted(configuration.trust_anchors.trusted) == sorted(BOTH)
+
+
+def test_a_service_of_ones_own_may_have_one_file_of_anchors(variables, anchors):
+    given = variables(
+        SERVICE_ROOT="https://localhost:8443/api", TRUST_ANCHORS=str(anchors / "root.pem")
+    )
+    assert ClientConfiguration.from_env(given).trust_anchors.trusted == (pki.root().der,)
+
+
+def test_without_a_service_of_ones_own_anchors_are_candidates_and_must_be_pinned(
+    variables, anchors
+):
+    for path, expected in ((anchors, BOTH), (anchors / "root.pem", [pki.root().der])):
+        configuration = ClientConfiguration.from_env(variables(TRUST_ANCHORS=str(path)))
+        assert sorted(configuration.trust_anchors.candidates) == sorted(expected)
+        assert configuration.trust_anchors.trusted == ()
+        selected = configuration.trust_anchors.select(
+            configuration.environment, certificate=configuration.certificate
+        )
+        assert not set(selected) & set(BOTH)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"CERTIFICATE": ""}, "Set POSTEN_SIGNERING_CERTIFICATE to the path"),
+        ({"CERTIFICATE": "gone.p12"}, "PKCS#12 file can't be read"),
+        ({"CERTIFICATE_PASSWORD": "canary"}, "password is wrong"),
+        ({"ENVIRONMENT": "prod"}, "must be one of production, staging, difitest"),
+        ({"SERVICE_ROOT": "http://service.example"}, "must be an absolute https URL"),
+        ({"SERVICE_ROOT": "https://service.example/api"}, "no trust anchor for custom"),
+        ({"TRUST_ANCHORS": "gone"}, "gone can't be read"),
+        ({"TRUST_ANCHORS": "gone", "SERVICE_ROOT": "https://s.example"}, "gone can't be read"),
+        ({"POLLING_QUEUE": "shop"}, "POLLING_QUEUE is set without POSTEN_SIGNERING_ORG"),
+    ],
+)
+def test_what_is_wrong_is_told_and_no_secret_shows(variables, given, said):
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        ClientConfiguration.from_env(variables(PROXY=PROXY, **given))
+    shown = frames_with_locals(caught.value)
+    assert "from_env" in shown
+    assert shown_in(shown, CANARIES) == []
+
+
+def test_a_password_in_a_local_variable_would_be_found(monkeypatch):
+    """The twin of the test above: the frames that it looks at are rendered with their locals."""
+
+    def select(anchors, environment, *, certificate):
+        raise ConfigurationError("no anchor")
+
+    monkeypatch.setattr(TrustAnchors, "select", select)
+    with pytest.raises(ConfigurationError) as caught:
+        ClientConfiguration(certificate=pki.sender().enterprise(), user_agent_suffix="canary")
+    assert shown_in(frames_with_locals(caught.value), CANARIES) == ["canary"]
+
+
+def test_a_file_of_anchors_that_is_none_is_named(variables, anchors):
+    (anchors / "readme.txt").write_bytes(b"not a certificate")
+    (anchors / ".gitkeep").touch()
+    for root in ({}, {"SERVICE_ROOT": "https://localhost:8443/api"}):
+        with pytest.raises(ConfigurationError, match=r"readme\.txt") as caught:
+            ClientConfiguration.from_env(variables(TRUST_ANCHORS=str(anchors), **root))
+        assert ".gitkeep" not in str(caught.value)

@@ -1,0 +1,478 @@
+"""`create` and `validate`: what leaves, what is looked at before, and what is known when it fails."""
+
+import asyncio
+import email
+import email.policy
+import io
+import logging
+import zipfile
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import anyio
+import doubles
+import pki
+import pytest
+import verify_bundle
+from doubles import (
+    CUSTOMER,
+    JOBS,
+    NS,
+    PDF,
+    PERSON,
+    SENDER,
+    Answer,
+    Clock,
+    Hang,
+    Sent,
+    Unpaced,
+    Unsent,
+    client_of,
+    created_xml,
+    error_xml,
+    job,
+)
+from lxml import etree
+
+from posten_signering import (
+    Compression,
+    DirectSigner,
+    Document,
+    DocumentBundleToDisk,
+    DocumentType,
+    Retries,
+    Sender,
+    StatusRetrievalMethod,
+)
+from posten_signering.errors import (
+    ApiError,
+    BrokerNotAuthorizedError,
+    CreateOutcomeUnknownError,
+    DocumentChangedError,
+    InvalidJobError,
+    RateLimitedError,
+    SenderNotSpecifiedError,
+    SignerNotFoundError,
+    TlsError,
+    TransportError,
+    TransportTimeoutError,
+)
+
+pytestmark = pytest.mark.anyio
+
+CREATED = Answer(200, created_xml())
+OTHER = Sender(organization_number="999888777", polling_queue="shop")
+
+
+def parts(sent: Sent) -> list[tuple[str, bytes]]:
+    """The parts of a request's body, as Python's `email` reads them: media type and content."""
+    head = f"Content-Type: {sent.headers['Content-Type']}\r\n\r\n".encode()
+    message = email.message_from_bytes(head + sent.body, policy=email.policy.HTTP)
+    assert message.get_content_type() == "multipart/mixed"
+    assert message.defects == []
+    for each in message.iter_parts():
+        assert each.keys() == ["Content-Type"]
+    return [
+        (each.get_content_type(), each.get_payload(decode=True)) for each in message.iter_parts()
+    ]
+
+
+def texts(xml: bytes, path: str) -> list[str]:
+    found = etree.fromstring(xml).xpath(path, namespaces={"s": NS})
+    return [str(each) for each in found]
+
+
+# --- What leaves
+
+
+@pytest.mark.parametrize("compression", Compression)
+@pytest.mark.parametrize("source", ["bytes", "path"])
+async def test_the_request_and_a_container_that_others_verify(
+    compression, source, tmp_path, xmlsec1
+):
+    """`email` reads the body, `zipfile` and xmlsec1 the container."""
+    given = job()
+    if source == "path":
+        (tmp_path / "contract.pdf").write_bytes(PDF)
+        contract = Document(title="Contract", content=tmp_path / "contract.pdf")
+        given = replace(given, documents=[contract, given.documents[1]])
+    async with client_of(CREATED, compression=compression) as (client, transport):
+        await client.create(given)
+    [sent] = transport.sent
+    assert (sent.method, sent.url, sent.headers["Accept"]) == ("POST", JOBS, "application/xml")
+    [(request_type, request), (container_type, container)] = parts(sent)
+    assert (request_type, container_type) == ("application/xml", "application/octet-stream")
+
+    (tmp_path / "judged").mkdir()
+    verify_bundle.verify(container, root_pem=pki.root().pem, tmp_path=tmp_path / "judged")
+    with zipfile.ZipFile(io.BytesIO(container)) as archive:
+        names = archive.namelist()
+        assert archive.read(names[0]) == PDF
+        assert archive.read(names[1]) == "Vilkår".encode()
+        manifest = archive.read("manifest.xml")
+        stored = {each.compress_type for each in archive.infolist()}
+    deflated = compression is Compression.DEFLATED
+    assert (zipfile.ZIP_DEFLATED in stored) == deflated
+    assert texts(request, "s:reference/text()") == ["order-77"]
+    assert texts(request, "s:exit-urls/*/text()") == [
+        f"https://shop.example/{each}" for each in ("done", "rejected", "error")
+    ]
+    assert texts(manifest, "s:sender/*/text()") == [pki.SENDER]
+    assert texts(manifest, "s:signer/*/text()") == [PERSON, CUSTOMER]
+    assert texts(manifest, "s:title/text()") == ["Lease"]
+
+
+async def test_a_container_that_was_changed_on_the_way_is_found(tmp_path, xmlsec1):
+    """The twin of the test above."""
+    async with client_of(CREATED) as (client, transport):
+        await client.create(job())
+    changed = parts(transport.sent[0])[1][1].replace(b"Vilk", b"vilk")
+    with pytest.raises(AssertionError):
+        verify_bundle.verify(changed, root_pem=pki.root().pem, tmp_path=tmp_path)
+
+
+async def test_the_signing_time_is_the_clocks_own():
+    clock = Clock(pki.NOW + timedelta(days=3, milliseconds=250))
+    async with client_of(CREATED, clock=clock) as (client, transport):
+        await client.create(job())
+    [_, (_, container)] = parts(transport.sent[0])
+    assert clock.now - timedelta(seconds=1) < signing_time(container) <= clock.now
+
+
+class Held(Unpaced):
+    """Lets a call through after half a minute, as during a block; or never, once it is asked to."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.hang: Hang | None = None
+
+    async def acquire(self, organization_number: str) -> None:
+        if self.hang is not None:
+            await self.hang.forever()
+        self.clock.wait(seconds=30)
+
+
+async def test_the_signing_time_is_that_of_the_moment_when_the_request_leaves():
+    """The service refuses one that is more than 5 seconds off, however long the call was held."""
+    clock = Clock()
+    async with client_of(CREATED, clock=clock, rate_limiter=Held(clock)) as (client, transport):
+        await client.create(job())
+    [_, (_, container)] = parts(transport.sent[0])
+    assert clock.now - signing_time(container) <= timedelta(seconds=5)
+
+
+async def test_a_create_that_is_cancelled_before_its_turn_is_no_job(caplog):
+    pace = Held(Clock())
+    pace.hang = Hang()
+    async with client_of(CREATED, rate_limiter=pace) as (client, transport):
+        result = await cancelled_while(pace.hang, client.create(job()))
+        assert isinstance(result, asyncio.CancelledError)
+        assert transport.sent == []
+    assert "the job may exist" not in caplog.text
+
+
+def signing_time(container: bytes) -> datetime:
+    with zipfile.ZipFile(io.BytesIO(container)) as archive:
+        signatures = etree.fromstring(archive.read("META-INF/signatures.xml"))
+    [time] = signatures.xpath("//*[local-name()='SigningTime']/text()")
+    return datetime.fromisoformat(time)
+
+
+async def test_boundaries_differ():
+    async with client_of(CREATED, CREATED) as (client, transport):
+        for _ in range(2):
+            await client.create(job())
+    assert len({each.headers["Content-Type"] for each in transport.sent}) == 2
+
+
+async def test_the_created_job_comes_back_with_its_signers():
+    async with client_of(CREATED) as (client, _):
+        created = await client.create(job())
+    assert (created.job_id, created.reference) == (7, "order-77")
+    assert created.status_url == f"{JOBS}/7/status"
+    assert created.signer(PERSON).signer_url == f"{JOBS}/7/signers/1"
+    assert created.signer(CUSTOMER).redirect_url == "https://web.example#/redirect/two"
+    with pytest.raises(SignerNotFoundError):
+        _ = created.single_signer
+
+
+async def test_a_polled_job_has_no_status_url():
+    polled = job(status_retrieval_method=StatusRetrievalMethod.POLLING)
+    async with client_of(Answer(201, created_xml(polled=True))) as (client, transport):
+        assert (await client.create(polled)).status_url is None
+    [(_, request), _] = parts(transport.sent[0])
+    assert texts(request, "s:status-retrieval-method/text()") == ["POLLING"]
+
+
+# --- On whose behalf
+
+
+@pytest.mark.parametrize(
+    ("default", "own", "expected"),
+    [(SENDER, None, SENDER), (SENDER, OTHER, OTHER), (None, OTHER, OTHER)],
+)
+async def test_the_jobs_sender_goes_before_the_clients(default, own, expected):
+    async with client_of(CREATED, sender=default) as (client, transport):
+        await client.create(job(sender=own))
+    [sent] = transport.sent
+    assert f"/{expected.organization_number}/direct/signature-jobs" in sent.url
+    assert "?" not in sent.url
+    [(_, request), (_, container)] = parts(sent)
+    queue = [] if expected.polling_queue is None else [expected.polling_queue]
+    assert texts(request, "s:polling-queue/text()") == queue
+    with zipfile.ZipFile(io.BytesIO(container)) as archive:
+        manifest = archive.read("manifest.xml")
+    assert texts(manifest, "s:sender/*/text()") == [expected.organization_number]
+
+
+async def test_without_a_sender_no_document_is_even_read():
+    absent = job(documents=[Document(title="x", content=Path("gone.pdf"))])
+    async with client_of(sender=None) as (client, transport):
+        with pytest.raises(SenderNotSpecifiedError):
+            await client.create(absent)
+        with pytest.raises(SenderNotSpecifiedError):
+            client.validate(absent)
+        assert transport.sent == []
+
+
+# --- Rules that are checked before
+
+
+BROKEN = job(
+    title="",
+    documents=[
+        Document(title="x" * 81, content=b"not a PDF"),
+        Document(title="x", content=Path("gone.pdf")),
+    ],
+    signers=[
+        DirectSigner(),
+        DirectSigner(custom_identifier="a", personal_identification_number="1"),
+    ],
+    reference="\0",
+)
+
+
+async def test_all_violations_are_told_at_once_and_nothing_is_sent():
+    async with client_of() as (client, transport):
+        with pytest.raises(InvalidJobError) as caught:
+            await client.create(BROKEN)
+        with pytest.raises(InvalidJobError) as validated:
+            client.validate(BROKEN)
+        assert transport.sent == []
+    assert caught.value.violations == validated.value.violations
+    assert {each.path for each in caught.value.violations} >= {
+        "title",
+        "documents[0].title",
+        "documents[0].content",
+        "documents[1].content",
+        "signers[0]",
+        "signers[1]",
+        "reference",
+    }
+
+
+async def test_validate_sends_nothing_and_needs_no_open_client():
+    transport = doubles.ScriptedTransport()
+    client = doubles.DirectClient(doubles.configuration(transport))
+    assert client.validate(job()) is None
+    assert transport.sent == []
+
+
+# --- Bundle processors
+
+
+async def test_processors_see_the_job_and_the_container_that_leaves(tmp_path):
+    seen = []
+
+    def look(given, open_container):
+        assert transport.sent == []
+        for _ in range(2):
+            with open_container() as container:
+                seen.append((given, container.read()))
+
+    processors = [look, DocumentBundleToDisk(tmp_path), look]
+    async with client_of(CREATED, bundle_processors=processors) as (client, transport):
+        await client.create(given := job())
+    [_, (_, sent)] = parts(transport.sent[0])
+    assert seen == [(given, sent)] * 4
+    [written] = tmp_path.iterdir()
+    assert written.read_bytes() == sent
+
+
+async def test_what_a_processor_raises_keeps_the_job_from_being_created():
+    called = []
+
+    def refuse(given, open_container):
+        called.append("refuse")
+        raise LookupError("not today")
+
+    processors = [refuse, lambda *_: called.append("never")]
+    async with client_of(CREATED, bundle_processors=processors) as (client, transport):
+        with pytest.raises(LookupError, match="not today"):
+            await client.create(job())
+        assert transport.sent == []
+    assert called == ["refuse"]
+
+
+# --- What is known when it fails
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransportError("No connection.", request_may_have_left=False),
+        TransportTimeoutError("No connection in time.", request_may_have_left=False),
+        TlsError("Not trusted.", request_may_have_left=False),
+    ],
+)
+async def test_a_job_that_certainly_never_left_keeps_its_error(error):
+    async with client_of(Unsent(error), CREATED) as (client, _):
+        with pytest.raises(TransportError) as caught:
+            await client.create(job())
+        assert caught.value is error
+        await client.create(job())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransportError("The connection was lost.", request_may_have_left=True),
+        TransportTimeoutError("The service was silent.", request_may_have_left=True),
+        TlsError("The connection was lost.", request_may_have_left=True),
+    ],
+)
+@pytest.mark.parametrize("in_answer", [False, True])
+@pytest.mark.parametrize("reference", ["order-77", None])
+async def test_a_job_that_may_have_left_may_exist(error, in_answer, reference):
+    step = Answer(200, created_xml()[:40], broken_by=error) if in_answer else error
+    patient = Retries(extra_tries=5)
+    async with client_of(step, CREATED, retries=patient) as (client, transport):
+        with pytest.raises(CreateOutcomeUnknownError) as caught:
+            await client.create(job(reference=reference))
+        assert len(transport.sent) == 1, "it was sent again"
+        await client.create(job())
+    assert caught.value.reference == reference
+    assert caught.value.__cause__ is error
+    assert caught.value.reason == str(error)[0].lower() + str(error)[1:-1]
+    assert caught.value.job_id is None
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+async def test_a_5xx_leaves_it_open_and_is_not_repeated(status):
+    patient = Retries(extra_tries=5)
+    async with client_of(Answer(status, b"<html/>"), retries=patient) as (client, transport):
+        with pytest.raises(CreateOutcomeUnknownError, match=f"answered HTTP {status}"):
+            await client.create(job())
+        assert len(transport.sent) == 1
+
+
+async def test_an_answer_that_can_not_be_read_leaves_it_open_and_tells_the_id():
+    unreadable = (
+        created_xml()
+        .replace(b"<redirect-url>", b"<other>")
+        .replace(b"</redirect-url>", b"</other>")
+    )
+    async with client_of(Answer(200, unreadable)) as (client, _):
+        with pytest.raises(CreateOutcomeUnknownError, match="job id 7") as caught:
+            await client.create(job())
+    assert caught.value.job_id == 7
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Answer(400, error_xml("SCHEMA_VALIDATION_ERROR")), ApiError),
+        (Answer(403, error_xml("BROKER_NOT_AUTHORIZED")), BrokerNotAuthorizedError),
+        (Answer(429, b"", {"dosfilter": "x"}), RateLimitedError),
+        (Answer(302, b"", {"location": "https://evil.example"}), ApiError),
+    ],
+)
+async def test_a_refusal_means_that_there_is_no_job(answer, error):
+    async with client_of(answer) as (client, transport):
+        with pytest.raises(error) as caught:
+            await client.create(job())
+        assert type(caught.value) is error
+        assert len(transport.sent) == 1
+
+
+async def test_a_job_that_never_left_is_sent_again_as_it_was(tmp_path, xmlsec1):
+    """No connection: that alone is repeated, with the same bytes, which still verify."""
+    refused = Unsent(TransportError("x", request_may_have_left=False))
+    patient = Retries(extra_tries=2)
+    async with client_of(refused, refused, CREATED, retries=patient) as (client, transport):
+        assert (await client.create(job())).job_id == 7
+    [sent] = transport.sent
+    [_, (_, container)] = parts(sent)
+    verify_bundle.verify(container, root_pem=pki.root().pem, tmp_path=tmp_path)
+
+
+async def cancelled_while(hang: Hang, creating) -> BaseException:
+    """What a native cancellation, once the request has left, makes of a task."""
+    task = asyncio.get_running_loop().create_task(creating)
+    await hang.reached.wait()
+    task.cancel()
+    [result] = await asyncio.gather(task, return_exceptions=True)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("reference", "named"),
+    [("order-77", "with reference 'order-77'"), (None, "without a reference")],
+)
+async def test_a_cancelled_create_stays_one_and_leaves_one_line(caplog, reference, named):
+    caplog.set_level(logging.DEBUG)
+    hang = Hang()
+    async with client_of(hang, CREATED) as (client, _):
+        result = await cancelled_while(hang, client.create(job(reference=reference)))
+        assert isinstance(result, asyncio.CancelledError)
+        [record] = [each for each in caplog.records if each.name == "posten_signering"]
+        await client.create(job())
+    assert record.levelno == logging.WARNING
+    assert f"job {named} was cancelled on its way: the job may exist" in record.getMessage()
+    for canary in (PERSON, CUSTOMER, "Lease", "Vilk", "shop.example"):
+        assert canary not in caplog.text
+
+
+async def test_a_cancelled_create_in_a_scope_leaves_one_line(caplog):
+    hang = Hang()
+    async with client_of(hang) as (client, _), anyio.create_task_group() as tasks:
+        tasks.start_soon(client.create, job())
+        await hang.reached.wait()
+        tasks.cancel_scope.cancel()
+    assert [each.levelname for each in caplog.records] == ["WARNING"]
+
+
+async def test_a_document_that_changes_on_its_way_breaks_the_request_off(tmp_path):
+    path = tmp_path / "contract.pdf"
+    path.write_bytes(PDF)
+
+    def change(given, open_container):
+        path.write_bytes(PDF.replace(b"/Count 1", b"/Count 2"))
+
+    changing = job(documents=[Document(title="Contract", content=path)])
+    async with client_of(CREATED, bundle_processors=[change]) as (client, transport):
+        with pytest.raises(DocumentChangedError, match=r"documents\[0\]\.content: must not change"):
+            await client.create(changing)
+        assert transport.sent == []
+
+
+async def test_many_jobs_side_by_side_are_all_whole(tmp_path, xmlsec1):
+    answers = [Answer(200, created_xml(job_id=number)) for number in range(6)]
+    created = []
+
+    async def create(number: int) -> None:
+        text = Document(title="x", content=b"%d" % number * 100_000, type=DocumentType.TEXT)
+        created.append(await client.create(job(documents=[text], reference=f"order-{number}")))
+
+    async with client_of(*answers) as (client, transport), anyio.create_task_group() as tasks:
+        for number in range(6):
+            tasks.start_soon(create, number)
+    assert sorted(each.job_id for each in created) == list(range(6))
+    for sent in transport.sent:
+        [(_, request), (_, container)] = parts(sent)
+        [reference] = texts(request, "s:reference/text()")
+        with zipfile.ZipFile(io.BytesIO(container)) as archive:
+            assert archive.read(archive.namelist()[0])[:1] == reference[-1].encode()
+            assert archive.testzip() is None

@@ -1,0 +1,321 @@
+"""When the iterator polls, held against a model of the service on a virtual clock."""
+
+import asyncio
+import itertools
+import math
+from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
+
+import anyio
+import pytest
+import virtual_time
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from model_faults import HEADERS, Fault, Kind
+from model_service import OTHER_QUEUE, OTHER_SENDER, SENDER, ModelService, Outcome, now, number_of
+from model_transport import ON_THE_WAY, process_of
+from virtual_time import VirtualTime, cancel_natively, run
+
+from posten_signering.errors import SigningError, TooEagerPollingError
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return virtual_time.BACKEND
+
+
+@pytest.fixture
+def service():
+    return ModelService()
+
+
+async def later(service: ModelService, seconds: float) -> None:
+    await anyio.sleep(seconds)
+    service.put(SENDER)
+
+
+# --- When it polls
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.999999])
+@settings(max_examples=30)
+@given(
+    minutes=st.sampled_from([-10, 0, 10]),
+    start=st.floats(0, 1.5),
+    wait=st.floats(5, 900),
+    other=st.booleans(),
+)
+@example(minutes=10, start=0.7499, wait=600.0, other=False)
+def test_a_clock_that_is_wrong_by_minutes_costs_no_early_poll_and_two_seconds_at_most(
+    jitter, minutes, start, wait, other
+):
+    async def main() -> None:
+        service = ModelService(empty_wait=wait)
+        time = VirtualTime(offset=timedelta(minutes=minutes))
+        time.random = lambda: jitter
+        async with process_of(service, time=time) as client:
+            await anyio.sleep(start)
+            if other:  # then the first answer is "too early", with the time to wait
+                async with process_of(service, "two") as another:
+                    await another.get_status_change()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(later, service, 3 * wait)
+                await anext(client.status_changes())
+        polls = service.polls_of("one")
+        assert len(polls) >= 3
+        for before, after in itertools.pairwise(polls):
+            assert before.outcome in {Outcome.EMPTY, Outcome.TOO_EARLY}
+            assert after.told is not None
+            # The answer's own way takes some of the wait.
+            assert 0 <= after.sent_at - after.told <= 2.0 + ON_THE_WAY / 2
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", sorted(HEADERS, key=lambda kind: kind.name))
+@pytest.mark.parametrize("eager", [False, True], ids=["empty", "too-early"])
+async def test_without_a_legible_time_the_documented_wait_holds(service, kind, eager):
+    if eager:
+        async with process_of(service, "two") as another:
+            await another.get_status_change()
+    service.script += [Fault(kind=kind)]
+    async with process_of(service, default_wait=700) as client:
+        service.put(SENDER)
+        service.queue(SENDER).changes[0].leases.append((now() + 650, "nobody"))
+        await anext(client.status_changes())
+    first, second = service.polls_of("one")
+    assert 700 <= second.sent_at - first.sent_at <= 702 + ON_THE_WAY
+
+
+@pytest.mark.parametrize("kind", sorted(HEADERS, key=lambda kind: kind.name))
+async def test_after_a_change_without_a_legible_time_it_polls_at_once(service, kind):
+    service.put(SENDER)
+    service.put(SENDER)
+    service.script += [Fault(kind=kind)]
+    async with process_of(service) as client:
+        changes = client.status_changes()
+        assert [number_of(await anext(changes)) for _ in range(2)] == [1, 2]
+    assert now() < 1
+
+
+@pytest.mark.parametrize(
+    ("told", "wait"),
+    [
+        (timedelta(days=365 * 100), timedelta(hours=24)),
+        (timedelta(hours=25), timedelta(hours=24)),
+        (timedelta(hours=23), timedelta(hours=23)),
+        (timedelta(0), timedelta(minutes=10)),
+        (timedelta(minutes=-10), timedelta(minutes=10)),
+    ],
+    ids=["a-century", "25-hours", "23-hours", "now", "the-past"],
+)
+@pytest.mark.parametrize("status", [204, 429])
+async def test_absurd_times_put_a_queue_neither_to_sleep_for_good_nor_in_a_busy_loop(
+    service, told, wait, status
+):
+    at = VirtualTime.service_clock()
+    headers = {
+        "date": f"{at:%a, %d %b %Y %H:%M:%S} GMT",
+        "x-next-permitted-poll-time": (at.replace(microsecond=0) + told).isoformat(),
+    }
+    service.script += [Fault(kind=Kind.GATEWAY, status=status, headers=headers)]
+    service.put(SENDER)
+    async with process_of(service) as client:
+        await anext(client.status_changes())
+    first, second = service.polls
+    waited = second.sent_at - first.sent_at
+    assert wait.total_seconds() <= waited <= wait.total_seconds() + 2 + ON_THE_WAY
+
+
+async def test_after_a_change_it_polls_at_once(service):
+    for _ in range(20):
+        service.put(SENDER)
+    time = VirtualTime()
+    async with process_of(service, time=time) as client:
+        changes = client.status_changes()
+        got = [number_of(await anext(changes)) for _ in range(20)]
+    assert got == list(range(1, 21))
+    assert [poll.outcome for poll in service.polls] == [Outcome.CHANGE] * 20
+    # All the waiting there is comes from the rate budget.
+    assert max(time.slept, default=0) < 1
+    assert service.blocks[SENDER.organization_number] == 0
+
+
+async def test_nothing_is_fetched_ahead(service):
+    """One poll for each item asked for, however long the body takes: a change in reserve is a lease lost."""
+    for _ in range(3):
+        service.put(SENDER)
+    async with process_of(service) as client:
+        changes = client.status_changes()
+        assert service.polls == []
+        for fetched in range(1, 4):
+            await anext(changes)
+            await anyio.sleep(300)
+            assert len(service.polls) == fetched
+            assert sum(len(change.leases) for change in service.changes) == fetched
+
+
+async def test_what_is_not_confirmed_comes_back_when_its_lease_has_run_out(service):
+    service.put(SENDER)
+    async with process_of(service, default_wait=30) as client:
+        changes = client.status_changes()
+        first = await anext(changes)
+        again = await anext(changes)
+        assert again.deduplication_key == first.deduplication_key
+        assert 600 <= now() <= 1202
+        await client.confirm(again)
+        with anyio.move_on_after(3600):
+            await anext(changes)
+    assert len(service.changes[0].leases) == 2
+
+
+# --- What is shared
+
+
+async def test_what_an_iterator_was_told_holds_for_a_single_poll_and_back(service):
+    async with process_of(service) as client:
+        changes = client.status_changes()
+        task = asyncio.ensure_future(anext(changes))
+        await anyio.sleep(10)
+        with pytest.raises(TooEagerPollingError) as caught:
+            await client.get_status_change()
+        assert (caught.value.polled, len(service.polls)) == (False, 1)
+        assert caught.value.wait is not None
+        assert 589 < caught.value.wait.total_seconds() < 592
+        assert caught.value.next_permitted_poll_time is not None
+        await anyio.sleep(600)
+        assert len(service.polls) == 2
+        await cancel_natively(task)
+
+        # And what a single poll was told, for an iterator.
+        await anyio.sleep(600)
+        assert (await client.get_status_change()).change is None
+        service.put(SENDER)
+        assert number_of(await anext(changes)) == 1
+        assert [poll.outcome for poll in service.polls[2:]] == [Outcome.EMPTY, Outcome.CHANGE]
+    assert not any(poll.too_early_as_told for poll in service.polls)
+
+
+async def test_ten_iterators_on_an_empty_queue_poll_as_often_as_one(service):
+    async def consume() -> None:
+        async for _ in client.status_changes():
+            pytest.fail("there is no change")
+
+    async with process_of(service) as client:
+        with anyio.move_on_after(3600):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(10):
+                    tasks.start_soon(consume)
+    assert [poll.outcome for poll in service.polls] == [Outcome.EMPTY] * 6
+
+
+@pytest.mark.parametrize("other", [OTHER_QUEUE, OTHER_SENDER], ids=["queue", "sender"])
+async def test_another_queue_and_another_sender_have_times_of_their_own(service, other):
+    service.put(other)
+    async with process_of(service) as client:
+        assert (await client.get_status_change()).change is None
+        poll = await client.get_status_change(sender=other)
+        assert number_of(poll.change) == 1
+        service.put(other)
+        assert number_of(await anext(client.status_changes(sender=other))) == 2
+    assert now() < 1
+
+
+# --- Other processes on the queue
+
+
+async def test_too_early_because_of_another_process_is_waited_out_and_counted_apart(service):
+    async with process_of(service, "two") as another, process_of(service) as client:
+        await another.get_status_change()
+        await anyio.sleep(400)
+        changes = client.status_changes()
+        service.put(SENDER)
+        await anext(changes)
+    assert [poll.outcome for poll in service.polls_of("one")] == [
+        Outcome.TOO_EARLY,
+        Outcome.CHANGE,
+    ]
+    assert 600 <= now() <= 602 + ON_THE_WAY
+    assert (changes.counts.too_early, changes.counts.failures) == (1, 0)
+    assert (changes.counts.changes, changes.counts.empty) == (1, 0)
+
+
+async def test_processes_that_wait_for_the_same_moment_come_apart(service):
+    """The jitter goes upward only."""
+
+    async with AsyncExitStack() as opened:
+        clients = [
+            await opened.enter_async_context(
+                process_of(service, f"process {seed}", time=VirtualTime(seed=seed))
+            )
+            for seed in range(5)
+        ]
+        with anyio.move_on_after(700):
+            async with anyio.create_task_group() as tasks:
+                for client in clients:
+                    tasks.start_soon(anext, client.status_changes(), None)
+    second = sorted(poll.sent_at for poll in service.polls if poll.sent_at > 100)
+    assert second[0] >= 600
+    assert second[4] <= 602 + ON_THE_WAY
+    assert second[4] - second[0] > 0.2
+    assert not any(poll.too_early_as_told for poll in service.polls)
+
+
+async def test_a_429_without_a_word_is_waited_out_as_documented(service):
+    service.script += [Fault(kind=Kind.GATEWAY, status=429)]
+    service.put(SENDER)
+    async with process_of(service) as client:
+        changes = client.status_changes()
+        await anext(changes)
+    assert 600 <= now() <= 602
+    assert changes.counts.too_early == 1
+
+
+# --- A long life
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32),
+    faults=st.lists(
+        st.one_of(
+            st.none(),
+            st.builds(
+                Fault,
+                kind=st.sampled_from([kind for kind in Kind if kind is not Kind.RAISES]),
+                status=st.sampled_from([500, 502, 503]),
+            ),
+        ),
+        max_size=40,
+    ),
+)
+def test_a_day_of_faults_loses_nothing_and_polls_no_oftener_than_permitted(seed, faults):
+    async def main() -> None:
+        service = ModelService(seed=seed)
+        time = VirtualTime(seed=seed, offset=timedelta(minutes=-10))
+        got = []
+
+        async def consume() -> None:
+            async for change in client.status_changes():
+                got.append(number_of(change))
+                with suppress(SigningError):
+                    await client.confirm(change)
+
+        service.script += faults
+        async with process_of(service, time=time) as client:
+            for _ in range(10):
+                service.put(SENDER)
+            with anyio.move_on_after(86_400):
+                await consume()
+        # A confirmation may have been lost on its way back, so that "at least".
+        assert set(got) == set(range(1, 11))
+        assert not any(poll.too_early_as_told for poll in service.polls)
+        for poll in service.polls:
+            if poll.lost_at is not None and poll.told is not None and poll.told < poll.lost_at:
+                assert poll.sent_at - poll.lost_at >= 600 - 1e-6
+        assert service.blocks[SENDER.organization_number] == 0
+        assert len(service.polls) <= math.ceil(86_400 / 600) + 10 + 3 * len(faults)
+
+    run(main)

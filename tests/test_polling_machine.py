@@ -1,0 +1,267 @@
+"""The iterator, single polls and the worker against the model of the service, in whatever order.
+
+Two processes share two queues of one organisation; time, faults, outages and blocks come as they like. After
+every step nothing may have been polled too early, lost, doubled or confirmed too soon; in the end, once
+the queues are served in peace, every change has been delivered and confirmed.
+"""
+
+import asyncio
+import math
+from contextlib import AsyncExitStack
+from itertools import pairwise
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from machine_process import Plan, Process
+from model_faults import Fault, Kind
+from model_service import OTHER_QUEUE, SENDER, ModelService, Outcome
+from virtual_time import VirtualLoop, settle
+
+from posten_signering.worker import StatusChangeWorker
+
+SENDERS = st.sampled_from([SENDER, OTHER_QUEUE])
+PROCESSES = st.sampled_from(["one", "two"])
+KINDS = st.sampled_from([kind for kind in Kind if kind is not Kind.RAISES])
+STATUSES = st.sampled_from([500, 502, 503, 504])
+DEFAULT_WAIT = 600.0
+PEACE = 6000.0
+
+
+class Polling(RuleBasedStateMachine):
+    """Whatever may happen to two processes, one step after the other.
+
+    Attributes:
+        slow: How long a call, and its answer, is on its way at most.
+    """
+
+    slow = 0.2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner(loop_factory=VirtualLoop)
+        self.opened = AsyncExitStack()
+        self.processes: dict[str, Process] = {}
+        self.checked = 0
+
+    def run(self, work) -> None:
+        async def step() -> None:
+            await work
+            await settle()
+
+        self.runner.run(step())
+
+    @initialize(seed=st.integers(0, 2**32))
+    def begin(self, seed: int) -> None:
+        self.service = ModelService(seed=seed, slow=self.slow)
+
+        async def start() -> None:
+            for number, name in enumerate(["one", "two"]):
+                self.processes[name] = await Process.start(
+                    self.service, name, self.opened, share=0.5, seed=seed + number
+                )
+
+        self.run(start())
+
+    # What happens
+
+    @rule(sender=SENDERS, count=st.integers(1, 3))
+    def something_happens_to_a_job(self, sender, count) -> None:
+        for _ in range(count):
+            self.service.put(sender)
+
+    @rule(
+        seconds=st.one_of(
+            st.sampled_from([0.0005, 0.02, 0.3, 5.0, 31.0, 60.0, 599.9, 601.5, 1200.0]),
+            st.floats(0, 700),
+        )
+    )
+    def time_passes(self, seconds) -> None:
+        before = len(self.service.polls)
+        loops = sum(len(process.running) for process in self.processes.values())
+        self.run(anyio.sleep(seconds))
+        idle = [each for each in self.service.polls[before:] if each.outcome is not Outcome.CHANGE]
+        assert len(idle) <= loops * (12 + math.ceil(seconds / 30)), "a busy loop"
+
+    @rule(name=PROCESSES, sender=SENDERS, confirms=st.booleans())
+    def a_loop_begins(self, name, sender, confirms) -> None:
+        if len(self.processes[name].running) < 4:
+            self.run(self._call(self.processes[name].iterate, sender, confirms=confirms))
+
+    @rule(name=PROCESSES, sender=SENDERS, concurrency=st.integers(1, 4))
+    def a_worker_begins(self, name, sender, concurrency) -> None:
+        process = self.processes[name]
+        # Two workers of one process would know nothing of each other's hands.
+        if not any(isinstance(each.what, StatusChangeWorker) for each in process.running):
+            self.run(self._call(process.work, sender, concurrency=concurrency))
+
+    @rule(
+        name=PROCESSES,
+        plan=st.builds(
+            Plan, st.sampled_from([0.0, 0.5, 30.0, 599.0, 610.0, 1500.0]), st.booleans()
+        ),
+    )
+    def a_handler_will(self, name, plan) -> None:
+        self.processes[name].plans.append(plan)
+
+    @precondition(lambda self: any(process.running for process in self.processes.values()))
+    @rule(data=st.data(), how=st.sampled_from(["close", "scope", "Task.cancel"]))
+    def something_is_ended(self, data, how) -> None:
+        process, running = data.draw(
+            st.sampled_from(
+                [(process, each) for process in self.processes.values() for each in process.running]
+            )
+        )
+        self.run(process.end(running, how))
+
+    @rule(name=PROCESSES, sender=SENDERS)
+    def a_single_poll(self, name, sender) -> None:
+        self.run(self.processes[name].poll_once(sender))
+
+    @rule(name=PROCESSES, sender=SENDERS, count=st.integers(1, 12), seconds=st.floats(0, 2))
+    def other_calls(self, name, sender, count, seconds) -> None:
+        """Each in a scope of its own: a common one would cancel them in an order that varies."""
+
+        async def call() -> None:
+            with anyio.move_on_after(seconds):
+                await self.processes[name].call(sender)
+
+        self.run(self._gather([call() for _ in range(count)]))
+
+    @rule(faults=st.lists(st.builds(Fault, kind=KINDS, status=STATUSES), min_size=1, max_size=3))
+    def the_next_calls_go_wrong(self, faults) -> None:
+        self.service.script.extend(faults)
+
+    @rule(name=PROCESSES, fault=st.one_of(st.none(), st.builds(Fault, kind=KINDS, status=STATUSES)))
+    def an_outage_begins_or_ends(self, name, fault) -> None:
+        self.service.outages.pop(name, None)
+        if fault is not None:
+            self.service.outages[name] = fault
+
+    @rule()
+    def somebody_elses_calls_block_the_organisation(self) -> None:
+        self.run(self._call(self.service.block_now, SENDER.organization_number))
+
+    # What must hold
+
+    @invariant()
+    def no_poll_was_too_early(self) -> None:
+        for poll in self.service.polls[self.checked :] if self.processes else ():
+            assert not poll.too_early_as_told
+            if poll.lost_at is not None:
+                assert poll.sent_at >= poll.lost_at + DEFAULT_WAIT - 1e-6, "after a lost answer"
+        self.checked = len(self.service.polls) if self.processes else 0
+
+    @invariant()
+    def the_organisation_was_not_blocked_for_our_calls_and_blocks_were_held(self) -> None:
+        if self.processes:
+            assert self.service.blocks[SENDER.organization_number] == 0
+            assert not any(call.impatient for call in self.service.calls[-200:])
+
+    @invariant()
+    def what_was_handed_over_was_delivered_once(self) -> None:
+        for name, process in self.processes.items():
+            handed = [
+                each.handed
+                for each in self.service.polls
+                if each.process == name and each.handed is not None
+            ]
+            assert len(handed) == len(process.delivered) + process.let_go
+            assert {number for number, _ in process.delivered} <= set(handed)
+            assert not process.twice
+            assert not process.surprises
+
+    @invariant()
+    def doubles_came_after_a_lease_and_confirmations_after_the_work(self) -> None:
+        for change in self.service.changes if self.processes else ():
+            starts = [until - self.service.lease for until, _ in change.leases]
+            assert all(b >= a + self.service.lease for a, b in pairwise(starts))
+            if change.confirmed is not None:
+                at, name = change.confirmed
+                done = self.processes[name].done.get(change.number, [])
+                assert done
+                assert min(done) <= at
+
+    # The end
+
+    def teardown(self) -> None:
+        try:
+            if self.processes:
+                self._end_in_peace()
+        finally:
+            self.runner.close()
+
+    def _end_in_peace(self) -> None:
+        self.service.script.clear()
+        self.service.outages.clear()
+        for process in self.processes.values():
+            process.plans.clear()
+
+        async def serve() -> None:
+            for process in self.processes.values():
+                for each in list(process.running):
+                    await process.end(each, "Task.cancel")
+            # Handlers have 30 seconds to finish, and a poll on its way is finished too.
+            await anyio.sleep(100)
+            assert not any(process.running for process in self.processes.values())
+            one = self.processes["one"]
+            one.work(SENDER, concurrency=2)
+            one.iterate(OTHER_QUEUE, confirms=True)
+            await anyio.sleep(PEACE)
+            for each in list(one.running):
+                await one.end(each, "close")
+            await anyio.sleep(100)
+            assert not one.running
+
+        self.run(serve())
+        for check in (
+            self.no_poll_was_too_early,
+            self.what_was_handed_over_was_delivered_once,
+            self.doubles_came_after_a_lease_and_confirmations_after_the_work,
+        ):
+            check()
+        delivered = {number for each in self.processes.values() for number, _ in each.delivered}
+        assert delivered == {change.number for change in self.service.changes}
+        assert all(change.confirmed for change in self.service.changes)
+        self.run(self.opened.aclose())
+
+    @staticmethod
+    async def _gather(calls) -> None:
+        await asyncio.gather(*calls)
+
+    @staticmethod
+    async def _call(function, *arguments, **options) -> None:
+        function(*arguments, **options)
+
+
+class PollingOfASlowService(Polling):
+    slow = 3.0
+
+
+class PollingOfAFastService(Polling):
+    slow = 0.005
+
+
+# CI has time for 510 runs of 50 steps; the profile `soak` takes as many as it is told to.
+PROFILE = settings.get_current_profile_name()
+RUNS = settings.default.max_examples if PROFILE == "soak" else 170 if PROFILE == "ci" else 40
+
+
+def case(machine: type[Polling]) -> type:
+    """The machine as a test."""
+    test = machine.TestCase
+    test.settings = settings(
+        max_examples=RUNS,
+        stateful_step_count=50,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    test.pytestmark = [pytest.mark.timeout(0 if PROFILE == "soak" else 600)]
+    return test
+
+
+TestPolling = case(Polling)
+TestPollingOfASlowService = case(PollingOfASlowService)
+TestPollingOfAFastService = case(PollingOfAFastService)

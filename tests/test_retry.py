@@ -1,0 +1,330 @@
+"""What is sent again after which failure, and after how long."""
+
+import asyncio
+from datetime import timedelta
+from http import HTTPStatus
+from pathlib import Path
+
+import anyio
+import pytest
+import virtual_time
+from client_calls import FOLLOWING, URL, every
+from doubles import PADES, Answer, Clock, Sleep, Unsent, client_of, created_xml, status_xml
+from hypothesis import given
+from hypothesis import strategies as st
+from model_faults import Fault, Kind
+from model_service import ModelService
+from model_transport import process_of
+from virtual_time import VirtualTime, cancel_natively
+
+from posten_signering import Retries
+from posten_signering._retry import delay
+from posten_signering.errors import (
+    ApiError,
+    ConfigurationError,
+    CreateOutcomeUnknownError,
+    RateLimitedError,
+    SigningError,
+    TlsError,
+    TooEagerPollingError,
+    TransportError,
+    TransportTimeoutError,
+    UnexpectedResponseError,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return virtual_time.BACKEND
+
+
+# --- Operation by failure
+
+FAILURES = {
+    "refused": Unsent(TransportError("refused", request_may_have_left=False)),
+    "connect-timeout": Unsent(TransportTimeoutError("slow", request_may_have_left=False)),
+    "lost": TransportError("lost", request_may_have_left=True),
+    "timeout": TransportTimeoutError("silent", request_may_have_left=True),
+    "cut": Answer(200, b"<", broken_by=TransportError("cut", request_may_have_left=True)),
+    "502": Answer(502, b"<html>"),
+    "503": Answer(503),
+    "504": Answer(504, b"<html>"),
+    "tls-before": Unsent(TlsError("untrusted", request_may_have_left=False)),
+    "tls-after": TlsError("refused", request_may_have_left=True),
+    "blocked": Answer(429, b"", {"dosfilter": "delayed"}),
+    "429": Answer(429),
+    "500": Answer(500),
+    "501": Answer(501),
+    "400": Answer(400),
+    "403": Answer(403),
+    "404": Answer(404),
+    "410": Answer(410),
+    "302": Answer(302, b"", {"location": URL}),
+}
+
+PASSING = {"refused", "connect-timeout", "lost", "timeout", "cut", "502", "503", "504"}
+NEVER_LEFT = {"refused", "connect-timeout"}
+# Of a create.
+OUTCOME_UNKNOWN = {"lost", "timeout", "tls-after", "cut", "500", "501", "502", "503", "504"}
+ERRORS = {
+    "refused": TransportError,
+    "connect-timeout": TransportTimeoutError,
+    "lost": TransportError,
+    "timeout": TransportTimeoutError,
+    "cut": TransportError,
+    "tls-before": TlsError,
+    "tls-after": TlsError,
+    "blocked": RateLimitedError,
+    "429": RateLimitedError,
+}
+
+
+def told(name: str, failure: str) -> type[SigningError]:
+    """What the caller gets when the failure stays."""
+    if name == "create" and failure in OUTCOME_UNKNOWN:
+        return CreateOutcomeUnknownError
+    if name == "get_status_change" and failure == "429":
+        return TooEagerPollingError
+    return ERRORS.get(failure, ApiError)
+
+
+def tries(name: str, failure: str) -> int:
+    """How often it is sent in all, with two extra tries."""
+    if name == "create":
+        return 3 if failure in NEVER_LEFT else 1
+    if name == "get_status_change" or (name.startswith("open") and failure == "cut"):
+        return 1
+    return 3 if failure in PASSING else 1
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("name", [name for name in every(Path()) if name != "status_changes"])
+async def test_what_is_sent_how_often(name, failure, tmp_path):
+    script = [FAILURES[failure]] * 4
+    async with client_of(*script, retries=Retries()) as (client, transport):
+        with pytest.raises(SigningError) as caught:
+            await every(tmp_path / "signed.pdf")[name](client)
+    assert type(caught.value) is told(name, failure)
+    assert len(script) - len(transport.script) == tries(name, failure)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("create", CreateOutcomeUnknownError),
+        ("get_status", UnexpectedResponseError),
+        ("request_new_redirect_url", UnexpectedResponseError),
+    ],
+)
+async def test_an_answer_that_can_not_be_read_is_not_asked_for_again(name, error, tmp_path):
+    async with client_of(Answer(200, status_xml()[:-30]), retries=Retries()) as (client, transport):
+        with pytest.raises(error):
+            await every(tmp_path)[name](client)
+    assert len(transport.sent) == 1
+
+
+@pytest.mark.parametrize("failure", sorted(PASSING))
+@pytest.mark.parametrize("name", FOLLOWING)
+async def test_what_passes_has_passed_for_the_caller(name, failure, tmp_path):
+    answer = Answer(200, FOLLOWING[name].answer)
+    script = [FAILURES[failure], FAILURES[failure], answer]
+    async with client_of(*script, retries=Retries()) as (client, transport):
+        if failure == "cut" and name in {"open_pades", "open_xades"}:
+            # What the caller has read can't be taken back.
+            with pytest.raises(TransportError):
+                await every(tmp_path / "signed")[name](client)
+            assert len(transport.sent) == 1
+            return
+        await every(tmp_path / "signed")[name](client)
+    assert not transport.script
+
+
+@pytest.mark.parametrize("failure", sorted(NEVER_LEFT))
+async def test_a_job_whose_request_never_left_is_created_once(failure):
+    script = [FAILURES[failure], FAILURES[failure], Answer(200, created_xml())]
+    async with client_of(*script, retries=Retries()) as (client, transport):
+        created = await every(Path())["create"](client)
+    assert created.job_id == 7
+    [sent] = transport.sent
+    assert sent.body
+
+
+@pytest.mark.parametrize("extra", [0, 1, 5])
+async def test_how_often_is_the_callers_choice(extra):
+    script = [FAILURES["503"]] * 9
+    async with client_of(*script, retries=Retries(extra_tries=extra)) as (client, transport):
+        with pytest.raises(ApiError):
+            await client.confirm(URL)
+    assert len(transport.sent) == extra + 1
+
+
+@pytest.mark.parametrize("wrong", [{"extra_tries": -1}, {"reserve": -1}])
+async def test_less_than_none_is_refused(wrong):
+    with pytest.raises(ConfigurationError):
+        Retries(**wrong)
+
+
+# --- Gone already
+
+
+@pytest.mark.parametrize("gone", [404, 410])
+@pytest.mark.parametrize("name", ["confirm", "delete_documents"])
+async def test_gone_at_a_repetition_is_done(name, gone):
+    for failure in ("lost", "503", "refused"):
+        async with client_of(FAILURES[failure], Answer(gone), retries=Retries()) as (client, _):
+            assert await every(Path())[name](client) is None
+
+
+@pytest.mark.parametrize("gone", [404, 410])
+@pytest.mark.parametrize("name", [name for name in FOLLOWING if name != "confirm"])
+async def test_gone_is_an_error_otherwise(name, gone, tmp_path):
+    first_try = [Answer(gone)]
+    later = [FAILURES["lost"], Answer(gone)] if name != "delete_documents" else first_try
+    for script in (first_try, later):
+        async with client_of(*script, retries=Retries()) as (client, _):
+            with pytest.raises(ApiError) as caught:
+                await every(tmp_path / "signed")[name](client)
+            assert caught.value.status == gone
+    async with client_of(Answer(gone), retries=Retries()) as (client, _):
+        with pytest.raises(ApiError):
+            await client.confirm(URL)
+
+
+async def test_other_refusals_of_a_repetition_are_errors():
+    script = [FAILURES["lost"], Answer(403)]
+    async with client_of(*script, retries=Retries()) as (client, _):
+        with pytest.raises(ApiError) as caught:
+            await client.confirm(URL)
+    assert caught.value.status == HTTPStatus.FORBIDDEN
+
+
+# --- After how long
+
+LOST = TransportError("lost", request_may_have_left=True)
+
+
+@given(
+    tried=st.integers(1, 50), random=st.floats(0, 1), most=st.integers(0, 60), asked=st.integers()
+)
+def test_delays_are_random_from_nothing_up_to_a_bound_that_doubles(tried, random, most, asked):
+    bound = min(4.0, 0.25 * 2 ** (tried - 1))
+    assert delay(LOST, tried, random, Retries()) == pytest.approx(random * bound)
+    error = ApiError(operation="x", status=503, retry_after=timedelta(seconds=abs(asked) % 100))
+    retries = Retries(longest_retry_after=timedelta(seconds=most))
+    waited = delay(error, tried, random, retries)
+    if abs(asked) % 100 > most:
+        assert waited is None
+    else:
+        assert waited == pytest.approx(abs(asked) % 100 + random * bound)
+
+
+@pytest.mark.parametrize(("random", "slept"), [(0.0, [0, 0]), (0.5, [0.125, 0.25])])
+async def test_the_delays_are_slept(random, slept):
+    sleep = Sleep(Clock())
+    script = [FAILURES["503"]] * 3
+    async with client_of(*script, retries=Retries(), sleep=sleep, random=lambda: random) as (
+        client,
+        _,
+    ):
+        with pytest.raises(ApiError):
+            await client.confirm(URL)
+    assert sleep.slept == slept
+
+
+@pytest.mark.parametrize(
+    ("asked", "slept"),
+    [("7", [7]), ("20", [20]), ("21", None), ("99999", None), ("soon", [0]), ("-3", [0])],
+)
+async def test_retry_after_is_honoured_up_to_a_bound(asked, slept):
+    """Who is asked to wait longer fails at once, and knows for how long."""
+    sleep = Sleep(Clock())
+    script = [Answer(503, b"", {"retry-after": asked}), Answer(204)]
+    async with client_of(*script, retries=Retries(), sleep=sleep) as (client, transport):
+        if slept is None:
+            with pytest.raises(ApiError) as caught:
+                await client.confirm(URL)
+            assert caught.value.retry_after == timedelta(seconds=int(asked))
+            assert len(transport.sent) == 1
+        else:
+            await client.confirm(URL)
+    assert sleep.slept == (slept or [])
+
+
+@pytest.mark.parametrize("natively", [False, True], ids=["scope", "Task.cancel"])
+async def test_a_cancellation_between_two_tries_leaves_the_client_usable(natively):
+    service = ModelService()
+    time = VirtualTime()
+    time.random = lambda: 1.0
+    async with process_of(service, time=time, max_connections=1) as client:
+        service.script += [Fault(kind=Kind.REFUSED)] * 2
+        if natively:
+            task = asyncio.ensure_future(client.check_access())
+            await anyio.sleep(0.3)
+            await cancel_natively(task)
+        else:
+            with anyio.move_on_after(0.3):
+                await client.check_access()
+        assert len(service.calls) == 1
+        service.script.clear()
+        assert await client.check_access() == "known"
+
+
+# --- Downloads
+
+
+@pytest.mark.parametrize("name", ["get_pades", "get_xades"])
+async def test_a_download_that_was_cut_off_comes_whole_the_next_time(name):
+    whole = FOLLOWING[name].answer
+    cut = Answer(200, whole[:-3], {"content-length": str(len(whole))}, broken_by=LOST)
+    async with client_of(cut, cut, Answer(200, whole), retries=Retries()) as (client, _):
+        assert await every(Path())[name](client) == whole
+
+
+@pytest.mark.parametrize("name", ["download_pades", "download_xades"])
+@pytest.mark.parametrize("older", [None, b"older"])
+async def test_between_the_tries_of_a_download_no_part_of_it_lies_about(name, older, tmp_path):
+    path = tmp_path / "signed"
+    if older is not None:
+        path.write_bytes(older)
+    before = [] if older is None else [path]
+    whole = FOLLOWING[name].answer
+    cut = Answer(200, whole[:-3], broken_by=LOST)
+    seen = []
+
+    async def sleep(_: float) -> None:
+        seen.append(list(tmp_path.iterdir()))
+
+    async with client_of(cut, cut, Answer(200, whole), retries=Retries(), sleep=sleep) as (
+        client,
+        _,
+    ):
+        assert await every(path)[name](client) == len(whole)
+        assert seen == [before, before]
+        assert (list(tmp_path.iterdir()), path.read_bytes()) == ([path], whole)
+    path.unlink()
+    if older is not None:
+        path.write_bytes(older)
+    async with client_of(cut, cut, cut, retries=Retries(), sleep=sleep) as (client, _):
+        with pytest.raises(TransportError):
+            await every(path)[name](client)
+    assert list(tmp_path.iterdir()) == before
+    assert older is None or path.read_bytes() == older
+
+
+async def test_an_open_download_is_repeated_until_its_head_has_come_and_no_further():
+    cut = Answer(200, [PADES[:5], PADES[5:-3]], broken_by=LOST)
+    script = [FAILURES["503"], FAILURES["lost"], cut, Answer(200, PADES)]
+    got = []
+
+    async def read() -> None:
+        async with client.open_pades(URL) as stream:
+            got.extend([chunk async for chunk in stream])
+
+    async with client_of(*script, retries=Retries()) as (client, transport):
+        with pytest.raises(TransportError):
+            await read()
+        assert len(transport.script) == 1
+        assert transport.open == 0

@@ -1,0 +1,242 @@
+"""The TLS context: whom it talks to, what it offers, and that no key stays on a disk.
+
+Handshakes run in memory against Python's own server side: two parties, no socket.
+"""
+
+import os
+import ssl
+import stat
+import tempfile
+from pathlib import Path
+
+import pki
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from posten_signering import _tls
+from posten_signering._tls import OtherOrganization, UntrustedChain, client_context
+from posten_signering.errors import ConfigurationError
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.fixture(params=VERSIONS, ids=lambda version: version.name)
+def version(request):
+    return request.param
+
+
+def context_for(*anchors, number=pki.SERVICE, certificate=None):
+    return client_context(
+        certificate or pki.sender().enterprise(),
+        [each.der for each in anchors or (pki.root(),)],
+        server_organization_number=number,
+    )
+
+
+class Handshake:
+    """Both sides of one handshake. What the client would send is kept in `sent`."""
+
+    def __init__(self, client, server):
+        to_client, to_server, out, back = (ssl.MemoryBIO() for _ in range(4))
+        self.client = client.wrap_bio(to_client, out, server_hostname="localhost")
+        self.server = server.wrap_bio(to_server, back, server_side=True)
+        self.sent = b""
+        done = set()
+        while len(done) < 2:
+            for name, side, inbox, outbox in (
+                ("client", self.client, to_server, out),
+                ("server", self.server, to_client, back),
+            ):
+                try:
+                    side.do_handshake()
+                    done.add(name)
+                except ssl.SSLWantReadError:
+                    pass
+                data = outbox.read()
+                self.sent += data if name == "client" else b""
+                inbox.write(data)
+
+
+def test_the_right_organisation_under_an_own_anchor(version):
+    met = Handshake(context_for(), pki.server_context(pki.service(), version=version))
+    assert met.client.version() == version.name.replace("v1_", "v1.")
+
+
+@pytest.mark.parametrize("anchor", [pki.root(), pki.intermediate(), pki.service()])
+def test_any_certificate_of_the_chain_can_be_the_anchor(anchor, version):
+    assert Handshake(context_for(anchor), pki.server_context(pki.service(), version=version))
+
+
+def test_another_anchor_is_not_enough_and_what_was_sent_is_known(version):
+    server = pki.server_context(pki.service(), version=version)
+    with pytest.raises(UntrustedChain, match="unable to get local issuer") as raised:
+        Handshake(context_for(pki.root("Other")), server)
+    assert raised.value.sent == (pki.service().der, pki.intermediate().der)
+
+
+def test_the_system_store_is_not_used(version, monkeypatch, tmp_path):
+    (tmp_path / "root.pem").write_bytes(pki.root().pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "root.pem"))
+    server = pki.server_context(pki.service(), version=version)
+    with pytest.raises(UntrustedChain):
+        Handshake(context_for(pki.root("Other")), server)
+
+    usual = ssl.create_default_context()
+    usual.check_hostname = False
+    usual.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the test PKI has no Authority Key Identifier
+    assert Handshake(usual, pki.server_context(pki.service(), version=version))
+
+
+def test_session_keys_are_not_written_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    assert Handshake(context_for(), pki.server_context(pki.service()))
+    assert not (tmp_path / "keys").exists()
+
+
+@pytest.mark.parametrize("found", ["111111111", "98466118"])
+def test_a_trusted_certificate_of_another_organisation(found, version):
+    server = pki.server_context(pki.service(found), version=version)
+    with pytest.raises(OtherOrganization) as raised:
+        Handshake(context_for(), server)
+    assert raised.value.expected == pki.SERVICE
+    assert raised.value.found == (found if len(found) == 9 else None)
+
+
+def test_the_organisation_can_be_another_when_it_is_asked_for(version):
+    server = pki.server_context(pki.service("111111111"), version=version)
+    assert Handshake(context_for(number="111111111"), server)
+
+
+def test_an_expired_certificate_of_the_service(version):
+    name = pki.subject("Posten", organization_identifier=f"NTRNO-{pki.SERVICE}")
+    expired = pki.issue(name, pki.root(), not_after=pki.NOW - pki.timedelta(hours=1))
+    with pytest.raises(UntrustedChain, match="certificate has expired"):
+        Handshake(context_for(), pki.server_context(expired, version=version))
+
+
+def test_older_versions_of_tls_are_refused():
+    context = context_for()
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.maximum_version is ssl.TLSVersion.MAXIMUM_SUPPORTED
+
+
+def test_a_context_that_anyio_wraps_without_a_thread():
+    assert type(context_for()) is ssl.SSLContext
+
+
+def test_the_client_shows_its_certificate_with_its_issuers(version):
+    # The server knows the root alone: without the intermediate it could not verify the client.
+    server = pki.server_context(pki.service(), version=version, clients=pki.root())
+    met = Handshake(context_for(), server)
+    assert met.server.getpeercert(binary_form=True) == pki.sender().der
+
+
+def test_a_missing_issuer_is_taken_from_the_anchors(version):
+    server = pki.server_context(pki.service(), version=version, clients=pki.root())
+    alone = pki.sender().enterprise([])
+    assert Handshake(
+        context_for(pki.root(), pki.intermediate("Sender CA"), certificate=alone), server
+    )
+
+
+def test_a_client_without_its_issuer_is_refused(version):
+    server = pki.server_context(pki.service(), version=version, clients=pki.root())
+    alone = pki.sender().enterprise([])
+    with pytest.raises(ssl.SSLError):
+        Handshake(context_for(pki.root("Other"), pki.intermediate(), certificate=alone), server)
+
+
+def test_a_self_signed_certificate_can_be_shown(version):
+    name = pki.subject("Self", organization_identifier=f"NTRNO-{pki.SENDER}")
+    issued = pki.issue(name)
+    server = pki.server_context(pki.service(), version=version, clients=issued)
+    assert Handshake(context_for(certificate=issued.enterprise()), server)
+
+
+class TestKeysOnDisk:
+    @pytest.fixture
+    def opened(self, monkeypatch):
+        """The paths that Python opens for writing."""
+        paths = []
+
+        def spy(path, flags, mode=0o777, *, dir_fd=None):
+            if flags & (os.O_WRONLY | os.O_RDWR):
+                paths.append(os.fspath(path))
+            return real(path, flags, mode, dir_fd=dir_fd)
+
+        real = os.open
+        monkeypatch.setattr(os, "open", spy)
+        return paths
+
+    @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memory files are Linux's")
+    def test_on_linux_nothing_is_written(self, opened):
+        before = set(Path("/proc/self/fd").iterdir())
+        assert context_for()
+        assert opened == []
+        assert set(Path("/proc/self/fd").iterdir()) == before
+
+    @pytest.mark.parametrize("lack", ["forbidden", "another system", "no /proc"])
+    def test_elsewhere_a_file_of_ones_own_holds_it_encrypted(self, lack, monkeypatch, opened):
+        def forbidden(name):
+            raise PermissionError
+
+        if lack == "forbidden":
+            monkeypatch.setattr(os, "memfd_create", forbidden, raising=False)
+        elif lack == "another system":
+            monkeypatch.delattr(os, "memfd_create", raising=False)
+        else:
+            monkeypatch.setattr(Path, "exists", lambda path: False)
+        seen = []
+
+        def unlink(path, **more):
+            seen.append((path, stat.S_IMODE(path.stat().st_mode), path.read_bytes()))
+            real(path, **more)
+
+        real = Path.unlink
+        monkeypatch.setattr(Path, "unlink", unlink)
+
+        server = pki.server_context(pki.service(), clients=pki.root())
+        seen.clear()
+        opened.clear()
+        assert Handshake(context_for(), server)
+
+        [(path, mode, content)] = seen
+        assert mode == 0o600
+        assert b"BEGIN ENCRYPTED PRIVATE KEY" in content
+        assert b"BEGIN PRIVATE KEY" not in content
+        assert opened == [str(path)]
+        assert not path.exists()
+
+    def test_the_file_is_gone_when_loading_fails(self, monkeypatch, tmp_path):
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        with pytest.raises(ConfigurationError):
+            context_for(certificate=short_key())
+        assert list(tmp_path.iterdir()) == []
+
+
+def short_key():
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    name = pki.subject("Short", organization_identifier=f"NTRNO-{pki.SENDER}")
+    return pki.issue(name, pki.root(), key=key).enterprise()
+
+
+def test_a_key_that_is_too_short_for_tls():
+    with pytest.raises(ConfigurationError, match=r"does not take .*: ee key too small") as raised:
+        context_for(certificate=short_key())
+    assert raised.value.__cause__ is None
+
+
+class TestWords:
+    def test_a_peer_whose_certificates_python_does_not_show(self):
+        class Older:
+            _sslobj = object()
+
+        assert _tls._sent_by_peer(Older()) == ()
+
+    @pytest.mark.parametrize("content", [None, b"kanari"])
+    def test_a_certificate_that_can_not_be_read_names_nobody(self, content):
+        assert _tls._organization_number(content) is None
+
+    def test_an_error_without_a_reason(self):
+        assert "could not be talked to over TLS: sslerror" in _tls.refusal(ssl.SSLError(1, ""))

@@ -1,0 +1,307 @@
+"""The transport over real TLS on loopback: what is on the wire, which connection it takes."""
+
+import asyncio
+import gzip
+import ssl
+import zlib
+
+import loopback
+import pytest
+from transport_client import OK, Body, Client, connected
+
+from posten_signering._secret import Secret
+from posten_signering._wire.exchange import Patience, Request, Transport
+from posten_signering.errors import (
+    ClientStateError,
+    ConfigurationError,
+    TransportError,
+    UnexpectedResponseError,
+    UntrustedUrlError,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name)
+def version(request):
+    return request.param
+
+
+class TestOnTheWire:
+    async def test_a_request_and_its_answer(self, version):
+        async with connected(OK, version) as server, Client(server) as client:
+            answer, body = await client.fetch("/api/job?a=%C3%A6&b", headers={"accept": "text/xml"})
+        assert (answer.status, answer.headers["x-header"], body) == (200, "value", b"answer")
+        [received] = server.received
+        assert (received.method, received.target) == ("GET", "/api/job?a=%C3%A6&b")
+        assert received.headers == {
+            "host": f"localhost:{server.port}",
+            "accept": "text/xml",
+            "accept-encoding": "identity",
+            "user-agent": "posten-signering/1 (Python)",
+        }
+        assert server.server_names == ["localhost"]
+
+    async def test_a_body_goes_out_in_chunks_under_a_known_length(self, version):
+        body = Body(b"a" * 70_000, b"b")
+        async with connected(OK, version) as server, Client(server) as client:
+            await client.fetch(method="POST", body=body)
+        [received] = server.received
+        assert received.headers["content-length"] == "70001"
+        assert "transfer-encoding" not in received.headers
+        assert received.body == b"a" * 70_000 + b"b"
+        assert body.closed == 1
+
+    async def test_a_body_that_is_a_plain_iterator(self):
+        class Plain:
+            length = 1
+
+            def chunks(self):
+                pieces = [b"a"]
+
+                class Iterator:
+                    def __aiter__(self):
+                        return self
+
+                    async def __anext__(self):
+                        if not pieces:
+                            raise StopAsyncIteration
+                        return pieces.pop()
+
+                return Iterator()
+
+        async with connected(OK) as server, Client(server) as client:
+            await client.fetch(method="POST", body=Plain())
+        assert server.received[0].body == b"a"
+
+    @pytest.mark.parametrize(("method", "length"), [("POST", "0"), ("GET", None), ("DELETE", None)])
+    async def test_a_request_without_a_body(self, method, length):
+        async with connected(OK) as server, Client(server) as client:
+            await client.fetch(method=method)
+        assert server.received[0].headers.get("content-length") == length
+
+    async def test_it_is_a_transport(self):
+        async with connected(OK) as server, Client(server) as client:
+            transport: Transport = client.transport
+            async with transport.exchange(client.request()) as answer:
+                assert answer.status == 200
+
+    async def test_a_redirect_is_an_answer_like_any_other(self):
+        moved = loopback.always(loopback.answer(302, Location="https://localhost/elsewhere"))
+        async with connected(moved) as server, Client(server) as client:
+            answer, _ = await client.fetch()
+        assert answer.status == 302
+        assert len(server.received) == 1
+
+    async def test_a_header_that_comes_twice(self):
+        content = loopback.answer(body=b"a", Via="1.1 a").replace(b"Via", b"Via: 1.1 b\r\nVIA")
+        async with connected(loopback.always(content)) as server, Client(server) as client:
+            answer, _ = await client.fetch()
+        assert answer.headers["via"] == "1.1 b, 1.1 a"
+
+    async def test_a_large_answer_comes_whole(self):
+        content = bytes(range(256)) * 4096
+        async with (
+            connected(loopback.always(loopback.answer(body=content))) as server,
+            Client(server) as client,
+        ):
+            assert (await client.fetch(patience=Patience.DOWNLOAD))[1] == content
+
+
+class TestContentEncoding:
+    async def decoded(self, body, coding):
+        content = loopback.answer(body=body, Content_Encoding=coding)
+        async with connected(loopback.always(content)) as server, Client(server) as client:
+            return (await client.fetch())[1]
+
+    @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "identity, gzip", "deflate"])
+    async def test_an_encoding_is_undone(self, coding):
+        content = b"<xml/>" * 100_000
+        packed = zlib.compress(content) if coding == "deflate" else gzip.compress(content, mtime=0)
+        assert await self.decoded(packed, coding) == content
+
+    async def test_members_that_follow_one_another(self):
+        assert (
+            await self.decoded(gzip.compress(b"a", mtime=0) + gzip.compress(b"b", mtime=0), "gzip")
+            == b"ab"
+        )
+
+    async def test_nothing_is_nothing(self):
+        assert await self.decoded(b"", "gzip") == b""
+
+    @pytest.mark.parametrize(
+        ("body", "coding", "said"),
+        [
+            (gzip.compress(b"kanari" * 99, mtime=0)[:-9], "gzip", "cut off"),
+            (b"kanari", "gzip", "is broken"),
+            (gzip.compress(b"a", mtime=0) + b"kanari", "gzip", "is broken"),
+            (b"kanari", "br", "not asked for"),
+            (gzip.compress(b"kanari", mtime=0), "gzip, deflate", "not asked for"),
+        ],
+    )
+    async def test_what_can_not_be_undone(self, body, coding, said):
+        with pytest.raises(UnexpectedResponseError, match=said):
+            await self.decoded(body, coding)
+
+
+class TestConnections:
+    async def test_a_connection_is_used_again(self, version):
+        async with connected(OK, version) as server, Client(server) as client:
+            for _ in range(3):
+                await client.fetch()
+        assert server.connections == 1
+
+    @pytest.mark.parametrize("content", [loopback.answer(204), loopback.answer(200)])
+    async def test_an_empty_answer_need_not_be_read(self, content):
+        async with connected(loopback.always(content)) as server, Client(server) as client:
+            for _ in range(3):
+                async with client.transport.exchange(client.request(method="POST")):
+                    pass
+            assert (await client.fetch())[1] == b""
+        assert server.connections == 1
+
+    async def test_a_connection_whose_answer_was_not_read_is_thrown_away(self):
+        async with connected(OK) as server, Client(server) as client:
+            async with client.transport.exchange(client.request()):
+                pass
+            async with client.transport.exchange(client.request()) as answer:
+                async for _ in answer.chunks():
+                    break
+            await client.fetch()
+        assert server.connections == 3
+
+    async def test_an_error_of_the_caller_does_not_harm_the_next(self):
+        async with connected(OK) as server, Client(server, max_connections=1) as client:
+
+            async def fail(*, read):
+                async with client.transport.exchange(client.request()) as answer:
+                    if read:
+                        assert [piece async for piece in answer.chunks()]
+                    raise LookupError
+
+            for read in (True, False):
+                with pytest.raises(LookupError):
+                    await fail(read=read)
+            await client.fetch()
+        assert server.connections == 2
+
+    async def test_a_connection_that_the_service_closed_is_replaced(self):
+        closing = loopback.always(loopback.answer(body=b"a", Connection="close"))
+        async with connected(closing) as server, Client(server, max_connections=1) as client:
+            for _ in range(2):
+                assert (await client.fetch())[1] == b"a"
+        assert server.connections == 2
+
+    async def test_no_more_connections_than_allowed_and_everybody_has_a_turn(self):
+        most = 0
+
+        async def handler(received):
+            nonlocal most
+            most = max(most, server.open)
+            return loopback.answer(body=received.target.encode())
+
+        async with connected(handler) as server, Client(server, max_connections=3) as client:
+            answers = await asyncio.gather(*(client.fetch(f"/api/{i}") for i in range(30)))
+        assert [body for _, body in answers] == [f"/api/{i}".encode() for i in range(30)]
+        assert most == 3
+        assert server.connections == 3
+
+    async def test_downloads_do_not_hold_up_calls(self):
+        async with connected(OK) as server, Client(server, max_connections=1) as client:
+            download = client.request(patience=Patience.DOWNLOAD)
+            async with client.transport.exchange(download) as slow:
+                assert (await client.fetch())[1] == b"answer"
+                assert [piece async for piece in slow.chunks()] == [b"answer"]
+
+    async def test_another_task_may_end_an_exchange(self):
+        async with connected(OK) as server, Client(server, max_connections=1) as client:
+            exchange = client.transport.exchange(client.request())
+            await asyncio.create_task(exchange.__aenter__())
+            await asyncio.create_task(exchange.__aexit__(None, None, None))
+            assert (await client.fetch())[1] == b"answer"
+
+    async def test_an_answer_is_read_once(self):
+        async with connected(OK) as server, Client(server) as client:
+            request = client.request()
+            async with client.transport.exchange(request) as answer:
+                assert [piece async for piece in answer.chunks()] == [b"answer"]
+                assert [piece async for piece in answer.chunks()] == []
+
+    async def test_a_closed_transport_says_so(self):
+        async with connected(OK) as server:
+            async with Client(server) as client:
+                await client.fetch()
+            await client.transport.aclose()
+            with pytest.raises(ClientStateError, match="is closed"):
+                await client.fetch()
+
+    async def test_closing_ends_what_is_under_way(self):
+        arrived = asyncio.Event()
+
+        async def never(received):
+            arrived.set()
+            await asyncio.Event().wait()
+
+        async with connected(never) as server, Client(server) as client:
+            call = asyncio.create_task(client.fetch())
+            await arrived.wait()
+            await client.transport.aclose()
+            with pytest.raises(TransportError):
+                await call
+
+    @pytest.mark.parametrize(
+        ("settings", "said"),
+        [
+            ({"max_connections": 0}, "max_connections"),
+            ({"user_agent": "a\r\nX: kanari"}, "user agent"),
+            ({"proxy": Secret("socks5://user:kanari@host")}, "proxy must be"),
+            ({"proxy": Secret("proxy.example:8080")}, "proxy must be"),
+        ],
+    )
+    async def test_settings_that_can_not_be(self, settings, said):
+        with pytest.raises(ConfigurationError, match=said) as raised:
+            Client(loopback.Server(port=1), **settings)
+        assert "kanari" not in str(raised.value)
+
+
+class TestUrls:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://elsewhere.example/kanari",
+            "https://localhost/kanari",
+            "http://localhost:{port}/kanari",
+            "https://localhost:{port}@elsewhere.example/kanari",
+            "https://kanari@localhost:{port}/",
+            "https://localhost.:{port}/kanari",
+            "https://127.0.0.1:{port}/kanari",
+            "//localhost:{port}/kanari",
+            "/kanari",
+            "",
+            "https://localhost:{port}/kan\nari",
+            "https://localhost:{port}/kan ari",
+            "https://localhost:{port}\\@elsewhere.example/kanari",
+            "https://løcalhost:{port}/kanari",
+            "https://localhost:0{port}0/kanari",
+        ],
+    )
+    async def test_no_other_origin_is_followed(self, url):
+        async with connected(OK) as server, Client(server) as client:
+            request = Request(method="GET", url=Secret(url.format(port=server.port)))
+            with pytest.raises(UntrustedUrlError, match="was not followed") as raised:
+                async with client.transport.exchange(request):
+                    pass
+            assert "kanari" not in str(raised.value)
+            assert server.connections == 0
+
+    async def test_upper_case_is_the_same_origin(self):
+        async with connected(OK) as server, Client(server) as client:
+            url = server.url("/api", host="LOCALHOST", scheme="HTTPS")
+            async with client.transport.exchange(Request(method="GET", url=Secret(url))) as answer:
+                assert answer.status == 200
+
+    async def test_a_url_that_is_too_long_for_httpx(self):
+        async with connected(OK) as server, Client(server) as client:
+            with pytest.raises(UntrustedUrlError, match="can't be understood") as raised:
+                await client.fetch("/" + "kanari" * 20_000)
+            assert "kanari" not in str(raised.value)

@@ -1,0 +1,280 @@
+"""Cancelled exchanges: later calls work, nothing stays open. Canaries: nothing shows a secret."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+import traceback
+from pathlib import Path
+
+import httpx
+import loopback
+import pytest
+from transport_client import OK, Body, Client, connected, context_for
+
+from posten_signering._secret import Secret
+from posten_signering._wire.exchange import Patience, Request
+from posten_signering.errors import SigningError, TlsError, TransportError
+
+pytestmark = pytest.mark.anyio
+
+CALLS = 300
+FILES = Path("/proc/self/fd")
+
+
+def open_sockets():
+    """This process's sockets: inode by inode, so that one that is replaced counts as another."""
+    found = set()
+    for link in FILES.iterdir():
+        with contextlib.suppress(OSError):
+            target = str(link.readlink())
+            if target.startswith("socket:"):
+                found.add(target)
+    return found
+
+
+async def settled(expected):
+    """The open sockets, once the other side has had time to see that its end is closed."""
+    for _ in range(2000):
+        if open_sockets() == expected:
+            break
+        await asyncio.sleep(0)
+    return open_sockets()
+
+
+async def until(reached):
+    """Lets the event loop turn until something has happened."""
+    while not reached():  # noqa: ASYNC110 - the servers of the tests count, and set no events
+        await asyncio.sleep(0)
+
+
+needs_proc = pytest.mark.skipif(not FILES.exists(), reason="open files are counted in /proc")
+
+
+async def storm(fetch):
+    """Makes calls, ten at a time, and cancels each at a random moment; gives how many it hit."""
+    chance = random.Random(7)
+
+    async def cancelled():
+        call = asyncio.create_task(fetch())
+        for _ in range(chance.randrange(60)):
+            await asyncio.sleep(0)
+        call.cancel()
+        [outcome] = await asyncio.gather(call, return_exceptions=True)
+        return isinstance(outcome, asyncio.CancelledError)
+
+    hits = 0
+    for _ in range(CALLS // 10):
+        hits += sum(await asyncio.gather(*(cancelled() for _ in range(10))))
+    return hits
+
+
+async def chatty(received):
+    for _ in range(len(received.target) % 7):
+        await asyncio.sleep(0)
+    return loopback.answer(body=b"answer" * 20_000)
+
+
+class TestCancellation:
+    @needs_proc
+    async def test_cancelled_calls_leave_nothing_behind(self):
+        async with connected(chatty) as server:
+            before = open_sockets()
+            async with Client(server, max_connections=5) as client:
+                count = 0
+
+                async def fetch():
+                    nonlocal count
+                    count += 1
+                    body = Body(b"a" * 65536, b"b") if count % 2 else None
+                    await client.fetch(f"/{'a' * count}", method="POST", body=body)
+
+                assert CALLS // 3 < await storm(fetch) < CALLS
+                answers = await asyncio.gather(*(client.fetch() for _ in range(20)))
+                assert all(body == b"answer" * 20_000 for _, body in answers)
+            assert await settled(before) == before
+
+    async def test_the_same_calls_stop_a_pool_of_httpx(self):
+        """The twin: were these cancellations harmless, the test above would prove nothing."""
+        async with connected(chatty) as server:
+            transport = httpx.AsyncHTTPTransport(
+                verify=context_for(), limits=httpx.Limits(max_connections=5)
+            )
+
+            made = []
+
+            async def trace(event, info):
+                if event == "connection.connect_tcp.complete":
+                    made.append(info["return_value"])
+
+            async def fetch():
+                extensions = {"timeout": {"pool": 0.01}, "trace": trace}
+                response = await transport.handle_async_request(
+                    httpx.Request("GET", server.url("/aaa"), extensions=extensions)
+                )
+                async for _ in response.stream:
+                    pass
+
+            await storm(fetch)
+            answers = await asyncio.gather(*(fetch() for _ in range(20)), return_exceptions=True)
+            assert any(isinstance(each, httpx.PoolTimeout) for each in answers)
+            await transport.aclose()
+            for stream in made:  # what the pool has forgotten
+                await stream.aclose()
+
+    async def test_who_waits_for_a_connection_can_be_cancelled(self):
+        async with connected(OK) as server, Client(server, max_connections=1) as client:
+            async with client.transport.exchange(client.request()) as answer:
+                waiting = [asyncio.create_task(client.fetch()) for _ in range(5)]
+                await asyncio.sleep(0)
+                for task in waiting[:3]:
+                    task.cancel()
+                assert [piece async for piece in answer.chunks()] == [b"answer"]
+            done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [isinstance(each, asyncio.CancelledError) for each in done] == [True] * 3 + [
+            False
+        ] * 2
+
+    @needs_proc
+    async def test_a_handshake_that_hangs_is_closed_when_it_is_cancelled(self):
+        async with loopback.silent_port() as server:
+            before = open_sockets()
+            async with Client(server) as client:
+                call = asyncio.create_task(client.fetch())
+                await until(lambda: server.received)
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+                assert await settled(before) == before
+
+    async def test_cancelling_twice_gives_the_place_back(self):
+        async with loopback.silent_port() as server, Client(server, max_connections=1) as client:
+            for _ in range(2):
+                call = asyncio.create_task(client.fetch())
+                await until(lambda: server.received)
+                server.received.clear()
+                call.cancel()
+                await asyncio.sleep(0)
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+                await until(lambda: not server.open)
+
+    async def test_an_answer_that_is_given_up_is_broken_off(self):
+        half = loopback.always(loopback.answer(body=b"a" * 10)[:-5])
+        async with connected(half) as server, Client(server) as client:
+            request = client.request()
+            async with client.transport.exchange(request) as answer:
+                chunks = answer.chunks()
+                assert await anext(chunks)
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(chunks), 0.01)
+                with pytest.raises(TransportError, match="broken off"):
+                    await anext(answer.chunks())
+
+
+class TestCanaries:
+    """Nothing that is logged, or in a traceback of our own frames, shows what must not be seen."""
+
+    CANARY = "kanari"
+
+    async def exchanges(self, client, server):
+        """Calls of every kind; gives the errors of those that fail."""
+        errors = []
+
+        async def attempt(request):
+            try:
+                async with client.transport.exchange(request) as answer:
+                    async for _ in answer.chunks():
+                        pass
+            except (SigningError, LookupError) as error:
+                errors.append(error)
+
+        for path in ("/ok", "/cut", "/reset", "/junk", "/gzip", "/redirect"):
+            url = Secret(server.url(f"/kanari{path}?status_query_token=kanari"))
+            for body in (None, Body(b"kanari")):
+                headers = {"x-secret": "kanari"}
+                for patience in Patience:
+                    await attempt(
+                        Request(
+                            method="POST", url=url, body=body, headers=headers, patience=patience
+                        )
+                    )
+        failing = Body(b"kanari", error=LookupError("mine"), length=20)
+        await attempt(Request(method="POST", url=url, body=failing))
+        await attempt(Request(method="GET", url=Secret("https://kanari.example/kanari")))
+        await attempt(Request(method="GET", url=Secret(server.url("/" + "kanari" * 20_000))))
+        return errors
+
+    @staticmethod
+    async def handler(received):
+        body = b"kanari" * 10
+        if "/ok" in received.target:
+            return loopback.answer(body=body, Set_Cookie="kanari")
+        if "/redirect" in received.target:
+            return loopback.answer(302, Location="https://localhost/?token=kanari")
+        if "/cut" in received.target:
+            return loopback.answer(body=body, Connection="close")[:-1]
+        if "/gzip" in received.target:
+            return loopback.answer(body=body, Content_Encoding="gzip")
+        if "/junk" in received.target:
+            return b"kanari\r\n\r\n"
+        return None
+
+    def own_frames(self, error):
+        shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+        frames = [each for each in shown.stack if "posten_signering" in each.filename]
+        assert frames
+        return [f"{each.name} {each.locals}" for each in frames]
+
+    async def test_errors_and_logs(self, caplog):
+        with caplog.at_level(logging.DEBUG):
+            async with connected(self.handler) as server, loopback.connect_proxy() as proxy:
+                address = Secret(f"http://kanari:kanari@127.0.0.1:{proxy.port}")
+                async with Client(server) as straight, Client(server, proxy=address) as proxied:
+                    errors = await self.exchanges(straight, server)
+                    errors += await self.exchanges(proxied, server)
+        assert len(errors) == 38
+        for error in errors:
+            assert self.CANARY not in "".join(traceback.format_exception(error))
+            assert self.CANARY not in repr(error)
+            for frame in self.own_frames(error):
+                assert self.CANARY not in frame
+            if isinstance(error, SigningError):
+                assert error.__cause__ is None
+                assert error.__context__ is None
+        assert "receive_response_headers.complete" in caplog.text
+        assert self.CANARY not in caplog.text
+
+    async def test_other_exchanges_are_logged_as_ever(self, caplog):
+        """The twin: httpcore would have shown the headers, and still shows those of others."""
+        with caplog.at_level(logging.DEBUG, logger="httpcore"):
+            async with connected(self.handler) as server, Client(server) as client:
+                request, other = (
+                    client.request("/ok"),
+                    httpx.AsyncHTTPTransport(verify=context_for()),
+                )
+                async with client.transport.exchange(request), other:
+                    await other.handle_async_request(httpx.Request("GET", server.url("/ok")))
+        assert "(b'Set-Cookie', b'kanari')" in caplog.text
+
+    async def test_a_set_up_of_logging_that_takes_filters_away(self, caplog):
+        async with connected(self.handler) as server, Client(server) as client:
+            await client.fetch("/ok")
+            for name in ("httpcore.connection", "httpcore.http11", "httpcore.proxy"):
+                logging.getLogger(name).filters.clear()
+            with caplog.at_level(logging.DEBUG, logger="httpcore"):
+                await client.fetch("/ok")
+        assert caplog.records
+        assert self.CANARY not in caplog.text
+
+
+async def test_what_the_caller_was_handling_is_no_part_of_the_failure():
+    async with Client(loopback.Server(port=loopback.closed_port())) as client:
+        try:
+            ssl.create_default_context(cadata=b"no certificate")
+        except ssl.SSLError:
+            with pytest.raises(TransportError, match="Connection refused") as raised:
+                await client.fetch()
+    assert not isinstance(raised.value, TlsError)

@@ -1,0 +1,308 @@
+"""What every failure of the network is called, and whether the request may have left."""
+
+import asyncio
+import base64
+import socket
+import ssl
+
+import loopback
+import pki
+import pytest
+from transport_client import OK, Body, Client, connected, server_context
+
+from posten_signering._exchange_failures import Kind, Setting, failure
+from posten_signering._exchange_progress import Progress
+from posten_signering._secret import Secret
+from posten_signering._wire.exchange import Patience
+from posten_signering.errors import (
+    TlsError,
+    TransportError,
+    TransportTimeoutError,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name)
+def version(request):
+    return request.param
+
+
+class TestFailures:
+    async def test_nobody_listens(self):
+        async with Client(loopback.Server(port=loopback.closed_port())) as client:
+            with pytest.raises(TransportError, match="Connection refused") as raised:
+                await client.fetch()
+        assert raised.value.request_may_have_left is False
+        assert not isinstance(raised.value, TlsError | TransportTimeoutError)
+
+    async def test_a_server_that_speaks_no_tls(self):
+        async with loopback.serving(loopback.plain_refusal) as server, Client(server) as client:
+            with pytest.raises(TlsError, match="over TLS: wrong version number") as raised:
+                await client.fetch()
+        assert raised.value.request_may_have_left is False
+
+    async def test_a_handshake_that_is_broken_off(self):
+        async def hang_up(reader, writer):
+            await reader.read(1)
+
+        async with loopback.serving(hang_up) as server, Client(server) as client:
+            with pytest.raises(TransportError, match=r"handshake .* was broken off") as raised:
+                await client.fetch()
+        assert raised.value.request_may_have_left is False
+
+    async def test_a_handshake_that_hangs(self):
+        async with loopback.silent_port() as server, Client(server, connect_seconds=0.05) as client:
+            with pytest.raises(TransportTimeoutError, match=r"within 0\.05 seconds") as raised:
+                await client.fetch()
+        assert raised.value.request_may_have_left is False
+
+    async def test_a_service_that_says_nothing(self, version):
+        async def never(received):
+            await asyncio.Event().wait()
+
+        async with connected(never, version) as server, Client(server, api_seconds=0.05) as client:
+            with pytest.raises(TransportTimeoutError, match=r"silent for 0\.05 seconds") as raised:
+                await client.fetch()
+            assert raised.value.request_may_have_left is True
+            assert len(server.received) == 1
+
+    async def test_an_answer_that_stops(self):
+        content = loopback.answer(body=b"answer")[:-1]
+        async with (
+            connected(loopback.always(content)) as server,
+            Client(server, download_seconds=0.05) as client,
+        ):
+            with pytest.raises(TransportTimeoutError, match=r"answer .* stopped for") as raised:
+                await client.fetch(patience=Patience.DOWNLOAD)
+        assert raised.value.request_may_have_left is True
+
+    async def test_a_service_that_does_not_take_the_body(self):
+        async def deaf(reader, writer):
+            writer.transport.pause_reading()
+            await asyncio.Event().wait()
+
+        async with (
+            loopback.serving(deaf, server_context()) as server,
+            Client(server, api_seconds=0.1) as client,
+        ):
+            with pytest.raises(TransportTimeoutError) as raised:
+                await client.fetch(method="POST", body=Body(*[b"a" * 65536] * 256))
+        assert raised.value.request_may_have_left is True
+
+    async def test_a_connection_lost_before_the_answer(self, version):
+        async with connected(loopback.always(None), version) as server, Client(server) as client:
+            with pytest.raises(TransportError, match="lost before an answer came") as raised:
+                await client.fetch()
+        assert raised.value.request_may_have_left is True
+        assert "check_access" in str(raised.value)
+
+    async def test_a_kept_connection_lost_gives_no_hint_at_the_certificate(self):
+        answers = [None, loopback.answer(body=b"first")]
+
+        async def handler(received):
+            return answers.pop()
+
+        async with connected(handler) as server, Client(server) as client:
+            await client.fetch()
+            with pytest.raises(TransportError, match="lost before an answer came") as raised:
+                await client.fetch()
+        assert "check_access" not in str(raised.value)
+        assert raised.value.request_may_have_left is True
+
+    async def test_a_connection_closed_before_the_answer(self):
+        async with (
+            connected(loopback.always(b"HTTP/1.1 200 OK\r\nConnection: close")) as server,
+            Client(server) as client,
+        ):
+            with pytest.raises(TransportError, match="lost before an answer came") as raised:
+                await client.fetch()
+        assert raised.value.request_may_have_left is True
+
+    @pytest.mark.parametrize("more", [b"", b"Connection: close"])
+    async def test_an_answer_that_is_cut_off(self, version, more):
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n123"
+
+        async def cut(reader, writer):
+            await loopback.read_head(reader)
+            writer.write(head)
+            await writer.drain()
+            if more:
+                loopback.reset(writer)
+
+        async with (
+            loopback.serving(cut, server_context(version)) as server,
+            Client(server) as client,
+            client.transport.exchange(client.request()) as answer,
+        ):
+            with pytest.raises(TransportError, match="was cut off") as raised:
+                assert [piece async for piece in answer.chunks()]
+            # What is missing stays missing.
+            with pytest.raises(TransportError, match="broken off"):
+                assert [piece async for piece in answer.chunks()]
+        assert raised.value.request_may_have_left is True
+
+    async def test_something_that_is_not_http(self):
+        async with (
+            connected(loopback.always(b"SSH-2.0-kanari\r\n\r\n")) as server,
+            Client(server) as client,
+        ):
+            with pytest.raises(TransportError, match=r"not an answer in HTTP/1\.1") as raised:
+                await client.fetch()
+        assert raised.value.request_may_have_left is True
+        assert "kanari" not in str(raised.value)
+
+    @pytest.mark.parametrize("error", [LookupError("mine"), OSError(5, "mine"), TimeoutError()])
+    async def test_an_error_of_the_body_comes_through_unchanged(self, error):
+        body = Body(b"a" * 10, error=error, length=20)
+        async with connected(OK) as server, Client(server, max_connections=1) as client:
+            with pytest.raises(type(error)) as raised:
+                await client.fetch(method="POST", body=body)
+            assert raised.value is error
+            assert body.closed == 1
+            assert (await client.fetch())[1] == b"answer"
+        assert server.connections == 2
+        assert len(server.received) == 1
+
+    async def test_an_answer_that_comes_before_the_body_is_through(self):
+        async def impatient(reader, writer):
+            await loopback.read_head(reader)
+            writer.write(loopback.answer(413, body=b"too large", Connection="close"))
+            await writer.drain()
+            await reader.read()
+
+        body = Body(*[b"a" * 65536] * 4)
+        async with (
+            loopback.serving(impatient, server_context()) as server,
+            Client(server) as client,
+        ):
+            answer, text = await client.fetch(method="POST", body=body)
+        assert (answer.status, text) == (413, b"too large")
+
+
+class TestWords:
+    """Causes that are hard to make on loopback, as Python and anyio raise them."""
+
+    setting = Setting(
+        service_root="https://api.example/api",
+        proxied=False,
+        connect_seconds=1,
+        silence_seconds=1,
+        explain=lambda sent: "",
+    )
+
+    @pytest.mark.parametrize(
+        ("cause", "said"),
+        [
+            (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+            (OSError("All connection attempts failed"), "the other side closed the connection"),
+            (OSError(113, "kanari"), "No route to host"),
+        ],
+    )
+    def test_the_operating_systems_words(self, cause, said):
+        # Several addresses fail together; whoever wraps it cuts the cause, and leaves the context.
+        several = OSError("All connection attempts failed")
+        several.__cause__ = ExceptionGroup("multiple connection attempts failed", [cause])
+        error = OSError()
+        error.__context__ = several
+        told = failure(Kind.CONNECT, error, Progress(), self.setting)
+        assert str(told) == f"The service at https://api.example/api can't be reached: {said}."
+        assert told.request_may_have_left is False
+
+    def test_an_alert_that_no_one_foresaw(self):
+        alert = ssl.SSLError(1, "")
+        told = failure(Kind.LOST, alert, Progress(tls="TLSv1.3", sending=True), self.setting)
+        assert isinstance(told, TlsError)
+        assert told.request_may_have_left is True
+
+    def test_a_cause_that_leads_to_itself(self):
+        error = OSError()
+        error.__context__ = other = OSError()
+        other.__context__ = error
+        assert failure(Kind.LOST, error, Progress(), self.setting).request_may_have_left is True
+
+
+class TestProxy:
+    async def test_through_a_proxy_with_user_and_password(self, version):
+        async with connected(OK, version) as server, loopback.connect_proxy() as proxy:
+            address = Secret(f"http://user:p%40ss@127.0.0.1:{proxy.port}")
+            async with Client(server, proxy=address) as client:
+                assert (await client.fetch())[1] == b"answer"
+                assert (await client.fetch())[1] == b"answer"
+        [received] = proxy.received
+        assert (received.method, received.target) == ("CONNECT", f"localhost:{server.port}")
+        assert base64.b64decode(received.headers["proxy-authorization"][6:]) == b"user:p@ss"
+        assert all("proxy-authorization" not in each.headers for each in server.received)
+
+    async def test_a_certificate_that_a_proxy_puts_in_between_is_not_trusted(self, version):
+        forged = pki.issue(
+            pki.subject("Posten Bring AS", organization_identifier=f"NTRNO-{pki.SERVICE}"),
+            pki.root("Proxy"),
+        )
+        async with (
+            connected(OK, version, issued=forged) as server,
+            loopback.connect_proxy() as proxy,
+            Client(server, proxy=Secret(f"http://127.0.0.1:{proxy.port}")) as client,
+        ):
+            with pytest.raises(TlsError, match="is not trusted") as raised:
+                await client.fetch()
+        assert raised.value.request_may_have_left is False
+        assert server.received == []
+
+    async def test_a_proxy_that_asks_for_a_password(self):
+        refusal = loopback.answer(407, body=b"kanari", Connection="close")
+        async with loopback.connect_proxy(refusal) as proxy:
+            address = Secret(f"http://127.0.0.1:{proxy.port}")
+            async with Client(loopback.Server(port=1), proxy=address) as client:
+                with pytest.raises(TransportError, match=r"proxy .* HTTP 407") as raised:
+                    await client.fetch()
+        assert raised.value.request_may_have_left is False
+
+    async def test_a_proxy_that_is_silent(self):
+        async with loopback.connect_proxy(silent=True) as proxy:
+            address = Secret(f"http://127.0.0.1:{proxy.port}")
+            async with Client(loopback.Server(port=1), proxy=address, api_seconds=0.05) as client:
+                with pytest.raises(TransportTimeoutError, match="proxy did not open") as raised:
+                    await client.fetch()
+        assert raised.value.request_may_have_left is False
+
+    async def test_a_proxy_that_hangs_up(self):
+        async def hang_up(reader, writer):
+            await loopback.read_head(reader)
+
+        async with loopback.serving(hang_up) as proxy:
+            address = Secret(f"http://127.0.0.1:{proxy.port}")
+            async with Client(loopback.Server(port=1), proxy=address) as client:
+                with pytest.raises(TransportError, match="through the proxy") as raised:
+                    await client.fetch()
+        assert raised.value.request_may_have_left is False
+
+    async def test_a_proxy_that_is_not_there(self):
+        address = Secret(f"http://user:kanari@127.0.0.1:{loopback.closed_port()}")
+        async with Client(loopback.Server(port=1), proxy=address) as client:
+            with pytest.raises(TransportError, match="through the proxy: Connection") as raised:
+                await client.fetch()
+        assert raised.value.request_may_have_left is False
+        assert "kanari" not in str(raised.value)
+
+    async def test_a_proxy_that_speaks_no_tls(self):
+        async with loopback.serving(loopback.plain_refusal) as proxy:
+            address = Secret(f"https://127.0.0.1:{proxy.port}")
+            async with Client(loopback.Server(port=1), proxy=address) as client:
+                with pytest.raises(TransportError, match="proxy could not be talked to") as raised:
+                    await client.fetch()
+        assert raised.value.request_may_have_left is False
+
+    async def test_the_service_lost_behind_a_proxy_may_have_got_the_request(self):
+        async with connected(loopback.always(None)) as server, loopback.connect_proxy() as proxy:
+            address = Secret(f"http://127.0.0.1:{proxy.port}")
+            async with Client(server, proxy=address) as client:
+                with pytest.raises(TransportError) as raised:
+                    await client.fetch()
+        assert raised.value.request_may_have_left is True
+
+    async def test_the_environment_names_no_proxy(self, monkeypatch):
+        for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{loopback.closed_port()}")
+        async with connected(OK) as server, Client(server) as client:
+            assert (await client.fetch())[1] == b"answer"

@@ -1,0 +1,146 @@
+"""Who is trusted, and what is said when the service does not take the client's certificate."""
+
+import asyncio
+import ssl
+
+import loopback
+import pki
+import pytest
+from transport_client import OK, Body, Client, alerting, connected, context_for, server_context
+
+from posten_signering.errors import (
+    TlsError,
+    TransportError,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name)
+def version(request):
+    return request.param
+
+
+class TestWhoIsTrusted:
+    async def refused(self, version, *, issued=None, context):
+        async with (
+            connected(OK, version, issued=issued) as server,
+            Client(server, context=context) as client,
+        ):
+            with pytest.raises(TlsError) as raised:
+                await client.fetch(method="POST", body=Body(b"kanari"))
+            assert server.received == []
+            assert raised.value.request_may_have_left is False
+            assert raised.value.__cause__ is None
+            assert raised.value.__context__ is None
+            return str(raised.value)
+
+    async def test_an_unknown_issuer(self, version):
+        said = await self.refused(version, context=context_for(pki.root("Other")))
+        assert "is not trusted (unable to get local issuer certificate). Sent: 2." in said
+
+    async def test_another_organisation(self, version):
+        said = await self.refused(version, issued=pki.service("111111111"), context=context_for())
+        assert "belongs to organisation 111111111, not to 984661185" in said
+
+    async def test_no_organisation(self, version):
+        nobody = pki.issue(pki.subject("Nobody"), pki.root())
+        said = await self.refused(version, issued=nobody, context=context_for())
+        assert "belongs to no organisation, not to 984661185" in said
+
+    async def test_every_new_connection_is_checked(self):
+        closing = loopback.always(loopback.answer(Connection="close"))
+        async with connected(closing) as server, Client(server) as client:
+            await client.fetch()
+            port = server.port
+            impostor = await asyncio.start_server(
+                lambda *_: None,
+                "127.0.0.1",
+                0,
+                ssl=server_context(issued=pki.service("111111111")),
+            )
+            client.server = loopback.Server(port=impostor.sockets[0].getsockname()[1])
+            client.transport._service_root = client.server.url("/api")
+            with pytest.raises(TlsError, match="organisation 111111111"):
+                await client.fetch()
+            impostor.close()
+        assert port != client.server.port
+
+
+class TestRefusedClients:
+    """The service does not take the client's certificate."""
+
+    @staticmethod
+    def stranger():
+        name = pki.subject("Stranger", organization_identifier=f"NTRNO-{pki.SENDER}")
+        return pki.issue(name, pki.root("Other"))
+
+    @staticmethod
+    def expired():
+        name = pki.subject("Expired", organization_identifier=f"NTRNO-{pki.SENDER}")
+        return pki.issue(name, pki.root(), not_after=pki.NOW - pki.timedelta(hours=1))
+
+    async def refused(self, version, context):
+        async with alerting(version) as server, Client(server, context=context) as client:
+            for request in ({}, {"method": "POST", "body": Body(b"small")}):
+                with pytest.raises(TlsError) as raised:
+                    await client.fetch(**request)
+                assert raised.value.request_may_have_left is False
+                assert raised.value.__context__ is None
+            assert server.received == []
+        return str(raised.value)
+
+    async def test_one_of_an_unknown_issuer(self, version):
+        said = await self.refused(version, context_for(certificate=self.stranger().enterprise()))
+        assert "does not know the issuer of the client certificate" in said
+        assert "the one for authentication" in said
+
+    async def test_one_that_has_expired(self, version):
+        said = await self.refused(version, context_for(certificate=self.expired().enterprise()))
+        assert "says that the client certificate has expired" in said
+
+    async def test_none_at_all(self, version):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(cadata=pki.root().der)
+        said = await self.refused(version, context)
+        assert "client certificate" in said
+
+    async def test_a_large_body_is_given_up(self, version):
+        context = context_for(certificate=self.stranger().enterprise())
+        async with alerting(version) as server, Client(server, context=context) as client:
+            with pytest.raises(TlsError, match="does not know the issuer of the client"):
+                await client.fetch(method="POST", body=Body(*[b"a" * 65536] * 64))
+            assert server.received == []
+
+    async def test_a_server_that_hangs_up_without_a_word(self, version):
+        """As asyncio's does: it sends no alert."""
+        context = context_for(certificate=self.stranger().enterprise())
+        async with connected(OK, version) as server, Client(server, context=context) as client:
+            with pytest.raises(TransportError, match="client certificate") as raised:
+                await client.fetch()
+            assert server.received == []
+        assert raised.value.request_may_have_left is (version is ssl.TLSVersion.TLSv1_3)
+
+    async def test_one_that_is_taken(self, version):
+        async with alerting(version) as server, Client(server) as client:
+            assert (await client.fetch())[1] == b"answer"
+            assert len(server.received) == 1
+
+    async def test_an_alert_on_a_kept_connection_may_come_after_the_request(self):
+        answers = [loopback.answer(body=b"first")]
+
+        async def handler(received):
+            if answers:
+                return answers.pop()
+            # As a server does that looks at the certificate again: a TLS 1.2 renegotiation.
+            [writer] = server.writers
+            writer.transport._ssl_protocol._transport.write(b"\x15\x03\x03\x00\x02\x02\x2a")
+            await asyncio.Event().wait()
+            return None
+
+        async with connected(handler, ssl.TLSVersion.TLSv1_2) as server, Client(server) as client:
+            await client.fetch()
+            with pytest.raises(TlsError) as raised:
+                await client.fetch()
+        assert raised.value.request_may_have_left is True

@@ -1,0 +1,460 @@
+"""The public values: frozen, named arguments only, and silent about whom and what they concern."""
+
+import copy
+import dataclasses
+import hashlib
+import pickle
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import doubles
+import pki
+import pytest
+from doubles import shown_in
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import posten_signering
+from posten_signering import (
+    AuthenticationLevel,
+    CertificateAuthority,
+    ClientConfiguration,
+    DirectJob,
+    DirectJobResponse,
+    DirectJobStatus,
+    DirectJobStatusResponse,
+    DirectSigner,
+    DirectSignerResponse,
+    Document,
+    DocumentType,
+    EnterpriseCertificate,
+    Environment,
+    ExitUrls,
+    IdentifierInSignedDocuments,
+    OnBehalfOf,
+    Patience,
+    Persistence,
+    PollCounts,
+    Request,
+    Retries,
+    Sender,
+    Signature,
+    SignatureType,
+    SignerStatus,
+    StatusPoll,
+    StatusRetrievalMethod,
+    Timeouts,
+    TrustAnchors,
+)
+from posten_signering._secret import Secret
+from posten_signering.errors import InvalidJobError, SignerNotFoundError, Violation
+
+PERSON = "17885512345"
+CUSTOMER = "canary-customer"
+CANARIES = [PERSON, CUSTOMER, "canary", "https://", "12345678901", "%PDF"]
+
+SIGNER = DirectSigner(
+    personal_identification_number=PERSON,
+    custom_identifier=CUSTOMER,
+    signature_type=SignatureType.ADVANCED_SIGNATURE,
+    on_behalf_of=OnBehalfOf.OTHER,
+)
+DOCUMENT = Document(title="canary title", content=b"%PDF-1.4 canary", type=DocumentType.PDF)
+EXIT_URLS = ExitUrls(
+    completion="https://canary.example/1",
+    rejection="https://canary.example/2",
+    error="https://canary.example/3",
+)
+SIGNER_RESPONSE = DirectSignerResponse(
+    signer_url="https://canary.example/signers/1",
+    redirect_url="https://canary.example#/redirect/token",
+    personal_identification_number=PERSON,
+    custom_identifier=CUSTOMER,
+)
+SIGNATURE = Signature(
+    signer=PERSON,
+    status=SignerStatus.SIGNED,
+    since=datetime(2026, 1, 2, tzinfo=UTC),
+    xades_url="https://canary.example/xades",
+)
+STATUS = DirectJobStatusResponse(
+    job_id=7,
+    reference="order-77",
+    status=DirectJobStatus.COMPLETED_SUCCESSFULLY,
+    signatures=[SIGNATURE],
+    confirmation_url="https://canary.example/confirm",
+    delete_documents_url="https://canary.example/delete",
+    pades_url="https://canary.example/pades",
+)
+
+
+def values() -> list[object]:
+    """One of each public value, with every field set."""
+    job = DirectJob(
+        title="canary title",
+        documents=[DOCUMENT, Document(title="canary", content=Path("canary.pdf"))],
+        signers=[SIGNER],
+        exit_urls=EXIT_URLS,
+        reference="order-77",
+        description="canary description",
+        sender=Sender(organization_number="123456789", polling_queue="shop"),
+        authentication_level=AuthenticationLevel.FOUR,
+        identifier_in_signed_documents=IdentifierInSignedDocuments.NAME,
+        status_retrieval_method=StatusRetrievalMethod.POLLING,
+    )
+    response = DirectJobResponse(
+        job_id=7,
+        reference="order-77",
+        status_url="https://canary.example/status?status_query_token=canary",
+        signers=[SIGNER_RESPONSE],
+    )
+    return [
+        job,
+        job.sender,
+        DOCUMENT,
+        SIGNER,
+        EXIT_URLS,
+        response,
+        SIGNER_RESPONSE,
+        SIGNATURE,
+        STATUS,
+        StatusPoll(
+            change=STATUS,
+            next_permitted_poll_time=datetime(2026, 1, 2, tzinfo=UTC),
+            wait=timedelta(minutes=10),
+        ),
+        Persistence(failures=3, outage=timedelta(hours=1)),
+        PollCounts(changes=1, empty=2, too_early=3, failures=4),
+        Retries(extra_tries=1, reserve=2, longest_retry_after=timedelta(seconds=3)),
+        Timeouts(connect=1, api=2, download=3),
+        CertificateAuthority(name="Root", sha256="0" * 64),
+        Environment(name="Test", service_root=doubles.ROOT),
+        TrustAnchors(candidates=(b"canary",), trusted=(b"canary",)),
+        pki.sender().enterprise(),
+        Request(
+            method="POST",
+            url=Secret("https://canary.example/status?status_query_token=canary"),
+            headers={"Referer": "canary"},
+            patience=Patience.API,
+        ),
+        Violation(path="title", rule="at most 80 characters"),
+    ]
+
+
+def configuration() -> ClientConfiguration:
+    return doubles.configuration(
+        doubles.ScriptedTransport(),
+        environment=Environment.STAGING,
+        proxy="http://user:canary@proxy.example:8080",
+        trust_anchors=TrustAnchors(trusted=(b"canary",)),
+    )
+
+
+EVERY = [*values(), configuration()]
+
+
+def named(value: object) -> str:
+    return type(value).__name__
+
+
+def test_every_public_value_is_looked_at_here():
+    public = {
+        name
+        for name in posten_signering.__all__
+        if dataclasses.is_dataclass(getattr(posten_signering, name))
+    }
+    assert {named(each) for each in EVERY} == public | {"Violation"}
+
+
+@pytest.mark.parametrize("value", EVERY, ids=named)
+def test_no_field_can_be_set(value):
+    for each in dataclasses.fields(value):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, each.name, None)
+    assert not hasattr(value, "__dict__")
+
+
+@pytest.mark.parametrize("value", EVERY, ids=named)
+def test_arguments_have_names(value):
+    first = getattr(value, dataclasses.fields(value)[0].name)
+    with pytest.raises(TypeError, match="positional argument"):
+        type(value)(first)
+
+
+@pytest.mark.parametrize("value", values(), ids=named)
+def test_equal_parts_make_equal_values(value):
+    again = copy.copy(value)
+    assert again == value
+    assert again is not value
+    assert value != object()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [each for each in values() if not isinstance(each, EnterpriseCertificate | Request)],
+    ids=named,
+)
+def test_a_value_can_be_kept_in_a_queue_and_a_set(value):
+    """Workers hand values on by pickle, and see doubles by hash."""
+    assert pickle.loads(pickle.dumps(value)) == value
+    assert len({value, copy.copy(value)}) == 1
+
+
+@pytest.mark.parametrize("value", EVERY, ids=named)
+@pytest.mark.parametrize("show", [repr, str, lambda value: f"{[value]}"], ids=["repr", "str", "in"])
+def test_no_value_shows_whom_or_what_it_concerns(value, show):
+    shown = show(value)
+    if isinstance(value, Environment | ClientConfiguration):
+        # The addresses of the service and of its issuers are public.
+        shown = shown.replace("https://", "")
+    assert shown_in(shown, CANARIES) == []
+
+
+def test_a_telling_repr_would_be_found():
+    assert shown_in(repr(dataclasses.asdict(values()[0])), CANARIES) == [
+        *CANARIES[:4],
+        CANARIES[-1],
+    ]
+
+
+def test_a_field_with_a_secret_is_a_field_that_repr_leaves_out():
+    """Of everything that comes from people or carries a token, only what a log needs is shown."""
+    shown = {
+        named(value): [each.name for each in dataclasses.fields(value) if each.repr]
+        for value in values()[:10]
+    }
+    assert shown == {
+        "DirectJob": [
+            *("documents", "signers", "exit_urls", "reference", "sender"),
+            *("authentication_level", "identifier_in_signed_documents", "status_retrieval_method"),
+        ],
+        "Sender": ["organization_number", "polling_queue"],
+        "Document": ["type"],
+        "DirectSigner": ["signature_type", "on_behalf_of"],
+        "ExitUrls": [],
+        "DirectJobResponse": ["job_id", "reference", "signers"],
+        "DirectSignerResponse": [],
+        "Signature": ["status", "since"],
+        "DirectJobStatusResponse": ["job_id", "reference", "status", "signatures"],
+        "StatusPoll": ["change", "next_permitted_poll_time", "wait"],
+    }
+
+
+# --- Senders, lists
+
+
+@pytest.mark.parametrize("queue", [None, ""])
+def test_the_default_queue_has_one_spelling(queue):
+    assert Sender(organization_number="1", polling_queue=queue) == Sender(organization_number="1")
+    assert Sender(organization_number="1", polling_queue=queue).polling_queue is None
+
+
+def test_senders_differ_by_either_part():
+    sender = Sender(organization_number="123456789", polling_queue="shop")
+    assert sender != Sender(organization_number="123456789", polling_queue="Shop")
+    assert sender != Sender(organization_number="987654321", polling_queue="shop")
+
+
+def test_a_list_that_the_caller_goes_on_filling_changes_nothing():
+    documents, signers = [DOCUMENT], [SIGNER]
+    job = DirectJob(title="x", documents=documents, signers=signers, exit_urls=EXIT_URLS)
+    responses, signatures, processors = [SIGNER_RESPONSE], [SIGNATURE], [print]
+    response = DirectJobResponse(job_id=1, signers=responses)
+    status = DirectJobStatusResponse(job_id=1, status="X", signatures=signatures)
+    violations = [Violation(path="title", rule="x")]
+    error = InvalidJobError(violations)
+    configured = dataclasses.replace(configuration(), bundle_processors=processors)
+    authorities = [CertificateAuthority(name="Root", sha256="0" * 64)]
+    environment = Environment(name="x", service_root="https://x.example", authorities=authorities)
+    for each in (
+        *(documents, signers, responses, signatures, violations, processors, authorities),
+    ):
+        each.clear()
+    assert job.documents == (DOCUMENT,)
+    assert job.signers == (SIGNER,)
+    assert response.signers == (SIGNER_RESPONSE,)
+    assert status.signatures == (SIGNATURE,)
+    assert configured.bundle_processors == (print,)
+    assert len(error.violations) == len(environment.authorities) == 1
+
+
+# --- Looking up
+
+
+RESPONSE = DirectJobResponse(
+    job_id=7,
+    signers=[
+        DirectSignerResponse(signer_url="2", redirect_url="2", custom_identifier=CUSTOMER),
+        DirectSignerResponse(
+            signer_url="1", redirect_url="1", personal_identification_number=PERSON
+        ),
+    ],
+)
+
+
+def test_a_signer_is_found_by_either_identifier():
+    assert RESPONSE.signer(PERSON).signer_url == "1"
+    assert RESPONSE.signer(CUSTOMER).signer_url == "2"
+    assert (
+        dataclasses.replace(RESPONSE, signers=RESPONSE.signers[:1]).single_signer.signer_url == "2"
+    )
+
+
+def test_a_signature_is_found_by_its_signer():
+    other = Signature(signer=CUSTOMER, status="WAITING")
+    status = dataclasses.replace(STATUS, signatures=[Signature(status="X"), SIGNATURE, other])
+    assert status.signature_of(PERSON) is SIGNATURE
+    assert status.signature_of(CUSTOMER) is other
+
+
+@pytest.mark.parametrize(
+    ("look_up", "said"),
+    [
+        (lambda: RESPONSE.signer("12345678901"), "Job 7 has no signer"),
+        (lambda: RESPONSE.signer(""), "it has 2 signer"),
+        (lambda: STATUS.signature_of("12345678901"), "The status of job 7 names no signer"),
+        (lambda: RESPONSE.single_signer, "has 2 signers, not one"),
+        (lambda: dataclasses.replace(RESPONSE, signers=[]).single_signer, "has 0 signers"),
+    ],
+)
+def test_whoever_is_not_there_is_not_named(look_up, said):
+    with pytest.raises(SignerNotFoundError, match=said) as caught:
+        look_up()
+    assert shown_in(doubles.frames_with_locals(caught.value), CANARIES) == []
+
+
+# --- Enumerations
+
+
+def test_statuses_can_be_matched_as_members_and_as_text():
+    def decided(status: DirectJobStatus | str) -> str:
+        match status:
+            case DirectJobStatus.COMPLETED_SUCCESSFULLY:
+                return "done"
+            case DirectJobStatus.FAILED | DirectJobStatus.IN_PROGRESS:
+                return "not done"
+            case unknown:
+                return f"new: {unknown}"
+
+    assert decided(DirectJobStatus.COMPLETED_SUCCESSFULLY) == "done"
+    assert decided("COMPLETED_SUCCESSFULLY") == "done"
+    assert decided(DirectJobStatus.FAILED) == "not done"
+    assert decided("ARCHIVED") == "new: ARCHIVED"
+
+
+def test_a_member_is_its_text():
+    assert f"{SignerStatus.SIGNED}" == str(SignerStatus.SIGNED) == "SIGNED"
+    assert SignatureType.ADVANCED_SIGNATURE == "ADVANCED_ELECTRONIC_SIGNATURE"
+    assert (AuthenticationLevel.THREE, AuthenticationLevel.FOUR) == ("3", "4")
+    assert (DocumentType.PDF, DocumentType.TEXT) == ("application/pdf", "text/plain")
+    with pytest.raises(ValueError, match="ARCHIVED"):
+        DirectJobStatus("ARCHIVED")
+
+
+def test_difitest_is_the_other_name_of_staging():
+    assert Environment.DIFITEST is Environment.STAGING
+    assert Environment.PRODUCTION != Environment.STAGING
+
+
+def test_a_certificate_is_equal_by_what_it_certifies():
+    assert pki.sender().enterprise() == pki.sender().enterprise()
+    assert pki.sender().enterprise() != pki.service().enterprise()
+
+
+# --- The deduplication key
+
+OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+TIMES = st.builds(datetime.fromtimestamp, st.floats(0, 4e9), OFFSETS)
+SIGNATURES = st.builds(
+    Signature,
+    signer=st.none() | st.text(min_size=1, max_size=4),
+    status=st.sampled_from(list(SignerStatus)) | st.text(max_size=4),
+    since=st.none() | TIMES,
+    xades_url=st.none() | st.text(max_size=4),
+)
+STATES = st.builds(
+    DirectJobStatusResponse,
+    job_id=st.integers(0, 2**63 - 1),
+    status=st.sampled_from(list(DirectJobStatus)) | st.text(max_size=4),
+    signatures=st.lists(SIGNATURES, max_size=4),
+)
+
+
+def state(status: DirectJobStatusResponse) -> object:
+    """What makes a change what it is, written independently of the key."""
+    return (
+        status.job_id,
+        str(status.status),
+        sorted(
+            (repr(each.signer), str(each.status), repr(utc(each))) for each in status.signatures
+        ),
+    )
+
+
+def utc(signature: Signature) -> datetime | None:
+    return signature.since and signature.since.astimezone(UTC)
+
+
+@given(STATES, st.randoms(use_true_random=False), OFFSETS, st.text(max_size=4))
+def test_two_deliveries_of_a_change_have_one_key(status, random, offset, text):
+    """Neither the signatures' order, the offset of a time, nor a URL makes another change."""
+    signatures = [
+        dataclasses.replace(
+            each, since=each.since and each.since.astimezone(offset), xades_url=text
+        )
+        for each in status.signatures
+    ]
+    random.shuffle(signatures)
+    again = dataclasses.replace(
+        status,
+        status=str(status.status),
+        signatures=signatures,
+        reference=text,
+        confirmation_url=text,
+        delete_documents_url=text,
+        pades_url=text,
+    )
+    assert again.deduplication_key == status.deduplication_key
+    assert len(status.deduplication_key) == 64
+    assert set(status.deduplication_key) <= set("0123456789abcdef")
+
+
+@given(STATES, STATES)
+def test_two_changes_have_two_keys(one, other):
+    assert (one.deduplication_key == other.deduplication_key) == (state(one) == state(other))
+
+
+CHANGES = [
+    lambda signature, text: {"signer": f"{signature.signer}{text}"},
+    lambda signature, text: {"status": f"{signature.status}{text}"},
+    lambda signature, text: {
+        "since": (signature.since or doubles.Clock()()) + timedelta(microseconds=1)
+    },
+    lambda signature, text: {"since": None if signature.since else doubles.Clock()()},
+]
+
+
+@given(STATES, st.data(), st.text(min_size=1, max_size=3))
+def test_whatever_differs_makes_another_key(status, data, text):
+    assume(status.signatures)
+    at = data.draw(st.integers(0, len(status.signatures) - 1))
+    signature = status.signatures[at]
+    change = data.draw(st.sampled_from(CHANGES))(signature, text)
+    changed = list(status.signatures)
+    changed[at] = dataclasses.replace(signature, **change)
+    keys = {
+        status.deduplication_key,
+        dataclasses.replace(status, signatures=changed).deduplication_key,
+        dataclasses.replace(status, signatures=status.signatures[1:]).deduplication_key,
+        dataclasses.replace(status, job_id=status.job_id + 1).deduplication_key,
+        dataclasses.replace(status, status=f"{status.status}{text}").deduplication_key,
+    }
+    assert len(keys) == 5
+
+
+def test_the_key_stays_the_same_in_the_next_version():
+    """Callers store it."""
+    state = (
+        b'[7, "COMPLETED_SUCCESSFULLY", [["17885512345", "SIGNED", "2026-01-02T00:00:00+00:00"]]]'
+    )
+    assert STATUS.deduplication_key == hashlib.sha256(state).hexdigest()

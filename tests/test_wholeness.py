@@ -1,0 +1,176 @@
+"""A signed document that just ends, with no word of HTTP on its length: whole, or cut off."""
+
+from itertools import pairwise
+
+import loopback
+import pki
+import pytest
+from client_calls import FOLLOWING, every
+from doubles import Answer, client_of
+from hypothesis import given
+from hypothesis import strategies as st
+from transport_client import server_context
+
+from posten_signering import ClientConfiguration, DirectClient, Environment, Retries, TrustAnchors
+from posten_signering._wholeness import Ending, Watcher
+from posten_signering.errors import TransportError
+
+pytestmark = pytest.mark.anyio
+
+PDF = b"%PDF-1.7\n" + b"\x00\xff<x>" * 2000 + b"\nstartxref\n9\n%%EOF\n"
+XML = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<!-- <not-the-root> -->\n'
+    b'<x:XAdESSignatures xmlns:x="urn:x">' + b"<x:a>text</x:a>" * 400 + b"</x:XAdESSignatures>\n"
+)
+
+
+def whole(ending: Ending, *chunks: bytes) -> bool:
+    watcher = Watcher(ending)
+    for chunk in chunks:
+        watcher.feed(chunk)
+    return watcher.whole()
+
+
+def pieces(content: bytes, cuts: list[int]) -> list[bytes]:
+    places = [0, *sorted(cut % (len(content) + 1) for cut in cuts), len(content)]
+    return [content[start:end] for start, end in pairwise(places)]
+
+
+@given(st.lists(st.integers(0, 10**6), max_size=30))
+def test_however_it_comes_in_pieces(cuts):
+    assert whole(Ending.PADES, *pieces(PDF, cuts))
+    assert whole(Ending.XADES, *pieces(XML, cuts))
+    assert not whole(Ending.PADES, *pieces(PDF[:-7], cuts))
+    assert not whole(Ending.XADES, *pieces(XML[:-3], cuts))
+
+
+@pytest.mark.parametrize(("ending", "content"), [(Ending.PADES, PDF), (Ending.XADES, XML)])
+def test_wherever_it_is_cut_off(ending, content):
+    """All but the white space at the end matters."""
+    needed = len(content.rstrip())
+    assert [n for n in range(len(content) + 1) if whole(ending, content[:n])] == list(
+        range(needed, len(content) + 1)
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<a/>",
+        b'<a b="c" />\n',
+        b"<a></a>",
+        b"<a></a >",
+        b"<a></a>\n<!-- made by x --><?p i?>\r\n",
+        b"\xef\xbb\xbf<a><b/></a>",
+        b"<!DOCTYPE a [<!ELEMENT a ANY>]><a></a>",
+        "<æ>å</æ>".encode(),
+        "<a>å</a>".encode("utf-16"),
+        b"<a><!-- </a> --></a>",
+    ],
+)
+def test_every_form_of_an_end_of_xml(content):
+    assert whole(Ending.XADES, content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"   ",
+        b"<a",
+        b"<a>",
+        b"<a><b/>",
+        b"<a><b></b>",
+        b"<a><!-- </a> -->",
+        b"<!-- <a></a> -->",
+        b"<ab></a>",
+        b"<?xml version='1.0'?>",
+        b"%PDF-1.7 %%EOF",
+        "<a>å</".encode("utf-16"),
+    ],
+)
+def test_what_is_no_end_of_xml(content):
+    assert not whole(Ending.XADES, content)
+
+
+@pytest.mark.parametrize(
+    ("content", "verdict"),
+    [
+        (PDF + b"\r\n" + b"\x00" * 900, True),
+        (PDF + b"\x00" * 1100, False),
+        (b"", False),
+        (XML, False),
+    ],
+)
+def test_the_marker_of_a_pdf_is_near_its_end(content, verdict):
+    assert whole(Ending.PADES, content) is verdict
+
+
+# --- Through the client
+
+DOWNLOADS = [name for name in FOLLOWING if "ades" in name]
+
+
+@pytest.mark.parametrize("name", DOWNLOADS)
+async def test_a_document_without_a_length_is_held_against_its_end(name, tmp_path):
+    content = FOLLOWING[name].answer
+    cut = Answer(200, [content[:5], content[5:-8]])
+    call, path = every(tmp_path / "signed")[name], tmp_path / "signed"
+    async with client_of(cut, Answer(200, content), retries=Retries(extra_tries=0)) as (client, _):
+        with pytest.raises(TransportError, match="cut off"):
+            await call(client)
+        assert not path.exists()
+        result = await call(client)
+    assert content in (result, path.read_bytes() if path.exists() else None)
+
+
+@pytest.mark.parametrize("name", [name for name in DOWNLOADS if "open" not in name])
+async def test_what_was_cut_off_is_asked_for_again(name, tmp_path):
+    content = FOLLOWING[name].answer
+    async with client_of(Answer(200, content[:-8]), Answer(200, content), retries=Retries()) as (
+        client,
+        transport,
+    ):
+        await every(tmp_path / "signed")[name](client)
+    assert len(transport.sent) == 2
+
+
+@pytest.mark.parametrize(
+    "framing", [{"content-length": "9"}, {"transfer-encoding": "chunked"}], ids=str
+)
+@pytest.mark.parametrize("name", DOWNLOADS)
+async def test_where_http_tells_the_end_nobody_looks_inside(name, framing, tmp_path):
+    async with client_of(Answer(200, b"not a PDF", framing)) as (client, transport):
+        await every(tmp_path / "signed")[name](client)
+    assert len(transport.sent) == 1
+
+
+@pytest.mark.parametrize("name", ["get_status", "request_new_redirect_url"])
+async def test_other_answers_are_read_by_their_own_rules(name, tmp_path):
+    async with client_of(Answer(200, FOLLOWING[name].answer + b"<!-- -->")) as (client, _):
+        await every(tmp_path)[name](client)
+
+
+async def test_a_connection_that_is_closed_early_is_seen_on_a_real_socket():
+    """Over TLS, in HTTP/1.1 with neither a length nor chunks: what the HTTP library takes for an end."""
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/octet-stream\r\n\r\n"
+    answers = [head + PDF[:-9], head + PDF]
+
+    async def handler(_: loopback.Received) -> bytes:
+        return answers.pop(0)
+
+    async with loopback.http_server(handler, server_context()) as server:
+        configuration = ClientConfiguration(
+            environment=Environment(
+                name="Loopback",
+                service_root=server.url("/api"),
+                server_organization_number=pki.SERVICE,
+            ),
+            certificate=pki.sender().enterprise(),
+            trust_anchors=TrustAnchors().trusting(pki.root().pem),
+            retries=Retries(extra_tries=0),
+        )
+        async with DirectClient(configuration) as client:
+            with pytest.raises(TransportError, match="cut off"):
+                await client.get_pades(server.url("/api/pades"))
+            assert await client.get_pades(server.url("/api/pades")) == PDF

@@ -1,0 +1,340 @@
+"""How the worker ends: asked to stop, cancelled, or since polling can't go on. In virtual time."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import anyio
+import pytest
+import virtual_time
+from model_faults import Fault, Kind
+from model_service import SENDER, ModelService, now
+from model_transport import ModelTransport, process_of
+from model_worker import Handler, confirmations_sent, confirmed, working
+from virtual_time import cancel_natively, settle
+
+from posten_signering import DirectClient, Persistence
+from posten_signering.errors import (
+    ClientStateError,
+    SenderNotSpecifiedError,
+    TlsError,
+    TransportError,
+)
+from posten_signering.worker import StatusChangeWorker, WorkCounts
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return virtual_time.BACKEND
+
+
+# --- Stopping
+
+
+async def test_stopped_before_it_runs_it_asks_for_nothing():
+    service = ModelService()
+    async with process_of(service) as client:
+        worker = StatusChangeWorker(client, Handler())
+        worker.stop()
+        await worker.run()
+    assert service.calls == []
+    assert worker.counts == WorkCounts()
+
+
+async def test_stopped_while_it_sleeps_it_ends_at_once():
+    async with working() as work:
+        await anyio.sleep(60)
+        stopped_at = now()
+        work.worker.stop()
+        await work.ended()
+        assert now() - stopped_at < 1e-3
+        assert len(work.service.polls) == 1
+
+
+async def test_stopped_while_it_waits_out_a_failure_it_ends_at_once():
+    service = ModelService()
+    service.script.append(Fault(kind=Kind.LOST_ANSWER))
+    async with working(service=service) as work:
+        await anyio.sleep(60)
+        stopped_at = now()
+        work.worker.stop()
+        await work.ended()
+        assert now() - stopped_at < 1e-3
+
+
+async def test_stopped_while_it_waits_for_a_hand_it_finishes_what_is_in_hand():
+    async with working(changes=5, handler=Handler(seconds=20), concurrency=2) as work:
+        await anyio.sleep(10)
+        work.worker.stop()
+        await work.ended()
+        assert sorted(work.handler.finished) == confirmed(work.service) == [1, 2]
+        assert len(work.service.polls) == 2
+
+
+async def test_stopped_with_a_poll_on_its_way_it_handles_the_change():
+    service = ModelService(slow=2.0)
+    async with working(changes=1, service=service) as work:
+        await anyio.sleep(0.05)
+        assert len(service.polls) == 1
+        work.worker.stop()
+        await work.ended()
+        assert confirmed(service) == [1]
+        assert len(service.polls) == 1
+
+
+async def test_stopped_while_it_confirms_it_finishes_that():
+    service = ModelService(slow=2.0)
+    async with working(changes=1, service=service, handler=Handler(seconds=5)) as work:
+        for _ in range(1000):
+            if not confirmations_sent(service):
+                await anyio.sleep(0.01)
+        assert confirmed(service) == []
+        work.worker.stop()
+        work.worker.stop()
+        await work.ended()
+        assert confirmed(service) == [1]
+        assert work.worker.counts.confirmed == 1
+
+
+async def test_handlers_that_take_too_long_are_cancelled_and_their_changes_come_back(caplog):
+    options = {"stop_within": timedelta(seconds=30), "concurrency": 2}
+    async with working(changes=2, handler=Handler(seconds=100), **options) as work:
+        await anyio.sleep(5)
+        stopped_at = now()
+        work.worker.stop()
+        await work.ended()
+        assert now() - stopped_at == pytest.approx(30, abs=0.01)
+        assert sorted(work.handler.cancelled) == [1, 2]
+        assert confirmed(work.service) == []
+        assert work.worker.counts.failed == 2
+        [warning] = caplog.records
+        assert "2 handler(s) did not finish in time" in warning.getMessage()
+        later = StatusChangeWorker(work.client, after := Handler())
+        task = asyncio.ensure_future(later.run())
+        await anyio.sleep(1300)
+        later.stop()
+        await task
+        assert sorted(after.finished) == confirmed(work.service) == [1, 2]
+
+
+async def test_a_confirmation_that_takes_too_long_is_given_up():
+    service = ModelService()
+    service.script.extend([None, Fault(kind=Kind.SILENCE)])
+    options = {"stop_within": timedelta(seconds=5), "concurrency": 1}
+    async with working(changes=1, service=service, **options) as work:
+        await anyio.sleep(3)
+        work.worker.stop()
+        await work.ended()
+        assert work.worker.counts.unconfirmed == 1
+
+
+async def test_what_arrives_when_there_is_no_more_time_is_not_begun():
+    """A poll that was on its way when the worker was asked to end at once."""
+    service = ModelService()
+
+    class Late(ModelTransport):
+        @asynccontextmanager
+        async def exchange(self, request):
+            async with super().exchange(request) as answer:
+                work.worker.stop()
+                work.worker._give_up()
+                yield answer
+
+    options = {"service": service, "transport": Late(service, "one")}
+    async with working(changes=1, **options) as work:
+        await work.ended()
+        assert work.handler.finished == {}
+        assert confirmed(service) == []
+        assert work.worker.counts.failed == 1
+
+
+# --- Cancellation, at every moment
+
+
+@pytest.mark.parametrize("how", ["stop", "native", "scope", "timeout"])
+async def test_whenever_it_is_asked_to_end_nothing_in_hand_is_lost(how):
+    """In steps of 20 ms through polls, handlers and confirmations, two seconds long."""
+    service = ModelService(slow=0.3, lease=60.0, empty_wait=1.0)
+    begun = handled = 0
+    async with process_of(service, default_wait=1.0) as client:
+        for moment in range(100):
+            handler = Handler(seconds=0.5)
+            for _ in range(3):
+                service.put(SENDER)
+            worker = StatusChangeWorker(client, handler, concurrency=2)
+            seconds = moment * 0.02
+            if how == "scope":
+                with anyio.move_on_after(seconds) as scope:
+                    await worker.run()
+                assert scope.cancelled_caught
+            elif how == "timeout":
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await worker.run()
+            else:
+                task = asyncio.ensure_future(worker.run())
+                await anyio.sleep(seconds)
+                worker.stop() if how == "stop" else task.cancel()
+                await asyncio.wait([task])
+                assert task.cancelled() == (how == "native")
+            assert handler.cancelled == []
+            assert len(handler.finished) == len(handler.begun)
+            counts = worker.counts
+            assert counts.handled == counts.confirmed == len(handler.begun)
+            assert counts.unconfirmed == counts.failed == 0
+            begun, handled = begun + len(handler.begun), handled + len(handler.finished)
+            assert set(handler.finished) <= set(confirmed(service))
+        # What was lost on the way, as the answer to a poll, comes back.
+        await anyio.sleep(70)
+        last = StatusChangeWorker(client, rest := Handler(seconds=0.1))
+        task = asyncio.ensure_future(last.run())
+        await anyio.sleep(600)
+        last.stop()
+        await task
+    assert len(confirmed(service)) == 300
+    assert handled + len(rest.finished) == 300
+    assert begun > 50
+
+
+@pytest.mark.parametrize("moment", ["sleeping", "polling", "waiting for a hand", "handling"])
+async def test_cancelled_natively_it_finishes_what_is_in_hand(moment):
+    changes = {"sleeping": 0, "polling": 0, "waiting for a hand": 3, "handling": 1}[moment]
+    service = ModelService(slow=4.0 if moment == "polling" else 0.1)
+    handler = Handler(seconds=20)
+    options = {"service": service, "handler": handler, "concurrency": 2}
+    async with working(changes=changes, **options) as work:
+        await anyio.sleep(0.2 if moment == "polling" else 10)
+        await cancel_natively(work.task)
+        assert work.task.cancelled()
+        assert handler.cancelled == []
+        assert len(handler.finished) == len(confirmed(service)) == min(changes, 2)
+
+
+async def test_cancelled_handlers_that_take_too_long_are_cancelled_too():
+    options = {"stop_within": timedelta(seconds=30)}
+    async with working(changes=1, handler=Handler(seconds=100), **options) as work:
+        await anyio.sleep(5)
+        began = now()
+        await cancel_natively(work.task)
+        assert now() - began == pytest.approx(30, abs=0.01)
+        assert work.handler.cancelled == [1]
+        assert confirmed(work.service) == []
+
+
+async def test_a_scope_that_is_cancelled_waits_as_long_as_it_may():
+    service, handler = ModelService(), Handler(seconds=100)
+    service.put(SENDER)
+    async with process_of(service) as client:
+        worker = StatusChangeWorker(client, handler, stop_within=timedelta(seconds=30))
+        began = now()
+        with anyio.move_on_after(5):
+            await worker.run()
+        assert now() - began == pytest.approx(35, abs=0.01)
+        assert handler.cancelled == [1]
+
+
+async def test_cancelled_a_second_time_it_ends_at_once(caplog):
+    async with working(changes=2, handler=Handler(seconds=100)) as work:
+        await anyio.sleep(5)
+        work.task.cancel()
+        await anyio.sleep(3)
+        assert not work.task.done()
+        began = now()
+        await cancel_natively(work.task)
+        assert now() - began < 1e-3
+        assert work.task.cancelled()
+        assert sorted(work.handler.cancelled) == [1, 2]
+        assert "2 handler(s) did not finish in time" in caplog.text
+        # The client lives on.
+        await work.client.check_access()
+
+
+# --- The end of polling
+
+
+async def test_polling_that_fails_for_too_long_ends_it_with_that_error():
+    service = ModelService()
+    service.put(SENDER)
+    service.script.extend([None, *[Fault(kind=Kind.REFUSED)] * 3])
+    handler = Handler(seconds=20)
+    options = {"persistence": Persistence(failures=3), "handler": handler, "concurrency": 3}
+    async with working(service=service, **options) as work:
+        with pytest.raises(TransportError) as ended:
+            await work.ended()
+        assert type(ended.value) is TransportError
+        # What was in hand was finished first.
+        assert confirmed(service) == [1]
+        assert work.worker.counts.polls.failures == 3
+
+
+async def test_what_can_not_heal_ends_it_at_once():
+    class Refusing(ModelTransport):
+        @asynccontextmanager
+        async def exchange(self, request):
+            message = "The certificate is not trusted."
+            raise TlsError(message, request_may_have_left=False)
+            yield
+
+    async with working(transport=Refusing(ModelService(), "one")) as work:
+        with pytest.raises(TlsError):
+            await work.ended()
+        assert now() < 1
+
+
+async def test_failures_that_pass_do_not_end_it():
+    service = ModelService()
+    service.script.extend([Fault(kind=Kind.REFUSED)] * 5)
+    async with working(changes=1, service=service) as work:
+        await anyio.sleep(600)
+        assert confirmed(service) == [1]
+        assert work.worker.counts.polls.failures == 5
+
+
+async def test_cancelled_after_polling_ended_it_ends_as_cancelled():
+    service = ModelService()
+    service.put(SENDER)
+    service.script.extend([None, Fault(kind=Kind.REFUSED)])
+    options = {"persistence": Persistence(failures=1), "handler": Handler(seconds=100)}
+    async with working(service=service, **options) as work:
+        await anyio.sleep(5)
+        assert not work.task.done()
+        await cancel_natively(work.task)
+        assert work.task.cancelled()
+
+
+async def test_it_runs_once():
+    async with working() as work:
+        await anyio.sleep(5)
+        with pytest.raises(ClientStateError, match="make a new one"):
+            await work.worker.run()
+        work.worker.stop()
+        await work.ended()
+        with pytest.raises(ClientStateError, match="make a new one"):
+            await work.worker.run()
+
+
+async def test_without_a_sender_it_says_so():
+    async with (
+        process_of(ModelService()) as one,
+        DirectClient(replace(one.configuration, sender=None)) as client,
+    ):
+        with pytest.raises(SenderNotSpecifiedError):
+            await StatusChangeWorker(client, Handler()).run()
+
+
+def test_it_can_be_made_before_there_is_an_event_loop():
+    async def work() -> None:
+        async with process_of(ModelService()) as client:
+            worker._client = client
+            task = asyncio.ensure_future(worker.run())
+            await settle()
+            worker.stop()
+            await task
+
+    worker = StatusChangeWorker(None, Handler())
+    with asyncio.Runner(loop_factory=virtual_time.VirtualLoop) as runner:
+        runner.run(work())
+    assert worker.counts.polls.empty == 1

@@ -1,0 +1,82 @@
+"""A transport to a server on loopback, for the tests of everything that can happen on the way."""
+
+import loopback
+import pki
+
+from posten_signering._secret import Secret
+from posten_signering._tls import client_context
+from posten_signering._transport import HttpTransport
+from posten_signering._wire.exchange import Request
+
+
+class Body:
+    """A request body in pieces; ends with the error given."""
+
+    def __init__(self, *pieces, error=None, length=None):
+        self.pieces, self.error = pieces, error
+        self.length = sum(map(len, pieces)) if length is None else length
+        self.closed = 0
+
+    async def chunks(self):
+        try:
+            for piece in self.pieces:
+                yield piece
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.closed += 1
+
+
+def server_context(version=None, *, issued=None, clients=None):
+    return pki.server_context(
+        issued or pki.service(), version=version, clients=clients or pki.root()
+    )
+
+
+def context_for(*anchors, certificate=None, number=pki.SERVICE):
+    return client_context(
+        certificate or pki.sender().enterprise(),
+        [each.der for each in anchors or (pki.root(),)],
+        server_organization_number=number,
+    )
+
+
+class Client:
+    """A transport to a server on loopback."""
+
+    def __init__(self, server, *, context=None, **more):
+        settings = {
+            "service_root": server.url("/api"),
+            "ssl_context": context or context_for(),
+            "connect_seconds": 5,
+            "api_seconds": 5,
+            "download_seconds": 5,
+            "user_agent": "posten-signering/1 (Python)",
+            "explain": lambda sent: f"Sent: {len(sent)}.",
+        }
+        self.transport = HttpTransport(**{**settings, **more})
+        self.server = server
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await self.transport.aclose()
+
+    def request(self, path="/api/job", method="GET", **more):
+        return Request(method=method, url=Secret(self.server.url(path)), **more)
+
+    async def fetch(self, *args, **more):
+        async with self.transport.exchange(self.request(*args, **more)) as answer:
+            return answer, b"".join([piece async for piece in answer.chunks()])
+
+
+def connected(handler, version=None, **more):
+    return loopback.http_server(handler, server_context(version, **more))
+
+
+def alerting(version):
+    return loopback.alerting_server(loopback.answer(body=b"answer"), server_context(version))
+
+
+OK = loopback.always(loopback.answer(body=b"answer", X_Header="value"))

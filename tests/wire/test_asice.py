@@ -1,0 +1,163 @@
+"""The container's layout, read back by `zipfile` and `unzip`."""
+
+import re
+import subprocess
+import zipfile
+import zlib
+from datetime import datetime
+from io import BytesIO
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posten_signering._job import DocumentType
+from posten_signering._wire.asice import (
+    Compression,
+    DocumentContent,
+    Entry,
+    Layout,
+    container,
+    document_name,
+)
+
+MODIFIED = datetime(2026, 2, 3, 14, 15, 17)  # noqa: DTZ001 - a ZIP knows no time zones
+contents = st.lists(st.binary(max_size=3000), max_size=5)
+both = st.sampled_from(Compression)
+
+
+def deflated(content: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(content) + compressor.flush()
+
+
+def stored(content: bytes, compression: Compression) -> bytes:
+    return content if compression is Compression.STORED else deflated(content)
+
+
+def layout_of(
+    documents: list[bytes],
+    *,
+    manifest=b"<manifest/>",
+    signatures=b"<signatures/>",
+    compression=Compression.STORED,
+    modified=MODIFIED,
+) -> Layout:
+    entries = [
+        Entry(
+            name=document_name(index, DocumentType.PDF),
+            size=len(content),
+            crc32=zlib.crc32(content),
+            stored_size=len(stored(content, compression)),
+        )
+        for index, content in enumerate(documents)
+    ]
+    return container(entries, manifest, signatures, compression=compression, modified=modified)
+
+
+def join(layout: Layout, documents: list[bytes], compression=Compression.STORED) -> bytes:
+    return b"".join(
+        segment if isinstance(segment, bytes) else stored(documents[segment.index], compression)
+        for segment in layout.segments
+    )
+
+
+@given(contents, st.binary(max_size=500), st.binary(max_size=500), both)
+def test_zipfile_reads_back_what_was_laid_out(documents, manifest, signatures, compression):
+    layout = layout_of(documents, manifest=manifest, signatures=signatures, compression=compression)
+    content = join(layout, documents, compression)
+    assert layout.length == len(content)
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == [
+            *(f"{index:04d}_document.pdf" for index in range(len(documents))),
+            "manifest.xml",
+            "META-INF/signatures.xml",
+        ]
+        assert [archive.read(name) for name in archive.namelist()] == [
+            *documents,
+            manifest,
+            signatures,
+        ]
+        method = zipfile.ZIP_STORED if compression is Compression.STORED else zipfile.ZIP_DEFLATED
+        for info in archive.infolist():
+            assert info.compress_type == method
+            assert info.flag_bits == 0, "a data descriptor, or an encrypted entry"
+            assert info.extra == info.comment == b""
+
+
+@settings(max_examples=15)
+@given(contents, both)
+def test_unzip_finds_nothing_wrong(tmp_path_factory, documents, compression):
+    folder = tmp_path_factory.mktemp("container")
+    content = join(layout_of(documents, compression=compression), documents, compression)
+    (folder / "container.asice").write_bytes(content)
+    tested = subprocess.run(
+        ["unzip", "-t", "container.asice"], cwd=folder, check=False, capture_output=True, text=True
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "No errors detected" in tested.stdout
+    subprocess.run(["unzip", "-q", "container.asice"], cwd=folder, check=True)
+    assert [
+        (folder / f"{index:04d}_document.pdf").read_bytes() for index in range(len(documents))
+    ] == documents
+
+
+@given(st.binary(min_size=1, max_size=100), st.data())
+def test_readers_notice_a_changed_document(content, data):
+    layout = layout_of([content])
+    index = data.draw(st.integers(0, len(content) - 1))
+    changed = bytearray(content)
+    changed[index] ^= 1
+    with zipfile.ZipFile(BytesIO(join(layout, [bytes(changed)]))) as archive:
+        assert archive.testzip() == "0000_document.pdf"
+
+
+@pytest.mark.parametrize("compression", Compression)
+def test_local_headers_carry_what_the_directory_says(compression):
+    documents = [b"first" * 50, b"", b"third"]
+    content = join(layout_of(documents, compression=compression), documents, compression)
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        for info in archive.infolist():
+            header = content[info.header_offset :][:30]
+            assert int.from_bytes(header[14:18], "little") == info.CRC
+            assert int.from_bytes(header[18:22], "little") == info.compress_size
+            assert int.from_bytes(header[22:26], "little") == info.file_size
+
+
+def test_no_document_is_in_the_layout_itself():
+    layout = layout_of([b"a" * 100, b"b" * 100])
+    assert [each for each in layout.segments if isinstance(each, DocumentContent)] == [
+        DocumentContent(index=0),
+        DocumentContent(index=1),
+    ]
+    assert not any(b"aaaa" in each for each in layout.segments if isinstance(each, bytes))
+
+
+def test_the_repr_shows_no_bytes():
+    layout = layout_of([b"x"], manifest=b"<pin>12345678910</pin>")
+    assert "12345678910" not in repr(layout)
+    assert "12345678910" in str(layout.segments)
+
+
+@pytest.mark.parametrize(
+    ("moment", "read"),
+    [
+        ((2026, 2, 3, 14, 15, 17), (2026, 2, 3, 14, 15, 16)),
+        ((1970, 1, 1), (1980, 1, 1, 0, 0, 0)),
+        ((2107, 12, 31, 23, 59, 59), (2107, 12, 31, 23, 59, 58)),
+        ((2400, 2, 29), (2107, 2, 29, 0, 0, 0)),
+    ],
+)
+def test_entries_bear_the_time_that_was_given(moment, read):
+    layout = layout_of([], modified=datetime(*moment))  # noqa: DTZ001 - a ZIP knows no time zones
+    with zipfile.ZipFile(BytesIO(join(layout, []))) as archive:
+        assert {info.date_time for info in archive.infolist()} == {read}
+
+
+@given(st.integers(0, 19), st.integers(0, 19), st.sampled_from(DocumentType))
+def test_document_names_are_unique_safe_and_as_long_as_the_schema_wants(first, second, type_):
+    name = document_name(first, type_)
+    assert re.fullmatch(r"[a-z0-9._-]{4,100}", name)
+    assert (name == document_name(second, type_)) == (first == second)
+    assert name.endswith(".pdf" if type_ is DocumentType.PDF else ".txt")

@@ -1,0 +1,154 @@
+"""What an answer outside 2xx means: error code first, HTTP status second."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posten_signering._secret import Secret
+from posten_signering._wire.exchange import Response
+from posten_signering._wire.failures import failure
+from posten_signering.errors import (
+    ApiError,
+    BrokerNotAuthorizedError,
+    InvalidStatusQueryTokenError,
+    NotAuthorizedError,
+    RateLimitedError,
+    SigningCeremonyNotCompletedError,
+    TooEagerPollingError,
+)
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def error_document(code: str, message: str = "Because.") -> bytes:
+    return (
+        f'<ns4:error xmlns:ns4="http://signering.posten.no/schema/v1"><ns4:error-code>{code}'
+        f"</ns4:error-code><ns4:error-message>{message}</ns4:error-message>"
+        "<ns4:error-type>CLIENT</ns4:error-type></ns4:error>"
+    ).encode()
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> Response:
+    return Response(
+        status=status,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+        body=Secret(body),
+        received=NOW,
+    )
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("BROKER_NOT_AUTHORIZED", BrokerNotAuthorizedError),
+        ("NOT_AUTHORIZED", NotAuthorizedError),
+        ("INVALID_STATUS_QUERY_TOKEN", InvalidStatusQueryTokenError),
+        ("SIGNING_CEREMONY_NOT_COMPLETED", SigningCeremonyNotCompletedError),
+    ],
+)
+@pytest.mark.parametrize("polling", [True, False])
+def test_a_known_error_code_decides_whatever_the_status(status, code, kind, polling) -> None:
+    error = failure("do it", answer(status, error_document(code)), polling=polling)
+    assert type(error) is kind
+    assert (error.status, error.code, error.message, error.type) == (
+        status,
+        code,
+        "Because.",
+        "CLIENT",
+    )
+
+
+@pytest.mark.parametrize("code", ["broker_not_authorized", "SCHEMA_VALIDATION_ERROR", "NEW_ONE"])
+def test_another_code_is_an_api_error_that_tells_it(code) -> None:
+    error = failure("create the job", answer(400, error_document(code)))
+    assert type(error) is ApiError
+    assert str(error) == f"The service refused to create the job: HTTP 400, {code}: Because."
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/xml", "application/xml; charset=utf-8", "text/html", ""]
+)
+def test_the_content_type_does_not_decide_whether_an_error_document_is_read(content_type) -> None:
+    response = answer(403, error_document("NOT_AUTHORIZED"), content_type=content_type)
+    assert type(failure("do it", response)) is NotAuthorizedError
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "told"),
+    [
+        (b"", "", "the answer was empty"),
+        (b"  \n", "text/plain", "the answer was empty"),
+        (b"<html>Bad gateway</html>", "text/html; charset=utf-8", "the answer was text/html"),
+        (b"Forbidden", "text/plain", "the answer was text/plain"),
+        (b"\xff\x00\xfe", "", "the answer was of no stated type"),
+        (b"<other/>", "application/xml", "the answer was application/xml"),
+    ],
+)
+def test_an_answer_in_another_form_is_described_and_kept(body, content_type, told) -> None:
+    error = failure("do it", answer(502, body, content_type=content_type))
+    assert type(error) is ApiError
+    assert (error.code, error.message, error.type) == (None, None, None)
+    assert told in str(error)
+    assert error.answer == (body.decode(errors="replace").strip() or None)
+
+
+def test_a_redirect_is_told_as_such() -> None:
+    error = failure("do it", answer(302, location="https://elsewhere.example"))
+    assert "a redirect, which is never followed" in str(error)
+    assert "elsewhere" not in str(error)
+
+
+def test_identity_numbers_in_the_services_texts_are_masked() -> None:
+    document = error_document("SCHEMA_VALIDATION_ERROR", "Value '12345678910' is not valid")
+    error = failure("do it", answer(400, document))
+    assert error.message == "Value '***********' is not valid"
+    assert "12345678910" not in str(error)
+    page = failure("do it", answer(502, b"bad 12345678910"))
+    assert page.answer == "bad ***********"
+
+
+class TestTooMany:
+    def test_on_a_poll_it_means_too_early_and_says_until_when(self) -> None:
+        response = answer(
+            429,
+            x_next_permitted_poll_time="2026-01-02T04:14:05.500+01:00",
+            date="Fri, 02 Jan 2026 03:04:05 GMT",
+        )
+        error = failure("poll", response, polling=True)
+        assert type(error) is TooEagerPollingError
+        assert error.next_permitted_poll_time == datetime(2026, 1, 2, 3, 14, 5, 500000, tzinfo=UTC)
+        assert error.wait == timedelta(minutes=10, seconds=0.5)
+
+    def test_on_a_poll_without_headers_it_means_too_early_for_an_unknown_time(self) -> None:
+        error = failure("poll", answer(429), polling=True)
+        assert type(error) is TooEagerPollingError
+        assert (error.next_permitted_poll_time, error.wait) == (None, None)
+
+    @pytest.mark.parametrize("polling", [True, False])
+    def test_the_services_rate_limit_blocks_for_30_seconds_everywhere(self, polling) -> None:
+        error = failure("do it", answer(429, dosfilter="delayed"), polling=polling)
+        assert type(error) is RateLimitedError
+        assert error.blocked_until == NOW + timedelta(seconds=30)
+        assert error.wait == timedelta(seconds=30)
+
+    @pytest.mark.parametrize(
+        ("retry_after", "seconds"),
+        [("7", 7), (" 60 ", 60), ("", None), ("soon", None), ("-1", None), ("9" * 400, None)],
+    )
+    def test_a_gateways_limit_lasts_as_long_as_it_says(self, retry_after, seconds) -> None:
+        error = failure("do it", answer(429, retry_after=retry_after))
+        assert type(error) is RateLimitedError
+        expected = None if seconds is None else NOW + timedelta(seconds=seconds)
+        assert error.blocked_until == expected
+
+    def test_an_error_document_with_an_unknown_code_does_not_hide_the_limit(self) -> None:
+        response = answer(429, error_document("TOO_MANY_REQUESTS"), dosfilter="x")
+        assert type(failure("do it", response)) is RateLimitedError
+
+
+@given(st.integers(300, 599), st.binary(max_size=200), st.booleans())
+def test_every_answer_becomes_an_api_error(status, body, polling) -> None:
+    assert isinstance(failure("do it", answer(status, body), polling=polling), ApiError)

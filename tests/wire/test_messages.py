@@ -1,0 +1,628 @@
+"""The middle between public values and XML: what is sent, what is understood, what is refused.
+
+The judge of what is sent is the schema in `xsd/`, read by lxml alone.
+"""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+from xsdata.exceptions import ParserError
+
+from posten_signering import (
+    AuthenticationLevel,
+    DirectJob,
+    DirectJobStatus,
+    DirectSigner,
+    Document,
+    DocumentType,
+    ExitUrls,
+    IdentifierInSignedDocuments,
+    OnBehalfOf,
+    Sender,
+    SignatureType,
+    SignerStatus,
+    StatusRetrievalMethod,
+)
+from posten_signering._secret import Secret
+from posten_signering._wire import messages, xml
+from posten_signering.errors import UnexpectedResponseError
+
+NS = "http://signering.posten.no/schema/v1"
+SCHEMA = Path(__file__).parents[2] / "xsd" / "direct.xsd"
+SENDER = Sender(organization_number="123456789", polling_queue="shop")
+PIN = "12345678910"
+
+
+def a_job(**changes) -> DirectJob:
+    job = DirectJob(
+        title="Lease",
+        documents=[Document(title="Contract", content=b"%PDF-1.7")],
+        signers=[DirectSigner(personal_identification_number=PIN)],
+        exit_urls=ExitUrls(
+            completion="https://shop.example/done",
+            rejection="https://shop.example/no",
+            error="https://shop.example/oops",
+        ),
+    )
+    return replace(job, **changes)
+
+
+def the_messages(job: DirectJob, sender: Sender = SENDER) -> messages.JobMessages:
+    files = [
+        messages.DocumentFile(name=f"{index:04d}_document.pdf", type=document.type)
+        for index, document in enumerate(job.documents)
+    ]
+    return messages.job_messages(job, sender, files)
+
+
+def violations(job: DirectJob, sender: Sender = SENDER) -> dict[str, str]:
+    return {each.path: each.rule for each in the_messages(job, sender).violations}
+
+
+def valid(document: Secret[bytes]) -> etree._Element:
+    """The document's root, if the schema in `xsd/` accepts it."""
+    root = etree.fromstring(document.reveal())
+    etree.XMLSchema(etree.parse(SCHEMA)).assertValid(root)
+    return root
+
+
+def text(root: etree._Element, path: str) -> str | None:
+    # Prefixed: with a default namespace, older versions of lxml lose it behind a predicate.
+    steps = "/".join(f"s:{step}" for step in path.split("/"))
+    return root.findtext(steps, namespaces={"s": NS})
+
+
+def response(inner: str, root: str = "direct-signature-job-status-response") -> Secret[bytes]:
+    return Secret(f'<{root} xmlns="{NS}">{inner}</{root}>'.encode())
+
+
+STATUS = (
+    "<signature-job-id>7</signature-job-id>"
+    "<signature-job-status>COMPLETED_SUCCESSFULLY</signature-job-status>"
+)
+
+
+class TestOutgoing:
+    def test_the_least_job_leaves_every_default_to_the_service(self) -> None:
+        made = the_messages(a_job(), Sender(organization_number="123456789"))
+        assert made.violations == ()
+        request, manifest = valid(made.request), valid(made.manifest)
+        assert [etree.QName(each).localname for each in request] == ["exit-urls"]
+        assert [etree.QName(each).localname for each in manifest] == [
+            "signer",
+            "sender",
+            "title",
+            "documents",
+        ]
+
+    def test_everything_that_can_be_said_is_said(self) -> None:
+        job = a_job(
+            documents=[
+                Document(title="Contract", content=b""),
+                Document(title="Terms", content=b"", type=DocumentType.TEXT),
+            ],
+            signers=[
+                DirectSigner(
+                    personal_identification_number=PIN,
+                    signature_type=SignatureType.ADVANCED_SIGNATURE,
+                    on_behalf_of=OnBehalfOf.OTHER,
+                ),
+                DirectSigner(
+                    custom_identifier="customer-42",
+                    signature_type=SignatureType.AUTHENTICATED_SIGNATURE,
+                    on_behalf_of=OnBehalfOf.SELF,
+                ),
+            ],
+            reference="order-77",
+            description="Please sign",
+            authentication_level=AuthenticationLevel.THREE,
+            identifier_in_signed_documents=IdentifierInSignedDocuments.NAME,
+            status_retrieval_method=StatusRetrievalMethod.POLLING,
+        )
+        made = the_messages(job)
+        request, manifest = valid(made.request), valid(made.manifest)
+        assert text(request, "reference") == "order-77"
+        assert text(request, "exit-urls/completion-url") == "https://shop.example/done"
+        assert text(request, "exit-urls/rejection-url") == "https://shop.example/no"
+        assert text(request, "exit-urls/error-url") == "https://shop.example/oops"
+        assert text(request, "status-retrieval-method") == "POLLING"
+        assert text(request, "polling-queue") == "shop"
+        assert text(manifest, "signer[1]/personal-identification-number") == PIN
+        assert text(manifest, "signer[1]/signature-type") == "ADVANCED_ELECTRONIC_SIGNATURE"
+        assert text(manifest, "signer[1]/on-behalf-of") == "OTHER"
+        assert text(manifest, "signer[2]/signer-identifier") == "customer-42"
+        assert text(manifest, "signer[2]/signature-type") == "AUTHENTICATED_ELECTRONIC_SIGNATURE"
+        assert text(manifest, "signer[2]/on-behalf-of") == "SELF"
+        assert text(manifest, "sender/organization-number") == "123456789"
+        assert text(manifest, "title") == "Lease"
+        assert text(manifest, "description") == "Please sign"
+        assert text(manifest, "required-authentication") == "3"
+        assert text(manifest, "identifier-in-signed-documents") == "NAME"
+        documents = manifest.findall("documents/document", namespaces={None: NS})
+        assert [dict(each.attrib) for each in documents] == [
+            {"href": "0000_document.pdf", "mime": "application/pdf"},
+            {"href": "0001_document.pdf", "mime": "text/plain"},
+        ]
+        assert [text(each, "title") for each in documents] == ["Contract", "Terms"]
+
+    def test_an_empty_queue_name_is_the_default_queue(self) -> None:
+        sender = Sender(organization_number="123456789", polling_queue="")
+        assert text(valid(the_messages(a_job(), sender).request), "polling-queue") is None
+        assert sender == Sender(organization_number="123456789")
+
+    @given(
+        st.text(
+            st.characters(
+                codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff"
+            ),
+            min_size=1,
+            max_size=80,
+        )
+    )
+    def test_any_text_that_xml_can_carry_arrives_as_it_is(self, title: str) -> None:
+        made = the_messages(a_job(title=title))
+        assert made.violations == ()
+        assert text(valid(made.manifest), "title") == title
+
+    @pytest.mark.parametrize(
+        ("job", "sender", "path", "rule"),
+        [
+            (a_job(reference="r" * 51), SENDER, "reference", "at most 50 characters"),
+            (a_job(title=""), SENDER, "title", "at least 1 character"),
+            (a_job(title="t" * 81), SENDER, "title", "at most 80 characters"),
+            (a_job(description="d" * 221), SENDER, "description", "at most 220 characters"),
+            (a_job(signers=[]), SENDER, "signers", "at least one is required"),
+            (a_job(documents=[]), SENDER, "documents", "at least one is required"),
+            (
+                a_job(documents=[Document(title="d", content=b"")] * 21),
+                SENDER,
+                "documents",
+                "at most 20",
+            ),
+            (
+                a_job(signers=[DirectSigner(custom_identifier=str(i)) for i in range(11)]),
+                SENDER,
+                "signers",
+                "at most 10",
+            ),
+            (
+                a_job(signers=[DirectSigner(personal_identification_number="1234567891")]),
+                SENDER,
+                "signers[0].personal_identification_number",
+                "exactly 11 digits",
+            ),
+            (
+                a_job(signers=[DirectSigner(custom_identifier="c" * 81)]),
+                SENDER,
+                "signers[0].custom_identifier",
+                "at most 80 characters",
+            ),
+            (
+                a_job(signers=[DirectSigner(custom_identifier="")]),
+                SENDER,
+                "signers[0].custom_identifier",
+                "at least 1 character",
+            ),
+            (
+                a_job(
+                    documents=[Document(title="d", content=b""), Document(title="", content=b"")]
+                ),
+                SENDER,
+                "documents[1].title",
+                "at least 1 character",
+            ),
+            (
+                a_job(exit_urls=ExitUrls(completion="a", rejection="b", error="e" * 501)),
+                SENDER,
+                "exit_urls.error",
+                "at most 500 characters",
+            ),
+            (
+                a_job(),
+                Sender(organization_number="12345678"),
+                "sender.organization_number",
+                "exactly 9 digits",
+            ),
+            (
+                a_job(signers=[DirectSigner()]),
+                SENDER,
+                "signers[0]",
+                "exactly one of personal_identification_number and custom_identifier is required",
+            ),
+            (
+                a_job(
+                    signers=[
+                        DirectSigner(personal_identification_number=PIN, custom_identifier="c")
+                    ]
+                ),
+                SENDER,
+                "signers[0]",
+                "exactly one of personal_identification_number and custom_identifier is required",
+            ),
+            (a_job(title=7), SENDER, "title", "must be text, not int"),
+            (
+                a_job(description="a\x00b"),
+                SENDER,
+                "description",
+                "holds a character that XML can't carry: U+0000 at position 1",
+            ),
+            (
+                a_job(reference="\ud800"),
+                SENDER,
+                "reference",
+                "holds a character that XML can't carry: U+D800 at position 0",
+            ),
+            (
+                a_job(authentication_level=4),
+                SENDER,
+                "authentication_level",
+                "must be of AuthenticationLevel: THREE, FOUR",
+            ),
+        ],
+    )
+    def test_a_broken_rule_is_told_in_words_under_its_public_path(
+        self, job: DirectJob, sender: Sender, path: str, rule: str
+    ) -> None:
+        assert violations(job, sender) == {path: rule}
+
+    @pytest.mark.parametrize(
+        "job",
+        [
+            a_job(reference="r" * 50),
+            a_job(title="t" * 80),
+            a_job(description="d" * 220),
+            a_job(description=""),
+            a_job(documents=[Document(title="d" * 80, content=b"")] * 20),
+            a_job(signers=[DirectSigner(custom_identifier=f"{i:080}") for i in range(10)]),
+            a_job(exit_urls=ExitUrls(completion="a" * 500, rejection="", error="c")),
+            a_job(authentication_level="4"),
+        ],
+    )
+    def test_what_lies_just_inside_a_rule_is_let_through(self, job: DirectJob) -> None:
+        made = the_messages(job)
+        assert made.violations == ()
+        valid(made.request)
+        valid(made.manifest)
+
+    def test_the_same_text_names_one_signer_only_whichever_kind_it_is(self) -> None:
+        number = DirectSigner(personal_identification_number=PIN)
+        found = violations(a_job(signers=[number, DirectSigner(custom_identifier=PIN)]))
+        assert set(found) == {"signers[0]", "signers[1]"}
+        assert violations(a_job(signers=[number, DirectSigner(custom_identifier="x")])) == {}
+
+    def test_every_violation_is_told_at_once(self) -> None:
+        job = a_job(
+            title="",
+            reference="r" * 51,
+            signers=[DirectSigner(personal_identification_number="x")]
+            + [DirectSigner(custom_identifier=str(i)) for i in range(12)],
+            documents=[Document(title="", content=b"")] * 21,
+            status_retrieval_method="LATER",
+        )
+        found = violations(job, Sender(organization_number="1"))
+        assert {
+            "title",
+            "reference",
+            "signers",
+            "signers[0].personal_identification_number",
+            "documents",
+            "documents[0].title",
+            "documents[19].title",
+            "status_retrieval_method",
+            "sender.organization_number",
+        } <= set(found)
+
+    @given(st.text(min_size=1))
+    def test_no_rule_quotes_a_value(self, value: str) -> None:
+        secret = f"s3cr3t{value}" * 100
+        job = a_job(
+            title=secret,
+            description=secret,
+            reference=secret,
+            signers=[DirectSigner(personal_identification_number=secret, signature_type=secret)],
+        )
+        found = the_messages(job, Sender(organization_number=secret)).violations
+        assert len(found) >= 6
+        assert "s3cr3t" not in "".join(map(str, found)) + repr(found)
+
+    def test_messages_do_not_show_themselves(self) -> None:
+        assert PIN not in repr(the_messages(a_job()))
+
+
+class TestIncoming:
+    def test_a_created_job(self) -> None:
+        read = messages.job_response(
+            response(
+                "<reference>order-77</reference><signature-job-id>9223372036854775807</signature-job-id>"
+                "<redirect-url>https://old.example</redirect-url>"
+                "<status-url>\n  https://api.example/status\n </status-url>"
+                '<signer href=" https://api.example/signers/1 ">'
+                "<signer-identifier>customer-42</signer-identifier>"
+                "<redirect-url><!-- here -->\n https://web.example#/redirect/x </redirect-url></signer>"
+                f'<signer href="https://api.example/signers/2">'
+                f"<personal-identification-number>{PIN}</personal-identification-number>"
+                "<redirect-url>https://web.example#/redirect/y</redirect-url></signer>",
+                "direct-signature-job-response",
+            )
+        )
+        assert read.job_id == 2**63 - 1
+        assert read.reference == "order-77"
+        assert read.status_url == "https://api.example/status"
+        assert read.signer(PIN).signer_url == "https://api.example/signers/2"
+        assert read.signer("customer-42").redirect_url == "https://web.example#/redirect/x"
+        assert read.signers[0].signer_url == "https://api.example/signers/1"
+
+    def test_a_whole_status(self) -> None:
+        read = messages.job_status_response(
+            response(
+                "<reference>order-77</reference>"
+                + STATUS
+                + f'<status signer="{PIN}" since="2026-01-02T03:04:05.678+01:00">SIGNED</status>'
+                '<status signer="c" since="2026-01-02T03:04:05">WAITING</status>'
+                "<confirmation-url> https://api.example/complete </confirmation-url>"
+                "<delete-documents-url>https://api.example/delete</delete-documents-url>"
+                f'<xades-url signer="{PIN}">https://api.example/xades/1</xades-url>'
+                "<pades-url>https://api.example/pades</pades-url>"
+            )
+        )
+        assert read.status is DirectJobStatus.COMPLETED_SUCCESSFULLY
+        assert read.confirmation_url == "https://api.example/complete"
+        assert read.delete_documents_url == "https://api.example/delete"
+        assert read.pades_url == "https://api.example/pades"
+        signed, waiting = read.signatures
+        assert signed.status is SignerStatus.SIGNED
+        assert signed.xades_url == "https://api.example/xades/1"
+        assert signed.since == datetime(
+            2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone(timedelta(hours=1))
+        )
+        assert waiting.xades_url is None
+        assert waiting.since == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    def test_what_the_service_added_since_is_let_through_and_shown(self) -> None:
+        read = messages.job_status_response(
+            response(
+                "<new-thing><deep/></new-thing><signature-job-id>7</signature-job-id>"
+                "<signature-job-status> ARCHIVED </signature-job-status>"
+                '<status signer="c" since="2026-01-02T03:04:05Z" mood="good"> On_Hold </status>'
+                '<status signer="d" since="2026-01-02T03:04:05Z"> signed </status>'
+            )
+        )
+        assert read.status == "ARCHIVED"
+        assert read.signatures[0].status == "On_Hold"
+        assert read.signatures[1].status is SignerStatus.SIGNED
+
+    @pytest.mark.parametrize(
+        "since",
+        [
+            "",
+            ' since="yesterday"',
+            ' since="20260-13-01T00:00:00Z"',
+            ' since="20260-12-01T00:00:00Z"',
+        ],
+    )
+    def test_a_missing_or_unreadable_since_is_none(self, since: str) -> None:
+        read = messages.job_status_response(response(f"{STATUS}<status{since}>SIGNED</status>"))
+        assert read.signatures[0].since is None
+
+    @pytest.mark.parametrize(
+        ("status_signer", "xades_signer"), [("", ""), (' signer="c"', ""), ("", ' signer="c"')]
+    )
+    def test_one_signer_and_one_xades_belong_together_even_unnamed(
+        self, status_signer: str, xades_signer: str
+    ) -> None:
+        read = messages.job_status_response(
+            response(
+                f"{STATUS}<status{status_signer}>SIGNED</status>"
+                f"<xades-url{xades_signer}>https://api.example/xades/1</xades-url>"
+            )
+        )
+        (signature,) = read.signatures
+        assert signature.xades_url == "https://api.example/xades/1"
+        assert signature.signer == ("c" if status_signer or xades_signer else None)
+
+    def test_an_unnamed_xades_among_several_signers_is_nobodys(self) -> None:
+        read = messages.job_status_response(
+            response(
+                f'{STATUS}<status signer="c">SIGNED</status><status signer="d">WAITING</status>'
+                "<xades-url>https://api.example/xades/1</xades-url>"
+            )
+        )
+        assert [each.xades_url for each in read.signatures] == [None, None]
+
+    def test_blank_urls_are_absent(self) -> None:
+        read = messages.job_status_response(
+            response(f"{STATUS}<status>SIGNED</status><pades-url> \n </pades-url>")
+        )
+        assert read.pades_url is None
+
+    def test_namespace_prefixes_are_the_services_choice(self) -> None:
+        document = (
+            f'<s:direct-signature-job-status-response xmlns:s="{NS}" xmlns="urn:other">'
+            "<s:signature-job-id>7</s:signature-job-id>"
+            "<s:signature-job-status>FAILED</s:signature-job-status>"
+            "<s:status>REJECTED</s:status></s:direct-signature-job-status-response>"
+        )
+        read = messages.job_status_response(Secret(document.encode()))
+        assert (read.job_id, read.status) == (7, DirectJobStatus.FAILED)
+
+    @pytest.mark.parametrize(
+        ("inner", "lacking"),
+        [
+            ("<signature-job-status>FAILED</signature-job-status>", "signature_job_id"),
+            (
+                (
+                    "<signature-job-id>seven</signature-job-id>"
+                    "<signature-job-status>FAILED</signature-job-status>"
+                ),
+                "signature_job_id",
+            ),
+            ("<signature-job-id>7</signature-job-id>", "signature_job_status"),
+            (
+                "<signature-job-id>7</signature-job-id><signature-job-status> </signature-job-status>",
+                "signature_job_status",
+            ),
+        ],
+    )
+    def test_a_required_part_that_is_missing_is_named(self, inner: str, lacking: str) -> None:
+        with pytest.raises(UnexpectedResponseError, match=f"lacks a readable {lacking}"):
+            messages.job_status_response(response(inner))
+
+    @pytest.mark.parametrize(
+        ("document", "message"),
+        [
+            (b"", "not a whole XML document"),
+            (b"<html><body>Welcome", "not a whole XML document"),
+            (b"\xff\xfe\x00", "not a whole XML document"),
+            (b'<!DOCTYPE x [<!ENTITY e "e">]><x>&e;</x>', "not a whole XML document"),
+            (b"<!DOCTYPE html><html/>", "not a whole XML document"),
+            (b"<html/>", "another document than direct-signature-job-status-response"),
+            (
+                f'<error xmlns="{NS}"><error-code>X</error-code></error>'.encode(),
+                "another document",
+            ),
+            (
+                response(f"{STATUS}<pades-url>a</pades-url><pades-url>b</pades-url>").reveal(),
+                "more than one pades-url",
+            ),
+            (
+                response(f"{STATUS}<signature-job-id>8</signature-job-id>").reveal(),
+                "more than one signature-job-id",
+            ),
+        ],
+    )
+    def test_a_broken_or_hostile_answer_is_an_error(self, document: bytes, message: str) -> None:
+        with pytest.raises(UnexpectedResponseError, match=message) as caught:
+            messages.job_status_response(Secret(document))
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+    @pytest.mark.parametrize("kind", ["exit-urls", "nobody:knows", "a:b:c", ""])
+    def test_no_answer_chooses_which_class_it_is_read_as(self, kind: str) -> None:
+        read = messages.job_status_response(
+            response(
+                f'{STATUS}<status xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
+                f'xsi:type="{kind}">SIGNED</status>'
+            )
+        )
+        assert read.signatures[0].status is SignerStatus.SIGNED
+
+    @pytest.mark.parametrize("error", [ParserError(PIN), ValueError(PIN)])
+    def test_what_the_parser_of_models_refuses_is_an_unexpected_response(
+        self, error: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(xml.XmlParser, "parse", refuse)
+        with pytest.raises(UnexpectedResponseError, match="can't be read") as caught:
+            messages.job_status_response(response(STATUS))
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None
+
+    def test_a_signer_given_two_redirect_urls_is_an_error(self) -> None:
+        with pytest.raises(UnexpectedResponseError, match="more than one redirect-url"):
+            messages.job_response(
+                response(
+                    "<signature-job-id>7</signature-job-id>"
+                    '<signer href="https://a"><signer-identifier>c</signer-identifier>'
+                    "<redirect-url>x</redirect-url><redirect-url>y</redirect-url></signer>",
+                    "direct-signature-job-response",
+                )
+            )
+
+    def test_every_truncation_of_every_message_is_an_error(self) -> None:
+        readers = {
+            "direct-signature-job-response": messages.job_response,
+            "direct-signer-response": messages.signer_response,
+            "direct-signature-job-status-response": messages.job_status_response,
+        }
+        cuts = 0
+        for path in sorted((Path(__file__).parents[1] / "messages").glob("*.xml")):
+            whole = path.read_bytes().rstrip()
+            reader = readers.get(etree.QName(etree.fromstring(whole)).localname)
+            if reader is None:
+                continue
+            reader(Secret(whole))
+            for end in range(len(whole) - 1):
+                with pytest.raises(UnexpectedResponseError):
+                    reader(Secret(whole[:end]))
+                cuts += 1
+        assert cuts > 1000
+
+    def test_the_job_id_is_found_in_an_answer_that_lacks_the_rest(self) -> None:
+        lacking = response(
+            "<signature-job-id>7</signature-job-id><signer/>", "direct-signature-job-response"
+        )
+        with pytest.raises(UnexpectedResponseError):
+            messages.job_response(lacking)
+        assert messages.created_job_id(lacking) == 7
+        assert messages.created_job_id(Secret(b"<html/>")) is None
+
+    def test_an_error_document_is_read_in_any_prefix_and_absent_otherwise(self) -> None:
+        document = (
+            f'<ns4:error xmlns:ns4="{NS}" xmlns:ns2="urn:x"><ns4:error-code> A_CODE </ns4:error-code>'
+            "<ns4:error-message>Why</ns4:error-message><ns4:error-type>CLIENT</ns4:error-type></ns4:error>"
+        )
+        error = messages.service_error(Secret(document.encode()))
+        assert error == messages.ServiceError(code="A_CODE", message="Why", type="CLIENT")
+        for other in (b"", b"Internal error", b"<html/>", f'<error xmlns="{NS}"/>'.encode()):
+            assert messages.service_error(Secret(other)) is None
+
+
+class TestSchema:
+    def test_the_packaged_schema_accepts_what_the_repositorys_does(self) -> None:
+        made = the_messages(a_job())
+        assert xml.faults(made.request) == xml.faults(made.manifest) == ()
+
+    def test_a_fault_without_words_of_its_own_still_counts(self) -> None:
+        (fault,) = xml.faults(response("<exit-urls/><unknown/>", "direct-signature-job-request"))[
+            :1
+        ]
+        assert fault.rule
+        strange = Secret(
+            f'<direct-signer-update-request xmlns="{NS}"><redirect-url>text</redirect-url>'
+            "</direct-signer-update-request>".encode()
+        )
+        assert [re.sub("[^a-z ]", "", each.rule) for each in xml.faults(strange)] == [
+            "must keep to the schema"
+        ]
+
+    def test_an_enumeration_is_told_by_its_members(self) -> None:
+        """Members are checked before a message is built; a schema that drops one has the last word."""
+        urls = "".join(
+            f"<{each}-url>u</{each}-url>" for each in ("completion", "rejection", "error")
+        )
+        (fault,) = xml.faults(
+            response(
+                f"<exit-urls>{urls}</exit-urls>"
+                "<status-retrieval-method>'s3cr3t' of the set {'x'}.</status-retrieval-method>",
+                "direct-signature-job-request",
+            )
+        )
+        assert fault.rule == "one of WAIT_FOR_CALLBACK, POLLING"
+
+    def test_a_value_that_speaks_like_the_validator_is_not_quoted(self) -> None:
+        value = (
+            "s3cr3t' is not accepted by the pattern 's3cr3t'. maximum length of '1'. " + "x" * 80
+        )
+        found = violations(
+            a_job(
+                reference=value,
+                signers=[DirectSigner(personal_identification_number=value)],
+                exit_urls=ExitUrls(completion=value * 9, rejection="", error=""),
+            )
+        )
+        assert found == {
+            "reference": "at most 50 characters",
+            "signers[0].personal_identification_number": "exactly 11 digits",
+            "exit_urls.completion": "at most 500 characters",
+        }
+
+    def test_a_request_for_a_new_redirect_url_keeps_to_the_schema(self) -> None:
+        valid(messages.signer_update_request())

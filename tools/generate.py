@@ -1,0 +1,257 @@
+"""Makes the package posten_signering_xml from xsd/direct.xsd.
+
+Run by `make generate`, and with --check by `make check`. The result depends on the schema files that
+direct.xsd includes, and on the versions of xsdata, xsdata-pydantic and ruff beside the interpreter
+that runs this (pinned in constraints.txt); on no other file, setting, or working directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from lxml import etree
+
+PACKAGE = "posten_signering_xml"
+MAIN_SCHEMA = "direct.xsd"
+SCHEMA_FOLDER = "schema"
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+_XS = "{http://www.w3.org/2001/XMLSchema}"
+_REFERENCES = (f"{_XS}include", f"{_XS}import", f"{_XS}redefine")
+_SETTINGS_OF_THE_USER = ("RUFF_", "PYTHON", "XDG_CONFIG")
+_NOT_PART_OF_THE_PACKAGE = "__pycache__"
+
+
+class GenerationError(Exception):
+    """The schema can't be read, or xsdata refused it."""
+
+
+def schema_files(folder: Path) -> dict[PurePosixPath, bytes]:
+    """Reads direct.xsd and all that it includes, directly or not.
+
+    Args:
+        folder: Where direct.xsd is.
+
+    Returns:
+        The contents of each file by its path relative to the folder.
+
+    Raises:
+        GenerationError: A file is missing, isn't XML, or is outside the folder.
+    """
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+    found: dict[PurePosixPath, bytes] = {}
+    waiting = [PurePosixPath(MAIN_SCHEMA)]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        try:
+            found[name] = (folder / name).read_bytes()
+            root = etree.fromstring(found[name], parser)
+        except OSError as error:
+            raise GenerationError(f"cannot read {folder / name}: {error.strerror}") from error
+        except etree.XMLSyntaxError as error:
+            raise GenerationError(f"{folder / name} is not well-formed XML: {error}") from error
+        waiting.extend(_references(name, root))
+    return dict(sorted(found.items()))
+
+
+def _references(
+    name: PurePosixPath,
+    root: etree._Element,  # pyright: ignore[reportPrivateUsage] - lxml has no public name for it
+) -> Iterator[PurePosixPath]:
+    for element in root.iterchildren(*_REFERENCES):
+        location = element.get("schemaLocation")
+        if location is None:
+            continue
+        parts = urlsplit(location)
+        target = PurePosixPath(os.path.normpath(name.parent / parts.path).replace(os.sep, "/"))
+        if parts.scheme or parts.netloc or target.is_absolute() or ".." in target.parts:
+            raise GenerationError(
+                f"{name} refers to {location}: save that file beside {MAIN_SCHEMA} and refer to it there"
+            )
+        yield target
+
+
+def generate(xsd: Path, destination: Path) -> None:
+    """Generates the package into an empty folder.
+
+    Args:
+        xsd: The folder that holds direct.xsd.
+        destination: An existing folder; the package is made inside it.
+
+    Raises:
+        GenerationError: The schema can't be read, or xsdata or ruff failed.
+    """
+    files = schema_files(xsd)
+    with tempfile.TemporaryDirectory(prefix="posten-signering-generate-") as temporary:
+        sources = Path(temporary, "xsd")
+        workshop = Path(temporary, "out")
+        workshop.mkdir()
+        _write(sources, files)
+        _compile(sources / MAIN_SCHEMA)
+        _run_xsdata(sources / MAIN_SCHEMA, workshop)
+        package = workshop / PACKAGE
+        _write(package / SCHEMA_FOLDER, files)
+        (package / "py.typed").touch()
+        target = destination / PACKAGE
+        for path, content in contents(package).items():
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (target / path).write_bytes(content)
+
+
+def _write(folder: Path, files: dict[PurePosixPath, bytes]) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _compile(schema: Path) -> None:
+    """Refuses what is no schema: xsdata takes a reference to a type that doesn't exist for text."""
+    try:
+        etree.XMLSchema(etree.parse(schema, etree.XMLParser(no_network=True)))
+    except etree.XMLSchemaParseError as error:
+        raise GenerationError(f"{schema.name} is not a valid schema: {error}") from error
+
+
+def _run_xsdata(schema: Path, workshop: Path) -> None:
+    """Runs xsdata in the workshop: it writes into the working directory and imports what it wrote."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(_SETTINGS_OF_THE_USER)
+    }
+    # xsdata formats with the ruff that it finds on PATH: the one beside this interpreter, whether or
+    # not its environment is activated.
+    tools = os.pathsep.join((sysconfig.get_path("scripts"), str(Path(sys.executable).parent)))
+    environment["PATH"] = os.pathsep.join((tools, environment.get("PATH", os.defpath)))
+    environment["PYTHONUTF8"] = "1"
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    command = [
+        *(sys.executable, "-m", "xsdata", "generate", str(schema)),
+        *("--package", PACKAGE),
+        *("--output", "pydantic"),
+        *("--structure-style", "filenames"),
+        *("--docstring-style", "Google"),
+        *("--max-line-length", "100"),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=workshop,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    if done.returncode != 0 or not (workshop / PACKAGE / "__init__.py").is_file():
+        raise GenerationError(f"xsdata failed with exit status {done.returncode}:\n{done.stdout}")
+
+
+def contents(package: Path) -> dict[PurePosixPath, bytes]:
+    """Reads a package whole.
+
+    Args:
+        package: The folder of the package; it may be missing.
+
+    Returns:
+        The contents of each file by its path relative to the folder, compiled Python left out.
+    """
+    return {
+        PurePosixPath(path.relative_to(package).as_posix()): path.read_bytes()
+        for path in sorted(package.rglob("*"))
+        if path.is_file() and _NOT_PART_OF_THE_PACKAGE not in path.relative_to(package).parts
+    }
+
+
+def differences(committed: Path, fresh: Path) -> list[str]:
+    """Compares two packages byte for byte.
+
+    Args:
+        committed: The folder of the package that is kept in the repository.
+        fresh: The folder of the package that has just been generated.
+
+    Returns:
+        A line for each file that is missing from the committed package, no longer generated, or different.
+    """
+    old, new = contents(committed), contents(fresh)
+    return [
+        *(f"missing: {path}" for path in new if path not in old),
+        *(f"stale: {path}" for path in old if path not in new),
+        *(f"differs: {path}" for path in new if path in old and old[path] != new[path]),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Generates the package in place of the old one, or only compares.
+
+    Args:
+        arguments: The command line; that of the process when left out.
+
+    Returns:
+        The exit status: 0, or 1 when --check found a difference or nothing could be generated.
+    """
+    parser = argparse.ArgumentParser(description=f"Makes the package {PACKAGE} from {MAIN_SCHEMA}.")
+    parser.add_argument(
+        "--xsd",
+        type=Path,
+        default=REPOSITORY / "xsd",
+        metavar="DIR",
+        help="the folder that holds direct.xsd (default: xsd/ of the repository)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=REPOSITORY / "generated",
+        metavar="DIR",
+        help=f"the folder in which {PACKAGE} is put (default: generated/ of the repository)",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit with 1 if the package is not what would be generated",
+    )
+    options = parser.parse_args(arguments)
+    package: Path = options.output / PACKAGE
+    with tempfile.TemporaryDirectory(prefix="posten-signering-generated-") as temporary:
+        fresh = Path(temporary)
+        try:
+            generate(options.xsd, fresh)
+        except GenerationError as error:
+            print(f"{PACKAGE}: {error}", file=sys.stderr)
+            return 1
+        if options.check:
+            return _report(package, differences(package, fresh / PACKAGE))
+        if package.exists():
+            shutil.rmtree(package)
+        shutil.copytree(fresh / PACKAGE, package)
+    return 0
+
+
+def _report(package: Path, lines: Sequence[str]) -> int:
+    if not lines:
+        return 0
+    print(f"{package} is not what {MAIN_SCHEMA} generates:", file=sys.stderr)
+    for line in lines:
+        print(f"  {line}", file=sys.stderr)
+    print(
+        "Run `make generate`. If no schema file has changed, compare the versions of xsdata,"
+        " xsdata-pydantic and ruff with constraints.txt.",
+        file=sys.stderr,
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
