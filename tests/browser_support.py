@@ -13,7 +13,9 @@ it, except those the test said it expects:
         await person.screenshot("signed")        # test-output/screenshots/signed-390.png
         assert await person.contrast_faults() == []
 
-Playwright waits for what a locator names; tests never sleep.
+Playwright waits for what a locator names, and `expect(page).to_have_url(...)` for an address; tests
+never sleep. `page.wait_for_url` is not for here: it fails with any navigation that is cut off by another
+one, as the first of a double click is.
 """
 
 import re

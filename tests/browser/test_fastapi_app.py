@@ -32,7 +32,7 @@ async def at_the_contract(person, shop, who="The tenant"):
     await page.goto(shop.url)
     await expect(heading(page)).to_have_text("Rent a flat")
     await page.get_by_role("button", name=who, exact=True).click()
-    await page.wait_for_url(re.compile(r"/contracts/[\w-]{22}$"))
+    await expect(page).to_have_url(re.compile(r"/contracts/[\w-]{22}$"))
     await expect(page.get_by_role("status")).to_have_text("Nothing has been signed yet.")
     return page
 
@@ -153,7 +153,7 @@ async def test_it_works_by_keyboard(visit, shop):
     for _ in range(2):  # past the link to the lease
         await page.keyboard.press("Tab")
     await page.keyboard.press("Enter")
-    await page.wait_for_url(re.compile(r"/contracts/"))
+    await expect(page).to_have_url(re.compile(r"/contracts/"))
     await page.get_by_role("button", name="Sign as the tenant").focus()
     await page.keyboard.press("Enter")
     await expect(heading(page)).to_have_text("Lease of a flat")

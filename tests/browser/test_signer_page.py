@@ -63,7 +63,7 @@ async def test_a_person_reads_the_documents_and_signs(visit, sender):
     assert (await popup.value).url.endswith("/documents/1")
 
     await page.get_by_role("button", name="Signer").click()
-    await page.wait_for_url(re.compile(rf"^{re.escape(sender.portal.completion)}\?"))
+    await expect(page).to_have_url(re.compile(rf"^{re.escape(sender.portal.completion)}\?"))
     query = parse_qs(urlsplit(page.url).query)
     assert query.keys() == {"order", "status_query_token"}
     await expect(heading(page)).to_have_text("Takk! Du er tilbake hos avsenderen")
@@ -85,7 +85,7 @@ async def test_a_person_does_not_sign(visit, sender, button, exit_url, thanks, o
     page = await opened(person, sender.signers(created)[0])
     waiting = await opened(other, sender.signers(created)[1])
     await page.get_by_role("button", name=button).click()
-    await page.wait_for_url(re.compile(rf"/{exit_url}\?status_query_token="))
+    await expect(page).to_have_url(re.compile(rf"/{exit_url}\?status_query_token="))
     await expect(heading(page)).to_contain_text(thanks)
     await person.screenshot(f"exit-{exit_url}")
     [token] = parse_qs(urlsplit(page.url).query)["status_query_token"]
@@ -103,7 +103,7 @@ async def test_two_signers_sign_one_after_the_other(visit, sender):
     for signer in sender.signers(created):
         page = await opened(await visit(), signer)
         await page.get_by_role("button", name="Sign").dblclick()
-        await page.wait_for_url(re.compile(r"/completion\?"))
+        await expect(page).to_have_url(re.compile(r"/completion\?"))
     [token] = parse_qs(urlsplit(page.url).query)["status_query_token"]
     status = await sender.client.get_status(created, token)
     assert status.status == "COMPLETED_SUCCESSFULLY"
@@ -131,13 +131,13 @@ async def test_the_page_survives_a_refresh_and_going_back(visit, sender):
     # Once more by the redirect URL, in the browser that has opened it.
     await opened(person, sender.signers(created)[0])
     await page.get_by_role("button", name="Sign").click()
-    await page.wait_for_url(re.compile(r"/completion\?"))
+    await expect(page).to_have_url(re.compile(r"/completion\?"))
     await page.goto(f"{sender.sandbox.signing_pages_url}signing/{created.job_id}/1")
     await expect(heading(page)).to_have_text("You have signed")
     await person.screenshot("signer-finished")
     assert await person.contrast_faults() == []
     await page.get_by_role("link", name="Go on to the sender").click()
-    await page.wait_for_url(re.compile(r"/completion\?"))
+    await expect(page).to_have_url(re.compile(r"/completion\?"))
 
 
 async def test_a_used_a_replaced_and_an_unknown_link_are_refused_with_a_page(visit, sender):
@@ -145,7 +145,7 @@ async def test_a_used_a_replaced_and_an_unknown_link_are_refused_with_a_page(vis
     signed, renewed = sender.signers(created)
     page = await opened(await visit(), signed)
     await page.get_by_role("button", name="Sign").click()
-    await page.wait_for_url(re.compile(r"/completion\?"))
+    await expect(page).to_have_url(re.compile(r"/completion\?"))
     fresh = await sender.client.request_new_redirect_url(renewed)
     unknown = f"{sender.sandbox.signing_pages_url}#/redirect/nobody"
     person = await visit(language="nb-NO")
@@ -184,7 +184,7 @@ async def test_a_second_browser_is_refused_and_the_first_goes_on(visit, sender):
     await page.get_by_role("button", name="Sign").click()
     await expect(heading(page)).to_have_text("The job is open in another browser")
     await second.page.get_by_role("button", name="Sign").click()
-    await second.page.wait_for_url(re.compile(r"/completion\?"))
+    await expect(second.page).to_have_url(re.compile(r"/completion\?"))
 
 
 async def test_a_redirect_url_pasted_into_an_open_tab_is_opened(visit, sender):
@@ -217,7 +217,7 @@ async def test_it_can_be_used_by_keyboard_alone(visit, sender):
     await person.screenshot("signer-focus")
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Enter")
-    await page.wait_for_url(re.compile(r"/rejection\?"))
+    await expect(page).to_have_url(re.compile(r"/rejection\?"))
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -281,7 +281,7 @@ async def test_what_a_sender_writes_is_shown_and_never_run(visit, sender):
         await page.get_by_role("link", name="Notat").click()
     await expect((await popup.value).locator("pre")).to_have_text(HOSTILE)
     await page.get_by_role("button", name="Sign").click()
-    await page.wait_for_url(re.compile(r"/completion\?"))
+    await expect(page).to_have_url(re.compile(r"/completion\?"))
     assert parse_qs(urlsplit(page.url).query)["a"] == ['"><script>alert(3)</script>']
 
 
