@@ -6,7 +6,7 @@ that no test reads what the package itself rendered.
 
 import functools
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -261,15 +261,21 @@ class Unpaced:
 
     Attributes:
         paid: The organisation number of each call.
+        on_its_way: How many calls of an organisation have left and not arrived.
         blocks: Each block: the organisation number, and its seconds.
     """
 
     def __init__(self) -> None:
         self.paid: list[str] = []
+        self.on_its_way = Counter[str]()
         self.blocks: list[tuple[str, float]] = []
 
     async def acquire(self, organization_number: str) -> None:
         self.paid.append(organization_number)
+        self.on_its_way[organization_number] += 1
+
+    def arrived(self, organization_number: str) -> None:
+        self.on_its_way[organization_number] -= 1
 
     async def block(self, organization_number: str, seconds: float) -> None:
         self.blocks.append((organization_number, seconds))

@@ -40,6 +40,7 @@ class Change:
     Attributes:
         leases: When each delivery ends to be hidden, and which process has it.
         confirmed: When, and by which process, it was confirmed.
+        readable: Whether its XML is whole.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Change:
     queue: "Queue"
     leases: list[tuple[float, str]] = field(default_factory=list)
     confirmed: tuple[float, str] | None = None
+    readable: bool = True
 
     def waits(self, at: float) -> bool:
         """Whether a poll may deliver it."""
@@ -141,6 +143,12 @@ class Answer:
     cut: bool = False
     permitted_at: float | None = None
     change: int | None = None
+    readable: bool = True
+
+    def truncate(self) -> None:
+        """Ends the body too early, as if it were all of it."""
+        self.readable = self.readable and not self.body
+        self.body = self.body[: len(self.body) * 2 // 3]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         await anyio.lowlevel.checkpoint()
@@ -162,6 +170,7 @@ class ModelService:
         rate: Calls of an organisation in a second; one more blocks it.
 
     Attributes:
+        wait_after_change: Between a poll that got a change and the next.
         script: What goes wrong with the coming calls, whoever makes them; None lets one pass.
         outages: What goes wrong with every call of a process, once the script is empty.
         polls: Every poll that was sent.
@@ -187,6 +196,7 @@ class ModelService:
         self.lease = lease
         self.slow = slow
         self.busy = busy
+        self.wait_after_change = 0.0
         self.rate = rate
         self.block = block
         self.script: deque[Fault | None] = deque()
@@ -259,7 +269,7 @@ class ModelService:
             poll.outcome = Outcome.TOO_EARLY
             return Answer(429, self._times(queue), permitted_at=queue.permitted_at)
         change = next((each for each in queue.changes if each.waits(now())), None)
-        wait = self.empty_wait if change is None else 0.0
+        wait = self.empty_wait if change is None else self.wait_after_change
         # In whole milliseconds, as it is told.
         queue.permitted_at = math.ceil((now() + wait) * 1000) / 1000
         if change is None:
@@ -267,13 +277,16 @@ class ModelService:
             return Answer(204, self._times(queue), permitted_at=queue.permitted_at)
         poll.outcome = Outcome.CHANGE
         change.leases.append((now() + self.lease, poll.process))
-        return Answer(
+        answer = Answer(
             200,
             self._times(queue),
             change.xml(),
             permitted_at=queue.permitted_at,
             change=change.number,
         )
+        if not change.readable:
+            answer.truncate()
+        return answer
 
     def _times(self, queue: Queue) -> dict[str, str]:
         permitted = NOW + timedelta(milliseconds=round(queue.permitted_at * 1000))

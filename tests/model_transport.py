@@ -6,11 +6,10 @@ What goes wrong is scripted, call by call. What a process was told is what reall
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from http import HTTPStatus
 
 import anyio
 from doubles import ROOT, enterprise
-from model_faults import AFTER, BEFORE, HEADERS, UNREADABLE, Fault, Kind
+from model_faults import AFTER, BEFORE, HEADERS, Fault, Kind
 from model_service import SENDER, Answer, Call, ModelService, Outcome, Poll, Queue, now
 from virtual_time import VirtualTime
 
@@ -68,9 +67,9 @@ class ModelTransport:
             if getattr(error, "request_may_have_left", True):
                 queue.lost_at[self.process] = now()
             raise
-        if fault is not None and fault.kind in UNREADABLE and answer.status == HTTPStatus.OK:
+        if fault is not None and fault.kind is Kind.PAGE:
             queue.lost_at[self.process] = now()
-        else:
+        elif answer.readable:
             poll.handed = answer.change
 
     def _next_fault(self) -> Fault | None:
@@ -122,7 +121,7 @@ def _spoil(answer: Answer, kind: Kind | None) -> None:
         case Kind.CUT:
             answer.cut = True
         case Kind.TRUNCATED:
-            answer.body = answer.body[: len(answer.body) * 2 // 3]
+            answer.truncate()
         case Kind.NO_DATE:
             answer.headers.pop("date", None)
         case Kind.BROKEN_DATE:
@@ -142,6 +141,7 @@ async def process_of(
     *,
     time: VirtualTime | None = None,
     default_wait: float = 600.0,
+    transport: ModelTransport | None = None,
     **fields,
 ) -> AsyncIterator[DirectClient]:
     """An open client on the model: one process of those that share its queues."""
@@ -152,7 +152,7 @@ async def process_of(
         environment=environment,
         certificate=enterprise(),
         sender=SENDER,
-        transport=ModelTransport(service, name),
+        transport=transport or ModelTransport(service, name),
         **{**(time or VirtualTime()).fields, **fields},
     )
     async with DirectClient(configuration) as client:

@@ -251,7 +251,7 @@ async def test_a_new_redirect_url_comes_with_its_signer():
 
 @pytest.mark.parametrize(
     ("name", "first", "last"),
-    [("get_pades", b"%PDF", b"%%EOF"), ("get_xades", b"<signed>", b"</signed>")],
+    [("get_pades", b"%PDF-1.7", b"%%EOF"), ("get_xades", b"<signed>", b"</signed>")],
 )
 async def test_a_signed_document_comes_whole(name, first, last):
     chunks = [first, b"", b"x" * 100_000, last]

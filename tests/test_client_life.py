@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import logging
 from datetime import timedelta
+from email.utils import format_datetime
 
 import anyio.lowlevel
 import doubles
@@ -203,6 +204,20 @@ async def test_a_clock_that_is_off_is_told_once(caplog, seconds):
         await client.get_pades(URL)
         await client.get_pades(URL)
     assert len(caplog.records) == 2
+
+
+async def test_a_clock_at_the_border_is_not_told_of_again_and_again(caplog):
+    """`Date` is cut off to whole seconds: one that is 5.5 seconds off is measured from 5 to 6.5."""
+    clock = Clock()
+    measured = [5.0, 6.4, 5.2, 6.3, 4.5, 6.4, 2.5, 6.4]
+    script = [
+        Answer(200, PADES, {"date": format_datetime(clock.now - timedelta(seconds=each))})
+        for each in measured
+    ]
+    async with client_of(*script, clock=clock) as (client, _):
+        for _ in measured:
+            await client.get_pades(URL)
+    assert len(caplog.records) == 2  # the second one after it was right
 
 
 @pytest.mark.parametrize("seconds", [-5, 0, 5])

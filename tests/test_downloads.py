@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 from client_calls import URL, consumed
-from doubles import PADES, Answer, Hang, client_of
+from doubles import Answer, Hang, client_of
 
 from posten_signering import Retries, _downloads
 from posten_signering.errors import ApiError, TransportError
@@ -24,7 +24,11 @@ CUT = TransportError("The answer was cut off.", request_may_have_left=True)
 
 def document(size: int) -> bytes:
     """A signed document of that many bytes, of either kind as far as anybody looks here."""
-    return b"%PDF" + b"x" * (size - 10) + b"%%EOF\n"
+    begins, ends = b"<x a='%PDF-1.7'>", b"</x><!-- %%EOF -->"
+    return begins + b"x" * (size - len(begins) - len(ends)) + ends
+
+
+SIGNED = document(60)
 
 
 def chunks(content: bytes, size: int) -> list[bytes]:
@@ -75,16 +79,16 @@ async def test_a_file_appears_whole_and_its_size_is_told(download, path, kind):
 
 async def test_a_file_that_is_there_is_replaced(download, path):
     path.write_bytes(b"older, and longer than what comes" * 1000)
-    async with client_of(sized(PADES)) as (client, _):
+    async with client_of(sized(SIGNED)) as (client, _):
         await download(client, URL, path)
-    nothing_but(path, PADES)
+    nothing_but(path, SIGNED)
 
 
 async def test_a_name_as_long_as_a_system_takes(download, path):
     long = path.with_name("ø" * 120 + ".pdf")
-    async with client_of(sized(PADES)) as (client, _):
+    async with client_of(sized(SIGNED)) as (client, _):
         await download(client, URL, long)
-    nothing_but(long, PADES)
+    nothing_but(long, SIGNED)
 
 
 async def test_progress_is_told_as_bytes_are_on_the_disk(download, path):
@@ -107,10 +111,10 @@ async def test_progress_is_told_as_bytes_are_on_the_disk(download, path):
 
 async def test_progress_without_a_known_length(download, path):
     told = []
-    answer = Answer(200, PADES, {"transfer-encoding": "chunked"})
+    answer = Answer(200, SIGNED, {"transfer-encoding": "chunked"})
     async with client_of(answer) as (client, _):
         await download(client, URL, path, progress=lambda *each: told.append(each))
-    assert told == [(len(PADES), None)]
+    assert told == [(len(SIGNED), None)]
 
 
 @pytest.mark.parametrize("before", [None, b"older"])
@@ -177,7 +181,7 @@ async def test_a_file_that_can_not_be_written_is_told_by_the_system(download, pa
         path = path.parent.parent / "x"
     else:
         target, error = path.with_name("x" * 300), OSError
-    async with client_of(sized(PADES), retries=Retries(extra_tries=2)) as (client, transport):
+    async with client_of(sized(SIGNED), retries=Retries(extra_tries=2)) as (client, transport):
         with pytest.raises(error):
             await download(client, URL, target)
         assert len(transport.sent) == 1
@@ -261,7 +265,7 @@ async def test_a_task_cancelled_while_its_file_is_opened_leaves_nothing(
         return file
 
     monkeypatch.setattr(Path, "open", slowly)
-    async with client_of(sized(PADES)) as (client, _):
+    async with client_of(sized(SIGNED)) as (client, _):
         task = asyncio.get_running_loop().create_task(download(client, URL, path))
         await anyio.to_thread.run_sync(reached.wait, 10)
         task.cancel()
@@ -278,7 +282,8 @@ async def test_a_task_cancelled_while_its_file_is_opened_leaves_nothing(
 
 async def test_chunks_come_as_they_are_taken(opening):
     """Nothing is fetched ahead, nothing gathered."""
-    pieces = [b"%PDF", b"x" * 100_000, b"%%EOF"]
+    content = document(100_009)
+    pieces = [content[:20], content[20:100_000], content[100_000:]]
     answer = Answer(200, pieces, {"content-length": "100009"})
     async with client_of(answer) as (client, transport), opening(client) as stream:
         assert stream.content_length == 100_009
@@ -353,8 +358,8 @@ async def test_a_stream_is_begun_anew_only_before_the_caller_has_it(opening):
 
 async def test_several_streams_at_once_up_to_the_number_of_connections(opening):
     """A fifth waits, and API calls have connections of their own."""
-    script = [sized(PADES) for _ in range(4)]
-    async with client_of(*script, Answer(204), sized(PADES), max_connections=4) as (
+    script = [sized(SIGNED) for _ in range(4)]
+    async with client_of(*script, Answer(204), sized(SIGNED), max_connections=4) as (
         client,
         transport,
     ):
@@ -375,7 +380,7 @@ async def test_several_streams_at_once_up_to_the_number_of_connections(opening):
 
 async def test_an_opened_stream_may_be_closed_by_another_task(opening):
     """As a web server does that streams an answer."""
-    async with client_of(sized(PADES)) as (client, transport):
+    async with client_of(sized(SIGNED)) as (client, transport):
         stream = opening(client)
         await stream.__aenter__()
         async with anyio.create_task_group() as tasks:
@@ -385,7 +390,7 @@ async def test_an_opened_stream_may_be_closed_by_another_task(opening):
 
 async def test_a_cancelled_request_leaves_no_stream_open(opening):
     hang = Hang()
-    async with client_of(hang, sized(PADES)) as (client, transport):
+    async with client_of(hang, sized(SIGNED)) as (client, transport):
 
         async def read() -> None:
             async with opening(client):
@@ -396,5 +401,5 @@ async def test_a_cancelled_request_leaves_no_stream_open(opening):
             await hang.reached.wait()
             tasks.cancel_scope.cancel()
         async with opening(client) as stream:
-            assert await anext(aiter(stream)) == PADES
+            assert await anext(aiter(stream)) == SIGNED
         assert transport.open == 0

@@ -44,6 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "_rate": {"errors"},
     "_redis_slots": {"_secret", "errors"},
     "_retry": {"errors"},
+    "_signals": {"errors"},
     "_status": {"errors"},
     "_web": {"_secret", "errors"},
     "_wire.asice": {"_job"},
@@ -58,7 +59,7 @@ ARROWS: dict[str, set[str]] = {
     "_shared_rate": {"_rate", "_redis_slots", "_secret", "errors"},
     "_targets": {"_secret", "_status", "errors"},
     "_tls": {"_certificates", "_secret", "errors"},
-    "_wholeness": {"_wire.exchange", "errors"},
+    "_form": {"_wire.exchange", "errors"},
     "_wire.multipart": {"_wire.asice"},
     "_wire.rules": {"_job", "_wire.xml", "errors"},
     "_body": {"_documents", "_job", "_wire.asice"},
@@ -83,7 +84,7 @@ ARROWS: dict[str, set[str]] = {
         "_retry",
         "_secret",
         "_status",
-        "_wholeness",
+        "_form",
         "_wire.exchange",
         "_wire.failures",
         "_wire.messages",
@@ -108,7 +109,7 @@ ARROWS: dict[str, set[str]] = {
         "_rate",
         "_retry",
         "_secret",
-        "_wholeness",
+        "_form",
         "_wire.exchange",
         "_wire.operations",
         "_wire.poll_time",
@@ -166,7 +167,7 @@ ARROWS: dict[str, set[str]] = {
         "_wire.operations",
     },
     "_store": {"_client", "_files", "_secret", "_status"},
-    "worker": {"_client", "_job", "_polling", "_status", "_store", "errors"},
+    "worker": {"_client", "_job", "_polling", "_signals", "_status", "_store", "errors"},
 }
 
 # Library -> the modules of the SDK that may import it. The standard library is everybody's, but see IMPURE.

@@ -8,7 +8,7 @@ import anyio
 import pytest
 import virtual_time
 from doubles import error_xml
-from model_faults import LOSES_ANSWER, UNREADABLE, Fault, Kind
+from model_faults import LOSES_ANSWER, Fault, Kind
 from model_service import OTHER_QUEUE, OTHER_SENDER, SENDER, ModelService, Outcome, now, number_of
 from model_transport import ON_THE_WAY, process_of
 from virtual_time import cancel_natively, settle
@@ -49,7 +49,15 @@ async def later(service: ModelService, seconds: float) -> None:
 # --- Lost answers
 
 
-@pytest.mark.parametrize("kind", sorted(LOSES_ANSWER | UNREADABLE, key=lambda kind: kind.name))
+@pytest.mark.parametrize(
+    "wrong", [{"failures": 0}, {"failures": -1}, {"outage": timedelta(seconds=-1)}]
+)
+def test_a_persistence_that_can_not_be_is_refused(wrong):
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        Persistence(**wrong)
+
+
+@pytest.mark.parametrize("kind", sorted(LOSES_ANSWER, key=lambda kind: kind.name))
 async def test_after_a_lost_answer_it_waits_as_documented_and_asks_nothing_again(service, kind):
     """The queue may have been empty, and the time that the answer told is lost."""
     service.put(SENDER)

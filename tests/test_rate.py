@@ -34,6 +34,12 @@ def limiter(share: float = 1.0) -> InMemoryRateLimiter:
     return InMemoryRateLimiter(share=share, monotonic=time.monotonic, sleep=time.sleep)
 
 
+async def let_through(bucket: InMemoryRateLimiter, organization: str) -> None:
+    """A call that is answered at once."""
+    await bucket.acquire(organization)
+    bucket.arrived(organization)
+
+
 def most_in_a_second(moments: list[float]) -> int:
     """Of any second, its two ends included."""
     return max(sum(first <= each <= first + 1 for each in moments) for first in moments)
@@ -52,7 +58,7 @@ def test_no_second_ever_holds_more_calls_than_the_share_allows(delays, share):
         bucket, moments = limiter(share), []
 
         async def call() -> None:
-            await bucket.acquire(OURS)
+            await let_through(bucket, OURS)
             moments.append(now())
 
         async with anyio.create_task_group() as tasks:
@@ -74,7 +80,7 @@ async def test_so_many_processes_with_equal_shares_stay_within_the_limit_togethe
     """However their seconds lie: each at its worst at the same time."""
     bucket, moments = limiter(1 / processes), []
     for _ in range(200):
-        await bucket.acquire(OURS)
+        await let_through(bucket, OURS)
         moments.append(now())
     assert processes * most_in_a_second(moments) <= 10
     # And little of the budget is left unused.
@@ -85,7 +91,7 @@ async def test_a_process_that_was_quiet_has_its_burst_and_no_more():
     bucket, moments = limiter(), []
     await anyio.sleep(3600)
     for _ in range(30):
-        await bucket.acquire(OURS)
+        await let_through(bucket, OURS)
         moments.append(now())
     assert most_in_a_second(moments) <= 10
     assert moments[1] == moments[0]
@@ -95,7 +101,7 @@ async def test_who_asks_first_is_let_through_first():
     bucket, order = limiter(), []
 
     async def call(number: int) -> None:
-        await bucket.acquire(OURS)
+        await let_through(bucket, OURS)
         order.append(number)
 
     async with anyio.create_task_group() as tasks:
@@ -107,12 +113,12 @@ async def test_who_asks_first_is_let_through_first():
 async def through_in_a_scope(bucket: InMemoryRateLimiter, seconds: float) -> bool:
     """Whether a caller who gives up after some time got through."""
     with anyio.move_on_after(seconds) as scope:
-        await bucket.acquire(OURS)
+        await let_through(bucket, OURS)
     return not scope.cancelled_caught
 
 
 async def through_natively(bucket: InMemoryRateLimiter, seconds: float) -> bool:
-    task = asyncio.ensure_future(bucket.acquire(OURS))
+    task = asyncio.ensure_future(let_through(bucket, OURS))
     await asyncio.wait([task], timeout=seconds)
     await cancel_natively(task)
     return not task.cancelled()
@@ -124,7 +130,7 @@ async def moments_of(callers, through=None) -> dict[int, float]:
 
     async def call(number: int, patience: float | None) -> None:
         if patience is None:
-            await bucket.acquire(OURS)
+            await let_through(bucket, OURS)
             got[number] = now()
         elif await through(bucket, patience):
             got[number] = -1.0
@@ -166,7 +172,7 @@ async def test_a_block_holds_everybody_of_that_organisation_and_nobody_else():
     bucket, moments = limiter(), defaultdict(list)
 
     async def call(organization: str) -> None:
-        await bucket.acquire(organization)
+        await let_through(bucket, organization)
         moments[organization].append(now())
 
     async with anyio.create_task_group() as tasks:
@@ -186,7 +192,7 @@ async def test_the_longest_of_several_blocks_counts():
     bucket = limiter()
     for seconds in (10, 30, 5):
         await bucket.block(OURS, seconds)
-    await bucket.acquire(OURS)
+    await let_through(bucket, OURS)
     assert now() == pytest.approx(30, abs=1e-3)
 
 
@@ -221,7 +227,7 @@ async def test_without_a_budget_the_same_calls_are_blocked():
     urls = [confirmation(service) for _ in range(60)]
     async with process_of(service, rate_limiter=Unpaced()) as client:
         results = await asyncio.gather(*map(client.confirm, urls), return_exceptions=True)
-    assert service.blocks[OURS] == 1
+    assert service.blocks[OURS] >= 1
     assert any(isinstance(each, RateLimitedError) for each in results)
 
 

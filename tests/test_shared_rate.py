@@ -80,6 +80,12 @@ class FakeTime:
         return SharedRateLimiter(uri, monotonic=self.monotonic, sleep=self.sleep, **options)
 
 
+async def let_through(limiter: SharedRateLimiter, organization: str) -> None:
+    """A call that is answered at once."""
+    await limiter.acquire(organization)
+    limiter.arrived(organization)
+
+
 PROCESS = """
 import anyio, sys
 from posten_signering import SharedRateLimiter
@@ -88,6 +94,7 @@ async def main(uri, organization, calls):
     async with SharedRateLimiter(uri) as limiter:
         for _ in range(calls):
             await limiter.acquire(organization)
+            limiter.arrived(organization)
 
 anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
 """
@@ -100,7 +107,7 @@ async def test_processes_together_stay_below_the_limit_of_a_second(redis):
             for _ in range(2):
                 tasks.start_soon(anyio.run_process, command)
             for _ in range(6):
-                await here.acquire(ORGANIZATION)
+                await let_through(here, ORGANIZATION)
     times = grants(lines)
     assert len(times) == 18
     assert most_in_a_second(times) <= SLOTS
@@ -116,7 +123,7 @@ def test_limiters_that_know_nothing_of_each_other_go_above_it():
     async def calls() -> None:
         limiter = InMemoryRateLimiter(monotonic=VirtualTime.monotonic)
         for _ in range(8):
-            await limiter.acquire(ORGANIZATION)
+            await let_through(limiter, ORGANIZATION)
             times.append(VirtualTime.monotonic())
 
     async def fleet() -> None:
@@ -133,7 +140,7 @@ async def test_calls_of_one_process_are_let_through_in_the_order_of_asking(redis
     order = []
 
     async def call(number: int) -> None:
-        await limiter.acquire(ORGANIZATION)
+        await let_through(limiter, ORGANIZATION)
         order.append(number)
 
     async with FakeTime().limiter(redis.uri) as limiter, anyio.create_task_group() as tasks:
@@ -146,12 +153,12 @@ async def test_organizations_have_budgets_of_their_own(redis):
     time = FakeTime()
     async with time.limiter(redis.uri) as limiter:
         for _ in range(SLOTS):
-            await limiter.acquire(ORGANIZATION)
+            await let_through(limiter, ORGANIZATION)
         slept = len(time.slept)
-        await limiter.acquire(ANOTHER)
+        await let_through(limiter, ANOTHER)
         assert len(time.slept) == slept
         # The first one's slots are all taken, as long as Redis does not remove one.
-        await limiter.acquire(ORGANIZATION)
+        await let_through(limiter, ORGANIZATION)
         assert len(time.slept) > slept
 
 
@@ -161,7 +168,7 @@ async def test_a_share_is_a_part_of_the_slots(redis, share, slots):
     with redis.monitored() as lines:
         async with time.limiter(redis.uri, share=share) as limiter:
             for _ in range(slots + 1):
-                await limiter.acquire(ORGANIZATION)
+                await let_through(limiter, ORGANIZATION)
     assert len(set(re.findall(r"slot\d+", "\n".join(lines)))) == slots
     assert most_in_a_second(grants(lines)) == slots
 
@@ -179,12 +186,12 @@ async def test_a_block_holds_other_processes_until_redis_removes_it(redis):
 
         other._sleep = sleep
         with redis.monitored() as lines:
-            await other.acquire(ORGANIZATION)
+            await let_through(other, ORGANIZATION)
         assert len(there.slept) == 5
         assert all(0.5 <= each <= 1 for each in there.slept)
         assert len(grants(lines)) == 1
         # Whoever met the block needs no Redis to know of it.
-        await one.acquire(ORGANIZATION)
+        await let_through(one, ORGANIZATION)
         assert sum(here.slept) == pytest.approx(30)
 
 
@@ -192,7 +199,7 @@ async def test_a_block_does_not_hold_other_organizations(redis):
     time = FakeTime()
     async with time.limiter(redis.uri) as limiter:
         await limiter.block(ORGANIZATION, 30)
-        await limiter.acquire(ANOTHER)
+        await let_through(limiter, ANOTHER)
     assert time.slept == []
 
 
@@ -221,7 +228,7 @@ async def test_cancelled_callers_harm_nobody(redis):
 
     async def call(organization: str, seconds: float) -> bool:
         with anyio.move_on_after(seconds) as scope:
-            await limiter.acquire(organization)
+            await let_through(limiter, organization)
         return not scope.cancelled_caught
 
     async with time.limiter(redis.uri) as limiter:
@@ -251,15 +258,15 @@ async def test_without_redis_a_process_paces_itself_and_says_so_once(
     time = FakeTime()
     with redis_process.running(redis_server, tmp_path) as redis:
         async with time.limiter(redis.uri, share_alone=0.25) as limiter:
-            await limiter.acquire(ORGANIZATION)
+            await let_through(limiter, ORGANIZATION)
             assert redis.ask("KEYS", "*slot*").startswith(b"*1\r\n")
             redis.stop()
 
             began = time.now
             for _ in range(8):
-                await limiter.acquire(ORGANIZATION)
-            # A quarter of 7 in a second, and one at once.
-            assert time.now - began == pytest.approx(7 / (7 * 0.25), rel=0.1)
+                await let_through(limiter, ORGANIZATION)
+            # After a pause one at once, and then a quarter of 7 in a second.
+            assert time.now - began == pytest.approx(1 + 7 / (7 * 0.25), rel=0.1)
             [warning] = caplog.records
             assert warning.levelname == "WARNING"
             assert "takes 25 %" in warning.getMessage()
@@ -267,20 +274,54 @@ async def test_without_redis_a_process_paces_itself_and_says_so_once(
 
             await limiter.block(ORGANIZATION, 30)
             began = time.now
-            await limiter.acquire(ORGANIZATION)
+            await let_through(limiter, ORGANIZATION)
             assert time.now - began >= 30
             await limiter.block(ANOTHER, 2)  # not asked: Redis is left alone for a while
             assert len(caplog.records) == 1
 
             with redis_process.running(redis_server, tmp_path, redis.port) as again:
                 time.now += 5
-                await limiter.acquire(ORGANIZATION)
+                await let_through(limiter, ORGANIZATION)
                 assert again.ask("KEYS", "*slot*").startswith(b"*1\r\n")
             assert [each.levelname for each in caplog.records] == ["WARNING", "INFO"]
             assert "shared again" in caplog.records[1].getMessage()
 
             await limiter.block(ORGANIZATION, 30)
             assert [each.levelname for each in caplog.records] == ["WARNING", "INFO", "WARNING"]
+
+
+async def test_when_redis_dies_and_when_it_is_back_no_second_holds_too_many(redis_server, tmp_path):
+    """Four processes, which learn of both at different moments: those on their own are not in Redis."""
+    time, moments = FakeTime(), []
+    with redis_process.running(redis_server, tmp_path) as redis:
+        fleet = [time.limiter(redis.uri, share_alone=0.25) for _ in range(4)]
+
+        async def call_in_turn(calls: int) -> None:
+            # One after the other, each as soon as the one before got through.
+            for number in range(calls):
+                await let_through(fleet[number % 4], ORGANIZATION)
+                moments.append(time.now)
+
+        await call_in_turn(SLOTS)
+        redis.stop()
+        died = time.now
+        await call_in_turn(16)
+        with redis_process.running(redis_server, tmp_path, redis.port):
+            time.now += 5
+            back = time.now
+            # Redis does not see the time that passes here: its slots are taken, and given back, in its
+            # own seconds. What is looked at is that each process also keeps to its own part.
+            await let_through(fleet[0], ORGANIZATION)
+            alone = fleet[0]._alone._bucket(ORGANIZATION)
+            assert alone.wait(time.now) > 0
+            time.now = back + 6.5
+            assert alone.wait(time.now) == 0
+            await let_through(fleet[0], ORGANIZATION)
+            assert alone.wait(time.now) == 0
+        for each in fleet:
+            await each.aclose()
+    assert min(each for each in moments if each > died) >= died + 1
+    assert most_in_a_second(moments) <= LIMIT
 
 
 async def test_a_redis_that_does_not_answer_holds_nobody_up(monkeypatch, caplog):
@@ -294,14 +335,14 @@ async def test_a_redis_that_does_not_answer_holds_nobody_up(monkeypatch, caplog)
     uri = f"async+redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
     async with silent, FakeTime().limiter(uri) as limiter:
         with anyio.fail_after(10):
-            await limiter.acquire(ORGANIZATION)
+            await let_through(limiter, ORGANIZATION)
     assert [each.levelname for each in caplog.records] == ["WARNING"]
 
 
 async def test_a_refusal_by_redis_does_not_show_the_password(redis, caplog):
     uri = f"redis://user:canary-password@127.0.0.1:{redis.port}"
     async with FakeTime().limiter(uri) as limiter:
-        await limiter.acquire(ORGANIZATION)
+        await let_through(limiter, ORGANIZATION)
         assert "canary" not in f"{limiter!r} {vars(limiter)!r} {vars(limiter._redis)!r}"
     [warning] = caplog.records
     assert "AUTH" in warning.getMessage() or "password" in warning.getMessage()

@@ -149,6 +149,29 @@ async def test_a_download_that_fails_is_told(tmp_path):
     assert files(tmp_path) == {}
 
 
+async def test_signers_have_their_numbers_whatever_order_the_service_lists_them_in(tmp_path):
+    """Or the files of an earlier change would be replaced by those of other signers."""
+    ours = status_xml()
+    first, second = (
+        ours[start : ours.index(b"</status>", start) + 9]
+        for start in (ours.index(b"<status "), ours.rindex(b"<status "))
+    )
+    theirs = ours.replace(first + second, second + first)
+    assert theirs != ours
+    found = []
+    for number, (xml, contents) in enumerate([(ours, XADES), (theirs, XADES)]):
+        script = [Answer(200, xml, doubles.poll_headers(pki.NOW, timedelta(0))), whole(PADES)]
+        transport = ScriptedTransport(*script, *map(whole, contents))
+        folder = tmp_path / str(number)
+        async with doubles.DirectClient(doubles.configuration(transport)) as client:
+            poll = await client.get_status_change()
+            await StoreSignedDocuments(client, DirectoryStore(folder))(poll.change)
+        urls = [each.url.rpartition("/")[2] for each in transport.sent if "xades" in each.url]
+        assert urls == ["1", "2"]
+        found.append(files(folder))
+    assert found == [{f"7/{name}": content for name, content in KEPT.items()}] * 2
+
+
 async def test_a_document_that_comes_again_replaces_the_first(tmp_path):
     store = DirectoryStore(str(tmp_path / "a" / "b"))
     for content in (b"first", b"second"):

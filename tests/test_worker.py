@@ -233,6 +233,25 @@ async def test_a_change_that_comes_back_while_it_is_in_hand_is_let_go(caplog):
         assert work.worker.counts.handled == work.worker.counts.confirmed == 1
 
 
+async def test_two_workers_on_one_client_do_not_handle_the_same_change_at_once():
+    service, handler = ModelService(), Handler(seconds=1900)
+    async with working(changes=1, handler=handler, service=service, concurrency=1) as work:
+        await anyio.sleep(5)
+        other = StatusChangeWorker(work.client, handler, concurrency=1)
+        task = asyncio.ensure_future(other.run())
+        await anyio.sleep(3000)
+        assert len(service.changes[0].leases) > 1
+        assert other.counts.already_in_hand > 0
+        assert handler.twice == 0
+        assert confirmed(service) == [1]
+        # What was in the one's hands may be in the other's later.
+        service.put(SENDER)
+        await anyio.sleep(3000)
+        assert confirmed(service) == [1, 2]
+        other.stop()
+        await task
+
+
 async def test_two_changes_of_one_job_are_two_changes():
     async with working(handler=Handler(seconds=50)) as work:
         for _ in range(2):

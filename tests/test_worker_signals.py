@@ -1,5 +1,6 @@
 """The worker and signals: in virtual time, and in a process of its own."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -15,6 +16,8 @@ import virtual_time
 from model_faults import Fault, Kind
 from model_service import ModelService, now
 from model_worker import Handler, confirmed, working
+
+from posten_signering.errors import ConfigurationError
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +73,24 @@ async def test_without_being_asked_it_leaves_signals_alone():
         await anyio.sleep(5)
         assert signal.getsignal(signal.SIGTERM) == before
         assert not work.task.done()
+
+
+async def test_what_the_event_loop_does_at_a_signal_is_not_replaced():
+    """It could not be given back: Python shows a handler of the loop's that does nothing."""
+    loop, heard = asyncio.get_running_loop(), []
+    loop.add_signal_handler(signal.SIGTERM, heard.append, "SIGTERM")
+    try:
+        async with working(handle_signals=True) as work:
+            with pytest.raises(ConfigurationError, match="has a handler for SIGTERM"):
+                await work.ended()
+            assert work.service.polls == []
+        async with working() as work:
+            await anyio.sleep(5)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await anyio.sleep(5)
+            assert heard == ["SIGTERM"]
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 PROGRAM = """

@@ -87,6 +87,15 @@ class PollSchedule:
             except TooEagerPollingError as error:
                 self._note(queue, error.wait, error.next_permitted_poll_time)
                 raise
+            except UnexpectedResponseError as error:
+                # A change that can't be read, when the service says when to poll next. As long as its
+                # lease lasts the next poll gets another one: to wait for the default, which is as
+                # long as a lease, would get this one again and again, and those behind it never.
+                if error.wait is None:
+                    self._note(queue, None, None)
+                else:
+                    self._permit(queue, _after_change(error.wait), error.next_permitted_poll_time)
+                raise
             except BaseException as error:
                 # The queue may have been empty, and the answer that said so, with the next permitted
                 # time, is lost. A cancellation loses it too.
@@ -119,8 +128,6 @@ def _after_change(wait: timedelta | None) -> timedelta:
 
 def _answer_is_lost(error: BaseException) -> bool:
     match error:
-        case UnexpectedResponseError():
-            return True
         case TransportError():
             return error.request_may_have_left
         case _:

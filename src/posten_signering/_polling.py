@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Self
@@ -11,9 +12,10 @@ import anyio
 from posten_signering._job import Sender
 from posten_signering._poll_schedule import PollSchedule, Send
 from posten_signering._session import Time
-from posten_signering._status import DirectJobStatusResponse
+from posten_signering._status import DirectJobStatusResponse, StatusPoll
 from posten_signering.errors import (
     ApiError,
+    ConfigurationError,
     RateLimitedError,
     SigningError,
     TlsError,
@@ -44,13 +46,23 @@ class Persistence:
     Attributes:
         failures: Raise at the failure that makes so many in a row; None goes on for ever.
         outage: Raise when failures have lasted, or with the next wait would last, longer than this;
-            None goes on for ever.
-        on_failure: Told of every failure, with the time until the next poll. It must not block.
+            None goes on for ever. After a lost answer that wait is 10 minutes in production.
+        on_failure: Told of every failure that is borne, with the time until the next poll. It must
+            not block.
+
+    Raises:
+        ConfigurationError: `failures` is less than 1, or `outage` is negative.
     """
 
     failures: int | None = None
     outage: timedelta | None = None
     on_failure: OnFailure | None = None
+
+    def __post_init__(self) -> None:
+        if self.failures is not None and self.failures < 1:
+            raise ConfigurationError("Persistence.failures must be 1 or more.")
+        if self.outage is not None and self.outage < timedelta(0):
+            raise ConfigurationError("Persistence.outage must not be negative.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +80,10 @@ class PollCounts:
     empty: int = 0
     too_early: int = 0
     failures: int = 0
+
+
+class _EndedError(Exception):
+    """The iteration was ended; nothing has left. Never leaves this module."""
 
 
 class StatusChanges:
@@ -102,7 +118,7 @@ class StatusChanges:
         self._failing_since = 0.0
         self._resume_at = float("-inf")
         self._closed = False
-        self._sleeps = set[anyio.CancelScope]()
+        self._waits = set[anyio.CancelScope]()
 
     @property
     def counts(self) -> PollCounts:
@@ -113,11 +129,12 @@ class StatusChanges:
         """Ends the iteration. A step that sleeps ends at once.
 
         A poll on its way is finished first, and its change is delivered: it would otherwise be hidden
-        from everybody until its lease ends.
+        from everybody until its lease ends. One that has not left yet, since it waits for its turn, is
+        not sent any more.
         """
         self._closed = True
-        for sleep in self._sleeps:
-            sleep.cancel()
+        for wait in self._waits:
+            wait.cancel()
 
     async def aclose(self) -> None:
         """Does what `stop` does; nothing has to be released."""
@@ -146,18 +163,43 @@ class StatusChanges:
         if max(wait, pause) > 0:
             await self._sleep(pause if pause > wait else wait + _JITTER * self._time.random())
             return None  # What was true before the sleep may have changed: look again.
+        change = None
         try:
-            answer = await self._schedule.poll(self._sender, self._send)
+            for answer in await self._poll():
+                self._failures_in_a_row = 0
+                change = self._counted(answer)
         except TooEagerPollingError as error:
             # Not polled: another iterator of this client was faster, and the new time is known.
             if error.polled:
                 self._failures_in_a_row = 0
                 self._counts = replace(self._counts, too_early=self._counts.too_early + 1)
-            return None
         except SigningError as error:
             self._bear(error)
-            return None
-        self._failures_in_a_row = 0
+        return change
+
+    async def _poll(self) -> list[StatusPoll]:
+        """Polls, and gives one answer; none when the iteration was ended before the poll had left."""
+        answers = list[StatusPoll]()
+        with anyio.CancelScope() as wait, suppress(_EndedError):
+
+            async def send(leaving: Callable[[], None]) -> StatusPoll:
+                def left() -> None:
+                    if wait.cancel_called:
+                        raise _EndedError
+                    # From here on it is finished.
+                    self._waits.discard(wait)
+                    leaving()
+
+                return await self._send(left)
+
+            self._waits.add(wait)
+            try:
+                answers.append(await self._schedule.poll(self._sender, send))
+            finally:
+                self._waits.discard(wait)
+        return answers
+
+    def _counted(self, answer: StatusPoll) -> DirectJobStatusResponse | None:
         if answer.change is None:
             self._counts = replace(self._counts, empty=self._counts.empty + 1)
         else:
@@ -165,12 +207,12 @@ class StatusChanges:
         return answer.change
 
     async def _sleep(self, seconds: float) -> None:
-        with anyio.CancelScope() as scope:
-            self._sleeps.add(scope)
+        with anyio.CancelScope() as wait:
+            self._waits.add(wait)
             try:
                 await self._time.sleep(seconds)
             finally:
-                self._sleeps.discard(scope)
+                self._waits.discard(wait)
 
     def _bear(self, error: SigningError) -> None:
         """Puts off the next poll after a failure that passes; raises one that does not, or lasts."""

@@ -5,6 +5,7 @@ seconds when there are more ("Rate limiting", the service's documentation).
 """
 
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -13,13 +14,17 @@ import anyio
 from posten_signering.errors import ConfigurationError
 
 _SERVICE_LIMIT = 10.0
+# Seconds after which a call without an answer is taken to be at the service.
+_LONGEST_WAY = 5.0
+_LOOK_AGAIN = 0.25
 
 
 class RateLimiter(Protocol):
     """Lets calls to the service through at the pace that an organisation is allowed.
 
     `ClientConfiguration(rate_limiter=...)` takes one. Give several clients the same one, or one that
-    knows of other processes, to share a budget.
+    knows of other processes, to share a budget. Each call is `acquire`d, and is then either on its way
+    or given up until `arrived` is called for it, once.
     """
 
     async def acquire(self, organization_number: str) -> None:
@@ -29,6 +34,10 @@ class RateLimiter(Protocol):
         """
         ...
 
+    def arrived(self, organization_number: str) -> None:
+        """Takes note that a call that got through has an answer coming in, or has failed."""
+        ...
+
     async def block(self, organization_number: str, seconds: float) -> None:
         """Takes note that the service blocks the organisation: nobody gets through meanwhile."""
         ...
@@ -36,6 +45,10 @@ class RateLimiter(Protocol):
 
 class InMemoryRateLimiter:
     """A token bucket for each organisation, for the clients of one process.
+
+    At most 9 calls are on their way at once, those counted that arrived within the last second: what a
+    stall of the network holds up arrives all together when it ends. One that has had no answer for 5
+    seconds is taken to have arrived, and to be worked on.
 
     Args:
         share: This process's part of what the service allows the organisation, above 0 to 1: four
@@ -57,10 +70,10 @@ class InMemoryRateLimiter:
     ) -> None:
         if not 0 < share <= 1:
             raise ConfigurationError("The share of the rate budget must be above 0, and at most 1.")
-        # Rate and burst together stay below the limit, so that no second of the service's holds more
-        # calls than it allows, however they bunch on the way. Of a share of less than two calls a
-        # second one fits into a second, not two.
+        # Rate and burst together stay below the limit, so that no second holds more calls than the
+        # service allows. Of a share of less than two calls a second one fits into a second, not two.
         limit = _SERVICE_LIMIT * share
+        self._places = max(1, int(0.9 * limit))
         self._rate = 0.7 * limit if limit >= 2 else min(0.7 * limit, 0.9)
         self._burst = max(1.0, 0.2 * limit)
         self._monotonic = monotonic
@@ -74,7 +87,11 @@ class InMemoryRateLimiter:
         async with bucket.turn:
             while (wait := bucket.wait(self._monotonic())) > 0:
                 await self._sleep(wait)
-            bucket.take()
+            bucket.take(self._monotonic())
+
+    def arrived(self, organization_number: str) -> None:
+        """Takes note that a call that got through has an answer coming in, or has failed."""
+        self._bucket(organization_number).arrived(self._monotonic())
 
     async def block(self, organization_number: str, seconds: float) -> None:
         """Takes note that the service blocks the organisation: nobody gets through meanwhile."""
@@ -82,17 +99,23 @@ class InMemoryRateLimiter:
 
     def _bucket(self, organization_number: str) -> "_Bucket":
         if organization_number not in self._buckets:
-            self._buckets[organization_number] = _Bucket(self._rate, self._burst, self._monotonic())
+            self._buckets[organization_number] = _Bucket(
+                rate=self._rate, burst=self._burst, places=self._places, now=self._monotonic()
+            )
         return self._buckets[organization_number]
 
 
 class _Bucket:
-    """Tokens that come back at a rate, up to a burst; none during a block."""
+    """Tokens that come back at a rate, up to a burst; none during a block, or without a place."""
 
-    def __init__(self, rate: float, burst: float, now: float) -> None:
+    def __init__(self, *, rate: float, burst: float, places: int, now: float) -> None:
         self.turn = anyio.Lock()
         self._rate = rate
         self._burst = burst
+        self._places = places
+        # When each call left that is on its way, and when each was last there: in order.
+        self._departures = deque[float]()
+        self._arrivals = deque[float]()
         self._tokens = burst
         self._filled_at = now
         self._blocked_until = now
@@ -104,10 +127,31 @@ class _Bucket:
         missing = 1.0 - self._tokens
         # What rounding leaves over is not worth a sleep, which may be too short to move a clock.
         until_token = 0.0 if missing < 1e-9 else missing / self._rate
-        return max(until_token, self._blocked_until - now)
+        return max(until_token, self._blocked_until - now, self._until_place(now))
 
-    def take(self) -> None:
+    def take(self, now: float) -> None:
         self._tokens -= 1.0
+        self._departures.append(now)
+
+    def arrived(self, now: float) -> None:
+        # Which of those that are on their way it is does not matter: they are counted. One that was
+        # taken to have arrived before is counted already.
+        if self._departures:
+            self._departures.popleft()
+            self._arrivals.append(now)
+
+    def _until_place(self, now: float) -> float:
+        while self._departures and self._departures[0] + _LONGEST_WAY <= now:
+            self._departures.popleft()
+            self._arrivals.append(now)
+        while self._arrivals and self._arrivals[0] + 1.0 <= now:
+            self._arrivals.popleft()
+        if len(self._departures) + len(self._arrivals) < self._places:
+            return 0.0
+        if self._arrivals:
+            return self._arrivals[0] + 1.0 - now
+        # An answer may come earlier than that.
+        return min(_LOOK_AGAIN, self._departures[0] + _LONGEST_WAY - now)
 
     def block(self, until: float) -> None:
         self._blocked_until = max(self._blocked_until, until)

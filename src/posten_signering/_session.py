@@ -8,15 +8,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 import anyio
 
 from posten_signering import _retry
+from posten_signering._form import WatchedStream
 from posten_signering._rate import RateLimiter
 from posten_signering._retry import Retries, RetryBudget
 from posten_signering._secret import Secret
-from posten_signering._wholeness import WatchedStream, ends_with_connection
 from posten_signering._wire import poll_time
 from posten_signering._wire.exchange import Patience, Request, Response, ResponseStream, Transport
 from posten_signering._wire.operations import Operation, succeeded
@@ -55,6 +56,18 @@ class Time:
     random: Callable[[], float]
 
 
+class _Once:
+    """Does something the first time that it is called."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action: Callable[[], None] | None = action
+
+    def __call__(self) -> None:
+        action, self._action = self._action, None
+        if action is not None:
+            action()
+
+
 class Session:
     """One transport, and what all calls through it share.
 
@@ -85,6 +98,7 @@ class Session:
         self._organization_number = organization_number
         self._connections = {each: anyio.Semaphore(max_connections) for each in Patience}
         self._turns = dict[tuple[str, Patience], anyio.Lock]()
+        self._blocked_until = dict[str, float]()
         self._clock_is_wrong = False
 
     async def send(self, operation: Operation[T], ready: Ready | None = None) -> T:
@@ -157,8 +171,7 @@ class Session:
                 result = await once(again=tried > 0)
             except RateLimitedError as error:
                 if error.wait is not None:
-                    seconds = min(error.wait, _LONGEST_BLOCK).total_seconds()
-                    await self._rate_limiter.block(self._payer(operation), seconds)
+                    await self._block(self._payer(operation), min(error.wait, _LONGEST_BLOCK))
                 raise
             except SigningError as error:
                 tried += 1
@@ -176,19 +189,32 @@ class Session:
             # First a connection, then the budget: calls that had paid for their moment and then waited
             # for a connection would leave all at once when the service is fast again. And one after
             # the other: an organisation that is held keeps one connection from others, not all.
+            # A block is waited out before, so that as many blocked organisations as there are
+            # connections do not stop all others.
             async with self._turns.setdefault((payer, patience), anyio.Lock()):
+                await self._wait_out_block(payer)
                 await connection.enter_async_context(self._connections[patience])
                 await self._rate_limiter.acquire(payer)
-            request = operation.request if ready is None else await ready(operation.request)
-            async with self._transport.exchange(request) as stream:
-                if (
-                    operation.ending is not None
-                    and succeeded(stream.status)
-                    and ends_with_connection(stream.headers)
-                ):
-                    yield WatchedStream(stream, operation.ending)
-                else:
-                    yield stream
+            arrived = _Once(partial(self._rate_limiter.arrived, payer))
+            try:
+                request = operation.request if ready is None else await ready(operation.request)
+                async with self._transport.exchange(request) as stream:
+                    arrived()
+                    if operation.form is not None and succeeded(stream.status):
+                        yield WatchedStream(stream, operation.form)
+                    else:
+                        yield stream
+            finally:
+                arrived()
+
+    async def _block(self, payer: str, wait: timedelta) -> None:
+        until = self._time.monotonic() + wait.total_seconds()
+        self._blocked_until[payer] = max(until, self._blocked_until.get(payer, until))
+        await self._rate_limiter.block(payer, wait.total_seconds())
+
+    async def _wait_out_block(self, payer: str) -> None:
+        while (left := self._blocked_until.get(payer, 0.0) - self._time.monotonic()) > 0:
+            await self._time.sleep(left)
 
     def _payer(self, operation: Operation[T]) -> str:
         return operation.organization_number or self._organization_number
@@ -231,7 +257,8 @@ class Session:
         theirs = poll_time.service_time(stream.headers)
         if theirs is None:
             return
-        wrong = abs(now - theirs) > _SIGNING_TIME_TOLERANCE + timedelta(seconds=1)
+        off = abs(now - theirs)
+        wrong = off > _SIGNING_TIME_TOLERANCE + timedelta(seconds=1)
         if wrong and not self._clock_is_wrong:
             logger.warning(
                 "This machine's clock is %.0f seconds off the service's. The service refuses a job "
@@ -239,4 +266,6 @@ class Session:
                 (now - theirs).total_seconds(),
                 _SIGNING_TIME_TOLERANCE.total_seconds(),
             )
-        self._clock_is_wrong = wrong
+        # `Date` is cut off to whole seconds: a clock at the border would be told of again and again.
+        right = off < _SIGNING_TIME_TOLERANCE - timedelta(seconds=1)
+        self._clock_is_wrong = wrong or (self._clock_is_wrong and not right)

@@ -21,6 +21,7 @@ logger = logging.getLogger("posten_signering")
 
 # How long Redis is left alone when it did not answer.
 _LEFT_ALONE_SECONDS = 5.0
+_SECOND = 1.0
 
 
 class SharedRateLimiter:
@@ -30,9 +31,10 @@ class SharedRateLimiter:
     Within a process calls are let through in the order of asking, at no more than 7 a second and 2 at
     once; between processes it is chance.
 
-    When Redis can't be used, calls go on: each process then paces itself with `share_alone` of the
-    budget. A warning tells so once, and a line at INFO when Redis is back; meanwhile it is tried every
-    5 seconds. A call waits for Redis for 2 seconds at most.
+    When Redis can't be used, calls go on: after a second's pause each process paces itself with
+    `share_alone` of the budget, and goes on to for 6 seconds after Redis is back, until every process
+    knows. A warning tells so once, and a line at INFO when Redis is back; meanwhile it is tried every 5
+    seconds. Each question to Redis waits for 2 seconds at most.
 
     Use one in one event loop, and `aclose` it in the end, or use it in `async with`.
 
@@ -79,6 +81,8 @@ class SharedRateLimiter:
         self._sleep = sleep
         self._turns = defaultdict[str, anyio.Lock](anyio.Lock)
         self._left_alone_until: float | None = None
+        self._alone_from = float("-inf")
+        self._alone_too_until = float("-inf")
 
     async def __aenter__(self) -> Self:
         return self
@@ -103,7 +107,12 @@ class SharedRateLimiter:
         # The lock is a queue, with one at its head who asks Redis.
         async with self._turns[organization_number]:
             await self._pace.acquire(organization_number)
+            paced_alone = False
             while self._may_ask:
+                # Others may still be on their own, or be again: what they take is not in Redis.
+                if not paced_alone and self._others_may_be_alone:
+                    await self._acquire_alone(organization_number)
+                    paced_alone = True
                 try:
                     wait = await self._redis.take(organization_number)
                 except self._redis.failure as error:
@@ -113,7 +122,12 @@ class SharedRateLimiter:
                 if wait == 0:
                     return
                 await self._sleep(wait)
-            await self._alone.acquire(organization_number)
+            if not paced_alone:
+                await self._acquire_alone(organization_number)
+
+    def arrived(self, organization_number: str) -> None:
+        """Takes note that a call that got through has an answer coming in, or has failed."""
+        self._pace.arrived(organization_number)
 
     async def block(self, organization_number: str, seconds: float) -> None:
         """Takes note that the service blocks the organisation: no process gets through meanwhile."""
@@ -124,6 +138,18 @@ class SharedRateLimiter:
                 await self._redis.block(organization_number, seconds)
             except self._redis.failure as error:
                 self._lost(error)
+
+    async def _acquire_alone(self, organization_number: str) -> None:
+        pause = self._alone_from - self._monotonic()
+        if pause > 0:
+            await self._sleep(pause)
+        await self._alone.acquire(organization_number)
+        # How many are on their way is `_pace`'s to count.
+        self._alone.arrived(organization_number)
+
+    @property
+    def _others_may_be_alone(self) -> bool:
+        return self._left_alone_until is not None or self._monotonic() < self._alone_too_until
 
     @property
     def _may_ask(self) -> bool:
@@ -137,9 +163,12 @@ class SharedRateLimiter:
                 error.__cause__ or error,
                 100 * self._share_alone,
             )
+            # What Redis gave away last is a second's worth.
+            self._alone_from = self._monotonic() + _SECOND
         self._left_alone_until = self._monotonic() + _LEFT_ALONE_SECONDS
 
     def _found(self) -> None:
         if self._left_alone_until is not None:
             logger.info("Redis is back; the rate budget is shared again.")
+            self._alone_too_until = self._monotonic() + _LEFT_ALONE_SECONDS + _SECOND
         self._left_alone_until = None

@@ -25,7 +25,8 @@ class SignedDocumentStore(Protocol):
 
         Args:
             job_id: The job that it belongs to.
-            name: `pades.pdf`, or `xades-1.xml` and so on in the order of the change's signatures.
+            name: `pades.pdf`, or `xades-1.xml` and so on: signers are numbered in the order of their
+                identifiers as text, which is the same in every change of a job.
             content: All of it.
         """
         ...
@@ -90,7 +91,10 @@ class StoreSignedDocuments:
             await self._store.save(
                 job_id=change.job_id, name=PADES_NAME, content=await self._client.get_pades(change)
             )
-        for number, signature in enumerate(change.signatures, start=1):
+        # Not as the service lists them: it promises no order, and one change's files would replace
+        # another's of other signers.
+        signatures = sorted(change.signatures, key=lambda each: each.signer or "")
+        for number, signature in enumerate(signatures, start=1):
             if signature.xades_url is not None:
                 await self._store.save(
                     job_id=change.job_id,

@@ -365,4 +365,21 @@ class RateLimitedError(ApiError):
 
 
 class UnexpectedResponseError(SigningError):
-    """The service's answer can't be understood: cut off, hostile, or without a required part."""
+    """The service's answer can't be understood: cut off, hostile, or without a required part.
+
+    Attributes:
+        next_permitted_poll_time: In the answer to a poll, when the service permits the next one, by its
+            own clock; None elsewhere, and where it did not say.
+        wait: How long to wait for that from the answer on, by the service's own clock.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_permitted_poll_time: datetime | None = None,
+        wait: timedelta | None = None,
+    ) -> None:
+        self.next_permitted_poll_time = next_permitted_poll_time
+        self.wait = wait
+        super().__init__(message)

@@ -9,11 +9,10 @@ raised, or whose process died, comes back when its lease of 10 minutes has run o
 """
 
 import logging
-import signal
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.abc
@@ -21,6 +20,7 @@ import anyio.abc
 from posten_signering._client import DirectClient
 from posten_signering._job import Sender
 from posten_signering._polling import Persistence, PollCounts, StatusChanges
+from posten_signering._signals import SIGNALS, handlers_restored, refuse_handlers_of_the_loop
 from posten_signering._status import DirectJobStatusResponse
 from posten_signering._store import DirectoryStore, SignedDocumentStore, StoreSignedDocuments
 from posten_signering.errors import ClientStateError, ConfigurationError, SigningError
@@ -38,8 +38,9 @@ logger = logging.getLogger("posten_signering")
 
 Handler = Callable[[DirectJobStatusResponse], Awaitable[None]]
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LEASE = timedelta(minutes=10)
+# Which changes the workers of each client have in hand: two on one queue may get the same one.
+_IN_HAND = WeakKeyDictionary[DirectClient, set[str]]()
 # When so much of the lease is gone, a handler is reported: there is still time to act.
 _NEARLY = 0.8
 
@@ -77,11 +78,13 @@ class StatusChangeWorker:
         sender: Whose queue; the client's default sender when None.
         concurrency: How many changes are handled at once. No more are fetched.
         lease: How long the service hides a fetched change before it delivers it again.
-        stop_within: How long handlers may go on after the worker was asked to stop; then they are
-            cancelled, and their changes come back.
+        stop_within: How long handlers, and a poll on its way, may go on after the worker was asked to
+            stop; then they are cancelled, and their changes come back. What shields itself from
+            cancellation, a thread for one, is waited for all the same.
         persistence: How long to go on when polls fail in passing; for ever when None.
         handle_signals: Whether SIGTERM and SIGINT stop the worker while it runs (main thread only). A
-            second signal cancels what is in hand at once, and a poll on its way.
+            second signal cancels what is in hand at once, and a poll on its way. Where the event loop
+            has a handler of its own for one of them, call `stop` from there instead.
 
     Raises:
         ConfigurationError: `concurrency` is less than 1.
@@ -113,6 +116,9 @@ class StatusChangeWorker:
         self._changes: StatusChanges | None = None
         self._waiting: anyio.CancelScope | None = None
         self._hands = dict[str, anyio.CancelScope]()
+        self._in_hand = set[str]()
+        self._fetching: anyio.CancelScope | None = None
+        self._give_up_at = float("inf")
         self._counts = WorkCounts()
         self._stopping = False
         self._giving_up = False
@@ -128,7 +134,7 @@ class StatusChangeWorker:
 
         A poll on its way is finished too: its change would otherwise be hidden until its lease ends.
         """
-        self._stopping = True
+        self._note_stop()
         if self._waiting is not None:
             self._waiting.cancel()
         if self._changes is not None:
@@ -143,14 +149,18 @@ class StatusChangeWorker:
         Raises:
             SigningError: Polling can't go on (see `Persistence`).
             ClientStateError: The worker has run before.
+            ConfigurationError: It is to handle signals that the event loop has a handler for.
         """
         if self._changes is not None:
             raise ClientStateError("This StatusChangeWorker has run: make a new one.")
+        if self._handle_signals:
+            refuse_handlers_of_the_loop()
+        self._in_hand = _IN_HAND.setdefault(self._client, set())
         self._changes = self._client.status_changes(
             sender=self._sender, persistence=self._persistence
         )
         ended: SigningError | None = None
-        fetching = anyio.CancelScope()
+        self._fetching = fetching = anyio.CancelScope()
         async with anyio.create_task_group() as tasks:
             if self._handle_signals:
                 await tasks.start(self._listen, fetching)
@@ -160,6 +170,7 @@ class StatusChangeWorker:
             except SigningError as error:
                 ended = error
             finally:
+                self._note_stop()
                 await self._finish()
                 tasks.cancel_scope.cancel()
         if ended is not None:
@@ -184,7 +195,7 @@ class StatusChangeWorker:
     async def _take_in_hand(self, change: DirectJobStatusResponse) -> None:
         key = change.deduplication_key
         try:
-            if key in self._hands:
+            if key in self._in_hand:
                 self._counts = replace(
                     self._counts, already_in_hand=self._counts.already_in_hand + 1
                 )
@@ -196,6 +207,7 @@ class StatusChangeWorker:
             # Shielded, so that a cancellation of the worker leaves handlers the time to finish.
             with anyio.CancelScope(shield=True) as hand:
                 self._hands[key] = hand
+                self._in_hand.add(key)
                 if self._giving_up:
                     hand.cancel()
                 try:
@@ -203,6 +215,7 @@ class StatusChangeWorker:
                         await self._confirm(change)
                 finally:
                     del self._hands[key]
+                    self._in_hand.discard(key)
         except anyio.get_cancelled_exc_class():
             # Not by this worker: something that the handler awaits was cancelled, or somebody cancels
             # every task. Let out, it would end the whole worker, without a word.
@@ -245,7 +258,8 @@ class StatusChangeWorker:
             confirmed = True
         except SigningError as error:
             logger.warning(
-                "A status change of job %s was handled, but not confirmed; it comes back: %s",
+                "A status change of job %s was handled, but not confirmed; unless another process has "
+                "confirmed it, it comes back: %s",
                 change.job_id,
                 error,
             )
@@ -266,6 +280,15 @@ class StatusChangeWorker:
             self._lease.total_seconds(),
         )
 
+    def _note_stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            now = self._client.configuration.monotonic()
+            self._give_up_at = now + self._stop_within.total_seconds()
+            if self._fetching is not None:
+                # A poll on its way has no more time than handlers have.
+                self._fetching.deadline = anyio.current_time() + self._stop_within.total_seconds()
+
     async def _finish(self) -> None:
         """Waits for the handlers; cancels those that take too long."""
         with anyio.CancelScope(shield=True):
@@ -282,7 +305,8 @@ class StatusChangeWorker:
                     waiting.cancel_scope.cancel()
 
     async def _give_up_in_time(self) -> None:
-        await self._client.configuration.sleep(self._stop_within.total_seconds())
+        left = self._give_up_at - self._client.configuration.monotonic()
+        await self._client.configuration.sleep(max(0.0, left))
         self._give_up()
 
     def _give_up(self) -> None:
@@ -298,7 +322,7 @@ class StatusChangeWorker:
     async def _listen(
         self, fetching: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]
     ) -> None:
-        with _handlers_restored(), anyio.open_signal_receiver(*_SIGNALS) as signals:
+        with handlers_restored(), anyio.open_signal_receiver(*SIGNALS) as signals:
             task_status.started()
             async for received in signals:
                 if self._stopping:
@@ -307,15 +331,3 @@ class StatusChangeWorker:
                 else:
                     logger.info("Stopping at %s.", received.name)
                     self.stop()
-
-
-@contextmanager
-def _handlers_restored() -> Generator[None]:
-    """Gives signals back to who had them before: an event loop would leave the system's default."""
-    # None is a handler that Python did not install, and can't.
-    before = {each: found for each in _SIGNALS if (found := signal.getsignal(each)) is not None}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -409,6 +409,9 @@ class OwnLimiter:
     async def acquire(self, organization_number: str) -> None:
         """At once."""
 
+    def arrived(self, organization_number: str) -> None:
+        """Takes no note."""
+
     async def block(self, organization_number: str, seconds: float) -> None:
         """Takes no note."""
 

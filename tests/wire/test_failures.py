@@ -134,6 +134,11 @@ class TestTooMany:
         assert error.blocked_until == NOW + timedelta(seconds=30)
         assert error.wait == timedelta(seconds=30)
 
+    @pytest.mark.parametrize(("retry_after", "seconds"), [("120", 120), ("5", 30), ("soon", 30)])
+    def test_it_may_ask_for_more_than_that(self, retry_after, seconds) -> None:
+        error = failure("do it", answer(429, dosfilter="delayed", **{"retry-after": retry_after}))
+        assert error.wait == timedelta(seconds=seconds)
+
     @pytest.mark.parametrize(
         ("retry_after", "seconds"),
         [("7", 7), (" 60 ", 60), ("", None), ("soon", None), ("-1", None), ("9" * 400, None)],

@@ -67,7 +67,9 @@ def failure(operation: str, response: Response, *, polling: bool = False) -> Api
 def _too_many(operation: str, response: Response, *, polling: bool) -> ApiError:
     headers = response.headers
     if _RATE_LIMIT_HEADER in headers:
-        block: timedelta | None = _RATE_LIMIT_BLOCK
+        block: timedelta | None = max(
+            _RATE_LIMIT_BLOCK, _retry_after(response) or _RATE_LIMIT_BLOCK
+        )
     elif polling:
         return TooEagerPollingError(
             operation=operation,

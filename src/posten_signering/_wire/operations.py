@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar
 
+from posten_signering._form import Form
 from posten_signering._job import Sender
 from posten_signering._origin import check_origin
 from posten_signering._retry import Repeatable
@@ -18,7 +19,6 @@ from posten_signering._status import (
     DirectSignerResponse,
     StatusPoll,
 )
-from posten_signering._wholeness import Ending
 from posten_signering._wire import failures, messages, poll_time, urls
 from posten_signering._wire.exchange import Body, Message, Patience, Request, Response
 from posten_signering.errors import ApiError, CreateOutcomeUnknownError, UnexpectedResponseError
@@ -39,7 +39,7 @@ class Operation(Generic[T]):
         repeatable: Whether it may be sent again when it fails in passing.
         done_when_gone: Whether 404 and 410 mean success to a repetition: an earlier try did it.
         organization_number: Whose rate budget it uses; None where its URL does not tell.
-        ending: How the document ends that it downloads; None where it downloads none.
+        form: What kind of document it downloads; None where it downloads none.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Operation(Generic[T]):
     repeatable: Repeatable = Repeatable.ALWAYS
     done_when_gone: bool = False
     organization_number: str | None = None
-    ending: Ending | None = None
+    form: Form | None = None
 
     def decode_again(self, response: Response) -> T:
         """As `decode`, for the answer to a repetition."""
@@ -111,12 +111,17 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
     def decode(response: Response) -> StatusPoll:
         if not succeeded(response.status):
             raise failures.failure(name, response, polling=True)
+        permitted = poll_time.next_permitted_poll_time(response.headers)
+        wait = poll_time.wait(response.headers)
         empty = response.status == 204
-        return StatusPoll(
-            change=None if empty else messages.job_status_response(response.body),
-            next_permitted_poll_time=poll_time.next_permitted_poll_time(response.headers),
-            wait=poll_time.wait(response.headers),
-        )
+        try:
+            change = None if empty else messages.job_status_response(response.body)
+        except UnexpectedResponseError as error:
+            # Its head was read: what it says of the next poll holds.
+            raise UnexpectedResponseError(
+                str(error), next_permitted_poll_time=permitted, wait=wait
+            ) from None
+        return StatusPoll(change=change, next_permitted_poll_time=permitted, wait=wait)
 
     url = urls.polling_queue(root, sender.organization_number, sender.polling_queue)
     return Operation(
@@ -149,7 +154,7 @@ def xades(root: str, url: Secret[str]) -> Operation[bytes]:
     """Downloads a signer's XAdES."""
     request = _get(_own(url, root), _XML, Patience.DOWNLOAD)
     operation = _following(root, "hand out the XAdES", request, Secret[bytes].reveal)
-    return replace(operation, ending=Ending.XADES)
+    return replace(operation, form=Form.XADES)
 
 
 def pades(root: str, url: Secret[str]) -> Operation[bytes]:
@@ -157,7 +162,7 @@ def pades(root: str, url: Secret[str]) -> Operation[bytes]:
     accept = f"application/octet-stream, {_XML}"
     request = _get(_own(url, root), accept, Patience.DOWNLOAD)
     operation = _following(root, "hand out the PAdES", request, Secret[bytes].reveal)
-    return replace(operation, ending=Ending.PADES)
+    return replace(operation, form=Form.PADES)
 
 
 def confirm(root: str, url: Secret[str]) -> Operation[None]:

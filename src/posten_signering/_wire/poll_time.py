@@ -25,7 +25,7 @@ def service_time(headers: Mapping[str, str]) -> datetime | None:
     """The header `Date`: the service's clock when it answered, cut off to whole seconds."""
     try:
         time = parsedate_to_datetime(headers.get("date", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 

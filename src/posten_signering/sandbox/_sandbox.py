@@ -322,6 +322,9 @@ class _Unpaced:
     async def acquire(self, organization_number: str) -> None:
         """Returns at once."""
 
+    def arrived(self, organization_number: str) -> None:
+        """Takes no note of it."""
+
     async def block(self, organization_number: str, seconds: float) -> None:
         """Takes no note of it."""
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from transport_client import server_context
 
 from posten_signering import ClientConfiguration, DirectClient, Environment, Retries, TrustAnchors
-from posten_signering._wholeness import Ending, Watcher
-from posten_signering.errors import TransportError
+from posten_signering._form import Form, Watcher
+from posten_signering.errors import TransportError, UnexpectedResponseError
 
 pytestmark = pytest.mark.anyio
 
@@ -24,11 +24,11 @@ XML = (
 )
 
 
-def whole(ending: Ending, *chunks: bytes) -> bool:
-    watcher = Watcher(ending)
+def whole(form: Form, *chunks: bytes) -> bool:
+    watcher = Watcher(form)
     for chunk in chunks:
         watcher.feed(chunk)
-    return watcher.whole()
+    return watcher.ends_well()
 
 
 def pieces(content: bytes, cuts: list[int]) -> list[bytes]:
@@ -38,13 +38,13 @@ def pieces(content: bytes, cuts: list[int]) -> list[bytes]:
 
 @given(st.lists(st.integers(0, 10**6), max_size=30))
 def test_however_it_comes_in_pieces(cuts):
-    assert whole(Ending.PADES, *pieces(PDF, cuts))
-    assert whole(Ending.XADES, *pieces(XML, cuts))
-    assert not whole(Ending.PADES, *pieces(PDF[:-7], cuts))
-    assert not whole(Ending.XADES, *pieces(XML[:-3], cuts))
+    assert whole(Form.PADES, *pieces(PDF, cuts))
+    assert whole(Form.XADES, *pieces(XML, cuts))
+    assert not whole(Form.PADES, *pieces(PDF[:-7], cuts))
+    assert not whole(Form.XADES, *pieces(XML[:-3], cuts))
 
 
-@pytest.mark.parametrize(("ending", "content"), [(Ending.PADES, PDF), (Ending.XADES, XML)])
+@pytest.mark.parametrize(("ending", "content"), [(Form.PADES, PDF), (Form.XADES, XML)])
 def test_wherever_it_is_cut_off(ending, content):
     """All but the white space at the end matters."""
     needed = len(content.rstrip())
@@ -69,7 +69,7 @@ def test_wherever_it_is_cut_off(ending, content):
     ],
 )
 def test_every_form_of_an_end_of_xml(content):
-    assert whole(Ending.XADES, content)
+    assert whole(Form.XADES, content)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_every_form_of_an_end_of_xml(content):
     ],
 )
 def test_what_is_no_end_of_xml(content):
-    assert not whole(Ending.XADES, content)
+    assert not whole(Form.XADES, content)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_is_no_end_of_xml(content):
     ],
 )
 def test_the_marker_of_a_pdf_is_near_its_end(content, verdict):
-    assert whole(Ending.PADES, content) is verdict
+    assert whole(Form.PADES, content) is verdict
 
 
 # --- Through the client
@@ -135,14 +135,60 @@ async def test_what_was_cut_off_is_asked_for_again(name, tmp_path):
     assert len(transport.sent) == 2
 
 
-@pytest.mark.parametrize(
-    "framing", [{"content-length": "9"}, {"transfer-encoding": "chunked"}], ids=str
-)
+FRAMINGS = [{"content-length": "9"}, {"transfer-encoding": "chunked"}]
+
+
+@pytest.mark.parametrize("framing", FRAMINGS, ids=str)
 @pytest.mark.parametrize("name", DOWNLOADS)
-async def test_where_http_tells_the_end_nobody_looks_inside(name, framing, tmp_path):
-    async with client_of(Answer(200, b"not a PDF", framing)) as (client, transport):
+async def test_where_http_tells_the_end_nobody_looks_for_it(name, framing, tmp_path):
+    content = FOLLOWING[name].answer[:-8] + b" " * 2000
+    async with client_of(Answer(200, content, framing)) as (client, transport):
         await every(tmp_path / "signed")[name](client)
     assert len(transport.sent) == 1
+
+
+PAGE = b"<!DOCTYPE html>\n<html><body>Log in to the proxy.</body></html>"
+
+
+@pytest.mark.parametrize("framing", FRAMINGS, ids=str)
+@pytest.mark.parametrize(
+    "content", [b"", PAGE, PAGE + b" " * 9000, b"<HTML >", b'{"error": "<a/>"}', b"\0" * 5000]
+)
+@pytest.mark.parametrize("name", DOWNLOADS)
+async def test_what_is_something_else_is_not_kept(name, content, framing, tmp_path):
+    """Such as a page of something on the way, with status 200."""
+    path = tmp_path / "signed"
+    path.write_text("older")
+    pieces = [content[start : start + 100] for start in range(0, len(content), 100)]
+    async with client_of(Answer(200, pieces, framing)) as (client, transport):
+        with pytest.raises(UnexpectedResponseError, match=r"not a(n XML document| PDF), though"):
+            await every(path)[name](client)
+        assert transport.open == 0
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["older"]
+    assert len(transport.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "content", "verdict"),
+    [
+        (Form.PADES, b"\r\n" * 100 + PDF, True),
+        (Form.PADES, b"x" * 1100 + PDF, False),
+        (Form.PADES, XML, False),
+        (Form.XADES, XML, True),
+        (Form.XADES, PDF, False),
+        (Form.XADES, "\ufeff<å/>".encode(), True),
+        (Form.XADES, "<å/>".encode("utf-16"), True),
+        (Form.XADES, b"<!-- " + b"long " * 2000 + b"--><a/>", True),
+        (Form.XADES, b"<!-- <html> --><a/>", True),
+        (Form.XADES, b"<htmlish/>", True),
+        (Form.XADES, b"<!-- only a comment -->", False),
+        (Form.XADES, b"  \n", False),
+    ],
+)
+def test_how_documents_begin(form, content, verdict):
+    watcher = Watcher(form)
+    watcher.feed(content)
+    assert watcher.begins_well() is verdict
 
 
 @pytest.mark.parametrize("name", ["get_status", "request_new_redirect_url"])

@@ -1,0 +1,41 @@
+"""The signals that ask a worker to stop, and who had them before."""
+
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from posten_signering.errors import ConfigurationError
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def refuse_handlers_of_the_loop() -> None:
+    """Refuses to replace what an application has told its event loop to do at a signal.
+
+    Raises:
+        ConfigurationError: The loop has a handler of its own.
+    """
+    # A loop has one handler for each signal: it would be lost, and what Python shows of it does nothing.
+    taken = [
+        each
+        for each in SIGNALS
+        if getattr(signal.getsignal(each), "__module__", None) == "asyncio.unix_events"
+    ]
+    if taken:
+        names = " and ".join(each.name for each in taken)
+        raise ConfigurationError(
+            f"The event loop has a handler for {names} (loop.add_signal_handler), which handle_signals "
+            "would replace. Leave handle_signals off, and call the worker's stop() from that handler."
+        )
+
+
+@contextmanager
+def handlers_restored() -> Generator[None]:
+    """Gives signals back to who had them before: an event loop would leave the system's default."""
+    # None is a handler that Python did not install, and can't.
+    before = {each: found for each in SIGNALS if (found := signal.getsignal(each)) is not None}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
