@@ -64,6 +64,12 @@ class Store:
         """Keeps all of a change, or nothing; what is kept already stays as it is."""
 
         def save(database: sqlite3.Connection) -> None:
+            known = database.execute(
+                "insert into handled (deduplication_key, job) values (?, ?) on conflict do nothing",
+                (change.deduplication_key, change.job_id),
+            )
+            if known.rowcount == 0:
+                return  # Somebody else had the same change in hand, and was faster.
             # Changes are handled side by side: an outcome is not replaced by what came before it.
             database.execute(
                 "insert into job values (?, ?, ?) on conflict do update"
@@ -74,17 +80,16 @@ class Store:
                 "insert into document values (?, ?, ?, ?) on conflict do nothing",
                 [(change.job_id, *document) for document in documents],
             )
-            database.execute(
-                "insert into handled (deduplication_key, job) values (?, ?) on conflict do nothing",
-                (change.deduplication_key, change.job_id),
-            )
 
         await self._in_transaction(save)
 
     async def _in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def run() -> T:
-            with closing(sqlite3.connect(self._path, timeout=60)) as database, database:
-                return work(database)
+            with closing(sqlite3.connect(self._path, timeout=60)) as database:
+                # Or a loss of power could bring back the journal of what was committed (and confirmed).
+                database.execute("pragma synchronous = extra")
+                with database:
+                    return work(database)
 
         return await asyncio.to_thread(run)
 
