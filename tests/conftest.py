@@ -14,6 +14,10 @@ CI = bool(os.environ.get("CI"))
 _NO_CLOCK = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 hypothesis.settings.register_profile("dev", **_NO_CLOCK)
 hypothesis.settings.register_profile("ci", **_NO_CLOCK, derandomize=True, print_blob=True)
+# For `make soak`: at random, and as many as it is told to.
+hypothesis.settings.register_profile(
+    "soak", **_NO_CLOCK, max_examples=int(os.environ.get("SOAK_RUNS", "1000")), database=None
+)
 hypothesis.settings.load_profile("ci" if CI else "dev")
 
 # What a shell may hold that steers this package, or the libraries below it.

@@ -1,4 +1,4 @@
-"""`python -m soak [--short] [workers|workers-redis|creates ...]`, in the folder tests: counts, prints tables.
+"""`python -m soak [--short] [workers|workers-redis|creates|machine ...]`, in the folder tests: counts, prints tables.
 
 Exits with 1 when a count is not what it must be.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis_process
 
-from . import creates, workers
+from . import creates, machine, workers
 from .table import Row, rendered
 
 
@@ -37,10 +37,15 @@ def _creates(*, short: bool) -> list[Row]:
     return creates.run(jobs=150 if short else 10_000)
 
 
+def _machine(*, short: bool) -> list[Row]:
+    return machine.run(runs=50 if short else 5000)
+
+
 SOAKS: dict[str, Callable[..., list[Row]]] = {
     "workers": _workers,
     "workers-redis": _workers_redis,
     "creates": _creates,
+    "machine": _machine,
 }
 _SHORT = ("workers", "creates")
 
