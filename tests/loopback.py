@@ -145,7 +145,7 @@ async def http_server(
 
 @contextlib.asynccontextmanager
 async def connect_proxy(
-    refusal: bytes | None = None, *, silent: bool = False
+    refusal: bytes | None = None, *, silent: bool = False, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[Server]:
     """A proxy that opens tunnels to anywhere on loopback, or answers with a refusal, or nothing."""
 
@@ -177,7 +177,7 @@ async def connect_proxy(
         finally:
             far_writer.transport.abort()
 
-    async with serving(connected) as server:
+    async with serving(connected, context) as server:
         yield server
 
 

@@ -99,6 +99,7 @@ def issue(
     issuer: Issued | None = None,
     *,
     ca: bool = False,
+    host: str | None = None,
     key: PrivateKey | None = None,
     usage: str | None = "digital_signature",
     not_before: datetime = NOW - timedelta(days=1),
@@ -133,6 +134,9 @@ def issue(
     if usage is not None:
         chosen = {"key_cert_sign": True, "crl_sign": True} if ca else {usage: True}
         builder = builder.add_extension(x509.KeyUsage(**{**usages, **chosen}), critical=True)
+    if host is not None:
+        names = x509.SubjectAlternativeName([x509.DNSName(host)])
+        builder = builder.add_extension(names, critical=False)
     signer = own if issuer is None else issuer.key
     return Issued(builder.sign(signer, hashes.SHA256()), own, issuer)
 

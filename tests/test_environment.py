@@ -38,11 +38,25 @@ class TestEnvironment:
             "https://localhost/api?a",
             "https://localhost/api#a",
             "https://local host/api",
+            "https://localhost:65536/api",
+            "https://localhost:99999/api",
+            "https://localhost:0/api",
+            "https://[::1::2]/api",
+            "https://[1.2.3.4]/api",
+            "https://[fe80::1%25eth0]/api",
+            "https://999.1.1.1/api",
+            "https://1234567/api",
         ],
     )
     def test_a_service_root_that_is_no_absolute_https_url(self, root):
         with pytest.raises(ConfigurationError, match="absolute https URL"):
             Environment(name="LOCAL", service_root=root)
+
+    @pytest.mark.parametrize("host", ["localhost:65535", "[::1]:1", "[::ffff:1.2.3.4]", "10.0.0.1"])
+    def test_any_host_and_port_there_can_be(self, host):
+        """The twin of the test above."""
+        root = f"https://{host}/api"
+        assert Environment(name="LOCAL", service_root=root).service_root == root
 
     def test_an_environment_of_ones_own(self):
         made = Environment(name="LOCAL", service_root="https://localhost:8443/api", authorities=[])
@@ -56,9 +70,31 @@ class TestEnvironment:
                 name="LOCAL", service_root="https://localhost", server_organization_number=number
             )
 
+    def test_a_fingerprint_of_another_form(self):
+        with pytest.raises(ConfigurationError, match=r"of My CA"):
+            CertificateAuthority(name="My CA", sha256="AB" * 32)
+
     @pytest.mark.parametrize(
-        "fields", [{"sha256": "AB" * 32}, {"sha256": "ab" * 32, "published_at": "ftp://a"}]
+        "address",
+        [
+            "ftp://ca.example/a.cer",
+            "ca.example/a.cer",
+            "http://ca.example:port/a.cer",
+            "http://ca.example:65536/a.cer",
+            "https://ca.example:0/a.cer",
+            "http://[::1::2]/a.cer",
+            "http://999.1.1.1/a.cer",
+        ],
     )
-    def test_an_authority_of_another_form(self, fields):
-        with pytest.raises(ConfigurationError, match=r"of My CA|My CA is published"):
-            CertificateAuthority(name="My CA", **fields)
+    def test_an_address_that_is_none(self, address):
+        with pytest.raises(ConfigurationError, match="My CA is published"):
+            CertificateAuthority(name="My CA", sha256="ab" * 32, published_at=address)
+
+    @pytest.mark.parametrize(
+        "address",
+        ["http://ca.example:65535/a.cer", "https://[::1]/a.cer", "HTTP://CA.example", None],
+    )
+    def test_an_address_that_is_one(self, address):
+        """The twin of the test above."""
+        authority = CertificateAuthority(name="My CA", sha256="ab" * 32, published_at=address)
+        assert authority.published_at == address

@@ -5,7 +5,7 @@ arrow follows the rules it is added to the table, and whoever reads the change s
 
 - Values and errors know nothing but each other and the standard library.
 - `_wire` is pure: no file, socket, clock, randomness or event loop; what it needs of them is an argument.
-- httpx, xsdata with pydantic, the generated models and certifi have one importer each.
+- httpx, xsdata with pydantic, and the generated models have one importer each.
 - Nothing of the SDK imports the sandbox; of the SDK the sandbox imports the values it returns, from the package root.
 """
 
@@ -73,6 +73,7 @@ ARROWS: dict[str, set[str]] = {
         "_origin",
         "_pool",
         "_secret",
+        "_tls",
         "_wire.exchange",
         "errors",
     },
@@ -179,7 +180,7 @@ DOORS = {
     "posten_signering_xml": {"_wire.messages"},
     "lxml": {"_wire.xml", "_wire.xades"},
     "cryptography": {"_certificates", "_tls", "_trust", "_wire.xades"},
-    "certifi": {"_trust"},
+    "certifi": {"_tls", "_trust"},
     "limits": {"_redis_slots"},
     "redis": {"_redis_slots"},
 }

@@ -254,8 +254,6 @@ class TestConnections:
         [
             ({"max_connections": 0}, "max_connections"),
             ({"user_agent": "a\r\nX: kanari"}, "user agent"),
-            ({"proxy": Secret("socks5://user:kanari@host")}, "proxy must be"),
-            ({"proxy": Secret("proxy.example:8080")}, "proxy must be"),
         ],
     )
     async def test_settings_that_can_not_be(self, settings, said):
@@ -283,6 +281,11 @@ class TestUrls:
             "https://localhost:{port}\\@elsewhere.example/kanari",
             "https://løcalhost:{port}/kanari",
             "https://localhost:0{port}0/kanari",
+            "https://localhost:0/kanari",
+            "https://localhost:65536/kanari",
+            "https://[::1::2]:{port}/kanari",
+            "https://[::1:{port}/kanari",
+            "https://999.1.1.1:{port}/kanari",
         ],
     )
     async def test_no_other_origin_is_followed(self, url):

@@ -1,18 +1,15 @@
 """What every failure of the network is called, and whether the request may have left."""
 
 import asyncio
-import base64
 import socket
 import ssl
 
 import loopback
-import pki
 import pytest
 from transport_client import OK, Body, Client, connected, server_context
 
 from posten_signering._exchange_failures import Kind, Setting, failure
 from posten_signering._exchange_progress import Progress
-from posten_signering._secret import Secret
 from posten_signering._wire.exchange import Patience
 from posten_signering.errors import (
     TlsError,
@@ -220,89 +217,3 @@ class TestWords:
         error.__context__ = other = OSError()
         other.__context__ = error
         assert failure(Kind.LOST, error, Progress(), self.setting).request_may_have_left is True
-
-
-class TestProxy:
-    async def test_through_a_proxy_with_user_and_password(self, version):
-        async with connected(OK, version) as server, loopback.connect_proxy() as proxy:
-            address = Secret(f"http://user:p%40ss@127.0.0.1:{proxy.port}")
-            async with Client(server, proxy=address) as client:
-                assert (await client.fetch())[1] == b"answer"
-                assert (await client.fetch())[1] == b"answer"
-        [received] = proxy.received
-        assert (received.method, received.target) == ("CONNECT", f"localhost:{server.port}")
-        assert base64.b64decode(received.headers["proxy-authorization"][6:]) == b"user:p@ss"
-        assert all("proxy-authorization" not in each.headers for each in server.received)
-
-    async def test_a_certificate_that_a_proxy_puts_in_between_is_not_trusted(self, version):
-        forged = pki.issue(
-            pki.subject("Posten Bring AS", organization_identifier=f"NTRNO-{pki.SERVICE}"),
-            pki.root("Proxy"),
-        )
-        async with (
-            connected(OK, version, issued=forged) as server,
-            loopback.connect_proxy() as proxy,
-            Client(server, proxy=Secret(f"http://127.0.0.1:{proxy.port}")) as client,
-        ):
-            with pytest.raises(TlsError, match="is not trusted") as raised:
-                await client.fetch()
-        assert raised.value.request_may_have_left is False
-        assert server.received == []
-
-    async def test_a_proxy_that_asks_for_a_password(self):
-        refusal = loopback.answer(407, body=b"kanari", Connection="close")
-        async with loopback.connect_proxy(refusal) as proxy:
-            address = Secret(f"http://127.0.0.1:{proxy.port}")
-            async with Client(loopback.Server(port=1), proxy=address) as client:
-                with pytest.raises(TransportError, match=r"proxy .* HTTP 407") as raised:
-                    await client.fetch()
-        assert raised.value.request_may_have_left is False
-
-    async def test_a_proxy_that_is_silent(self):
-        async with loopback.connect_proxy(silent=True) as proxy:
-            address = Secret(f"http://127.0.0.1:{proxy.port}")
-            async with Client(loopback.Server(port=1), proxy=address, api_seconds=0.05) as client:
-                with pytest.raises(TransportTimeoutError, match="proxy did not open") as raised:
-                    await client.fetch()
-        assert raised.value.request_may_have_left is False
-
-    async def test_a_proxy_that_hangs_up(self):
-        async def hang_up(reader, writer):
-            await loopback.read_head(reader)
-
-        async with loopback.serving(hang_up) as proxy:
-            address = Secret(f"http://127.0.0.1:{proxy.port}")
-            async with Client(loopback.Server(port=1), proxy=address) as client:
-                with pytest.raises(TransportError, match="through the proxy") as raised:
-                    await client.fetch()
-        assert raised.value.request_may_have_left is False
-
-    async def test_a_proxy_that_is_not_there(self):
-        address = Secret(f"http://user:kanari@127.0.0.1:{loopback.closed_port()}")
-        async with Client(loopback.Server(port=1), proxy=address) as client:
-            with pytest.raises(TransportError, match="through the proxy: Connection") as raised:
-                await client.fetch()
-        assert raised.value.request_may_have_left is False
-        assert "kanari" not in str(raised.value)
-
-    async def test_a_proxy_that_speaks_no_tls(self):
-        async with loopback.serving(loopback.plain_refusal) as proxy:
-            address = Secret(f"https://127.0.0.1:{proxy.port}")
-            async with Client(loopback.Server(port=1), proxy=address) as client:
-                with pytest.raises(TransportError, match="proxy could not be talked to") as raised:
-                    await client.fetch()
-        assert raised.value.request_may_have_left is False
-
-    async def test_the_service_lost_behind_a_proxy_may_have_got_the_request(self):
-        async with connected(loopback.always(None)) as server, loopback.connect_proxy() as proxy:
-            address = Secret(f"http://127.0.0.1:{proxy.port}")
-            async with Client(server, proxy=address) as client:
-                with pytest.raises(TransportError) as raised:
-                    await client.fetch()
-        assert raised.value.request_may_have_left is True
-
-    async def test_the_environment_names_no_proxy(self, monkeypatch):
-        for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-            monkeypatch.setenv(name, f"http://127.0.0.1:{loopback.closed_port()}")
-        async with connected(OK) as server, Client(server) as client:
-            assert (await client.fetch())[1] == b"answer"

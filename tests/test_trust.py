@@ -250,7 +250,8 @@ class TestFetch:
         assert "no answer within 0.05 seconds" in caplog.text
 
     async def test_an_address_that_is_none(self, caplog):
-        local = environment(authority(pki.root(), published_at="http://localhost:port/"))
+        too_long = f"http://localhost/{'x' * 70_000}"
+        local = environment(authority(pki.root(), published_at=too_long))
         with pytest.raises(ConfigurationError, match="None of"):
             await TrustAnchors.fetch(local)
         assert "address can't be understood" in caplog.text

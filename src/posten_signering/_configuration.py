@@ -74,7 +74,8 @@ class ClientConfiguration:
         sender: For jobs and calls that name none.
         timeouts: How long to wait for the network.
         proxy: URL of an HTTP proxy, `http://user:password@host:port`, that tunnels to the service.
-            Proxy variables of the environment are never read.
+            One with an https URL must show a certificate of a public authority (certifi's) for its
+            host name. Proxy variables of the environment are never read.
         user_agent_suffix: Added to the User-Agent in parentheses, such as your application's name
             and version.
         max_connections: How many connections are open at most for API calls, and as many again for

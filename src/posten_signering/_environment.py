@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar
 
-from posten_signering._origin import origin_of
+from posten_signering._origin import address_of, origin_of
 from posten_signering._secret import Secret
 from posten_signering.errors import ConfigurationError
 
@@ -43,7 +43,7 @@ class CertificateAuthority:
                 f"The fingerprint of {self.name} is not the 64 hexadecimal digits, in lower case, of "
                 "a SHA-256."
             )
-        if self.published_at is not None and not re.match("https?://", self.published_at):
+        if self.published_at is not None and address_of(Secret(self.published_at)) is None:
             raise ConfigurationError(
                 f"The address where {self.name} is published is not an http or https URL."
             )

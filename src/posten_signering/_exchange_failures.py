@@ -107,6 +107,12 @@ def _tls_failure(
             request_may_have_left=False,
         )
     if unsent and setting.proxied and not progress.asked_proxy:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return TlsError(
+                "The certificate of the proxy is not one of a public authority for its host name. Use "
+                "the proxy's http URL if it has one: the way to the service is encrypted in either.",
+                request_may_have_left=False,
+            )
         return TransportError(
             "The proxy could not be talked to over TLS: is its URL an http one?",
             request_may_have_left=False,
@@ -164,6 +170,8 @@ def reason_of(cause: BaseException, handled: BaseException | None) -> str:
     for error in _links(cause, handled):
         if isinstance(error, socket.gaierror):  # its numbers are not errno's
             return str(error.strerror)
+        if isinstance(error, ssl.SSLCertVerificationError):  # where only the proxy's is looked at
+            return "the proxy's certificate is not trusted"
         if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno:
             return os.strerror(error.errno)
     return "the other side closed the connection"

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
 
+import certifi
 from cryptography import x509
 
 from posten_signering._certificates import EnterpriseCertificate, organization_number_of
@@ -25,6 +26,7 @@ __all__ = [
     "UntrustedChain",
     "client_context",
     "is_client_certificate_alert",
+    "proxy_context",
     "refusal",
 ]
 
@@ -89,6 +91,18 @@ def client_context(
     chain, missing = certificate.complete_chain(anchors)
     # A root that the service does not have already would not convince it (RFC 8446, 4.4.2).
     _load(context, certificate, chain if missing is not None or len(chain) == 1 else chain[:-1])
+    return context
+
+
+def proxy_context() -> ssl.SSLContext:
+    """The context for the way to an https proxy: its host name, vouched for by certifi's authorities.
+
+    Made by hand for the same reasons as `client_context`: neither the system's store nor a variable
+    of the environment has a say.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cafile=certifi.where())
     return context
 
 

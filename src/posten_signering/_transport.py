@@ -19,9 +19,10 @@ from posten_signering._content_coding import ContentDecoder
 from posten_signering._exchange_failures import Explain, Kind, Setting, failure, reason_of
 from posten_signering._exchange_progress import NetworkStream, Progress, Sending, Tracing
 from posten_signering._httpcore_log import event_names_only
-from posten_signering._origin import check_origin
+from posten_signering._origin import check_origin, is_proxy
 from posten_signering._pool import Pool
 from posten_signering._secret import Secret
+from posten_signering._tls import proxy_context
 from posten_signering._wire.exchange import Patience, Request
 from posten_signering.errors import ConfigurationError, TransportError, UntrustedUrlError
 
@@ -29,10 +30,6 @@ __all__ = ["Answer", "HttpTransport", "check_proxy", "fetch_file"]
 
 # Servers close idle connections too; one that both ends may close at any moment is not worth keeping.
 _KEPT_SECONDS = 5
-
-_PROXY = re.compile(
-    r"https?://(?:[^\s/?#@\\]*@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?/?"
-)
 
 # The kinds of httpx's failures, the more special first. anyio's and ssl's own come through where
 # httpcore does not map them.
@@ -92,7 +89,7 @@ class HttpTransport:
             raise ConfigurationError("max_connections must be 1 or more.")
         self._service_root = service_root
         self._ssl_context = ssl_context
-        self._proxy = proxy
+        self._proxy = _httpx_proxy(proxy)
         self._user_agent = user_agent
         self._settings = {
             patience: Setting(
@@ -139,7 +136,7 @@ class HttpTransport:
             httpx.AsyncHTTPTransport(
                 verify=self._ssl_context,
                 trust_env=False,
-                proxy=None if self._proxy is None else httpx.Proxy(self._proxy.reveal()),
+                proxy=self._proxy,
                 limits=httpx.Limits(max_connections=1, keepalive_expiry=_KEPT_SECONDS),
             )
         )
@@ -285,11 +282,27 @@ def check_proxy(proxy: Secret[str] | None) -> None:
     Raises:
         ConfigurationError: It is not the http or https URL of a host.
     """
-    if proxy is not None and _PROXY.fullmatch(proxy.reveal()) is None:
+    if proxy is not None and not (is_proxy(proxy) and _is_understood(proxy)):
         raise ConfigurationError(
             "The proxy must be an http or https URL of a host, such as "
             "http://user:password@proxy.example:8080."
         )
+
+
+def _is_understood(url: Secret[str]) -> bool:
+    try:
+        httpx.URL(url.reveal())
+    except (httpx.InvalidURL, ValueError):  # for what stands in user and password
+        return False
+    return True
+
+
+def _httpx_proxy(proxy: Secret[str] | None) -> httpx.Proxy | None:
+    if proxy is None:
+        return None
+    encrypted = proxy.reveal().lower().startswith("https:")
+    # httpx's own context for it would read the system's store, SSL_CERT_FILE and SSLKEYLOGFILE.
+    return httpx.Proxy(proxy.reveal(), ssl_context=proxy_context() if encrypted else None)
 
 
 async def fetch_file(
@@ -313,11 +326,8 @@ async def fetch_file(
     unchecked = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unchecked.check_hostname = False
     unchecked.verify_mode = ssl.CERT_NONE
-    transport = httpx.AsyncHTTPTransport(
-        verify=unchecked,
-        trust_env=False,
-        proxy=None if proxy is None else httpx.Proxy(proxy.reveal()),
-    )
+    through = _httpx_proxy(proxy)
+    transport = httpx.AsyncHTTPTransport(verify=unchecked, trust_env=False, proxy=through)
     try:
         with anyio.fail_after(seconds), event_names_only():
             async with transport:
