@@ -1,10 +1,8 @@
-"""`create` and `validate`: what leaves, what is looked at before, and what is known when it fails."""
+"""`create` and `validate`: what leaves, and what is looked at before."""
 
-import asyncio
 import email
 import email.policy
 import io
-import logging
 import zipfile
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -24,13 +22,11 @@ from doubles import (
     SENDER,
     Answer,
     Clock,
-    Hang,
     Sent,
     Unpaced,
     Unsent,
     client_of,
     created_xml,
-    error_xml,
     job,
 )
 from lxml import etree
@@ -46,17 +42,11 @@ from posten_signering import (
     StatusRetrievalMethod,
 )
 from posten_signering.errors import (
-    ApiError,
-    BrokerNotAuthorizedError,
-    CreateOutcomeUnknownError,
     DocumentChangedError,
     InvalidJobError,
-    RateLimitedError,
     SenderNotSpecifiedError,
     SignerNotFoundError,
-    TlsError,
     TransportError,
-    TransportTimeoutError,
 )
 
 pytestmark = pytest.mark.anyio
@@ -141,16 +131,13 @@ async def test_the_signing_time_is_the_clocks_own():
 
 
 class Held(Unpaced):
-    """Lets a call through after half a minute, as during a block; or never, once it is asked to."""
+    """Lets a call through after half a minute, as during a block."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self.clock = clock
-        self.hang: Hang | None = None
 
     async def acquire(self, organization_number: str) -> None:
-        if self.hang is not None:
-            await self.hang.forever()
         self.clock.wait(seconds=30)
 
 
@@ -161,16 +148,6 @@ async def test_the_signing_time_is_that_of_the_moment_when_the_request_leaves():
         await client.create(job())
     [_, (_, container)] = parts(transport.sent[0])
     assert clock.now - signing_time(container) <= timedelta(seconds=5)
-
-
-async def test_a_create_that_is_cancelled_before_its_turn_is_no_job(caplog):
-    pace = Held(Clock())
-    pace.hang = Hang()
-    async with client_of(CREATED, rate_limiter=pace) as (client, transport):
-        result = await cancelled_while(pace.hang, client.create(job()))
-        assert isinstance(result, asyncio.CancelledError)
-        assert transport.sent == []
-    assert "the job may exist" not in caplog.text
 
 
 def signing_time(container: bytes) -> datetime:
@@ -316,85 +293,7 @@ async def test_what_a_processor_raises_keeps_the_job_from_being_created():
     assert called == ["refuse"]
 
 
-# --- What is known when it fails
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        TransportError("No connection.", request_may_have_left=False),
-        TransportTimeoutError("No connection in time.", request_may_have_left=False),
-        TlsError("Not trusted.", request_may_have_left=False),
-    ],
-)
-async def test_a_job_that_certainly_never_left_keeps_its_error(error):
-    async with client_of(Unsent(error), CREATED) as (client, _):
-        with pytest.raises(TransportError) as caught:
-            await client.create(job())
-        assert caught.value is error
-        await client.create(job())
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        TransportError("The connection was lost.", request_may_have_left=True),
-        TransportTimeoutError("The service was silent.", request_may_have_left=True),
-        TlsError("The connection was lost.", request_may_have_left=True),
-    ],
-)
-@pytest.mark.parametrize("in_answer", [False, True])
-@pytest.mark.parametrize("reference", ["order-77", None])
-async def test_a_job_that_may_have_left_may_exist(error, in_answer, reference):
-    step = Answer(200, created_xml()[:40], broken_by=error) if in_answer else error
-    patient = Retries(extra_tries=5)
-    async with client_of(step, CREATED, retries=patient) as (client, transport):
-        with pytest.raises(CreateOutcomeUnknownError) as caught:
-            await client.create(job(reference=reference))
-        assert len(transport.sent) == 1, "it was sent again"
-        await client.create(job())
-    assert caught.value.reference == reference
-    assert caught.value.__cause__ is error
-    assert caught.value.reason == str(error)[0].lower() + str(error)[1:-1]
-    assert caught.value.job_id is None
-
-
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_a_5xx_leaves_it_open_and_is_not_repeated(status):
-    patient = Retries(extra_tries=5)
-    async with client_of(Answer(status, b"<html/>"), retries=patient) as (client, transport):
-        with pytest.raises(CreateOutcomeUnknownError, match=f"answered HTTP {status}"):
-            await client.create(job())
-        assert len(transport.sent) == 1
-
-
-async def test_an_answer_that_can_not_be_read_leaves_it_open_and_tells_the_id():
-    unreadable = (
-        created_xml()
-        .replace(b"<redirect-url>", b"<other>")
-        .replace(b"</redirect-url>", b"</other>")
-    )
-    async with client_of(Answer(200, unreadable)) as (client, _):
-        with pytest.raises(CreateOutcomeUnknownError, match="job id 7") as caught:
-            await client.create(job())
-    assert caught.value.job_id == 7
-
-
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (Answer(400, error_xml("SCHEMA_VALIDATION_ERROR")), ApiError),
-        (Answer(403, error_xml("BROKER_NOT_AUTHORIZED")), BrokerNotAuthorizedError),
-        (Answer(429, b"", {"dosfilter": "x"}), RateLimitedError),
-        (Answer(302, b"", {"location": "https://evil.example"}), ApiError),
-    ],
-)
-async def test_a_refusal_means_that_there_is_no_job(answer, error):
-    async with client_of(answer) as (client, transport):
-        with pytest.raises(error) as caught:
-            await client.create(job())
-        assert type(caught.value) is error
-        assert len(transport.sent) == 1
+# --- On its way
 
 
 async def test_a_job_that_never_left_is_sent_again_as_it_was(tmp_path, xmlsec1):
@@ -406,42 +305,6 @@ async def test_a_job_that_never_left_is_sent_again_as_it_was(tmp_path, xmlsec1):
     [sent] = transport.sent
     [_, (_, container)] = parts(sent)
     verify_bundle.verify(container, root_pem=pki.root().pem, tmp_path=tmp_path)
-
-
-async def cancelled_while(hang: Hang, creating) -> BaseException:
-    """What a native cancellation, once the request has left, makes of a task."""
-    task = asyncio.get_running_loop().create_task(creating)
-    await hang.reached.wait()
-    task.cancel()
-    [result] = await asyncio.gather(task, return_exceptions=True)
-    return result
-
-
-@pytest.mark.parametrize(
-    ("reference", "named"),
-    [("order-77", "with reference 'order-77'"), (None, "without a reference")],
-)
-async def test_a_cancelled_create_stays_one_and_leaves_one_line(caplog, reference, named):
-    caplog.set_level(logging.DEBUG)
-    hang = Hang()
-    async with client_of(hang, CREATED) as (client, _):
-        result = await cancelled_while(hang, client.create(job(reference=reference)))
-        assert isinstance(result, asyncio.CancelledError)
-        [record] = [each for each in caplog.records if each.name == "posten_signering"]
-        await client.create(job())
-    assert record.levelno == logging.WARNING
-    assert f"job {named} was cancelled on its way: the job may exist" in record.getMessage()
-    for canary in (PERSON, CUSTOMER, "Lease", "Vilk", "shop.example"):
-        assert canary not in caplog.text
-
-
-async def test_a_cancelled_create_in_a_scope_leaves_one_line(caplog):
-    hang = Hang()
-    async with client_of(hang) as (client, _), anyio.create_task_group() as tasks:
-        tasks.start_soon(client.create, job())
-        await hang.reached.wait()
-        tasks.cancel_scope.cancel()
-    assert [each.levelname for each in caplog.records] == ["WARNING"]
 
 
 async def test_a_document_that_changes_on_its_way_breaks_the_request_off(tmp_path):

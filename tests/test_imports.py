@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "_status": {"errors"},
     "_web": {"_secret", "errors"},
     "_wire.asice": {"_job"},
-    "_wire.exchange": {"_secret"},
+    "_wire.exchange": {"_secret", "errors"},
     "_wire.urls": {"_secret"},
     "_wire.xml": {"_secret", "errors"},
     "_documents": {"_job", "_pdf", "_wire.asice", "errors"},
@@ -77,7 +77,13 @@ ARROWS: dict[str, set[str]] = {
         "_wire.exchange",
         "errors",
     },
-    "_wire.failures": {"_wire.exchange", "_wire.messages", "_wire.poll_time", "errors"},
+    "_wire.failures": {
+        "_secret",
+        "_wire.exchange",
+        "_wire.messages",
+        "_wire.poll_time",
+        "errors",
+    },
     "_trust": {"_certificates", "_environment", "_secret", "_transport", "errors"},
     "_wire.operations": {
         "_job",

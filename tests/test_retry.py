@@ -67,7 +67,8 @@ FAILURES = {
 PASSING = {"refused", "connect-timeout", "lost", "timeout", "cut", "502", "503", "504"}
 NEVER_LEFT = {"refused", "connect-timeout"}
 # Of a create.
-OUTCOME_UNKNOWN = {"lost", "timeout", "tls-after", "cut", "500", "501", "502", "503", "504"}
+OUTCOME_UNKNOWN = {"lost", "timeout", "tls-after", "cut", "302"}
+OUTCOME_UNKNOWN |= {"500", "501", "502", "503", "504"}
 ERRORS = {
     "refused": TransportError,
     "connect-timeout": TransportTimeoutError,

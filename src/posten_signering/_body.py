@@ -6,7 +6,7 @@ No frame that an exception leaves through holds a piece of a document or of a ma
 import errno
 import io
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -19,6 +19,10 @@ from posten_signering._wire.asice import Compression, Layout
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+
+def _unheard() -> None:
+    """Nobody needs to know."""
 
 
 class _Source(Protocol):
@@ -89,12 +93,14 @@ class StreamedBody:
         documents: Those of the job.
         inspection: What was found out about them.
         limiter: How many worker threads may read at once.
+        leaving: Called just before the first bytes are handed out, each time the body is produced.
     """
 
     layout: Layout
     documents: Sequence[Document]
     inspection: Inspection
     limiter: anyio.CapacityLimiter
+    leaving: Callable[[], None] = _unheard
 
     @property
     def length(self) -> int:
@@ -108,6 +114,7 @@ class StreamedBody:
             DocumentChangedError: A file is not the one that was inspected, or is gone; raised before
                 the body's last bytes.
         """
+        self.leaving()
         for source in _sources(self.layout, self.documents, self.inspection):
             while source.ready() or not source.finished():
                 if source.ready():

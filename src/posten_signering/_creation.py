@@ -61,13 +61,14 @@ class PreparedJob:
         """The container as a file, from its beginning; for a worker thread."""
         return readable(self.container, documents=self.documents, inspection=self.inspection)
 
-    def body(self, limiter: anyio.CapacityLimiter) -> StreamedBody:
-        """The request's body, which can be produced again."""
+    def body(self, limiter: anyio.CapacityLimiter, leaving: Callable[[], None]) -> StreamedBody:
+        """The request's body, which can be produced again; calls `leaving` when its first bytes are."""
         return StreamedBody(
             layout=self.layout,
             documents=self.documents,
             inspection=self.inspection,
             limiter=limiter,
+            leaving=leaving,
         )
 
 
@@ -179,13 +180,17 @@ async def send(
         CreateOutcomeUnknownError: The job may exist.
         SigningError: Any other: the job does not exist.
     """
+    # Headers alone make no job: it may exist from the first bytes of the body on.
     left = False
 
-    async def ready(request: Request) -> Request:
+    def leaving() -> None:
         nonlocal left
-        job = await prepared()
         left = True
-        return carrying(request, content_type=job.content_type, body=job.body(limiter))
+
+    async def ready(request: Request) -> Request:
+        job = await prepared()
+        body = job.body(limiter, leaving)
+        return carrying(request, content_type=job.content_type, body=body)
 
     try:
         return await session.send(operation, ready)

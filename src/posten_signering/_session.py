@@ -21,7 +21,7 @@ from posten_signering._secret import Secret
 from posten_signering._wire import poll_time
 from posten_signering._wire.exchange import Patience, Request, Response, ResponseStream, Transport
 from posten_signering._wire.operations import Operation, succeeded
-from posten_signering.errors import RateLimitedError, SigningError
+from posten_signering.errors import RateLimitedError, SigningError, UnexpectedResponseError
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -243,14 +243,20 @@ class Session:
         self._compare_clocks(stream, received)
         # Out of sight, should the connection break in the middle.
         content = Secret(bytearray())
-        async for chunk in stream.chunks():
-            content.reveal().extend(chunk)
-            del chunk
+        unreadable: str | None = None
+        try:
+            async for chunk in stream.chunks():
+                content.reveal().extend(chunk)
+                del chunk
+        except UnexpectedResponseError as error:
+            # The status is there: a create was done or not, whatever its answer is packed in.
+            content, unreadable = Secret(bytearray()), str(error)
         return Response(
             status=stream.status,
             headers=stream.headers,
             body=Secret(bytes(content.reveal())),
             received=received,
+            unreadable=unreadable,
         )
 
     def _compare_clocks(self, stream: ResponseStream, now: datetime) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posten_signering._secret import Secret
+from posten_signering._wire import operations
 from posten_signering._wire.exchange import Response
 from posten_signering._wire.failures import failure
 from posten_signering.errors import (
@@ -108,6 +109,55 @@ def test_identity_numbers_in_the_services_texts_are_masked() -> None:
     assert "12345678910" not in str(error)
     page = failure("do it", answer(502, b"bad 12345678910"))
     assert page.answer == "bad ***********"
+
+
+TOKEN = Secret("canary+token/1")
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("See https://api.example/api/1?x=canary.", "See https://api.example/***"),
+        ("'HTTP://web.example#/redirect/canary' is", "'HTTP://web.example#***' is"),
+        ('("http://h:8080/canary",&lt;', '("http://h:8080/***",&lt;'),
+        ("<a href='https://h/canary/17885599999'>", "<a href='https://h/***'>"),
+        ("https://h and https://h/ tell nothing", "https://h and https://h/ tell nothing"),
+        ("Token canary+token/1 of 17885599999", "Token *** of ***********"),
+        ("GET /status?status_query_token=canary%2Btoken%2F1", "GET /status?status_query_token=***"),
+    ],
+)
+def test_addresses_and_the_token_that_was_sent_are_masked(text, masked) -> None:
+    page = failure("do it", answer(502, text.encode()), token=TOKEN)
+    assert page.answer == masked
+    document = error_document("A_CODE", text.replace("&", "&amp;").replace("<", "&lt;"))
+    error = failure("do it", answer(400, document), token=TOKEN)
+    assert error.message == masked
+    assert "canary" not in str(error)
+
+
+def test_the_token_of_a_status_query_is_masked() -> None:
+    root = "https://api.example/api"
+    asked = operations.status(root, Secret(f"{root}/1/status"), TOKEN)
+    with pytest.raises(ApiError) as caught:
+        asked.decode(answer(400, b"No such token: canary+token/1"))
+    assert caught.value.answer == "No such token: ***"
+
+
+@pytest.mark.parametrize("token", [None, Secret("")])
+def test_without_a_token_there_is_none_to_mask(token) -> None:
+    """The twin of the test above."""
+    error = failure("do it", answer(502, b"Token canary+token/1"), token=token)
+    assert error.answer == "Token canary+token/1"
+
+
+@pytest.mark.parametrize("before", range(1985, 2001))
+def test_what_is_cut_off_shows_no_part_of_what_is_masked(before) -> None:
+    for secret in ("17885599999", "https://h/canary-canary", TOKEN.reveal()):
+        page = "x" * before + " " + secret
+        shown = failure("do it", answer(502, page.encode()), token=TOKEN).answer
+        assert len(shown) <= 2000
+        assert "178" not in shown
+        assert "can" not in shown
 
 
 class TestTooMany:

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Literal, Protocol
 
 from posten_signering._secret import Secret
+from posten_signering.errors import UnexpectedResponseError
 
 
 class Patience(Enum):
@@ -75,14 +76,27 @@ class Response:
     Attributes:
         status: The HTTP status.
         headers: Names in lower case.
-        body: As received, any Content-Encoding undone.
+        body: As received, any Content-Encoding undone; empty where that could not be done.
         received: When its head came, by the client's clock.
+        unreadable: Why the body could not be had, in words; None where it could. The status says
+            what it says all the same.
     """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     body: Secret[bytes]
     received: datetime
+    unreadable: str | None = None
+
+    def content(self) -> Secret[bytes]:
+        """The body, for whoever needs what it says.
+
+        Raises:
+            UnexpectedResponseError: It could not be had.
+        """
+        if self.unreadable is not None:
+            raise UnexpectedResponseError(self.unreadable)
+        return self.body
 
 
 class ResponseStream(Protocol):

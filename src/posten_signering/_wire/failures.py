@@ -1,11 +1,13 @@
 """What an answer outside 2xx means: error code first, HTTP status second. Pure.
 
-The service's texts may quote what was sent: identity numbers in them are masked.
+The service's texts may quote what was sent: identity numbers, addresses and tokens in them are masked.
 """
 
 import re
 from datetime import timedelta
+from urllib.parse import quote
 
+from posten_signering._secret import Secret
 from posten_signering._wire import messages, poll_time
 from posten_signering._wire.exchange import Response
 from posten_signering.errors import (
@@ -32,14 +34,25 @@ _RATE_LIMIT_BLOCK = timedelta(seconds=30)
 
 _LONGEST_ANSWER = 2000
 
+_IDENTITY_NUMBER = re.compile(r"\d{11}")
+# What stands there may be a token, or lead a signer's browser to the signing.
+_BEYOND_HOST = re.compile(r"(https?://[^\s/?#<>\"']*[/?#])[^\s<>\"']+", re.IGNORECASE)
 
-def failure(operation: str, response: Response, *, polling: bool = False) -> ApiError:
+
+def failure(
+    operation: str,
+    response: Response,
+    *,
+    polling: bool = False,
+    token: Secret[str] | None = None,
+) -> ApiError:
     """The error for an answer outside 2xx.
 
     Args:
         operation: What was asked, in words that follow "refused to".
         response: The answer.
         polling: Whether a queue was polled, so that a 429 may mean "too early".
+        token: The status query token that was sent.
     """
     error = messages.service_error(response.body)
     known = None if error is None else _BY_CODE.get(error.code)
@@ -50,11 +63,13 @@ def failure(operation: str, response: Response, *, polling: bool = False) -> Api
             operation=operation,
             status=response.status,
             code=error.code,
-            message=_masked(error.message),
+            message=_masked(error.message, token),
             type=error.type,
             retry_after=_retry_after(response),
         )
-    answer = _masked(response.body.reveal()[:_LONGEST_ANSWER].decode(errors="replace")).strip()
+    # Masked first: what is cut off in its middle would not be known any more.
+    text = _masked(response.body.reveal().decode(errors="replace"), token)
+    answer = text[:_LONGEST_ANSWER].strip()
     return ApiError(
         operation=operation,
         status=response.status,
@@ -93,11 +108,16 @@ def _retry_after(response: Response) -> timedelta | None:
 def _form(response: Response, *, empty: bool) -> str:
     if 300 <= response.status < 400:
         return "a redirect, which is never followed"
+    if response.unreadable is not None:
+        return "the answer came in a content encoding that could not be undone"
     if empty:
         return "the answer was empty"
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
     return f"the answer was {kind or 'of no stated type'}, not an error document of the service"
 
 
-def _masked(text: str) -> str:
-    return re.sub(r"\d{11}", "*" * 11, text)
+def _masked(text: str, token: Secret[str] | None) -> str:
+    if token is not None and token.reveal():
+        for written in (token.reveal(), quote(token.reveal(), safe="")):
+            text = text.replace(written, "***")
+    return _IDENTITY_NUMBER.sub("*" * 11, _BEYOND_HOST.sub(r"\1***", text))

@@ -4,6 +4,7 @@ Outgoing, every rule that a job breaks is collected; incoming, what the service 
 through, and what is required is checked where it is read.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -222,12 +223,9 @@ def job_response(document: Secret[bytes]) -> DirectJobResponse:
 
 
 def created_job_id(document: Secret[bytes]) -> int | None:
-    """The job's id in an answer to create that can't be read whole; None where it isn't there."""
-    try:
-        message = xml.parse(document, generated.DirectSignatureJobResponse)
-    except UnexpectedResponseError:
-        return None
-    return _optional(message, "signature_job_id", int)
+    """The job's id in an answer to create that can't be read whole; None where it isn't there once."""
+    text = xml.text_of_child(document, generated.DirectSignatureJobResponse, "signature_job_id")
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,19}", text) else None
 
 
 @_reader

@@ -72,13 +72,14 @@ def create(root: str, sender: Sender, *, reference: str | None) -> Operation[Dir
     def decode(response: Response) -> DirectJobResponse:
         if not succeeded(response.status):
             refusal = failures.failure(name, response)
-            if response.status >= 500 and type(refusal) is ApiError:
+            # Only 4xx says that it was not done: a redirect often follows what was.
+            if not 400 <= response.status < 500 and type(refusal) is ApiError:
                 raise CreateOutcomeUnknownError(
                     reference=reference, reason=f"the service answered HTTP {response.status}"
                 ) from refusal
             raise refusal
         try:
-            return messages.job_response(response.body)
+            return messages.job_response(response.content())
         except UnexpectedResponseError as error:
             raise CreateOutcomeUnknownError(
                 reference=reference,
@@ -115,7 +116,7 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
         wait = poll_time.wait(response.headers)
         empty = response.status == 204
         try:
-            change = None if empty else messages.job_status_response(response.body)
+            change = None if empty else messages.job_status_response(response.content())
         except UnexpectedResponseError as error:
             # Its head was read: what it says of the next poll holds.
             raise UnexpectedResponseError(
@@ -136,7 +137,7 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
 def status(root: str, url: Secret[str], token: Secret[str]) -> Operation[DirectJobStatusResponse]:
     """Asks for a job's status with the token of an exit URL."""
     request = _get(urls.with_token(_own(url, root), token), _XML)
-    return _following(root, "tell the job's status", request, messages.job_status_response)
+    return _following(root, "tell the job's status", request, messages.job_status_response, token)
 
 
 def new_redirect_url(root: str, signer_url: Secret[str]) -> Operation[DirectSignerResponse]:
@@ -167,14 +168,12 @@ def pades(root: str, url: Secret[str]) -> Operation[bytes]:
 
 def confirm(root: str, url: Secret[str]) -> Operation[None]:
     """Confirms that a status change has been dealt with."""
-    operation = _following(root, "confirm the status change", _bare("POST", root, url), _nothing)
-    return replace(operation, done_when_gone=True)
+    return _doing(root, "confirm the status change", _bare("POST", root, url))
 
 
 def delete_documents(root: str, url: Secret[str]) -> Operation[None]:
     """Deletes a job's documents."""
-    operation = _following(root, "delete the documents", _bare("DELETE", root, url), _nothing)
-    return replace(operation, done_when_gone=True)
+    return _doing(root, "delete the documents", _bare("DELETE", root, url))
 
 
 def access(root: str, sender: Sender) -> Operation[str]:
@@ -203,12 +202,16 @@ def _bare(method: Literal["POST", "DELETE"], root: str, url: Secret[str]) -> Req
 
 
 def _following(
-    root: str, name: str, request: Request, read: Callable[[Secret[bytes]], T]
+    root: str,
+    name: str,
+    request: Request,
+    read: Callable[[Secret[bytes]], T],
+    token: Secret[str] | None = None,
 ) -> Operation[T]:
     def decode(response: Response) -> T:
         if not succeeded(response.status):
-            raise failures.failure(name, response)
-        return read(response.body)
+            raise failures.failure(name, response, token=token)
+        return read(response.content())
 
     return Operation(
         name=name,
@@ -218,6 +221,17 @@ def _following(
     )
 
 
-def _nothing(body: Secret[bytes]) -> None:
-    """Bodies of these answers mean nothing, whatever they hold."""
-    del body
+def _doing(root: str, name: str, request: Request) -> Operation[None]:
+    """Something that is done or not: the body of a success means nothing, whatever it holds."""
+
+    def decode(response: Response) -> None:
+        if not succeeded(response.status):
+            raise failures.failure(name, response)
+
+    return Operation(
+        name=name,
+        request=request,
+        decode=decode,
+        done_when_gone=True,
+        organization_number=urls.organization_in(request.url, root),
+    )

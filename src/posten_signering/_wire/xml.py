@@ -114,6 +114,19 @@ def _meta(cls: type) -> XmlMeta:
     return _CONTEXT.build(cls)  # pyright: ignore[reportUnknownMemberType] - xsdata leaves a dict untyped
 
 
+def text_of_child(document: Secret[bytes], cls: type, name: str) -> str | None:
+    """The text of a field that stands once, in a message that `parse` may refuse for something else.
+
+    None where the document is not whole, or not this message, or the field is not there once.
+    """
+    root, meta = read(document), _meta(cls)
+    if root is None or root.tag != meta.qname:
+        return None
+    [field] = [each for each in meta.get_element_vars() if each.name == name]
+    found = root.findall(field.qname)
+    return (found[0].text or "").strip() if len(found) == 1 else None
+
+
 def _repeated(element: Element, meta: XmlMeta) -> Iterator[str]:
     """Names of children that the schema knows once and that stand more than once.
 
