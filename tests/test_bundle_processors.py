@@ -3,18 +3,24 @@
 import errno
 import re
 import stat
+import threading
 import zipfile
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
+import doubles
 import pytest
 from bodies import MANIFEST, MIB, from_bytes, from_paths, pdf_of
+from doubles import PADES, ROOT, Answer, client_of, created_xml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from posten_signering._bundle import DocumentBundleToDisk, run
 from posten_signering._job import DirectJob, DirectSigner, ExitUrls
-from posten_signering.errors import ConfigurationError, DocumentChangedError
+from posten_signering.errors import ConfigurationError, DocumentChangedError, InvalidJobError
 
 MOMENT = datetime(2026, 1, 31, 13, 45, 1, 123999, UTC)
 STAMP = "20260131T134501123"
@@ -78,6 +84,80 @@ def test_what_one_raises_stops_the_rest():
 
     with pytest.raises(LookupError):
         run([refuse, unreachable], job=job_of(), open_container=from_bytes(pdf_of(10)).open)
+
+
+# Within a client.
+
+
+class Blocking:
+    """A processor that lets nobody go before it is told to."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.inside: list[object] = []
+        self.go = threading.Event()
+
+    def __call__(self, job, open_container) -> None:
+        self.inside.append(job)
+        self.entered.release()
+        self.go.wait()
+
+    async def all_of(self, count: int) -> None:
+        """Waits until so many are inside."""
+        for _ in range(count):
+            await anyio.to_thread.run_sync(self.entered.acquire)
+
+
+@pytest.mark.anyio
+async def test_one_that_blocks_holds_up_nobody_else(tmp_path):
+    """Not the calls of the same client either that need a thread: a file, a check, a reading."""
+    blocking, path = Blocking(), tmp_path / "signed.pdf"
+    answers = [Answer(200, PADES), *[Answer(200, created_xml())] * 6]
+    async with (
+        client_of(*answers, bundle_processors=[blocking]) as (client, transport),
+        anyio.create_task_group() as tasks,
+    ):
+        for _ in range(6):
+            tasks.start_soon(client.create, doubles.job())
+        await blocking.all_of(4)
+        try:
+            await client.download_pades(f"{ROOT}/stored", path)
+            with pytest.raises(InvalidJobError):
+                await client.create(doubles.job(title=""))
+            assert (len(blocking.inside), len(transport.sent)) == (4, 1), "four at once, no more"
+        finally:
+            blocking.go.set()
+    assert path.read_bytes() == PADES
+    assert (len(blocking.inside), len(transport.sent)) == (6, 7)
+
+
+async def coroutine(job, open_container):
+    """Never run, were it taken."""
+
+
+class Asynchronous:
+    async def __call__(self, job, open_container):
+        """Never run, were it taken."""
+
+
+class Plain:
+    def __call__(self, job, open_container):
+        """Run."""
+
+
+@pytest.mark.parametrize("processor", [coroutine, partial(coroutine), Asynchronous()])
+def test_one_that_is_async_would_never_run(processor):
+    plain = [lambda job, open_container: None, Plain()]
+    with pytest.raises(ConfigurationError, match="must be a plain function"):
+        doubles.configuration(None, bundle_processors=[*plain, processor])
+
+
+def test_any_plain_callable_will_do(tmp_path):
+    """The twin of the test above."""
+    plain = [lambda job, open_container: None, Plain(), partial(Plain()), to_disk(tmp_path), print]
+    transport = doubles.ScriptedTransport()
+    made = doubles.configuration(transport, bundle_processors=plain)
+    assert made.bundle_processors == tuple(plain)
 
 
 # The one that writes to a directory.

@@ -139,8 +139,10 @@ ARROWS: dict[str, set[str]] = {
     },
     "_polling": {"_job", "_poll_schedule", "_session", "_status", "errors"},
     "_opening": {
+        "_bundle",
         "_configuration",
         "_creation",
+        "_job",
         "_poll_schedule",
         "_rate",
         "_secret",
@@ -162,7 +164,6 @@ ARROWS: dict[str, set[str]] = {
         "errors",
     },
     "_client": {
-        "_bundle",
         "_creation",
         "_downloads",
         "_job",

@@ -16,8 +16,10 @@ from posten_signering.errors import ConfigurationError
 
 BundleProcessor = Callable[[DirectJob, Callable[[], BinaryIO]], None]
 """Is given a job, and a function that opens its finished container, as often as wanted, from the
-beginning. It runs in a worker thread before the request; what it raises keeps the job from being
-created."""
+beginning. A plain function: it runs in a worker thread before the request, up to four at once, and what
+it raises keeps the job from being created. It is called for each try to send a job: where no connection
+could be made, the job is signed anew and tried again. The container is signed by then, and the service
+accepts it for 5 seconds: a processor must not take long."""
 
 _LONGEST_REFERENCE = 64
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from posten_signering import _bundle, _creation, _targets
+from posten_signering import _creation, _targets
 from posten_signering._downloads import DownloadStream, Progress
 from posten_signering._job import DirectJob, Sender
 from posten_signering._lifecycle import ClientLife
@@ -58,15 +58,17 @@ class DirectClient(ClientLife):
             partial(_creation.check, job, sender, settings.compression)
         )
 
-        def prepare() -> _creation.PreparedJob:
-            prepared = _creation.prepare(checked, sign=opened.sign, clock=settings.clock)
-            _bundle.run(settings.bundle_processors, job=job, open_container=prepared.open_container)
+        async def prepare() -> _creation.PreparedJob:
+            prepared = await opened.in_thread(
+                partial(_creation.prepare, checked, sign=opened.sign, clock=settings.clock)
+            )
+            await opened.process(settings.bundle_processors, job, prepared.open_container)
             return prepared
 
         return await _creation.send(
             opened.session,
             operations.create(self._root, sender, reference=job.reference),
-            partial(opened.in_thread, prepare),
+            prepare,
             reference=job.reference,
             limiter=opened.limiter,
         )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 import anyio
@@ -85,7 +86,7 @@ class ClientConfiguration:
         rate_limiter: Paces the calls, so that the service does not block the organisation. None: an
             `InMemoryRateLimiter` of the client's own.
         bundle_processors: Called for every job before it is sent, in order, with the job and a way to
-            open the finished container.
+            open the finished container: see `BundleProcessor`.
         clock: The time now, aware. Read for the signing time, and to see certificates expire.
         monotonic: Seconds on a clock that is never set: for waiting.
         sleep: Waits for some seconds.
@@ -117,6 +118,13 @@ class ClientConfiguration:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bundle_processors", tuple(self.bundle_processors))
+        for each in self.bundle_processors:
+            # It would be called, and never run.
+            if iscoroutinefunction(each) or iscoroutinefunction(getattr(each, "__call__", None)):  # noqa: B004 - not whether it can be called, but how
+                raise ConfigurationError(
+                    "A bundle processor must be a plain function: it is called in a worker thread, "
+                    "and an async function would not run."
+                )
         if self.transport is None:
             self.trust_anchors.select(self.environment, certificate=self.certificate)
 

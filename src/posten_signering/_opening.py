@@ -3,18 +3,21 @@
 import logging
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import anyio
 import anyio.to_thread
 
+from posten_signering import _bundle
+from posten_signering._bundle import BundleProcessor
 from posten_signering._configuration import ClientConfiguration
 from posten_signering._creation import Sign
+from posten_signering._job import DirectJob
 from posten_signering._poll_schedule import PollSchedule
 from posten_signering._rate import InMemoryRateLimiter
 from posten_signering._secret import Secret
@@ -31,6 +34,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger("posten_signering")
 
+_PROCESSED_AT_ONCE = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
@@ -43,6 +48,8 @@ class Opened:
         sign: Signs the files of a container with the enterprise certificate.
         limiter: For work in threads, one fewer than there are cores: as many as cores would starve
             the event loop of the interpreter's lock.
+        processing: For bundle processors, which are the caller's own: however long one takes, it
+            holds up no other call.
     """
 
     session: Session
@@ -50,10 +57,24 @@ class Opened:
     time: Time
     sign: Sign
     limiter: anyio.CapacityLimiter
+    processing: anyio.CapacityLimiter
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Does work that takes long without holding up the event loop."""
         return await anyio.to_thread.run_sync(work, limiter=self.limiter)
+
+    async def process(
+        self,
+        processors: Sequence[BundleProcessor],
+        job: DirectJob,
+        open_container: Callable[[], BinaryIO],
+    ) -> None:
+        """Lets every bundle processor look at a finished container."""
+        if processors:
+            await anyio.to_thread.run_sync(
+                partial(_bundle.run, processors, job=job, open_container=open_container),
+                limiter=self.processing,
+            )
 
 
 async def open_session(configuration: ClientConfiguration) -> Opened:
@@ -82,7 +103,14 @@ async def open_session(configuration: ClientConfiguration) -> Opened:
         max_connections=configuration.max_connections,
     )
     schedule = PollSchedule(configuration.monotonic, configuration.environment.default_poll_wait)
-    return Opened(session=session, schedule=schedule, time=time, sign=sign, limiter=limiter)
+    return Opened(
+        session=session,
+        schedule=schedule,
+        time=time,
+        sign=sign,
+        limiter=limiter,
+        processing=anyio.CapacityLimiter(_PROCESSED_AT_ONCE),
+    )
 
 
 def _make_ready(configuration: ClientConfiguration) -> tuple[Transport, Sign]:
