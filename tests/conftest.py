@@ -105,6 +105,12 @@ def redis_server() -> str:
 
 
 @pytest.fixture(scope="session")
+def keytool() -> str:
+    """Path of `keytool`, with which Java makes PKCS#12 files."""
+    return _program("keytool", package="default-jre-headless")
+
+
+@pytest.fixture(scope="session")
 def make() -> str:
     """Path of `make`."""
     return _program("make", package="make")

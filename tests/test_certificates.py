@@ -1,7 +1,6 @@
 """The enterprise certificate: what is read, what is refused, what never shows."""
 
 import logging
-import shutil
 import ssl
 import subprocess
 import traceback
@@ -111,15 +110,24 @@ def test_garbage_is_the_same_error(content):
         EnterpriseCertificate.from_pkcs12(content, password="kanari")
 
 
+@pytest.mark.parametrize("source", [bytearray(b"kanari"), None, 7, ["kanari"]])
+def test_what_is_neither_a_path_nor_bytes_is_told(source):
+    with pytest.raises(
+        ConfigurationError, match=r"PKCS#12 file can't be read: not a path"
+    ) as raised:
+        EnterpriseCertificate.from_pkcs12(source, password=PASSWORD)
+    assert raised.value.__context__ is None
+    with pytest.raises(ConfigurationError, match=r"certificate's file can't be read: not a path"):
+        EnterpriseCertificate.from_pem(source, pki.sender().key_pem)
+
+
 @pytest.mark.parametrize("source", ["missing.p12", "zero\0byte.p12"])
 def test_a_file_that_can_not_be_read_says_so_without_its_name(source, tmp_path):
     with pytest.raises(ConfigurationError, match=r"PKCS#12 file can't be read: (No such|not a)"):
         EnterpriseCertificate.from_pkcs12(f"{tmp_path}/{source}", password=PASSWORD)
 
 
-def test_a_pkcs12_file_of_java_with_several_entries_gives_the_first(tmp_path):
-    if (keytool := shutil.which("keytool")) is None:
-        pytest.skip("needs keytool, which no package of ours asks for")
+def test_a_pkcs12_file_of_java_with_several_entries_gives_the_first(tmp_path, keytool):
     for name in ("first", "second"):
         subprocess.run(
             [
@@ -203,6 +211,15 @@ class TestPem:
     def test_no_certificate(self):
         with pytest.raises(ConfigurationError, match="no certificate that belongs"):
             EnterpriseCertificate.from_pem(b"", pki.sender().key_pem)
+
+    @pytest.mark.parametrize("broken", [0, 1, 2])
+    def test_a_certificate_that_can_not_be_read(self, broken):
+        pems = [pki.sender().pem, *(each.pem for each in pki.sender().issuers)]
+        assert len(EnterpriseCertificate.from_pem(b"".join(pems), pki.sender().key_pem).chain) == 3
+        pems[broken] = pems[broken].replace(b"MII", b"AAA", 1)
+        with pytest.raises(ConfigurationError, match="One of the certificates in PEM") as raised:
+            EnterpriseCertificate.from_pem(b"".join(pems), pki.sender().key_pem)
+        assert raised.value.__context__ is None
 
     def test_a_key_given_as_text_shows_nowhere(self):
         with pytest.raises(ConfigurationError, match="can't be read") as raised:
@@ -320,56 +337,6 @@ class TestValidity:
             self.certificate.check(self.certificate.not_valid_after - timedelta(days=days))
         assert len(caplog.records) == warnings
         assert all("123456789 expires at" in each.getMessage() for each in caplog.records)
-
-
-class TestChain:
-    def test_a_leaf_alone_is_completed_from_the_anchors(self):
-        alone = pki.sender().enterprise([])
-        assert len(alone.chain) == 1
-        anchors = [
-            each.der for each in (pki.root(), pki.intermediate(), pki.intermediate("Sender CA"))
-        ]
-
-        chain, missing = alone.complete_chain(anchors)
-
-        assert missing is None
-        assert chain == pki.sender().enterprise().chain
-
-    def test_the_missing_issuer_is_named(self):
-        chain, missing = pki.sender().enterprise([]).complete_chain([])
-        assert (len(chain), missing) == (1, "CN=Sender CA")
-        chain, missing = (
-            pki.sender().enterprise([]).complete_chain([pki.intermediate("Sender CA").der])
-        )
-        assert (len(chain), missing) == (2, "CN=Root")
-
-    def test_an_issuer_of_the_same_name_with_another_key_is_not_taken(self):
-        impostor = pki.issue(
-            pki.subject("Sender CA"), pki.root(), ca=True, key=pki.rsa_key("impostor")
-        )
-        chain, missing = pki.sender().enterprise([impostor]).complete_chain([pki.root().der])
-        assert (len(chain), missing) == (1, "CN=Sender CA")
-
-    def test_a_renewed_certificate_over_the_same_key_wins(self):
-        name = pki.subject("Sender", organization_identifier=f"NTRNO-{pki.SENDER}")
-        renewed = pki.issue(
-            name,
-            pki.intermediate("Sender CA"),
-            key=pki.sender().key,
-            not_after=pki.NOW + timedelta(days=700),
-        )
-        both = EnterpriseCertificate.from_pem(pki.sender().pem + renewed.pem, pki.sender().key_pem)
-        assert both.chain[0] == renewed.certificate
-
-    def test_issuers_that_issue_each_other_end(self):
-        a, b = pki.subject("A"), pki.subject("B")
-        self_a = pki.Issued(pki.issue(a, ca=True).certificate, pki.rsa_key("CN=A"))
-        b_by_a = pki.issue(b, self_a, ca=True)
-        a_by_b = pki.issue(a, b_by_a, ca=True)
-        leaf = pki.issue(pki.subject("leaf"), a_by_b)
-        chain, missing = leaf.enterprise([a_by_b, b_by_a]).complete_chain([])
-        assert len(chain) == 3
-        assert missing == "CN=A"
 
 
 def test_a_signature_is_verified_by_openssl(openssl, tmp_path):

@@ -9,6 +9,7 @@ import loopback
 import pki
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from posten_signering import CertificateAuthority, Environment, TrustAnchors
@@ -41,6 +42,15 @@ class TestCandidates:
         assert anchors.candidates == (one.der, two.der, three.der)
         assert TrustAnchors.from_directory(str(tmp_path)) == anchors
         assert repr(anchors) == "TrustAnchors(3 candidates, 0 trusted)"
+
+    def test_a_certificate_with_a_short_content_is_found_too(self, tmp_path):
+        """Of an elliptic curve and with a short name: its content's length takes one byte."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        small = pki.issue(pki.subject("EC"), ca=True, key=key, usage=None)
+        assert len(small.certificate.tbs_certificate_bytes) < 256 < len(small.der)
+        (tmp_path / "small.cer").write_bytes(small.der)
+        assert TrustAnchors.from_directory(tmp_path).candidates == (small.der,)
+        assert TrustAnchors().trusting(small.der).trusted == (small.der,)
 
     def test_files_that_hold_no_certificate_are_named(self, tmp_path):
         (tmp_path / "a.cer").write_bytes(pki.root().der)

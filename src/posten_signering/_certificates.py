@@ -6,6 +6,7 @@ or in a local variable of a frame that an exception can leave.
 
 import logging
 import re
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -230,7 +231,7 @@ def _content(source: Secret[bytes | Path] | Secret[bytes | str | Path], what: st
         return Secret(Path(cast("Secret[str | Path]", source).reveal()).read_bytes())
     except OSError as error:
         reason = error.strerror or type(error).__name__
-    except ValueError:
+    except (TypeError, ValueError):
         pass
     raise ConfigurationError(f"{what} can't be read: {reason}.")
 
@@ -256,7 +257,9 @@ def _pem_certificates(content: Secret[bytes]) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content.reveal())
     except ValueError:
-        return []
+        if b"-----BEGIN CERTIFICATE-----" not in content.reveal():
+            return []
+    raise ConfigurationError("One of the certificates in PEM form can't be read.")
 
 
 def _pem_key(content: Secret[bytes], password: Secret[bytes | None]) -> object:
@@ -285,8 +288,12 @@ def _assemble(key: object, certificates: Sequence[x509.Certificate]) -> Enterpri
     own = [each for each in certificates if _has_key(each, key.public_key())]
     if not own:
         raise ConfigurationError("There is no certificate that belongs to the private key.")
-    leaf = max(own, key=lambda each: each.not_valid_after_utc)
-    _check_usage(leaf)
+    # A key may have been certified more than once, for signing or encryption alone among others.
+    fit = [each for each in own if _usage_fault(each) is None]
+    leaf = max(fit or own, key=lambda each: each.not_valid_after_utc)
+    fault = _usage_fault(leaf)
+    if fault is not None:
+        raise ConfigurationError(fault)
     others = tuple(each for each in certificates if each != leaf)
     return EnterpriseCertificate(chain=_chain(leaf, others), others=others, _private_key=key)
 
@@ -298,20 +305,19 @@ def _has_key(certificate: x509.Certificate, key: rsa.RSAPublicKey) -> bool:
         return False
 
 
-def _check_usage(certificate: x509.Certificate) -> None:
+def _usage_fault(certificate: x509.Certificate) -> str | None:
     try:
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
-        return  # RFC 5280, 4.2.1.3: without the extension the key's use is not restricted
+        return None  # RFC 5280, 4.2.1.3: without the extension the key's use is not restricted
     except ValueError:
-        usage = None
-    if usage is None:
-        raise ConfigurationError("The enterprise certificate's extensions can't be read.")
-    if not usage.digital_signature:
-        raise ConfigurationError(
-            "The enterprise certificate is not for authentication (its key usage lacks "
-            "digitalSignature). The issuer delivers two .p12 files: use the one for authentication."
-        )
+        return "The enterprise certificate's extensions can't be read."
+    if usage.digital_signature:
+        return None
+    return (
+        "The enterprise certificate is not for authentication (its key usage lacks "
+        "digitalSignature). The issuer delivers two .p12 files: use the one for authentication."
+    )
 
 
 def _is_root(certificate: x509.Certificate) -> bool:
@@ -321,14 +327,17 @@ def _is_root(certificate: x509.Certificate) -> bool:
 def _chain(
     leaf: x509.Certificate, pool: Sequence[x509.Certificate]
 ) -> tuple[x509.Certificate, ...]:
-    chain = [leaf]
-    while not _is_root(chain[-1]):
-        issuers = (each for each in pool if each not in chain and _issued(chain[-1], each))
-        issuer = next(issuers, None)
-        if issuer is None:
-            break
-        chain.append(issuer)
-    return tuple(chain)
+    """The shortest way to a root; where none leads to one, as far as the ways go."""
+    # More than one, where an authority's key was certified by several others.
+    chain: tuple[x509.Certificate, ...] = (leaf,)
+    ways = deque[tuple[x509.Certificate, ...]]([chain])
+    met = {leaf}
+    while ways and not _is_root(chain[-1]):
+        chain = ways.popleft()
+        issuers = [each for each in pool if each not in met and _issued(chain[-1], each)]
+        met.update(issuers)
+        ways.extend((*chain, each) for each in issuers)
+    return chain
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -39,7 +39,9 @@ _PEM = re.compile(
 
 # How a certificate begins (RFC 5280, 4.1): a SEQUENCE in a SEQUENCE, then the version or the serial
 # number. A key, a PKCS#7 and a PKCS#12 file begin otherwise.
-_DER = re.compile(rb"\x30\x82(?P<length>..)\x30\x82..(?:\xa0\x03\x02\x01|\x02)", re.DOTALL)
+_DER = re.compile(
+    rb"\x30\x82(?P<length>..)\x30(?:\x82..|\x81.)(?:\xa0\x03\x02\x01|\x02)", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -246,7 +248,7 @@ def explain_untrusted(
     if any(each in known for each in issuers):
         return (
             "Its issuer is among the trust anchors, so the certificate itself is at fault, or the "
-            "clock of this machine."
+            "clock of this machine, or the anchor is another one of the same name."
         )
     missing = [_common_name(each) for each in issuers]
     for name in missing:
