@@ -398,19 +398,6 @@ class TestIncoming:
         assert read.signatures[1].status is SignerStatus.SIGNED
 
     @pytest.mark.parametrize(
-        "since",
-        [
-            "",
-            ' since="yesterday"',
-            ' since="20260-13-01T00:00:00Z"',
-            ' since="20260-12-01T00:00:00Z"',
-        ],
-    )
-    def test_a_missing_or_unreadable_since_is_none(self, since: str) -> None:
-        read = messages.job_status_response(response(f"{STATUS}<status{since}>SIGNED</status>"))
-        assert read.signatures[0].since is None
-
-    @pytest.mark.parametrize(
         ("status_signer", "xades_signer"), [("", ""), (' signer="c"', ""), ("", ' signer="c"')]
     )
     def test_one_signer_and_one_xades_belong_together_even_unnamed(

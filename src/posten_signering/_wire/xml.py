@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -149,8 +149,9 @@ def moment(value: object) -> datetime | None:
     if not isinstance(value, XmlDateTime):
         return None
     try:
-        time = value.to_datetime()
-    except ValueError:
+        # 24:00:00 is the next day's midnight (XML Schema 1.0, part 2, 3.2.7).
+        time = value.replace(hour=value.hour % 24).to_datetime() + timedelta(days=value.hour // 24)
+    except (ValueError, OverflowError):
         return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
