@@ -85,6 +85,9 @@ def test_documents_are_found_in_order(given_as):
         (lambda c: pdf(c(b" " * 1020 + PDF)), "must be a PDF"),
         (lambda c: pdf(c(ENCRYPTED)), "must be a PDF without a password or restricted permissions"),
         (lambda c: text(c(PDF)), "must be plain text, and is a PDF"),
+        (lambda c: text(c(b"\xef\xbb\xbf" + PDF)), "must be plain text, and is a PDF"),
+        (lambda c: text(c(b" \t\r\n\f" + PDF)), "must be plain text, and is a PDF"),
+        (lambda c: text(c(b"\r\n\xef\xbb\xbf\n" + PDF)), "must be plain text, and is a PDF"),
         (lambda c: text(c("æ".encode("latin-1"))), "must be text in UTF-8"),
         (lambda c: text(c("avtale".encode("utf-16"))), "must be text in UTF-8"),
         (lambda c: text(c("æ".encode()[:1])), "must be text in UTF-8"),
@@ -106,6 +109,7 @@ def test_a_document_that_is_not_what_it_claims_is_told(given_as, document, rule)
         lambda c: pdf(c(PDF + b"/Encrypt 1 0 R")),
         lambda c: text(c(b"%")),
         lambda c: text(c(b"A text on %PDF-1.7 files")),
+        lambda c: text(c(b"\xef\xbb\xbf % PDF-1.7")),
         lambda c: text(c("æ".encode() * 400_000)),
         lambda c: text(c("\ufeffæ \U0001f44d".encode())),
     ],
@@ -166,6 +170,14 @@ def test_all_violations_are_told_at_once(given_as, tmp_path):
     ]
 
 
+def test_documents_behind_those_that_are_too_many_bytes_are_judged_whole(given_as):
+    half = b"x" * (LARGEST_TOTAL // 2)
+    documents = [pdf(given_as(PDF + half)), text(given_as(half)), text(given_as(half + b"\xff"))]
+    over = "documents: at most 10,485,760 bytes in all"
+    assert rules(*documents) == ["documents[2].content: must be text in UTF-8", over]
+    assert rules(*documents[:2], text(given_as(half))) == [over]
+
+
 def test_a_file_that_is_far_too_large_is_not_read(tmp_path):
     path = tmp_path / "large.pdf"
     with path.open("wb") as file:
@@ -195,10 +207,13 @@ def test_a_file_that_does_not_know_its_size_is_read_to_its_end():
 
 
 @procfs
-def test_a_file_that_grows_beyond_the_limit_is_not_read_to_its_end():
+def test_a_file_that_grows_beyond_the_limit_is_not_read_to_its_end(monkeypatch):
+    """Not even where it says that it is empty. It comes in pieces, of which one is too much here."""
+    monkeypatch.setattr("posten_signering._documents.LARGEST_TOTAL", 1000)
     path = Path("/proc/self/smaps")
-    almost_all = PDF + b"x" * (LARGEST_TOTAL - len(PDF) - 10)
-    assert rules(pdf(almost_all), text(path)) == ["documents: at most 10,485,760 bytes in all"]
+    found = look(text(path))
+    assert [str(each) for each in found.violations] == ["documents: at most 1,000 bytes in all"]
+    assert 1000 < found.documents[0].size < len(path.read_bytes())
 
 
 # What can't be read. The path, which may hold a name, is never told.

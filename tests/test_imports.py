@@ -134,6 +134,7 @@ ARROWS: dict[str, set[str]] = {
         "_wire.messages",
         "_wire.multipart",
         "_wire.operations",
+        "_wire.rules",
         "_wire.xades",
         "errors",
     },

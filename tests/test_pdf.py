@@ -177,6 +177,26 @@ def test_a_stream_of_references_is_understood():
     assert not check(made(b"", table=stream.replace(b"/Encrypt 1 0 R", b"")))
 
 
+def test_a_stream_of_references_may_list_many_sections():
+    """Of files that were updated often: its dictionary is longer than 64 KiB, up to a megabyte."""
+    index = b" ".join(b"%d 1" % number for number in range(10_000))
+    before = b"7 0 obj\n<< /Type /XRef /Index [" + index + b"] "
+    assert 64 * 1024 < len(before) < 1024 * 1024
+    assert check(made(b"", table=before + b"/Encrypt 1 0 R >>\nstream\n"))
+    assert not check(made(b"", table=before + b">>\nstream\n/Encrypt 1 0 R"))
+    endless = before.replace(b"[", b"[" + b"0 1 " * 256 * 1024)
+    assert not check(made(b"", table=endless + b"/Encrypt 1 0 R >>\nstream\n"))
+
+
+@pytest.mark.parametrize("junk", [3000, 60_000])
+def test_startxref_is_found_however_much_follows(junk):
+    """Mail programs and signing add to the end; more than 64 KiB is not looked through."""
+    encrypted, plain = made(trailer(b"/Encrypt 1 0 R")), made(trailer(b""))
+    assert check(encrypted + b"\n" * junk)
+    assert not check(plain + b"\n" * junk)
+    assert not check(encrypted + b"\n" * 70_000)
+
+
 def test_only_the_last_startxref_counts():
     first = made(trailer(b"/Encrypt 1 0 R"))
     second = made(trailer(b"/Prev 9"))

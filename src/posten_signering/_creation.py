@@ -7,7 +7,7 @@ is made here is a layout, which the body is produced from.
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from secrets import token_hex
 from typing import BinaryIO, Protocol
@@ -17,11 +17,11 @@ import anyio
 from posten_signering import _documents
 from posten_signering._body import StreamedBody, readable
 from posten_signering._documents import Inspection
-from posten_signering._job import DirectJob, Document, Sender
+from posten_signering._job import DirectJob, Document, DocumentType, Sender
 from posten_signering._secret import Secret
 from posten_signering._session import Session
 from posten_signering._status import DirectJobResponse
-from posten_signering._wire import asice, messages, multipart
+from posten_signering._wire import asice, messages, multipart, rules
 from posten_signering._wire.asice import Compression, Layout
 from posten_signering._wire.exchange import Request
 from posten_signering._wire.operations import Operation, carrying
@@ -93,16 +93,21 @@ def check(job: DirectJob, sender: Sender, compression: Compression) -> CheckedJo
     Raises:
         InvalidJobError: It breaks some; all of them are told.
     """
+    misshapen = rules.shape(job)
+    if misshapen:
+        raise InvalidJobError(misshapen)
+    # The type may have been given as its text.
+    documents = [replace(each, type=DocumentType(each.type)) for each in job.documents]
     files = [
         messages.DocumentFile(name=asice.document_name(index, document.type), type=document.type)
-        for index, document in enumerate(job.documents)
+        for index, document in enumerate(documents)
     ]
     rendered = messages.job_messages(job, sender, files)
-    inspection = _documents.inspect(job.documents, compression=compression)
+    inspection = _documents.inspect(documents, compression=compression)
     violations = (*rendered.violations, *inspection.violations)
     if violations:
         raise InvalidJobError(violations)
-    return CheckedJob(documents=job.documents, rendered=rendered, inspection=inspection)
+    return CheckedJob(documents=documents, rendered=rendered, inspection=inspection)
 
 
 def prepare(

@@ -33,6 +33,9 @@ _CHUNKS_AT_ONCE = 16
 _DEFLATED_CHUNKS_AT_ONCE = 8
 _BLOCK = 2 * CHUNK
 
+# White space and a byte order mark, which a PDF that is taken for text may begin with too.
+_BEFORE_TEXT = b" \t\r\n\f\0" + codecs.BOM_UTF8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectedDocument:
@@ -69,21 +72,19 @@ class Inspection:
 def inspect(documents: Sequence[Document], *, compression: Compression) -> Inspection:
     """Reads every document once, for its digests and for what is wrong with it.
 
-    What exceeds the limit of all documents together is not read: of that, only the beginning and
-    the end are looked at.
+    One that exceeds the limit of all documents together by itself is not read: only its beginning
+    and end are looked at.
     """
     violations = list[Violation]()
     inspected = list[InspectedDocument]()
-    left = LARGEST_TOTAL
     for index, document in enumerate(documents):
         look = _Look(document, compression)
-        look.read(left)
-        left -= look.size
+        look.read()
         violations += [
             Violation(path=f"documents[{index}].content", rule=rule) for rule in look.broken
         ]
         inspected.append(look.result())
-    if left < 0:
+    if sum(each.size for each in inspected) > LARGEST_TOTAL:
         violations.append(
             Violation(path="documents", rule=f"at most {LARGEST_TOTAL:,} bytes in all")
         )
@@ -139,25 +140,25 @@ class _Look:
             stored_size=self.size if self._deflater is None else self._deflated_size,
         )
 
-    def read(self, most: int) -> None:
-        """Reads the document where it has `most` bytes or fewer; else only its beginning and end."""
+    def read(self) -> None:
+        """Reads the document; of one that is too large by itself only the beginning and the end."""
         try:
             with _opened(self._document) as file:
-                self._read(file, most)
+                self._read(file)
         except (OSError, ValueError) as error:
             # strerror, unlike the error, does not tell the path.
             reason = (isinstance(error, OSError) and error.strerror) or "no such path"
             self.broken = [f"must be bytes or a file that can be read: {reason}"]
 
-    def _read(self, file: io.BytesIO | io.FileIO, most: int) -> None:
+    def _read(self, file: io.BytesIO | io.FileIO) -> None:
         size = self._stated_size(file)
-        if size > most:
+        if size > LARGEST_TOTAL:
             self.size = size
         else:
             for block in self._blocks(file):
                 self._add(block)
                 # A file may grow, or not know its size.
-                if self.size > most:
+                if self.size > LARGEST_TOTAL:
                     break
             else:
                 self._finish()
@@ -213,7 +214,7 @@ class _Look:
         if not start:
             yield "must not be empty"
         elif self._document.type is DocumentType.TEXT:
-            if start.startswith(_pdf.HEADER):
+            if start.lstrip(_BEFORE_TEXT).startswith(_pdf.HEADER):
                 yield "must be plain text, and is a PDF"
             if not self._is_utf8:
                 yield "must be text in UTF-8"

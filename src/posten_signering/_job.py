@@ -5,10 +5,11 @@ every violation at once. Rules are those of the service's documentation ("Oppret
 `direct.xsd`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import cast
 
 
 class SignatureType(StrEnum):
@@ -76,7 +77,8 @@ class DocumentType(StrEnum):
     """PDF 1.1 to 1.7 or PDF/A, without a password."""
 
     TEXT = "text/plain"
-    """Plain text in UTF-8."""
+    """Plain text in UTF-8. No message tells another encoding, and a signed document that is read in
+    the wrong one says something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +124,8 @@ class DirectSigner:
     Attributes:
         personal_identification_number: National identity number or D-number, 11 digits.
         custom_identifier: An identifier of the sender's own, 1 to 80 characters, unique in the job.
-            The service then learns who signs from the e-ID that is used.
+            The service then learns who signs from the e-ID that is used. It must hold no personal
+            data: an e-mail address or an identity number does not belong here.
         signature_type: None: the sender's default (private: advanced; public: authenticated).
         on_behalf_of: None: the service's default, `OnBehalfOf.SELF`.
     """
@@ -138,7 +141,8 @@ class ExitUrls:
     """Where the signer's browser is sent afterwards, each at most 500 characters.
 
     All three are required, for polled jobs too. The service appends the query parameter
-    `status_query_token` to the one that is used.
+    `status_query_token` to the one that is used. They must hold no personal data: an address that is
+    opened stands in the logs of every server on the way.
 
     Attributes:
         completion: After the signer has signed.
@@ -183,5 +187,7 @@ class DirectJob:
 
     def __post_init__(self) -> None:
         # A list that the caller goes on filling must not change a frozen value.
-        object.__setattr__(self, "documents", tuple(self.documents))
-        object.__setattr__(self, "signers", tuple(self.signers))
+        for name in ("documents", "signers"):
+            given = getattr(self, name)
+            if isinstance(given, Iterable):  # the check of a job tells what is none
+                object.__setattr__(self, name, tuple(cast("Iterable[object]", given)))

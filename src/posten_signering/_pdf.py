@@ -16,6 +16,7 @@ HEADER_WITHIN = 1024
 
 _TAIL = 2048
 _WINDOW = 64 * 1024
+_LONGEST_DICTIONARY = 1024 * 1024
 
 _SPACE = rb"\x00\t\n\f\r "
 _BLANK = re.compile(rb"(?:[" + _SPACE + rb"]|%[^\r\n]*)*")
@@ -43,8 +44,9 @@ def is_encrypted(read: Read, size: int) -> bool:
     It is when the trailer that the last `startxref` points at has an entry `Encrypt` (7.5.5 and
     7.5.8.2). The word elsewhere means nothing: in a page, in a string, in an older trailer.
     """
-    tail = max(size - _TAIL, 0)
-    found = list(_STARTXREF.finditer(read(tail, _TAIL)))
+    # Readers seek it from the end, however much stands behind it.
+    tail = max(size - _WINDOW, 0)
+    found = list(_STARTXREF.finditer(read(tail, _WINDOW)))
     if not found:
         return False
     offset = int(found[-1][1])
@@ -68,7 +70,8 @@ def _trailer(read: Read, offset: int) -> dict[bytes, list[bytes]] | None:
         keyword, rest = b"trailer", read(offset, _WINDOW)
         return _dictionary(rest[len(keyword) :]) if rest.startswith(keyword) else None
     if stream := _OBJECT.match(start):
-        entries = _dictionary(read(offset + stream.end(), _WINDOW))
+        # One that lists many sections of objects (Index) is long.
+        entries = _dictionary(read(offset + stream.end(), _LONGEST_DICTIONARY))
         return entries if entries is not None and entries.get(b"/Type") == [b"/XRef"] else None
     return None
 

@@ -6,7 +6,7 @@ through, and what is required is checked where it is read.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TypeVar
 
@@ -94,6 +94,11 @@ def job_messages(job: DirectJob, sender: Sender, files: Sequence[DocumentFile]) 
     manifest = xml.render(_manifest(job, sender, files, violations))
     violations.schema(xml.faults(request))
     violations.schema(xml.faults(manifest))
+    if rules.with_both_identifiers(job):
+        # The schema knows one of two, and has looked at the number.
+        violations.schema(
+            xml.faults(xml.render(_manifest(_by_custom(job), sender, files, violations)))
+        )
     return JobMessages(request=request, manifest=manifest, violations=violations.all())
 
 
@@ -177,6 +182,16 @@ def _signer(
             f"{path}.on_behalf_of", OnBehalfOf, signer.on_behalf_of, generated.SigningOnBehalfOf
         ),
     )
+
+
+def _by_custom(job: DirectJob) -> DirectJob:
+    signers = [
+        each
+        if each.custom_identifier is None
+        else replace(each, personal_identification_number=None)
+        for each in job.signers
+    ]
+    return replace(job, signers=signers)
 
 
 def signer_update_request() -> Secret[bytes]:

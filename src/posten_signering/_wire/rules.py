@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
-from posten_signering._job import DirectJob, DirectSigner
+from posten_signering._job import DirectJob, DirectSigner, Document, DocumentType, ExitUrls
 from posten_signering._wire.xml import SchemaFault
 from posten_signering.errors import Violation
 
@@ -55,16 +55,19 @@ class Violations:
 
     def __init__(self) -> None:
         self._found = list[Violation]()
+        self._replaced = set[str]()
 
     def add(self, path: str, rule: str) -> None:
-        """Notes one violation, unless one of the same path is there: the first says enough."""
-        if not any(each.path == path for each in self._found):
-            self._found.append(Violation(path=path, rule=rule))
+        """Notes one violation, once."""
+        violation = Violation(path=path, rule=rule)
+        if violation not in self._found:
+            self._found.append(violation)
 
     def text(self, path: str, value: object) -> str:
         """The value, if it is text that XML can carry."""
         if not isinstance(value, str):
             self.add(path, f"must be text, not {type(value).__name__}")
+            self._replaced.add(path)
             return "-"
         unfit = _NOT_IN_XML.search(value)
         if unfit is not None:
@@ -90,10 +93,26 @@ class Violations:
             return None
         return wire(public(str(value)))
 
+    def of_type(self, path: str, value: object, public: type) -> bool:
+        """Whether the value is one of that class."""
+        right = isinstance(value, public)
+        if not right:
+            self.add(path, f"must be {public.__name__}, not {type(value).__name__}")
+        return right
+
+    def sequence(self, path: str, values: Sequence[W]) -> Sequence[W]:
+        """The values; none where they are no sequence."""
+        if isinstance(values, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
+            return values
+        self.add(path, f"must be a sequence, not {type(values).__name__}")
+        return ()
+
     def schema(self, faults: Sequence[SchemaFault]) -> None:
         """Notes what the schema found, under public paths."""
         for fault in faults:
-            self.add(_public_path(fault), fault.rule)
+            path = _public_path(fault)
+            if path not in self._replaced:
+                self.add(path, fault.rule)
 
     def all(self) -> tuple[Violation, ...]:
         """What was found."""
@@ -119,7 +138,7 @@ def look_at_signers(job: DirectJob, violations: Violations) -> None:
     """
     if not job.signers:
         violations.add("signers", "at least one is required")
-    times = Counter(map(_identifier, job.signers))
+    times = Counter(text for each in job.signers for text in _identifiers(each))
     for index, signer in enumerate(job.signers):
         both = (signer.personal_identification_number, signer.custom_identifier)
         if both.count(None) != 1:
@@ -127,12 +146,41 @@ def look_at_signers(job: DirectJob, violations: Violations) -> None:
                 f"signers[{index}]",
                 "exactly one of personal_identification_number and custom_identifier is required",
             )
-        elif times[_identifier(signer)] > 1:
+        if any(times[text] > 1 for text in _identifiers(signer)):
             violations.add(
                 f"signers[{index}]", "has the same identifier as another signer of the job"
             )
 
 
-def _identifier(signer: DirectSigner) -> object:
-    number = signer.personal_identification_number
-    return signer.custom_identifier if number is None else number
+def with_both_identifiers(job: DirectJob) -> bool:
+    """Whether some signer has two identifiers, of which a message takes one."""
+    return any(
+        each.personal_identification_number is not None and each.custom_identifier is not None
+        for each in job.signers
+    )
+
+
+def _identifiers(signer: DirectSigner) -> set[str]:
+    given = (signer.personal_identification_number, signer.custom_identifier)
+    # What is no text is told elsewhere, and may not even be hashable.
+    return {each for each in given if isinstance(each, str)}  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
+
+
+def shape(job: DirectJob) -> tuple[Violation, ...]:
+    """What is not even of the type that it should be, so that nothing else can be looked at."""
+    violations = Violations()
+    violations.of_type("exit_urls", job.exit_urls, ExitUrls)
+    # A job makes a tuple of all that can be gone through.
+    for index, signer in enumerate(violations.sequence("signers", job.signers)):
+        violations.of_type(f"signers[{index}]", signer, DirectSigner)
+    for index, document in enumerate(violations.sequence("documents", job.documents)):
+        path = f"documents[{index}]"
+        if violations.of_type(path, document, Document):
+            violations.member(f"{path}.type", DocumentType, document.type or "", str)
+            content = document.content
+            if not (isinstance(content, (bytes, str)) or hasattr(content, "__fspath__")):
+                violations.add(
+                    f"{path}.content",
+                    f"must be bytes or a path, not {type(content).__name__}",
+                )
+    return violations.all()

@@ -8,6 +8,7 @@ identity numbers among them: they are neither chained nor quoted here.
 import re
 import threading
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,9 @@ from posten_signering._secret import Secret
 from posten_signering.errors import UnexpectedResponseError
 
 NAMESPACE = "http://signering.posten.no/schema/v1"
+# libxml2 cuts its messages off at 64,000 bytes, and the rule stands at their end, behind the value.
+_MOST_TO_VALIDATE = 15_000
+
 _XSI_TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
 
 Element: TypeAlias = etree._Element  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - lxml has no public name for it
@@ -110,10 +114,6 @@ def parse(document: Secret[bytes], cls: type[M]) -> M:
     raise UnexpectedResponseError(f"The service's {expected.localname} can't be read.")
 
 
-def _meta(cls: type) -> XmlMeta:
-    return _CONTEXT.build(cls)  # pyright: ignore[reportUnknownMemberType] - xsdata leaves a dict untyped
-
-
 def text_of_child(document: Secret[bytes], cls: type, name: str) -> str | None:
     """The text of a field that stands once, in a message that `parse` may refuse for something else.
 
@@ -125,6 +125,10 @@ def text_of_child(document: Secret[bytes], cls: type, name: str) -> str | None:
     [field] = [each for each in meta.get_element_vars() if each.name == name]
     found = root.findall(field.qname)
     return (found[0].text or "").strip() if len(found) == 1 else None
+
+
+def _meta(cls: type) -> XmlMeta:
+    return _CONTEXT.build(cls)  # pyright: ignore[reportUnknownMemberType] - xsdata leaves a dict untyped
 
 
 def _repeated(element: Element, meta: XmlMeta) -> Iterator[str]:
@@ -198,12 +202,16 @@ class SchemaFault:
 
 def faults(document: Secret[bytes]) -> tuple[SchemaFault, ...]:
     """Every rule of the packaged schema that a rendered message breaks."""
-    root = etree.fromstring(document.reveal())
+    # It is ours, and as large as the caller's texts: what is too long is for the schema to say.
+    root = etree.fromstring(document.reveal(), etree.XMLParser(huge_tree=True))
     paths = {element: _path(element) for element in root.iter()}
+    for element in paths:
+        element.text = element.text and element.text[:_MOST_TO_VALIDATE]
     found = list[SchemaFault]()
-    while errors := _schema_errors(root):
+    waiting = deque[list[Element]]()
+    while True:
         surplus: Element | None = None
-        for entry in errors:
+        for entry in _schema_errors(root):
             (element,) = cast("list[Element]", root.xpath(entry.path or "."))
             path = paths[element]
             rule = _rule(entry.type_name, entry.message)
@@ -212,13 +220,27 @@ def faults(document: Secret[bytes]) -> tuple[SchemaFault, ...]:
                 name, index = path[-1]
                 path, rule = (*path[:-1], (name, None)), f"at most {index}"
             found.append(SchemaFault(path=path, rule=rule))
-        if surplus is None:
-            break
-        # The validator looks at nothing behind an element too many: go on without it and its like.
-        parent = cast("Element", surplus.getparent())
-        for each in [surplus, *surplus.itersiblings(etree.QName(surplus))]:
-            parent.remove(each)
-    return tuple(dict.fromkeys(found))
+        if surplus is not None:
+            # The validator looks at nothing behind an element too many: go on without it and its
+            # like, which take the places of the others when those have been looked at.
+            parent = cast("Element", surplus.getparent())
+            waiting.append([surplus, *surplus.itersiblings(etree.QName(surplus))])
+            for each in waiting[-1]:
+                parent.remove(each)
+        elif waiting:
+            _change_places(root, waiting)
+        else:
+            return tuple(dict.fromkeys(found))
+
+
+def _change_places(root: Element, waiting: deque[list[Element]]) -> None:
+    """Puts elements that were too many in the places of as many others of their name."""
+    group = waiting.popleft()
+    places = list(root.iter(etree.QName(group[0])))
+    for place, element in zip(places, group, strict=False):
+        cast("Element", place.getparent()).replace(place, element)
+    if 0 < len(places) < len(group):
+        waiting.append(group[len(places) :])
 
 
 def _schema_errors(root: Element) -> list[etree._LogEntry]:  # pyright: ignore[reportPrivateUsage] - lxml has no public name for it

@@ -1,0 +1,232 @@
+"""`validate`: every rule that a job breaks at once, also where its parts are not what they should be."""
+
+import os
+import zipfile
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import doubles
+import pytest
+from doubles import PDF, PERSON, Answer, client_of, created_xml, job
+
+from posten_signering import DirectClient, DirectSigner, Document, DocumentType, Sender
+from posten_signering.errors import InvalidJobError
+
+BOTH = "exactly one of personal_identification_number and custom_identifier is required"
+SAME = "has the same identifier as another signer of the job"
+
+
+def violations(given, **fields) -> list[str]:
+    """What is wrong with a job, as the client tells it."""
+    client = DirectClient(doubles.configuration(doubles.ScriptedTransport(), **fields))
+    try:
+        client.validate(given)
+    except InvalidJobError as error:
+        return [str(each) for each in error.violations]
+    return []
+
+
+def document(**fields) -> Document:
+    return Document(**{"title": "Contract", "content": PDF, **fields})
+
+
+def named(text: str) -> DirectSigner:
+    return DirectSigner(custom_identifier=text)
+
+
+# --- Parts that are of another type
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"documents": "x"}, ["documents[0]: must be Document, not str"]),
+        ({"documents": None}, ["documents: must be a sequence, not NoneType"]),
+        ({"documents": document()}, ["documents: must be a sequence, not Document"]),
+        ({"documents": [PDF]}, ["documents[0]: must be Document, not bytes"]),
+        ({"documents": [document(), None]}, ["documents[1]: must be Document, not NoneType"]),
+        ({"signers": "xy"}, [f"signers[{i}]: must be DirectSigner, not str" for i in range(2)]),
+        ({"signers": None}, ["signers: must be a sequence, not NoneType"]),
+        ({"signers": [PERSON]}, ["signers[0]: must be DirectSigner, not str"]),
+        ({"exit_urls": None}, ["exit_urls: must be ExitUrls, not NoneType"]),
+        ({"exit_urls": "https://x"}, ["exit_urls: must be ExitUrls, not str"]),
+        (
+            {"exit_urls": {}, "signers": [None], "documents": [None]},
+            [
+                "exit_urls: must be ExitUrls, not dict",
+                "signers[0]: must be DirectSigner, not NoneType",
+                "documents[0]: must be Document, not NoneType",
+            ],
+        ),
+    ],
+    ids=str,
+)
+def test_parts_of_another_type(fields, told):
+    assert violations(job(**fields)) == told
+
+
+@pytest.mark.parametrize("content", [1, None, bytearray(PDF), memoryview(PDF), [PDF], object()])
+def test_content_of_another_type(content):
+    [told] = violations(job(documents=[document(), document(content=content)]))
+    kind = type(content).__name__
+    assert told == f"documents[1].content: must be bytes or a path, not {kind}"
+
+
+@pytest.mark.parametrize("type_", ["text/html", "TEXT", "", None, 7, []])
+def test_a_type_that_is_none(type_):
+    [told] = violations(job(documents=[document(type=type_)]))
+    assert told == "documents[0].type: must be of DocumentType: PDF, TEXT"
+
+
+def test_a_number_is_not_taken_for_an_open_file(tmp_path):
+    """`open` would read it, and close it."""
+    path = tmp_path / "another.pdf"
+    path.write_bytes(PDF)
+    with path.open("rb") as file:
+        assert violations(job(documents=[document(content=file.fileno())])) != []
+        os.fstat(file.fileno())
+        assert file.read() == PDF
+
+
+def test_nothing_is_opened_then():
+    """The file that is not there would be told."""
+    documents = [document(content=Path("gone.pdf")), document(content=7)]
+    assert len(violations(job(documents=documents))) == 1
+    assert len(violations(job(documents=documents[:1]))) == 1
+
+
+class OwnPath:
+    """As another library's path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+@pytest.mark.parametrize("kind", [Path, str, OwnPath])
+def test_any_path_will_do(kind, tmp_path):
+    (tmp_path / "a.pdf").write_bytes(PDF)
+    assert violations(job(documents=[document(content=kind(tmp_path / "a.pdf"))])) == []
+
+
+def test_anything_to_go_through_will_do():
+    given = job(documents=iter([document()]), signers=(named(each) for each in "ab"))
+    assert violations(given) == []
+    assert (len(given.documents), len(given.signers)) == (1, 2)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("type_", ["text/plain", DocumentType.TEXT])
+async def test_a_type_may_be_given_as_its_text(type_):
+    text = document(content=b"Vilk\xc3\xa5r", type=type_)
+    async with client_of(Answer(200, created_xml())) as (client, transport):
+        await client.create(job(documents=[text]))
+    [sent] = transport.sent
+    container = sent.body[sent.body.index(b"PK\3\4") :]
+    with zipfile.ZipFile(BytesIO(container[: container.rindex(b"\r\n--")])) as archive:
+        assert archive.namelist()[0] == "0000_document.txt"
+        assert b'mime="text/plain"' in archive.read("manifest.xml")
+    assert violations(job(documents=[replace(text, content=PDF)])) == [
+        "documents[0].content: must be plain text, and is a PDF"
+    ]
+
+
+# --- All at once
+
+
+def test_several_rules_of_one_part():
+    assert violations(job(title="\0" * 81, reference="\1" * 51)) == [
+        "reference: holds a character that XML can't carry: U+0001 at position 0",
+        "title: holds a character that XML can't carry: U+0000 at position 0",
+        "reference: at most 50 characters",
+        "title: at most 80 characters",
+    ]
+
+
+def test_what_is_no_text_is_told_once():
+    assert violations(job(title=7, signers=[DirectSigner(personal_identification_number=7)])) == [
+        "signers[0].personal_identification_number: must be text, not int",
+        "title: must be text, not int",
+    ]
+    both = [DirectSigner(custom_identifier=[]), DirectSigner(personal_identification_number=[])]
+    assert violations(job(signers=both)) == [
+        "signers[0].custom_identifier: must be text, not list",
+        "signers[1].personal_identification_number: must be text, not list",
+    ]
+
+
+@pytest.mark.parametrize("bad", [10, 11, 19, 20, 25])
+def test_signers_beyond_those_allowed_are_looked_at_too(bad):
+    signers = [named(str(index)) for index in range(26)]
+    signers[bad] = DirectSigner(personal_identification_number="x")
+    assert violations(job(signers=signers)) == [
+        "signers: at most 10",
+        f"signers[{bad}].personal_identification_number: exactly 11 digits",
+    ]
+    signers[bad] = named("x")
+    assert violations(job(signers=signers)) == ["signers: at most 10"]
+
+
+@pytest.mark.parametrize("bad", [20, 39, 40, 44])
+def test_documents_beyond_those_allowed_are_looked_at_too(bad):
+    documents = [document() for _ in range(45)]
+    documents[bad] = document(title="")
+    documents[19] = document(title="x" * 81)
+    assert violations(job(documents=documents)) == [
+        "documents[19].title: at most 80 characters",
+        "documents: at most 20",
+        f"documents[{bad}].title: at least 1 character",
+    ]
+
+
+def test_both_signers_and_documents_may_be_too_many():
+    signers = [named(str(index)) for index in range(21)]
+    documents = [document() for _ in range(41)]
+    signers[20], documents[40] = named("x" * 81), document(title="")
+    assert sorted(violations(job(signers=signers, documents=documents))) == [
+        "documents: at most 20",
+        "documents[40].title: at least 1 character",
+        "signers: at most 10",
+        "signers[20].custom_identifier: at most 80 characters",
+    ]
+
+
+def test_of_both_identifiers_each_is_held_against_the_schema():
+    signer = DirectSigner(personal_identification_number="1", custom_identifier="x" * 81)
+    assert violations(job(signers=[named("a"), signer])) == [
+        f"signers[1]: {BOTH}",
+        "signers[1].personal_identification_number: exactly 11 digits",
+        "signers[1].custom_identifier: at most 80 characters",
+    ]
+    right = DirectSigner(personal_identification_number=PERSON, custom_identifier="x" * 80)
+    assert violations(job(signers=[named("a"), right])) == [f"signers[1]: {BOTH}"]
+
+
+@pytest.mark.parametrize(
+    "other", [named("same"), DirectSigner(personal_identification_number="same")]
+)
+def test_the_same_identifier_is_found_whichever_of_two_it_is(other):
+    signer = DirectSigner(personal_identification_number=PERSON, custom_identifier="same")
+    found = violations(job(signers=[signer, other]))
+    assert found[:3] == [f"signers[0]: {BOTH}", f"signers[0]: {SAME}", f"signers[1]: {SAME}"]
+    assert f"signers[1]: {SAME}" not in violations(job(signers=[signer, named("other")]))
+
+
+def test_one_signer_is_not_twice_the_same():
+    signer = DirectSigner(personal_identification_number=PERSON, custom_identifier=PERSON)
+    assert violations(job(signers=[signer])) == [f"signers[0]: {BOTH}"]
+
+
+@pytest.mark.parametrize("size", [15_000, 64_000, 70_000, 10_500_000])
+def test_however_long_a_text_its_rule_is_told(size):
+    """libxml2 refuses texts of 10 million characters, and cuts its own messages off at 64,000 bytes."""
+    digits = DirectSigner(personal_identification_number="1" * size)
+    sender = Sender(organization_number="\u00e6" * size)
+    assert violations(job(description="d" * size, signers=[digits], sender=sender)) == [
+        "signers[0].personal_identification_number: exactly 11 digits",
+        "sender.organization_number: exactly 9 digits",
+        "description: at most 220 characters",
+    ]
