@@ -2,9 +2,9 @@
 
     python tools/exemptions.py [FILE_OR_FOLDER ...]
 
-An exemption is a comment that silences a type checker, the linter or the coverage measurement, or a test that
-is skipped or expected to fail. The reason stands on the same line (of a skip: in its call), in at least two
-words. A comment that silences every rule instead of a named one fails too, whatever its reason.
+An exemption is a comment that silences a type checker, the linter or the coverage measurement, a decorator that
+keeps type checkers out, or a test that is skipped or expected to fail. The reason stands on the same line (of a skip: in its call), in at least two
+words. What silences every rule instead of a named one fails too, whatever its reason.
 """
 
 import ast
@@ -28,13 +28,23 @@ COMMENTS = {
         rf"#\s*(?:(?:ruff|flake8):\s*)?noqa\b(?P<rules>\s*:\s*{_CODE}(?:(?:\s*,\s*|\s+){_CODE}\b)*)?",
         re.IGNORECASE,
     ),
-    "no cover": re.compile(r"#\s*pragma[:\s]\s*(?P<rules>no\s+cover)\b", re.IGNORECASE),
-    "no branch": re.compile(r"#\s*pragma[:\s]\s*(?P<rules>no\s+branch)\b", re.IGNORECASE),
+    # As coverage itself reads them: a colon, a space or nothing; whatever follows.
+    "no cover": re.compile(r"#\s*pragma[:\s]?\s*(?P<rules>no\s*cover)", re.IGNORECASE),
+    "no branch": re.compile(r"#\s*pragma[:\s]?\s*(?P<rules>no\s*branch)", re.IGNORECASE),
+    "ruff": re.compile(
+        r"#\s*(?:ruff:\s*(?:disable|ignore|file-ignore)\b(?P<rules>\s*\[[^\]]+\])?|"
+        r"(?:ruff:\s*)?(?P<order>isort:\s*(?:skip_file|skip|off)))"
+    ),
     "file setting": re.compile(
         r"#\s*(?:mypy:|pyright:(?!\s*ignore\b))(?P<rules>\s*[\w-]+(?:\s*=\s*\w+)?)"
     ),
 }
 SKIPS = {"skip": "skip", "skipif": "skip", "importorskip": "skip", "xfail": "xfail"}
+# Those of `unittest`, by the place of the reason among the arguments.
+UNITTEST = {"skip": 0, "skipIf": 1, "skipUnless": 1, "skipTest": 0, "SkipTest": 0}
+SILENCERS = {"typing.no_type_check", "typing.no_type_check_decorator"}
+_LIBRARIES = ("pytest", "_pytest", "unittest", "typing", "typing_extensions")
+_SILENCES_ALL = "silences every rule: name the one that is meant"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,33 +76,66 @@ def in_comments(file: Path, source: str) -> Iterator[Exemption]:
             remainder = remainder.replace(match.group(), " ")
         for kind, match in found:
             fault = None if _is_reason(remainder) else "no reason on its line"
-            if match["rules"] is None:
-                fault = "silences every rule: name the one that is meant"
+            if not any(match.groupdict().values()):
+                fault = _SILENCES_ALL
             yield Exemption(kind=kind, file=file, line=token.start[0], fault=fault)
 
 
-def _skip_name(node: ast.AST) -> str | None:
-    """The name of pytest's skip or xfail that `node` is, `unittest`'s decorators among them."""
+def _imported(tree: ast.AST) -> dict[str, str]:
+    """What each name of a file stands for, of the libraries whose names silence something."""
+    names = {"pytest": "pytest", "unittest": "unittest", "mark": "pytest.mark"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                library = alias.name.partition(".")[0]
+                if library in _LIBRARIES:
+                    names[alias.asname or library] = alias.name if alias.asname else library
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if module.partition(".")[0] in _LIBRARIES:
+                given = {alias.name: alias.asname or alias.name for alias in node.names}
+                if "*" in given:
+                    given = {name: name for name in (*SKIPS, *UNITTEST, "no_type_check")}
+                names |= {own: f"{module}.{name}" for name, own in given.items()}
+    return names
+
+
+def _dotted(node: ast.AST, names: dict[str, str]) -> str | None:
+    """The full name of what a node stands for: `pytest.mark.skip`, however it was imported."""
     match node:
-        case ast.Attribute(value=ast.Name(id="pytest" | "unittest" | "mark"), attr=name) if (
-            name in SKIPS
-        ):
-            return name
-        case ast.Attribute(value=ast.Attribute(attr="mark"), attr=name) if name in SKIPS:
-            return name
-        case ast.Attribute(
-            value=ast.Name(id="unittest"), attr="skipIf" | "skipUnless" | "expectedFailure"
-        ):
-            return "skip"
+        case ast.Name(id=name):
+            return names.get(name)
+        case ast.Attribute(value=value, attr=attribute):
+            below = _dotted(value, names)
+            return None if below is None else f"{below}.{attribute}"
         case _:
             return None
+
+
+def _silencer(node: ast.AST, names: dict[str, str]) -> tuple[str, str] | None:
+    """The kind of exemption that `node` is, and its own name."""
+    dotted = _dotted(node, names) or ""
+    library, _, name = dotted.replace("typing_extensions", "typing").partition(".")
+    name = name.rpartition(".")[2]
+    if isinstance(node, ast.Attribute) and node.attr == "skipTest":
+        return "skip", "skipTest"
+    if library in {"pytest", "_pytest"} and name in SKIPS:
+        return SKIPS[name], name
+    if library == "unittest" and name in UNITTEST:
+        return "skip", name
+    if library == "unittest" and name == "expectedFailure":
+        return "xfail", name
+    if f"{library}.{name}" in SILENCERS:
+        return "no type check", name
+    return None
 
 
 def _reason_of(name: str, call: ast.Call) -> str:
     """The text given as reason, literal parts of an f-string included; a name stands for a text of its own."""
     given = [keyword.value for keyword in call.keywords if keyword.arg in {"reason", "msg"}]
-    if not given and name in {"skip", "xfail"}:
-        given = call.args[:1]
+    if not given and name in {*UNITTEST, "xfail"}:
+        place = UNITTEST.get(name, 0)
+        given = call.args[place : place + 1]
     text = ""
     for value in given:
         for part in ast.walk(value):
@@ -104,19 +147,21 @@ def _reason_of(name: str, call: ast.Call) -> str:
 
 
 def in_calls(file: Path, source: str) -> Iterator[Exemption]:
-    """The tests that are skipped or expected to fail."""
+    """The tests that are skipped or expected to fail, and the functions that no type checker looks at."""
     tree = ast.parse(source, filename=str(file))
+    names = _imported(tree)
     called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
-        name = _skip_name(node)
-        if name is None:
+        silencer = _silencer(node, names)
+        if silencer is None:
             continue
+        kind, name = silencer
         call = called.get(id(node))
         reason = "" if call is None else _reason_of(name, call)
         fault = None if _is_reason(reason) else "no reason in its call"
-        yield Exemption(
-            kind=SKIPS.get(name, "skip"), file=file, line=getattr(node, "lineno", 0), fault=fault
-        )
+        if kind == "no type check":
+            fault = _SILENCES_ALL
+        yield Exemption(kind=kind, file=file, line=getattr(node, "lineno", 0), fault=fault)
 
 
 def find(places: list[Path]) -> Iterator[Exemption]:
@@ -138,7 +183,7 @@ def main(arguments: list[str]) -> int:
         return 2
     exemptions = list(find(places))
     counts = Counter(exemption.kind for exemption in exemptions)
-    kinds = [*COMMENTS, *dict.fromkeys(SKIPS.values())]
+    kinds = [*COMMENTS, *dict.fromkeys(SKIPS.values()), "no type check"]
     print(f"{'exemption':<16} count")
     for kind in kinds:
         print(f"{kind:<16} {counts[kind]:>5}")
