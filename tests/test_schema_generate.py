@@ -199,6 +199,11 @@ def test_check_of_a_package_that_is_not_there_fails(tmp_path):
             id="outside",
         ),
         pytest.param(
+            schema('<xs:include schemaLocation="deep/base.xsd"/>'),
+            "direct.xsd refers to deep/base.xsd: save that file beside direct.xsd",
+            id="in a folder",
+        ),
+        pytest.param(
             schema(INCLUDE, '<xs:element name="job" type="a-type-that-is-not-there"/>'),
             "direct.xsd is not a valid schema",
             id="invalid",
@@ -211,21 +216,22 @@ def test_a_schema_that_cannot_be_used_leaves_the_package_as_it_was(
 ):
     output = shutil.copytree(generated, tmp_path / "output")
     (xsd / "direct.xsd").write_text(direct)
+    (xsd / "deep").mkdir()
+    (xsd / "deep" / "base.xsd").write_text(schema(JOB))
     done = run("--xsd", xsd, "--output", output)
     assert done.returncode == 1
     assert told in done.stderr
     assert contents(output) == contents(generated)
 
 
-def test_an_included_schema_may_include_others_from_a_folder_and_each_other(xsd, tmp_path):
-    """The package holds all that direct.xsd needs, however deep, and no more."""
-    (xsd / "deep").mkdir()
-    (xsd / "deep" / "base.xsd").write_text(
-        schema('<xs:include schemaLocation="../common.xsd"/>', JOB.replace('"job"', '"base"'))
+def test_an_included_schema_may_include_others_and_each_other(xsd, tmp_path):
+    """The package holds all that direct.xsd needs, and no more."""
+    (xsd / "base.xsd").write_text(
+        schema('<xs:include schemaLocation="./common.xsd"/>', JOB.replace('"job"', '"base"'))
     )
-    (xsd / "common.xsd").write_text(schema('<xs:include schemaLocation="deep/base.xsd"/>', JOB))
+    (xsd / "common.xsd").write_text(schema('<xs:include schemaLocation="base.xsd"/>', JOB))
     done = run("--xsd", xsd, "--output", tmp_path / "output")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "output" / PACKAGE / "schema"
     assert contents(folder) == contents(xsd)
-    assert contents(folder).keys() == {"direct.xsd", "common.xsd", "deep/base.xsd"}
+    assert contents(folder).keys() == {"direct.xsd", "common.xsd", "base.xsd"}

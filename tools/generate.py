@@ -45,7 +45,7 @@ def schema_files(folder: Path) -> dict[PurePosixPath, bytes]:
         The contents of each file by its path relative to the folder.
 
     Raises:
-        GenerationError: A file is missing, isn't XML, or is outside the folder.
+        GenerationError: A file is missing, isn't XML, or is not in the folder itself.
     """
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     found: dict[PurePosixPath, bytes] = {}
@@ -74,8 +74,10 @@ def _references(
         if location is None:
             continue
         parts = urlsplit(location)
-        target = PurePosixPath(os.path.normpath(name.parent / parts.path).replace(os.sep, "/"))
-        if parts.scheme or parts.netloc or target.is_absolute() or ".." in target.parts:
+        target = PurePosixPath(os.path.normpath(parts.path).replace(os.sep, "/"))
+        # The package reads its schema by name, without folders.
+        elsewhere = parts.scheme or parts.netloc or target.is_absolute() or len(target.parts) > 1
+        if elsewhere:
             raise GenerationError(
                 f"{name} refers to {location}: save that file beside {MAIN_SCHEMA} and refer to it there"
             )
