@@ -26,7 +26,7 @@ nox.options.download_python = "never"
 # Not every machine has every Python: the closing line says which ran, and CI counts them.
 nox.options.error_on_missing_interpreters = False
 
-_tests_ran_on: list[str] = []
+_tests_passed_on: dict[str, bool] = {}
 
 
 def _offer_pyenv_versions() -> None:
@@ -53,20 +53,24 @@ def _pytest(session: nox.Session, *arguments: str) -> None:
 
 @atexit.register
 def _say_which_ran() -> None:
-    if _tests_ran_on:
-        missing = [version for version in PYTHONS if version not in _tests_ran_on]
-        print("Tests passed on Python", ", ".join(_tests_ran_on), end="")
-        print(
-            "; did not run on", ", ".join(missing) if missing else "none", "of the supported ones."
-        )
+    if not _tests_passed_on:
+        return
+    told = {
+        "passed on": [version for version, passed in _tests_passed_on.items() if passed],
+        "failed on": [version for version, passed in _tests_passed_on.items() if not passed],
+        "did not run on": [version for version in PYTHONS if version not in _tests_passed_on],
+    }
+    each = [f"{did} Python {', '.join(versions)}" for did, versions in told.items() if versions]
+    print(f"Of the supported ones, tests {'; '.join(each)}.")
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """All tests on each installed Python."""
+    _tests_passed_on[str(session.python)] = False
     session.install(f"--constraint={CONSTRAINTS}", "--group=test", "--editable", f".[{EXTRAS}]")
     _pytest(session)
-    _tests_ran_on.append(str(session.python))
+    _tests_passed_on[str(session.python)] = True
 
 
 @nox.session(python="3.11")

@@ -1,11 +1,12 @@
 """What holds for the repository as a whole: what is tracked, what is packed, and that the first set-up can fail well."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import tomllib
-from importlib.metadata import metadata, version
+from importlib.metadata import metadata, packages_distributions, version
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+INSTALLED = packages_distributions()
 LOCK_FILES = {
     "uv.lock",
     "poetry.lock",
@@ -152,6 +154,38 @@ def test_every_direct_dependency_has_a_lower_bound():
     ]
     for entry in [*PROJECT["project"]["dependencies"], *extras]:
         assert re.match(r"[\w.-]+(\[[\w,]+\])?>=\d", entry), entry
+
+
+def undeclared(source: str) -> set[str]:
+    """What a test's source imports of packages that pyproject.toml does not name for tests."""
+    groups = PROJECT["dependency-groups"]
+    entries = [
+        *PROJECT["project"]["dependencies"],
+        *(each for extra in PROJECT["project"]["optional-dependencies"].values() for each in extra),
+        *(each for name in ("test", "codegen", "examples") for each in groups[name]),
+    ]
+    declared = {name_of(each) for each in entries if isinstance(each, str)}
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else alias.name) or ""
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    installed = packages_distributions()
+    found = {
+        name_of(name) for module in imported for name in installed.get(module.partition(".")[0], ())
+    }
+    return found - declared - {"posten-signering"}
+
+
+def test_what_tests_import_is_declared():
+    """And not left to what another package happens to need."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert undeclared(path.read_text(encoding="utf-8")) == set(), path
+
+
+def test_an_import_that_is_not_declared_is_found():
+    assert undeclared("import pytest, attrs\nfrom attr.validators import x") == {"attrs"}
 
 
 def test_the_set_up_installs_every_extra():
