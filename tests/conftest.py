@@ -87,6 +87,12 @@ def pdftotext() -> str:
 
 
 @pytest.fixture(scope="session")
+def pdftoppm() -> str:
+    """Path of `pdftoppm`, which draws the pages of PDFs."""
+    return _program("pdftoppm", package="poppler-utils")
+
+
+@pytest.fixture(scope="session")
 def openssl() -> str:
     """Path of `openssl`, the independent reader of keys and certificates."""
     return _program("openssl", package="openssl")

@@ -96,6 +96,16 @@ def test_the_same_document_twice_and_annotations_of_documents_are_kept():
     assert [page["/Annots"][0].get_object()["/Contents"] for page in pages[1:3]] == ["merk", "merk"]
 
 
+def of_version(version):
+    """A PDF 1.4 whose catalog says another version."""
+    return bundles.pdf().replace(b"<< /Type /Catalog ", b"<< /Version %b /Type /Catalog " % version)
+
+
+@pytest.mark.parametrize("version", [b"/1.7", b"/1.3", b"/PDF", b"null", b"(2.0)", b"[]"])
+def test_any_other_version_in_the_catalog_is_no_fault(version):
+    assert fault_of_pdf(of_version(version)) is None
+
+
 def encrypted(**options):
     writer = PdfWriter(io.BytesIO(bundles.pdf()))
     writer.encrypt(algorithm="AES-128", **options)
@@ -117,6 +127,9 @@ def cyclic():
         (encrypted(user_password="hemmelig"), "is an encrypted PDF"),
         (encrypted(user_password="", owner_password="eier"), "is an encrypted PDF"),
         (bundles.pdf(version="2.0"), "is not a PDF of version 1.1 to 1.7"),
+        (bundles.pdf(version="1.0"), "is not a PDF of version 1.1 to 1.7"),
+        (of_version(b"/2.0"), "is not a PDF of version 1.1 to 1.7"),
+        (of_version(b"/1.8"), "is not a PDF of version 1.1 to 1.7"),
         (b"x" * 2000 + bundles.pdf(), "is not a PDF of version"),
         (b"", "is not a PDF of version"),
         (without_pages(), "is a PDF without pages"),

@@ -14,12 +14,16 @@ from typing import cast
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import ArrayObject, DictionaryObject, NameObject, PdfObject
 
+from posten_signering.sandbox._a4_pages import A4Pages
+
 # The library tells every oddity of a document. Without this, a program that has set up no logging
 # would see them on its standard error; one that has, still gets them.
 logging.getLogger("pypdf").addHandler(logging.NullHandler())
 
-_HEADER = re.compile(rb"%PDF-1\.[0-7]")
+_HEADER = re.compile(rb"%PDF-1\.[1-7]")
 _HEADER_WITHIN = 1024
+_LATER_VERSION = re.compile(r"/(?:[2-9]|1\.[89])")
+_OTHER_VERSION = "is not a PDF of version 1.1 to 1.7"
 _RESULT_HEADER = "%PDF-1.7"
 
 
@@ -33,11 +37,14 @@ def fault_of_pdf(content: bytes) -> str | None:
         content: The document.
     """
     if _HEADER.search(content, 0, _HEADER_WITHIN) is None:
-        return "is not a PDF of version 1.1 to 1.7"
+        return _OTHER_VERSION
     try:
         reader = PdfReader(io.BytesIO(content), strict=False)
         if reader.is_encrypted:
             return "is an encrypted PDF; the service takes none with a password or permissions"
+        # An update may raise the version there (ISO 32000-1, 7.5.2).
+        if _LATER_VERSION.match(str(reader.root_object.get("/Version"))):
+            return _OTHER_VERSION
         if not reader.pages:
             return "is a PDF without pages"
         pages = PageCollector()
@@ -57,7 +64,7 @@ class PageCollector:
     _readers: list[PdfReader] = field(default_factory=list[PdfReader])
 
     def add(self, content: bytes, *, title: str) -> None:
-        """Puts the pages of a PDF behind those that are there.
+        """Puts the pages of a PDF, as A4 portrait, behind those that are there.
 
         Args:
             content: The PDF.
@@ -65,6 +72,9 @@ class PageCollector:
         """
         reader = PdfReader(io.BytesIO(content), strict=False)
         self._readers.append(reader)
+        a4 = A4Pages()
+        for page in reader.pages:
+            a4.fit(page)
         self._writer.append(reader, outline_item=title or None, import_outline=False)
 
     def to_bytes(self, *, title: str) -> bytes:
