@@ -4,7 +4,13 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote
 
-_IDENTITY_NUMBER = re.compile(r"(?<![0-9])[0-9]{6}[ .-]?[0-9]{5}(?![0-9])")
+# Spaces of any kind, hyphens, dashes, and what is not seen at all; no line ends.
+_GAP = r"(?:[^\S\r\n]|[._/\-\u2010-\u2015\u2212\u00ad\u200b-\u200d\u2060\ufeff])"
+# The date of birth as one number or as three, and the five digits after it. Nothing else is written so:
+# an organisation number has fewer digits, a bank account number is divided elsewhere, and behind a date
+# there seldom stand five digits.
+_DATE_OF_BIRTH = rf"(?:[0-9]{{6}}|[0-9]{{2}}{_GAP}{{1,3}}[0-9]{{2}}{_GAP}{{1,3}}[0-9]{{2}})"
+_IDENTITY_NUMBER = re.compile(rf"(?<![0-9]){_DATE_OF_BIRTH}{_GAP}{{0,3}}[0-9]{{5}}(?![0-9])")
 _HIDDEN = "***"
 
 _SHOWN_PARAMETERS = frozenset({"polling_queue", "change"})
