@@ -65,7 +65,10 @@ def test_a_preamble_and_an_epilogue_are_passed_over():
     [
         ("multipart/form-data; boundary=b", "but is multipart/form-data"),
         ("application/xml", "but is application/xml"),
-        ("", "must be multipart/mixed"),
+        ("text/plain", "but is text/plain"),
+        ("", "must be multipart/mixed, but is missing"),
+        (" ", "must be multipart/mixed, but is missing"),
+        ("multipart", "must be multipart/mixed, but is unreadable"),
         ("multipart/mixed", "names no boundary"),
         ("multipart/mixed; boundary=another", "never uses the boundary"),
         (f"multipart/mixed; boundary={BOUNDARY}\r\nX: y", "must be multipart/mixed"),

@@ -44,7 +44,11 @@ def split_body(content_type: str, body: Octets) -> tuple[Octets, Octets]:
 
 
 def _parts(content_type: str, body: Octets) -> "list[Message]":
-    if any(character in content_type for character in "\r\n\0"):
+    if not content_type.strip():
+        raise _not_multipart("missing")
+    # `email` takes what it can't read for text/plain.
+    readable = content_type.partition(";")[0].count("/") == 1
+    if not readable or any(character in content_type for character in "\r\n\0"):
         raise _not_multipart("unreadable")
     head = f"MIME-Version: 1.0\r\nContent-Type: {content_type}\r\n\r\n"
     message = email.message_from_bytes(head.encode("latin-1", "replace") + body)
