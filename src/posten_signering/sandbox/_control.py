@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from posten_signering.sandbox import _state_control
 from posten_signering.sandbox._activity import Activity
+from posten_signering.sandbox._delays import Delays
 from posten_signering.sandbox._errors import SandboxError
 from posten_signering.sandbox._faults import Faults
 from posten_signering.sandbox._feed import Feed
@@ -44,6 +45,7 @@ class Control:
         authority: Issues certificates.
         workers: Where certificates are issued.
         faults: What goes wrong.
+        delays: Hold requests back.
         activity: What was asked of the API.
         feed: Told of every action.
         forget_received: Called when the sandbox is reset.
@@ -57,6 +59,7 @@ class Control:
     authority: Authority
     workers: Workers
     faults: Faults
+    delays: Delays
     activity: Activity
     feed: Feed
     forget_received: Callable[[], None]
@@ -133,6 +136,7 @@ class Control:
         _state_control.clear(self.state)
         self.store.clear()
         self.faults.clear()
+        self.delays.let_go()
         self.activity.clear()
         self.forget_received()
         await self._lasting()

@@ -4,6 +4,7 @@ In this order: the faults that come before the service, admission, the service i
 faults that come after it, the log of requests. Neither URLs nor bodies are logged.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextvars import ContextVar
@@ -18,6 +19,7 @@ from aiohttp import web
 from posten_signering.sandbox._activity import Activity, Answered
 from posten_signering.sandbox._answers import format_time
 from posten_signering.sandbox._connection import body_of, certificate_organization, reset, send
+from posten_signering.sandbox._delays import Caller, Delays
 from posten_signering.sandbox._error_answers import error_answer, replacement
 from posten_signering.sandbox._errors import SandboxError
 from posten_signering.sandbox._fault_messages import SPOILING, spoiled
@@ -51,6 +53,7 @@ class _Exchange:
         path: Where.
         organization: In the path, or that of the certificate.
         client: Its User-Agent.
+        caller: Who waits for the answer.
         faults: Those that have happened to it.
         refusal: Why it was refused, as code and message.
         poll: The queue it polled, and the next permitted time.
@@ -62,6 +65,7 @@ class _Exchange:
     path: str = field(repr=False)
     organization: str | None
     client: str
+    caller: Caller = field(default_factory=Caller)
     faults: list[Fault] = field(default_factory=list[Fault])
     refusal: tuple[str, str] | None = None
     poll: tuple[QueueName, datetime] | None = None
@@ -81,6 +85,7 @@ class Exchanges:
         settings: Times and limits.
         access: Who may call.
         faults: What goes wrong.
+        delays: Hold requests back.
         activity: Told of every request.
         store: Where changes must be before they are answered.
         feed: Told that something has changed.
@@ -89,6 +94,7 @@ class Exchanges:
     settings: Settings
     access: Access
     faults: Faults
+    delays: Delays
     activity: Activity
     store: Store
     feed: Feed
@@ -99,7 +105,11 @@ class Exchanges:
             client_max_size=self.settings.largest_body, middlewares=[self._through]
         )
         application.on_response_prepare.append(self._add_headers)
+        application.on_shutdown.append(self._close)
         return application
+
+    async def _close(self, _: web.Application) -> None:
+        self.delays.close()
 
     def polled(self, queue: QueueName, next_permitted: datetime, *, too_early: bool) -> None:
         """Takes note that the present request polls, for the answer's header and the counters."""
@@ -118,9 +128,24 @@ class Exchanges:
             client=masked(request.headers.get("User-Agent", ""))[:_LONGEST_SHOWN],
         )
         _current.set(exchange)
+        work = asyncio.ensure_future(self._worked(request, handler, exchange))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # aiohttp says so that the client has left (see `_running`). What it asked for goes on,
+            # but for what a delay holds back.
+            exchange.caller.leave()
+            if self.delays.closed:
+                work.cancel()
+            return await work
+
+    async def _worked(
+        self, request: web.Request, handler: Handler, exchange: _Exchange
+    ) -> web.StreamResponse:
         answer = await self._answer(request, handler, exchange)
         if answer is None:
-            self._note(request, exchange, None)
+            if not exchange.caller.forgotten:
+                self._note(request, exchange, None)
             return reset(request)
         self._spoil_headers(answer, exchange)
         cut = self._happens(
@@ -133,16 +158,14 @@ class Exchanges:
         self, request: web.Request, handler: Handler, exchange: _Exchange
     ) -> web.Response | None:
         """The answer; None when the connection is reset instead."""
-        await self._delay(exchange, after=False)
-        if self._resets(exchange, after=False):
+        if not await self._delay(exchange, after=False) or self._resets(exchange, after=False):
             return None
         answer = self._replacement(exchange, after=False)
         if answer is not None:
             return answer
         self._block(exchange)
         answer = await self._committed(await self._served(request, handler, exchange))
-        await self._delay(exchange, after=True)
-        if self._resets(exchange, after=True):
+        if not await self._delay(exchange, after=True) or self._resets(exchange, after=True):
             return None
         replacement = self._replacement(exchange, after=True)
         if replacement is not None:
@@ -219,11 +242,14 @@ class Exchanges:
         exchange.faults += taken
         return taken
 
-    async def _delay(self, exchange: _Exchange, *, after: bool) -> None:
+    async def _delay(self, exchange: _Exchange, *, after: bool) -> bool:
+        """Holds the request back, and says whether somebody still waits for the answer then."""
         for fault in self._happens(
             exchange, {FaultKind.DELAY}, fits=lambda fault: fault.after is after
         ):
-            await self.settings.sleep(fault.seconds or 0)
+            if not await self.delays.hold(exchange.caller, fault.seconds or 0):
+                return False
+        return True
 
     def _resets(self, exchange: _Exchange, *, after: bool) -> bool:
         return bool(

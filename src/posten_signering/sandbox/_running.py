@@ -13,6 +13,7 @@ from posten_signering.sandbox._activity import Activity
 from posten_signering.sandbox._bundle import Bundle
 from posten_signering.sandbox._control import Control
 from posten_signering.sandbox._control_api import ControlApi
+from posten_signering.sandbox._delays import Delays
 from posten_signering.sandbox._exchange import Exchanges
 from posten_signering.sandbox._faults import FaultKind, Faults
 from posten_signering.sandbox._feed import Feed
@@ -98,6 +99,7 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
         await store.commit()
         feed = Feed()
         faults = Faults(random=settings.random, changed=feed.touch)
+        delays = Delays(settings.sleep)
         context = await workers.run(_server_context, authority, faults)
         api_socket = stack.enter_context(_listen(settings.port))
         pages_socket = stack.enter_context(_listen(settings.pages_port))
@@ -110,6 +112,7 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
                 settings=settings,
                 access=access,
                 faults=faults,
+                delays=delays,
                 activity=activity,
                 store=store,
                 feed=feed,
@@ -134,11 +137,12 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
             authority=authority,
             workers=workers,
             faults=faults,
+            delays=delays,
             activity=activity,
             feed=feed,
             forget_received=observers.reset,
         )
-        await _serve(stack, service.application(), api_socket, context)
+        await _serve(stack, service.application(), api_socket, context, told_of_leaving=True)
         pages = pages_application(service)
         pages.middlewares.insert(
             0, guard(port=pages_socket.getsockname()[1], store=store, feed=feed)
@@ -182,10 +186,17 @@ async def _serve(
     application: web.Application,
     listening: socket.socket,
     context: ssl.SSLContext | None,
+    *,
+    told_of_leaving: bool = False,
 ) -> None:
-    # aiohttp's own access log would show redirect tokens and status query tokens.
+    """Serves an application; `told_of_leaving` cancels a handler whose client has left."""
     runner = web.AppRunner(
-        application, handle_signals=False, access_log=None, shutdown_timeout=_STOP_WITHIN
+        application,
+        handle_signals=False,
+        # aiohttp's own would show redirect tokens and status query tokens.
+        access_log=None,
+        shutdown_timeout=_STOP_WITHIN,
+        handler_cancellation=told_of_leaving,
     )
     stack.push_async_callback(runner.cleanup)
     await runner.setup()
