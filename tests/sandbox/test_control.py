@@ -102,6 +102,29 @@ async def test_what_a_sender_puts_an_identity_number_into_is_masked(sandbox, sen
     assert overview["jobs"][0]["reference"] == "om ***********"
 
 
+async def test_the_token_of_a_signer_is_there_before_the_signer_has_finished(sender, hand):
+    created = await sender.create()
+    told, answer = await hand("GET", "/jobs/1/signers/1/status-query-token")
+    assert told == 200
+    token = answer["status_query_token"]
+    url = f"{created.text('//s:status-url/text()')}?status_query_token={token}"
+    assert (await sender.get(url)).error == (404, "SIGNING_CEREMONY_NOT_COMPLETED")
+    _, acted = await hand("POST", "/jobs/1/signers/1/sign")
+    assert acted["exit_url"].endswith(f"={token}")
+    assert (await sender.get(url)).status == 200
+    assert (await hand("GET", "/jobs/1/signers/1/status-query-token"))[1] == answer
+    assert (await hand("GET", "/jobs/1/signers/3/status-query-token"))[0] == 404
+
+
+async def test_its_own_address_leads_to_the_document(hand):
+    status, document = await hand("GET", "/openapi.json")
+    assert (status, document["openapi"]) == (200, "3.1.0")
+    assert await hand("GET", "") == await hand("GET", "/") == (200, document)
+    said, answer = await hand("POST", "")
+    assert said == 404
+    assert "/control/openapi.json" in answer["error"]
+
+
 async def test_time_passes_for_who_looks(sandbox, sender, hand, clock):
     await sender.create()
     clock.wait(days=31)

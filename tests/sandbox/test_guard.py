@@ -78,7 +78,12 @@ async def test_other_sites_may_not(sandbox, hand, headers):
     port = sandbox.signing_pages_url.rpartition(":")[2].rstrip("/")
     headers = {name: value.format(port=port) for name, value in headers.items()}
     sandbox.faults.add(Fault(kind=FaultKind.DELAY, seconds=0))
-    for method, path in (("DELETE", "/faults"), ("GET", "/overview"), ("GET", "/events")):
+    for method, path in (
+        ("DELETE", "/faults"),
+        ("GET", "/overview"),
+        ("GET", "/events"),
+        ("GET", ""),
+    ):
         async with hand.session.request(method, hand.root + path, headers=headers) as answer:
             assert answer.status == 403
             assert "Access-Control-Allow-Origin" not in answer.headers

@@ -88,6 +88,12 @@ class Control:
         await self._lasting()
         return exit_url
 
+    def status_query_token(self, job_id: int, number: int) -> Hidden:
+        """The token that the exit URL of a signer carries, or will carry."""
+        return _state_control.status_query_token(
+            self.state, job_id, number - 1, now=self.settings.now()
+        )
+
     async def expire(self, job_id: int) -> None:
         """Moves a job to the end of its lifetime."""
         _state_control.expire(self.state, job_id, now=self.settings.now())
@@ -121,12 +127,12 @@ class Control:
     def allow_broker(self, certificate_organization: str, sender: str) -> None:
         """Does what `authorize_broker` does. Whoever calls this commits."""
         for number in (certificate_organization, sender):
-            _require_organization_number(number)
+            require_organization_number(number)
         self.access.authorize_broker(certificate_organization, sender)
 
     async def issue(self, organization_number: str) -> Pkcs12:
         """The enterprise certificate of an organisation; the same for every call."""
-        _require_organization_number(organization_number)
+        require_organization_number(organization_number)
         issued = await self.workers.run(self.authority.enterprise_pkcs12, organization_number)
         await self._lasting()
         return issued
@@ -156,6 +162,11 @@ def refused(refusal: Refusal) -> SandboxError:
     return SandboxError(refusal.message)
 
 
-def _require_organization_number(text: str) -> None:
+def require_organization_number(text: str) -> None:
+    """Refuses what is no organisation number.
+
+    Raises:
+        Refusal: It has not nine digits.
+    """
     if re.fullmatch("[0-9]{9}", text) is None:
         raise Refusal(400, "BAD_REQUEST", "An organisation number has nine digits.")

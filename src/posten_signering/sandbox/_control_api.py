@@ -65,8 +65,10 @@ class ControlApi:
             )
             router.add_route(endpoint.method, PREFIX + path, self._handler(endpoint))
         router.add_route("GET", f"{PREFIX}/events", self._events)
-        router.add_route("GET", f"{PREFIX}/openapi.json", self._openapi)
-        router.add_route("*", PREFIX + "/{rest:.*}", self._unknown)
+        for path in (PREFIX, f"{PREFIX}/", f"{PREFIX}/openapi.json"):
+            router.add_route("GET", path, self._openapi)
+        for path in (PREFIX, PREFIX + "/{rest:.*}"):
+            router.add_route("*", path, self._unknown)
         application.on_shutdown.append(self._end_feeds)
 
     def _handler(self, endpoint: Endpoint) -> Handler:

@@ -11,6 +11,7 @@ from posten_signering.sandbox._control_values import (
     ExitUrl,
     FaultNumber,
     Organization,
+    StatusQueryToken,
 )
 from posten_signering.sandbox._faults import Fault, PendingFault
 from posten_signering.sandbox._overview import (
@@ -103,6 +104,11 @@ async def _act(control: Control, asked: Asked) -> ExitUrl:
         asked.number("job"), asked.number("signer"), Act(asked.path["act"])
     )
     return ExitUrl(exit_url=exit_url)
+
+
+async def _status_query_token(control: Control, asked: Asked) -> StatusQueryToken:
+    token = control.status_query_token(asked.number("job"), asked.number("signer"))
+    return StatusQueryToken(status_query_token=token)
 
 
 async def _expire(control: Control, asked: Asked) -> None:
@@ -214,6 +220,17 @@ ENDPOINTS = (
         summary="Acts as a signer, who need not have opened the redirect URL.",
         call=_act,
         answer=ExitUrl,
+    ),
+    Endpoint(
+        method="GET",
+        path="/jobs/{job}/signers/{signer}/status-query-token",
+        name="status_query_token",
+        summary=(
+            "The token that the signer's exit URL carries, or will carry: a status that is asked for"
+            " with it before the signer has finished is refused (SIGNING_CEREMONY_NOT_COMPLETED)."
+        ),
+        call=_status_query_token,
+        answer=StatusQueryToken,
     ),
     Endpoint(
         method="POST",

@@ -34,9 +34,8 @@ def openapi_document() -> dict[str, Any]:
     paths[f"{PREFIX}/events"] = {
         "get": _plain_operation("events", "Tells of every change.", _EVENTS, "text/event-stream")
     }
-    paths[f"{PREFIX}/openapi.json"] = {
-        "get": _plain_operation("openapi", "This document.", "The document.", JSON)
-    }
+    for path, name in ((PREFIX, "control"), (f"{PREFIX}/openapi.json", "openapi")):
+        paths[path] = {"get": _plain_operation(name, "This document.", "The document.", JSON)}
     return {
         "openapi": "3.1.0",
         "info": {

@@ -17,6 +17,17 @@ class ExitUrl:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StatusQueryToken:
+    """What a status is asked for with.
+
+    Attributes:
+        status_query_token: The value of the parameter `status_query_token`.
+    """
+
+    status_query_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Advance:
     """How far the sandbox's clock is moved on.
 

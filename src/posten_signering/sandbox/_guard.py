@@ -16,7 +16,7 @@ from posten_signering.sandbox._store import Store
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SAFE = frozenset({"GET", "HEAD"})
-_CONTROL = "/control/"
+_CONTROL = "/control"
 
 
 def guard(*, port: int, store: Store, feed: Feed) -> Middleware:
@@ -37,7 +37,7 @@ def guard(*, port: int, store: Store, feed: Feed) -> Middleware:
                 request, 403, "This is not the address of the sandbox: use 127.0.0.1 or localhost."
             )
         changes = request.method not in _SAFE
-        if (changes or request.path.startswith(_CONTROL)) and _is_foreign(request, origins):
+        if (changes or _is_control(request)) and _is_foreign(request, origins):
             return _told(request, 403, "Another site may not do this.")
         answer = await handler(request)
         try:
@@ -49,6 +49,10 @@ def guard(*, port: int, store: Store, feed: Feed) -> Middleware:
         return answer
 
     return through
+
+
+def _is_control(request: web.Request) -> bool:
+    return request.path == _CONTROL or request.path.startswith(f"{_CONTROL}/")
 
 
 def _is_foreign(request: web.Request, origins: set[str]) -> bool:
@@ -63,6 +67,6 @@ def _is_foreign(request: web.Request, origins: set[str]) -> bool:
 
 
 def _told(request: web.Request, status: int, text: str) -> web.Response:
-    if request.path.startswith(_CONTROL):
+    if _is_control(request):
         return web.json_response({"error": text}, status=status)
     return web.Response(status=status, text=text)

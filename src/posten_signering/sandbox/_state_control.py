@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from posten_signering.sandbox import _queues, _state_job
+from posten_signering.sandbox._hidden import Hidden
 from posten_signering.sandbox._queues import Queue
 from posten_signering.sandbox._refusal import Refusal
 from posten_signering.sandbox._state import State, queue_of
@@ -38,6 +39,17 @@ def act_as(state: State, job_id: int, position: int, what: Act, *, now: datetime
     job = job_by_id(state, job_id, now=now)
     state.require_position(job, position)
     return state.act(job.signers[position].redirect_token, what, now=now)
+
+
+def status_query_token(state: State, job_id: int, position: int, *, now: datetime) -> Hidden:
+    """The token that a signer brings to the exit URL.
+
+    Raises:
+        Refusal: There is no such job or signer.
+    """
+    job = job_by_id(state, job_id, now=now)
+    state.require_position(job, position)
+    return job.signers[position].status_query_token
 
 
 def expire(state: State, job_id: int, *, now: datetime) -> None:
