@@ -167,6 +167,34 @@ def test_a_port_that_is_taken_is_told_in_a_line(capsys):
     assert re.fullmatch("The sandbox can't start: .*in use.*\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("option", ["--port", "--pages-port"])
+def test_a_port_that_is_none_is_told_in_a_line(option, capsys):
+    assert command.main([*ANY_PORTS, option, "99999"]) == 1
+    said = capsys.readouterr().err
+    assert re.fullmatch("The sandbox can't start: There is no port 99999: .*65535.*\n", said)
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "is/a file/too"])
+def test_a_directory_that_can_not_be_is_told_with_its_path(tmp_path, capsys, name):
+    for file in ("file", "is/a file"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    directory = tmp_path / name
+    assert command.main([*ANY_PORTS, "--directory", str(directory)]) == 1
+    assert re.fullmatch(
+        f"The sandbox can't start: .*: {re.escape(str(directory))}.\n", capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("number", ["12", "1234567890", "12345678x", ""])
+def test_an_organisation_number_that_is_none_is_refused_at_once(number, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main([*ANY_PORTS, "--organization-number", number])
+    assert (
+        "--organization-number: an organisation number has nine digits" in capsys.readouterr().err
+    )
+
+
 def test_lines_are_not_held_back(capsys):
     command._print_line("a line")
     assert capsys.readouterr().out == "a line\n"

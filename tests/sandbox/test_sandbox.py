@@ -220,6 +220,21 @@ async def test_an_enterprise_certificate_verifies_by_openssl_up_to_the_ca(
     assert f"NTRNO-{OTHER}" in holder.certificate.subject.rfc4514_string()
 
 
+@pytest.mark.parametrize("number", ["12", "", "1234567890", "12345678x", "12345678\n"])
+async def test_no_certificate_is_issued_to_what_is_no_organisation(sandbox, number):
+    for issue in (sandbox.enterprise_pkcs12, sandbox.client_configuration):
+        with pytest.raises(SandboxError, match="nine digits"):
+            issue(number)
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 99999])
+async def test_a_port_that_is_none_is_told(port):
+    for ports in ({"port": port}, {"pages_port": port}):
+        with pytest.raises(SandboxError, match=f"no port {port}"):
+            async with Sandbox(**ports):
+                pass
+
+
 async def test_each_organisation_has_one_certificate_and_a_key_of_its_own(sandbox):
     first, again = (holder_in(*sandbox.enterprise_pkcs12(SENDER)) for _ in range(2))
     other = holder_in(*sandbox.enterprise_pkcs12(OTHER))

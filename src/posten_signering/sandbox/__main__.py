@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 import signal
 import sys
 import tempfile
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ImportError as error:
             return _failed(error.msg)
         except OSError as error:
-            return _failed(f"The sandbox can't start: {error.strerror or error}.")
+            where = "" if error.filename is None else f": {error.filename}"
+            return _failed(f"The sandbox can't start: {error.strerror or error}{where}.")
         except SandboxError as error:
             return _failed(f"The sandbox can't start: {error}")
     return 0
@@ -60,7 +62,8 @@ async def run(options: Options, *, print_line: Print) -> None:
     Raises:
         ImportError: The extra `sandbox` is not installed.
         OSError: A port is taken, or the directory can't be written to.
-        SandboxError: Another sandbox uses the directory, or what is in it can't be read.
+        SandboxError: Another sandbox uses the directory, what is in it can't be read, or a port is
+            no port.
     """
     from posten_signering.sandbox import Sandbox  # noqa: PLC0415 - fails without the extra
 
@@ -127,6 +130,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     )
     parser.add_argument(
         "--organization-number",
+        type=_organization_number,
         default=ORGANIZATION_NUMBER,
         help="whose enterprise certificate is made, nine digits (%(default)s)",
     )
@@ -137,6 +141,12 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         directory=parsed.directory,
         organization_number=parsed.organization_number,
     )
+
+
+def _organization_number(text: str) -> str:
+    if re.fullmatch("[0-9]{9}", text) is None:
+        raise argparse.ArgumentTypeError("an organisation number has nine digits")
+    return text
 
 
 def _print_line(text: str) -> None:

@@ -14,6 +14,7 @@ from posten_signering.sandbox._bundle import Bundle
 from posten_signering.sandbox._control import Control
 from posten_signering.sandbox._control_api import ControlApi
 from posten_signering.sandbox._delays import Delays
+from posten_signering.sandbox._errors import SandboxError
 from posten_signering.sandbox._exchange import Exchanges
 from posten_signering.sandbox._faults import FaultKind, Faults
 from posten_signering.sandbox._feed import Feed
@@ -39,6 +40,7 @@ from posten_signering.sandbox._workers import Workers
 
 _HOST = "127.0.0.1"
 _STOP_WITHIN = 5.0
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +83,7 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
 
     Raises:
         OSError: A port is taken.
+        SandboxError: A port is no port.
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.aclose)
@@ -173,6 +176,10 @@ def _server_context(authority: Authority, faults: Faults) -> ssl.SSLContext:
 
 
 def _listen(port: int) -> socket.socket:
+    if not 0 <= port <= _LAST_PORT:
+        raise SandboxError(
+            f"There is no port {port}: ports are 1 to {_LAST_PORT}, and 0 a free one."
+        )
     return socket.create_server((_HOST, port))
 
 

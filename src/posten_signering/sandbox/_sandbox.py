@@ -13,7 +13,7 @@ from posten_signering import (
     TrustAnchors,
 )
 from posten_signering.sandbox._bundle import Bundle
-from posten_signering.sandbox._control import refused
+from posten_signering.sandbox._control import refused, require_organization_number
 from posten_signering.sandbox._control_endpoints import PREFIX
 from posten_signering.sandbox._errors import SandboxError
 from posten_signering.sandbox._faults import Faults
@@ -54,8 +54,8 @@ class Sandbox:
 
     Raises:
         OSError: On entering, when a port is taken or the directory can't be written to.
-        SandboxError: On entering, when another sandbox uses the directory, or what is in it can't be
-            read.
+        SandboxError: On entering, when another sandbox uses the directory, what is in it can't be
+            read, or a port is no port.
     """
 
     def __init__(self, **settings: Unpack[SettingsArguments]) -> None:
@@ -140,8 +140,15 @@ class Sandbox:
 
         Args:
             organization_number: Nine digits; any will do.
+
+        Raises:
+            SandboxError: It has not nine digits.
         """
         running = self._now_running
+        try:
+            require_organization_number(organization_number)
+        except Refusal as refusal:
+            raise refused(refusal) from None
         issued = running.authority.enterprise_pkcs12(organization_number)
         running.control.lasting_now()
         return bytes(issued.content), str(issued.password)
