@@ -32,8 +32,8 @@ async def lifespan(app: web.Application) -> AsyncIterator[None]:
 
 
 async def the_contract(request: web.Request) -> Contract:
-    """The contract that an address names."""
-    contract = await request.app[SHOP].contracts.get(request.match_info["contract_id"])
+    """The contract whose page an address is, or is below."""
+    contract = await request.app[SHOP].contracts.with_key(request.match_info["key"])
     if contract is None:
         raise web.HTTPNotFound
     return contract
@@ -55,36 +55,39 @@ async def lease(_: web.Request) -> web.FileResponse:
 async def add(request: web.Request) -> web.Response:
     """A draft with an address of its own; there is no job yet."""
     signers = ["tenant", "landlord"] if "with_landlord" in request.query else ["tenant"]
-    contract_id = await request.app[SHOP].contracts.add(signers)
-    raise web.HTTPSeeOther(f"/contracts/{contract_id}")
+    key = await request.app[SHOP].contracts.add(signers)
+    raise web.HTTPSeeOther(f"/contracts/{key}")
 
 
-@routes.get("/contracts/{contract_id}")
+@routes.get("/contracts/{key}")
 async def show(request: web.Request) -> web.Response:
     """The contract's page."""
     return html(pages.contract(await the_contract(request)))
 
 
-@routes.post("/contracts/{contract_id}/signers/{signer}")
+@routes.post("/contracts/{key}/signers/{signer}")
 async def sign(request: web.Request) -> web.Response:
     """Sends a signer's browser to the service, or back to the contract's page, which says why."""
     contract = await the_contract(request)
     redirect_url = await request.app[SHOP].redirect_url(contract.id, request.match_info["signer"])
     if redirect_url is None:
-        raise web.HTTPSeeOther(f"/contracts/{contract.id}")
+        raise web.HTTPSeeOther(f"/contracts/{contract.key}")
     raise web.HTTPSeeOther(redirect_url, headers=NO_STORE)
 
 
 @routes.get("/contracts/{contract_id}/{outcome:signed|rejected|failed}")
 async def come_back(request: web.Request) -> web.Response:
     """The three exit URLs. The answer takes the token out of the browser's address bar."""
-    contract = await the_contract(request)
+    shop = request.app[SHOP]
+    contract = await shop.contracts.get(request.match_info["contract_id"])
+    if contract is None:
+        raise web.HTTPNotFound
     logger.info("A signer of contract %s came back: %s", contract.id, request.match_info["outcome"])
-    await request.app[SHOP].came_back(contract, status_query_token_in(request.path_qs))
-    raise web.HTTPSeeOther(f"/contracts/{contract.id}", headers=NO_STORE)
+    await shop.came_back(contract, status_query_token_in(request.path_qs))
+    raise web.HTTPSeeOther(f"/contracts/{contract.key}", headers=NO_STORE)
 
 
-@routes.get("/contracts/{contract_id}/signed.pdf")
+@routes.get("/contracts/{key}/signed.pdf")
 async def signed_pdf(request: web.Request) -> web.StreamResponse:
     """The signed lease: our own, once it is kept; until then the service's, as it comes."""
     shop, contract = request.app[SHOP], await the_contract(request)
@@ -105,9 +108,11 @@ async def signed_pdf(request: web.Request) -> web.StreamResponse:
 
 @web.middleware
 async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What a customer reads when a call to the service failed."""
+    """What a customer reads when a call to the service failed, or at an address that is none."""
     try:
         return await handler(request)
+    except web.HTTPNotFound:
+        return html(pages.problem("There is no such page."), 404)
     except NO_SIGNER_CAME_BACK:
         return html(pages.problem("This address does not lead to a signing."), 400)
     except SigningError:
@@ -116,7 +121,7 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def html(page: str, status: int = 200) -> web.Response:
-    """A page that no cache keeps."""
+    """A page that no cache keeps: the address may hold a token."""
     return web.Response(text=page, content_type="text/html", status=status, headers=NO_STORE)
 
 

@@ -25,6 +25,7 @@ DOUBTFUL = "DOUBTFUL"
 _TABLE = """
 create table if not exists contract (
     id text primary key,
+    key text not null unique,
     signers text not null,
     state text not null,
     tries integer not null default 0,
@@ -42,7 +43,8 @@ class Contract:
     """A contract, and how far its signing has come.
 
     Attributes:
-        id: Nobody can guess it: it is the key to the contract's page.
+        id: Its order number, which is no secret: it stands in logs, references and exit URLs.
+        key: Nobody can guess it: whoever has it may see the contract's page.
         signers: Who is to sign.
         state: DRAFT, CREATING, DOUBTFUL (nobody knows whether there is a job), or the job's status.
         tries: How often a job was asked for.
@@ -54,6 +56,7 @@ class Contract:
     """
 
     id: str
+    key: str
     signers: Sequence[str]
     state: str
     tries: int
@@ -80,19 +83,25 @@ class Contracts:
         )
 
     async def add(self, signers: Sequence[str]) -> str:
-        """Adds a draft, and gives its id."""
-        contract_id = secrets.token_urlsafe(16)
+        """Adds a draft, and gives its key."""
+        key = secrets.token_urlsafe(16)
         await self._write(
-            "insert into contract (id, signers, state) values (:id, :signers, :draft)",
-            id=contract_id,
+            "insert into contract (id, key, signers, state)"
+            " select 'order-' || (count(*) + 1), :key, :signers, :draft from contract",
+            key=key,
             signers=json.dumps(signers),
             draft=DRAFT,
         )
-        return contract_id
+        return key
 
     async def get(self, contract_id: str) -> Contract | None:
         """The contract with this id."""
         found = await self._read("select * from contract where id = :id", id=contract_id)
+        return next(iter(found), None)
+
+    async def with_key(self, key: str) -> Contract | None:
+        """The contract with this key."""
+        found = await self._read("select * from contract where key = :key", key=key)
         return next(iter(found), None)
 
     async def unconfirmed(self) -> Sequence[Contract]:

@@ -7,7 +7,7 @@ python fastapi_app.py      with POSTEN_SIGNERING_* set as ClientConfiguration.fr
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import pages
@@ -28,6 +28,7 @@ from posten_signering.errors import SigningError
 
 PDF = "application/pdf"
 NO_STORE = {"Cache-Control": "no-store"}
+OUTCOMES = ("signed", "rejected", "failed")
 
 logger = logging.getLogger("shop")
 
@@ -51,9 +52,9 @@ async def the_shop(request: Request) -> Shop:
 InShop = Annotated[Shop, Depends(the_shop)]
 
 
-async def the_contract(contract_id: str, shop: InShop) -> Contract:
-    """The contract that an address names."""
-    contract = await shop.contracts.get(contract_id)
+async def the_contract(key: str, shop: InShop) -> Contract:
+    """The contract whose page an address is, or is below."""
+    contract = await shop.contracts.with_key(key)
     if contract is None:
         raise HTTPException(404)
     return contract
@@ -81,18 +82,18 @@ async def add(shop: InShop, *, with_landlord: bool = False) -> RedirectResponse:
     return RedirectResponse(f"/contracts/{await shop.contracts.add(signers)}", 303)
 
 
-@app.get("/contracts/{contract_id}")
+@app.get("/contracts/{key}")
 async def show(contract: OfContract) -> HTMLResponse:
     """The contract's page."""
     return HTMLResponse(pages.contract(contract), headers=NO_STORE)
 
 
-@app.post("/contracts/{contract_id}/signers/{signer}")
+@app.post("/contracts/{key}/signers/{signer}")
 async def sign(shop: InShop, contract: OfContract, signer: str) -> RedirectResponse:
     """Sends a signer's browser to the service, or back to the contract's page, which says why."""
     redirect_url = await shop.redirect_url(contract.id, signer)
     if redirect_url is None:
-        return RedirectResponse(f"/contracts/{contract.id}", 303)
+        return RedirectResponse(f"/contracts/{contract.key}", 303)
     return RedirectResponse(redirect_url, 303, headers=NO_STORE)
 
 
@@ -107,7 +108,7 @@ async def pades(shop: InShop, contract: OfContract) -> AsyncIterator[DownloadStr
             yield stream
 
 
-@app.get("/contracts/{contract_id}/signed.pdf")
+@app.get("/contracts/{key}/signed.pdf")
 async def signed_pdf(
     shop: InShop,
     contract: OfContract,
@@ -124,24 +125,35 @@ async def signed_pdf(
 
 @app.get("/contracts/{contract_id}/{outcome}")
 async def come_back(
-    request: Request,
-    shop: InShop,
-    contract: OfContract,
-    outcome: Literal["signed", "rejected", "failed"],
+    request: Request, shop: InShop, contract_id: str, outcome: str
 ) -> RedirectResponse:
     """The three exit URLs. The answer takes the token out of the browser's address bar."""
+    contract = await shop.contracts.get(contract_id)
+    if contract is None or outcome not in OUTCOMES:
+        raise HTTPException(404)
     logger.info("A signer of contract %s came back: %s", contract.id, outcome)
     await shop.came_back(contract, status_query_token_in(str(request.url)))
-    return RedirectResponse(f"/contracts/{contract.id}", 303, headers=NO_STORE)
+    return RedirectResponse(f"/contracts/{contract.key}", 303, headers=NO_STORE)
 
 
 @app.exception_handler(SigningError)
 async def explain(_: Request, error: Exception) -> HTMLResponse:
     """What a customer reads when a call to the service failed."""
     if isinstance(error, NO_SIGNER_CAME_BACK):
-        return HTMLResponse(pages.problem("This address does not lead to a signing."), 400)
+        return problem("This address does not lead to a signing.", 400)
     logger.error("A call to the signing service failed", exc_info=error)
-    return HTMLResponse(pages.problem("The signing service gave no answer. Please reload."), 502)
+    return problem("The signing service gave no answer. Please reload.", 502)
+
+
+@app.exception_handler(404)
+async def missing(_: Request, __: Exception) -> HTMLResponse:
+    """What a customer reads at an address that is none."""
+    return problem("There is no such page.", 404)
+
+
+def problem(text: str, status: int) -> HTMLResponse:
+    """A page that no cache keeps: the address may hold a token."""
+    return HTMLResponse(pages.problem(text), status, headers=NO_STORE)
 
 
 if __name__ == "__main__":

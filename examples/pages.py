@@ -80,7 +80,7 @@ def contract(contract: Contract) -> str:
         f'<p class="news" role="status">{news}</p><ul>{rows}</ul>'
     )
     if contract.pades_url is not None:
-        body += f'<p><a href="/contracts/{contract.id}/signed.pdf">The signed lease</a> (PDF)</p>'
+        body += f'<p><a href="/contracts/{contract.key}/signed.pdf">The signed lease</a> (PDF)</p>'
     return _page("Your lease", body, refresh=contract.state == CREATING)
 
 
@@ -105,7 +105,7 @@ def _button(contract: Contract, signer: str) -> str:
         return ""
     # In an app of yours, the signer is whoever is logged in.
     return (
-        f'<form method="post" action="/contracts/{contract.id}/signers/{escape(signer)}">'
+        f'<form method="post" action="/contracts/{contract.key}/signers/{escape(signer)}">'
         f"<button>Sign as the {escape(signer)}</button></form>"
     )
 

@@ -32,11 +32,17 @@ from posten_signering.errors import (
 
 LEASE = Path(__file__).with_name("lease.pdf")
 
+
+class NobodyWasSentAwayError(SigningError):
+    """An exit URL was opened of a contract that has no job."""
+
+
 # Somebody opened an exit URL who did not come from the service.
 NO_SIGNER_CAME_BACK = (
     StatusQueryTokenMissingError,
     InvalidStatusQueryTokenError,
     SigningCeremonyNotCompletedError,
+    NobodyWasSentAwayError,
 )
 
 logger = logging.getLogger("shop")
@@ -127,7 +133,7 @@ class Shop:
 
     async def _learn(self, contract: Contract, status_query_token: str) -> None:
         if contract.status_url is None:
-            return
+            raise NobodyWasSentAwayError
         try:
             status = await self.client.get_status(contract.status_url, status_query_token)
         except SigningError as error:

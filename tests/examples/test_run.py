@@ -43,7 +43,8 @@ def test_a_web_app_runs_until_a_signal_stops_it(name, ready):
                 page = customer.post("/contracts").headers["location"]
                 away = customer.post(f"{page}/signers/tenant").headers["location"]
                 assert "#/redirect/" in away
-                assert customer.get(f"{page}/signed?status_query_token=a-secret").status_code == 400
+                wrong = customer.get("/contracts/order-1/signed?status_query_token=a-secret")
+                assert wrong.status_code == 400
             process.send_signal(signal.SIGINT)
             rest, _ = process.communicate(timeout=30)
         finally:

@@ -4,6 +4,7 @@ One set of tests for both: the same flow, whatever the framework.
 """
 
 import asyncio
+import logging
 import re
 import sqlite3
 from contextlib import closing
@@ -13,7 +14,7 @@ import httpx
 import pytest
 from example_apps import APPS, LEASE, Running, gate, module, running
 
-from posten_signering.sandbox import Sandbox
+from posten_signering.sandbox import Fault, FaultKind, Operation, Sandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -75,7 +76,7 @@ async def test_a_customer_signs_and_gets_the_signed_pdf(app, customer, sandbox, 
     redirect_url = await sent_away(customer, page)
     assert redirect_url.startswith(sandbox.signing_pages_url)
     exit_url = await sandbox.sign(redirect_url)
-    assert exit_url.startswith(f"{app.url}{page}/signed?")
+    assert exit_url.startswith(f"{app.url}/contracts/order-1/signed?")
     text = await back(customer, exit_url)
     assert "Everybody has signed" in text
     assert f'href="{page}/signed.pdf"' in text
@@ -98,7 +99,7 @@ async def test_until_it_is_kept_the_signed_pdf_comes_from_the_service(
     page = await draft(customer)
     await back(customer, await sandbox.sign(await sent_away(customer, page)))
     await app.shop.finish()
-    kept = tmp_path / f"{page.rpartition('/')[2]}.pdf"
+    kept = tmp_path / "order-1.pdf"
     content = kept.read_bytes()
     kept.unlink()
     signed = await customer.get(f"{page}/signed.pdf")
@@ -135,14 +136,14 @@ async def test_two_signers_sign_one_after_the_other(customer, sandbox):
 async def test_a_job_that_was_not_signed_is_told_so(app, customer, sandbox, act, outcome, told):
     page = await draft(customer, "?with_landlord=true")
     exit_url = await getattr(sandbox, act)(await sent_away(customer, page))
-    assert exit_url.startswith(f"{app.url}{page}/{outcome}?")
+    assert exit_url.startswith(f"{app.url}/contracts/order-1/{outcome}?")
     text = await back(customer, exit_url)
     assert "The lease was not signed" in text
     assert told in text
     assert "does not have to sign any more" in text
     assert (await customer.get(f"{page}/signed.pdf")).status_code == 404
     await app.shop.finish()
-    assert (await app.shop.contracts.get(page.rpartition("/")[2])).confirmation_url is None
+    assert (await app.shop.contracts.with_key(page.rpartition("/")[2])).confirmation_url is None
 
 
 async def test_what_counts_is_the_status_and_not_the_exit_url_that_was_opened(customer, sandbox):
@@ -155,7 +156,7 @@ async def test_an_outcome_is_not_replaced_by_an_older_answer(app, customer, sand
     """Two signers come back at once: the answer to the first may be written after the second's."""
     page = await draft(customer, "?with_landlord=true")
     first = await sandbox.sign(await sent_away(customer, page))
-    contract = await app.shop.contracts.get(page.rpartition("/")[2])
+    contract = await app.shop.contracts.with_key(page.rpartition("/")[2])
     [token] = httpx.URL(first).params.get_list("status_query_token")
     older = await app.shop.client.get_status(contract.status_url, token)
     await back(customer, await sandbox.sign(await sent_away(customer, page, "landlord")))
@@ -173,12 +174,77 @@ async def test_an_exit_url_that_somebody_made_up_is_refused(customer, sandbox):
         "?status_query_token=x",
         f"?status_query_token={early}",
     ):
-        answer = await customer.get(f"{page}/signed{query}")
-        assert answer.status_code == 400
+        answer = await customer.get(f"/contracts/order-1/signed{query}")
+        assert (answer.status_code, answer.headers["cache-control"]) == (400, "no-store")
         assert "does not lead to a signing" in answer.text
     assert "is ready to be signed" in (await customer.get(page)).text
-    assert (await customer.get("/contracts/x")).status_code == 404
-    assert (await customer.get("/contracts/x/signed?status_query_token=x")).status_code == 404
+
+
+async def test_whoever_guesses_an_exit_url_does_not_learn_the_address_of_the_page(
+    customer, sandbox
+):
+    async def tried(token: str) -> tuple[int, str | None]:
+        answer = await customer.get(f"/contracts/order-1/signed?status_query_token={token}")
+        return answer.status_code, answer.headers.get("location")
+
+    page, other = await draft(customer), await draft(customer)
+    assert await tried("x") == (400, None)  # there is no job yet
+    exit_url = await sandbox.sign(await sent_away(customer, page))
+    exit_url_of_other = await sandbox.sign(await sent_away(customer, other))
+    assert await tried("x") == (400, None)
+    assert await tried(exit_url_of_other.rpartition("=")[2]) == (400, None)
+    # The twin: a signer of this contract learns it.
+    assert await tried(exit_url.rpartition("=")[2]) == (303, page)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "{page}/nope",
+        "{page}/nope?status_query_token=x",
+        "{page}/signed",
+        "{page}/signed/nope",
+        "{page}/signed.pdf",
+        "/contracts/x",
+        "/contracts/order-1",
+        "/contracts/order-1/nope",
+        "/contracts/order-1/signed.pdf",
+        "/contracts/x/signed?status_query_token=x",
+        "/nope",
+    ],
+)
+async def test_an_address_that_is_none_is_told_to_a_customer(customer, address):
+    page = await draft(customer)
+    answer = await customer.get(address.format(page=page))
+    assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "There is no such page" in answer.text
+
+
+async def test_the_key_to_a_contracts_page_is_in_no_reference_no_log_and_no_file_name(
+    app, customer, sandbox, tmp_path, caplog
+):
+    caplog.set_level(logging.DEBUG)
+    page = await draft(customer)
+    key = page.rpartition("/")[2]
+    assert len(key) == 22
+    sandbox.faults.add(Fault(kind=FaultKind.SERVER_ERROR, operation=Operation.CREATE, times=1))
+    assert (await customer.post(f"{page}/signers/tenant")).headers["location"] == page
+    exit_url = await sandbox.sign(await sent_away(customer, page))
+    wrong = await customer.get("/contracts/order-1/signed?status_query_token=x")
+    assert wrong.status_code == 400
+    (tmp_path / "order-1.pdf").mkdir()  # so that it can't be kept
+    await back(customer, exit_url)
+    await app.shop.finish()
+    said = caplog.text
+    for line in ("may have a job", "has no new status", "came back: signed", "is not kept"):
+        assert f"order-1 {line}" in said
+    [received] = sandbox.received
+    assert b"order-1-2" in received.request
+    assert key.encode() not in received.request
+    shop_said = [caplog.handler.format(each) for each in caplog.records if each.name == "shop"]
+    assert [each for each in shop_said if key in each] == []
+    assert [path for path in tmp_path.iterdir() if key in path.name] == []
 
 
 async def test_two_clicks_make_one_job(customer, sandbox):
@@ -261,15 +327,15 @@ async def test_a_request_that_the_server_cancels_does_not_touch_the_creation(
 async def test_without_a_task_of_its_own_the_creation_would_be_cut_off(gated, shut, sandbox):
     """The twin: what the cancellation does where nothing protects from it."""
     async with gated.customer() as customer:
-        page = await draft(customer)
+        await draft(customer)
     shut.shut()
-    bare = asyncio.create_task(gated.shop._create(page.rpartition("/")[2]))
+    bare = asyncio.create_task(gated.shop._create("order-2"))
     await shut.withheld.wait()
     bare.cancel()
     with pytest.raises(asyncio.CancelledError):
         await bare
     shut.release()
-    contract = await gated.shop.contracts.get(page.rpartition("/")[2])
+    contract = await gated.shop.contracts.get("order-2")
     assert (contract.state, contract.signer_urls, len(sandbox.received)) == ("CREATING", {}, 2)
     # It is in doubt from the next start on.
     await gated.shop.contracts.open()
@@ -293,7 +359,7 @@ async def test_a_download_may_be_broken_off(gated, shut, sandbox, tmp_path):
         page = await draft(customer)
         await back(customer, await sandbox.sign(await sent_away(customer, page)))
         await gated.shop.finish()
-        kept = tmp_path / f"{page.rpartition('/')[2]}.pdf"
+        kept = tmp_path / "order-2.pdf"
         content = kept.read_bytes()
         kept.unlink()
         await cut_off(gated, shut, "GET", f"{page}/signed.pdf")
@@ -318,8 +384,7 @@ async def test_after_a_doubtful_creation_the_customer_tries_again_under_another_
     references = [
         re.search(b"<[^>]*reference>([^<]*)<", each.request)[1] for each in sandbox.received[1:]
     ]
-    contract_id = page.rpartition("/")[2].encode()
-    assert references == [contract_id + b"-1", contract_id + b"-2"]
+    assert references == [b"order-2-1", b"order-2-2"]
 
 
 async def test_when_the_service_is_away_nothing_is_created_and_the_customer_is_told(
@@ -354,7 +419,7 @@ async def test_what_was_not_kept_is_kept_at_the_next_start(
     ):
         page = await draft(customer)
         exit_url = await sandbox.sign(await sent_away(customer, page))
-        contract = await app.shop.contracts.get(page.rpartition("/")[2])
+        contract = await app.shop.contracts.with_key(page.rpartition("/")[2])
         [token] = httpx.URL(exit_url).params.get_list("status_query_token")
         status = await app.shop.client.get_status(contract.status_url, token)
         await app.shop.contracts.learned(contract.id, status)  # and then the power went
