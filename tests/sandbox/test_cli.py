@@ -98,6 +98,16 @@ def test_what_was_exported_once_is_right_after_a_restart(tmp_path, monkeypatch):
     assert second == first
 
 
+def test_the_files_that_the_guide_names_are_those_that_are_exported(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "getting-started.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(POSTEN_SIGNERING_\w+)` \| its `(.+?)` \|", text, re.MULTILINE))
+    assert len(told) == 2
+    exported = exports(run_until_introduced(monkeypatch, "--directory", str(tmp_path)))
+    for name, path in told.items():
+        assert exported[name] == str(tmp_path / path)
+        assert (tmp_path / path).is_file()
+
+
 def test_it_says_what_to_give_the_official_clients_and_where_to_look(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = run_until_introduced(monkeypatch, "--directory", "here")
