@@ -22,7 +22,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ready-demo ## one job from PDF to signed PDF against the sandbox; PDF="a.pdf b.pdf" for documents of your own
+demo: ready-demo ## one job from PDF to signed PDF against the sandbox; PDF="a.pdf 'my file.pdf'" for documents of your own
 	@$(PY) -m posten_signering.sandbox.demo $(demo_options) $(PDF)
 
 sandbox: ready-demo ## start the local service to develop against

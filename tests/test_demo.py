@@ -3,8 +3,10 @@
 import contextlib
 import io
 import re
+import shlex
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -154,28 +156,65 @@ def encrypted() -> bytes:
     return out.getvalue()
 
 
+def archive() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        file.writestr("lease.txt", "zipped")
+    return out.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("broken.pdf", b"this is not a PDF", r"documents\[0\]\.content: .*PDF"),
-        ("empty.pdf", b"", r"documents\[0\]\.content: "),
-        ("locked.pdf", encrypted, r"documents\[0\]\.content: .*(password|encrypt)"),
-        ("latin.txt", "Vilkår".encode("latin-1"), r"documents\[0\]\.content: .*UTF-8"),
-        ("large.pdf", b"%PDF-1.4\n" + b"x" * 10_485_760, r"documents: at most 10,485,760 bytes"),
-        ("cut.pdf", drawn("Sample")[:-300], r"PDF"),
-        ("gone.pdf", None, r"documents\[0\]\.content: .*(No such file|can't be read)"),
+        ("broken.pdf", b"this is not a PDF", ": .*PDF"),
+        ("packed.pdf", archive, ": .*PDF"),
+        ("empty.pdf", b"", ": "),
+        ("locked.pdf", encrypted, ": .*(password|encrypt)"),
+        ("latin.txt", "Vilkår".encode("latin-1"), ": .*UTF-8"),
+        ("cut.pdf", drawn("Sample")[:-300], " is not a readable PDF"),
+        ("later.pdf", drawn("Sample", version="2.0"), "( is not a|: must be a) PDF"),
+        ("min avtale.pdf", None, ": .*(No such file|can't be read)"),
     ],
 )
-def test_what_can_not_be_signed_is_said_in_a_line(tmp_path, name, content, said):
-    path = tmp_path / name
+def test_what_can_not_be_signed_is_said_in_a_line_that_names_the_file(
+    tmp_path, name, content, said
+):
+    path, good = tmp_path / name, tmp_path / "good.pdf"
+    good.write_bytes(drawn("Good"))
     if content is not None:
         path.write_bytes(content() if callable(content) else content)
+    told = Told(good, path, "--output", tmp_path / "out")
+    assert told.status == 1
+    reason = told.text.partition("The demo failed: ")[2]
+    assert re.search(re.escape(str(path)) + said, reason)
+    for other in ("documents[", "_document.", "good.pdf", "Traceback"):
+        assert other not in told.text
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_documents_that_are_too_large_together_are_said(tmp_path):
+    path = tmp_path / "large.pdf"
+    path.write_bytes(b"%PDF-1.4\n" + b"x" * 10_485_760)
     told = Told(path, "--output", tmp_path / "out")
     assert told.status == 1
-    assert re.search(said, told.text)
-    assert "The demo failed: " in told.text
-    assert "Traceback" not in told.text
-    assert not (tmp_path / "out" / "signed.pdf").exists()
+    assert "documents: at most 10,485,760 bytes" in told.text
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("- documents[1].content: must be a PDF", "- my b.pdf: must be a PDF"),
+        ("documents[0].title: too long", "a.pdf.title: too long"),
+        ("the document 0001_document.txt is not text", "the document my b.pdf is not text"),
+        # What is none of the job's documents stays.
+        ("documents[2].content: odd", "documents[2].content: odd"),
+        ("documents: at most 20", "documents: at most 20"),
+        ("10001_document.pdf, 0001_documents.pdf", "10001_document.pdf, 0001_documents.pdf"),
+    ],
+)
+def test_documents_are_named_as_they_were_given(message, expected):
+    assert demo.by_file_names(message, [Path("a.pdf"), Path("my b.pdf")]) == expected
+    assert demo.by_file_names(message, []) == message
 
 
 def test_a_place_that_can_not_be_written_to_is_said(tmp_path):
@@ -196,3 +235,28 @@ def test_a_second_run_takes_the_place_of_the_first(tmp_path, xmlsec1):
     assert told.status == 0
     assert [each.read_text("utf-8") for each in (out / "container").glob("*.txt")] == ["second"]
     assert shell(told.command("cd .*xmlsec1"), tmp_path).returncode == 0
+
+
+def test_a_run_that_fails_leaves_nothing_of_an_earlier_one_but_what_is_not_the_demos(tmp_path):
+    out = tmp_path / "out"
+    assert Told("--output", out).status == 0
+    made = {each.name for each in out.iterdir()}
+    mine = {"mine.pdf", "signature-1-mine.xades.xml", "signature-3.xades.xml"}
+    for name in mine:
+        (out / name).touch()
+    assert Told(tmp_path / "nope.pdf", "--output", out).status == 1
+    assert made & mine == set()
+    assert {each.name for each in out.iterdir()} == mine
+
+
+def test_a_name_with_spaces_is_given_to_make_as_the_readme_says(tmp_path, make):
+    """What make would run is looked at, not run: quotes within the quotes hold the name together."""
+    root = Path(__file__).parents[1]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    [given] = re.findall(r"a name with spaces: (PDF=\S.*)$", readme, re.MULTILINE)
+    [variable] = shlex.split(given)
+    planned = subprocess.run(
+        [make, "--dry-run", "demo", variable], check=True, capture_output=True, text=True, cwd=root
+    ).stdout
+    [line] = [each for each in planned.splitlines() if "sandbox.demo" in each]
+    assert shlex.split(line)[-1] == "my contract.pdf"

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import re
 import shlex
 import shutil
 import sys
@@ -34,12 +35,17 @@ from posten_signering.sandbox import Sandbox, SandboxError
 from posten_signering.sandbox._portal import Portal
 
 OUTPUT = Path("demo-output")
+SIGNED = "signed.pdf"
+XADES = "signature-{}.xades.xml"
 ROOT_CERTIFICATE = "sandbox-root.pem"
 CONTAINER = "container"
+# How messages name a document: by its place in the job, or by its entry in the container.
+NAMED = re.compile(r"documents\[(\d+)\](?:\.content)?|(?<!\w)(\d{4})_document\.\w+")
 
 # Synthetic: the eighties in the month mark a person who does not exist.
 IDENTITY_NUMBER = "17885599999"
 CUSTOM_IDENTIFIER = "customer-42"
+IDENTIFIERS = (IDENTITY_NUMBER, CUSTOM_IDENTIFIER)
 
 Print = Callable[[str], None]
 Open = Callable[[str], object]
@@ -95,9 +101,24 @@ def main(
     try:
         anyio.run(demo.run)
     except (SigningError, SandboxError, OSError) as error:
-        print_line(f"\nThe demo failed: {error}")
+        print_line(f"\nThe demo failed: {by_file_names(str(error), options.documents)}")
         return 1
     return 0
+
+
+def by_file_names(message: str, paths: Sequence[Path]) -> str:
+    """A message in which documents are named as they were given.
+
+    Args:
+        message: What the client or the sandbox says of a job.
+        paths: The job's documents; none, and the message stays as it is.
+    """
+
+    def name(found: re.Match[str]) -> str:
+        index = int(found[1] or found[2])
+        return str(paths[index]) if index < len(paths) else found[0]
+
+    return NAMED.sub(name, message)
 
 
 class _Signers(Protocol):
@@ -165,12 +186,12 @@ class _Demo:
     @property
     def signed(self) -> Path:
         """Where the signed PDF goes."""
-        return self.output / "signed.pdf"
+        return self.output / SIGNED
 
     async def run(self) -> None:
         """The flow, in the order of the service's own guide."""
         self.output.mkdir(parents=True, exist_ok=True)
-        self.signed.unlink(missing_ok=True)
+        self.remove_results()
         self.say("Starting a sandbox: a local service that behaves as Posten signering does.")
         async with AsyncExitStack() as stack:
             sandbox = await stack.enter_async_context(Sandbox(rate_limit=None))
@@ -189,11 +210,21 @@ class _Demo:
             await self.by_polling(client, signers)
             self.keep_container(sandbox)
 
+    def remove_results(self) -> None:
+        """Removes what an earlier run made, and nothing else: a run that fails leaves none of it."""
+        for path in (
+            self.signed,
+            self.output / ROOT_CERTIFICATE,
+            *(self.output / XADES.format(number) for number in range(1, len(IDENTIFIERS) + 1)),
+        ):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.output / CONTAINER, ignore_errors=True)
+
     async def by_token(self, client: DirectClient, signers: _Signers) -> None:
         """A job whose status is asked for when a signer comes back."""
         self.say("\n1. A job whose status you learn by token")
         created = await self.create(client, self.job("demo-by-token", signers))
-        for identifier in (IDENTITY_NUMBER, CUSTOM_IDENTIFIER):
+        for identifier in IDENTIFIERS:
             exit_url = await self.sign(client, signers, created, identifier)
             address, _, query = exit_url.partition("?")
             (token,) = parse_qs(query)["status_query_token"]
@@ -212,7 +243,7 @@ class _Demo:
             status_retrieval_method=StatusRetrievalMethod.POLLING,
         )
         created = await self.create(client, job)
-        for identifier in (IDENTITY_NUMBER, CUSTOM_IDENTIFIER):
+        for identifier in IDENTIFIERS:
             exit_url = await self.sign(client, signers, created, identifier)
             if not exit_url.startswith(job.exit_urls.completion):
                 break
@@ -282,7 +313,7 @@ class _Demo:
         size = await client.download_pades(change, self.signed, progress=self.progress)
         self.say(f"  PAdES, the signed PDF: {self.signed} ({size:,} bytes)")
         for number, signature in enumerate(change.signatures, start=1):
-            path = self.output / f"signature-{number}.xades.xml"
+            path = self.output / XADES.format(number)
             size = await client.download_xades(signature, path)
             self.say(f"  XAdES of signer {number}: {path} ({size:,} bytes)")
 
@@ -293,7 +324,6 @@ class _Demo:
     def keep_container(self, sandbox: Sandbox) -> None:
         """What was sent, for everyone to verify."""
         folder = self.output / CONTAINER
-        shutil.rmtree(folder, ignore_errors=True)
         with zipfile.ZipFile(io.BytesIO(sandbox.received[-1].container)) as container:
             container.extractall(folder)
         (self.output / ROOT_CERTIFICATE).write_bytes(sandbox.ca_pem)
