@@ -7,7 +7,7 @@ that no test reads what the package itself rendered.
 import functools
 import traceback
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -270,12 +270,16 @@ class Unpaced:
         self.on_its_way = Counter[str]()
         self.blocks: list[tuple[str, float]] = []
 
-    async def acquire(self, organization_number: str) -> None:
+    async def acquire(self, organization_number: str) -> Callable[[], None]:
         self.paid.append(organization_number)
         self.on_its_way[organization_number] += 1
+        calls = [organization_number]
 
-    def arrived(self, organization_number: str) -> None:
-        self.on_its_way[organization_number] -= 1
+        def arrived() -> None:
+            if calls:
+                self.on_its_way[calls.pop()] -= 1
+
+        return arrived
 
     async def block(self, organization_number: str, seconds: float) -> None:
         self.blocks.append((organization_number, seconds))

@@ -4,6 +4,7 @@ import email
 import email.policy
 import io
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -137,8 +138,9 @@ class Held(Unpaced):
         super().__init__()
         self.clock = clock
 
-    async def acquire(self, organization_number: str) -> None:
+    async def acquire(self, organization_number: str) -> Callable[[], None]:
         self.clock.wait(seconds=30)
+        return await super().acquire(organization_number)
 
 
 async def test_the_signing_time_is_that_of_the_moment_when_the_request_leaves():

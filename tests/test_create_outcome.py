@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import anyio
 import loopback
@@ -188,8 +189,9 @@ class Never(Unpaced):
         super().__init__()
         self.hang = Hang()
 
-    async def acquire(self, organization_number: str) -> None:
+    async def acquire(self, organization_number: str) -> Callable[[], None]:
         await self.hang.forever()
+        raise AssertionError
 
 
 async def test_a_create_that_is_cancelled_before_its_turn_is_no_job(caplog):

@@ -6,7 +6,7 @@ import loopback
 import pki
 import pytest
 from client_calls import FOLLOWING, every
-from doubles import Answer, client_of
+from doubles import ROOT, Answer, client_of
 from hypothesis import given
 from hypothesis import strategies as st
 from transport_client import server_context
@@ -63,6 +63,7 @@ def test_wherever_it_is_cut_off(ending, content):
         b"<a></a>\n<!-- made by x --><?p i?>\r\n",
         b"\xef\xbb\xbf<a><b/></a>",
         b"<!DOCTYPE a [<!ELEMENT a ANY>]><a></a>",
+        b'<!DOCTYPE a [<!ENTITY b "<b>">]><a></a>',
         "<æ>å</æ>".encode(),
         "<a>å</a>".encode("utf-16"),
         b"<a><!-- </a> --></a>",
@@ -181,6 +182,12 @@ async def test_what_is_something_else_is_not_kept(name, content, framing, tmp_pa
         (Form.XADES, b"<!-- " + b"long " * 2000 + b"--><a/>", True),
         (Form.XADES, b"<!-- <html> --><a/>", True),
         (Form.XADES, b"<htmlish/>", True),
+        (Form.XADES, b"<x><html xmlns='http://www.w3.org/1999/xhtml'/></x>", True),
+        (Form.XADES, b"<x><![CDATA[<html>]]></x>", True),
+        (Form.XADES, b"<!-- <html> " + b"long " * 2000 + b"--><a/>", True),
+        (Form.XADES, b'<!DOCTYPE x [<!ENTITY a "<html>">]><x/>', True),
+        (Form.XADES, b"<?xml version='1.0'?><!doctype HTML><p>", False),
+        (Form.XADES, b"<?" * 3000, True),
         (Form.XADES, b"<!-- only a comment -->", False),
         (Form.XADES, b"  \n", False),
     ],
@@ -189,6 +196,20 @@ def test_how_documents_begin(form, content, verdict):
     watcher = Watcher(form)
     watcher.feed(content)
     assert watcher.begins_well() is verdict
+
+
+async def test_a_large_page_is_not_handed_out_and_not_read_to_its_end():
+    pieces = [PAGE + b" " * 9000, *[b"x" * 1000] * 50]
+    async with client_of(Answer(200, pieces, FRAMINGS[1])) as (client, transport):
+        with pytest.raises(UnexpectedResponseError):
+            await taken(client)
+        assert len(transport.given) == 1
+
+
+async def taken(client) -> None:
+    async with client.open_xades(f"{ROOT}/xades") as stream:
+        async for _ in stream:
+            raise AssertionError
 
 
 @pytest.mark.parametrize("name", ["get_status", "request_new_redirect_url"])

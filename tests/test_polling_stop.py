@@ -1,6 +1,7 @@
 """An iteration that is ended while its poll waits for its turn: nothing is sent any more."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import anyio
@@ -54,9 +55,9 @@ async def test_stopped_at_the_very_moment_of_its_turn_it_does_not_poll():
     """The cancellation would reach the poll only on its way, and lose the answer."""
 
     class Stopping(Unpaced):
-        async def acquire(self, organization_number: str) -> None:
-            await super().acquire(organization_number)
+        async def acquire(self, organization_number: str) -> Callable[[], None]:
             changes.stop()
+            return await super().acquire(organization_number)
 
     service = ModelService()
     service.put(SENDER)

@@ -52,6 +52,16 @@ async def test_those_behind_it_are_delivered_and_it_is_when_it_can_be_read(servi
     assert not any(poll.too_early_as_told for poll in service.polls)
 
 
+async def test_those_behind_it_are_delivered_however_many_there_are(service):
+    """As when all jobs of one kind can't be read: the first comes back before the last was fetched."""
+    for _ in range(30):
+        service.put(SENDER).readable = False
+    good = service.put(SENDER)
+    async with process_of(service) as client:
+        with anyio.fail_after(300):
+            assert number_of(await anext(client.status_changes())) == good.number
+
+
 async def test_what_its_answer_told_of_the_next_poll_holds(service):
     service.put(SENDER).readable = False
     service.wait_after_change = 1200

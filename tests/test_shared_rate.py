@@ -82,8 +82,8 @@ class FakeTime:
 
 async def let_through(limiter: SharedRateLimiter, organization: str) -> None:
     """A call that is answered at once."""
-    await limiter.acquire(organization)
-    limiter.arrived(organization)
+    arrived = await limiter.acquire(organization)
+    arrived()
 
 
 PROCESS = """
@@ -93,8 +93,7 @@ from posten_signering import SharedRateLimiter
 async def main(uri, organization, calls):
     async with SharedRateLimiter(uri) as limiter:
         for _ in range(calls):
-            await limiter.acquire(organization)
-            limiter.arrived(organization)
+            (await limiter.acquire(organization))()
 
 anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
 """
@@ -311,10 +310,12 @@ async def test_when_redis_dies_and_when_it_is_back_no_second_holds_too_many(redi
             back = time.now
             # Redis does not see the time that passes here: its slots are taken, and given back, in its
             # own seconds. What is looked at is that each process also keeps to its own part.
-            await let_through(fleet[0], ORGANIZATION)
             alone = fleet[0]._alone._bucket(ORGANIZATION)
-            assert alone.wait(time.now) > 0
-            time.now = back + 6.5
+            for seconds in (0, 2, 4, 5.9):
+                time.now = back + seconds
+                await let_through(fleet[0], ORGANIZATION)
+                assert alone.wait(time.now) > 0
+            time.now = back + 7.5
             assert alone.wait(time.now) == 0
             await let_through(fleet[0], ORGANIZATION)
             assert alone.wait(time.now) == 0
@@ -322,6 +323,27 @@ async def test_when_redis_dies_and_when_it_is_back_no_second_holds_too_many(redi
             await each.aclose()
     assert min(each for each in moments if each > died) >= died + 1
     assert most_in_a_second(moments) <= LIMIT
+
+
+async def test_whoever_is_cancelled_or_fails_after_the_pace_gives_its_place_back(
+    redis, monkeypatch
+):
+    time = FakeTime()
+    async with time.limiter(redis.uri) as limiter:
+
+        async def fail(_: str) -> float:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(limiter._redis, "take", fail)
+        for _ in range(9):
+            time.now += 0.2
+            with pytest.raises(ZeroDivisionError):
+                await limiter.acquire(ORGANIZATION)
+        monkeypatch.undo()
+        time.now += 1
+        began = time.now
+        await limiter.acquire(ORGANIZATION)
+        assert time.now - began < 1
 
 
 async def test_a_redis_that_does_not_answer_holds_nobody_up(monkeypatch, caplog):

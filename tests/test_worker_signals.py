@@ -93,6 +93,32 @@ async def test_what_the_event_loop_does_at_a_signal_is_not_replaced():
         loop.remove_signal_handler(signal.SIGTERM)
 
 
+async def test_one_worker_of_a_process_handles_signals():
+    """A second one's handlers would replace the first's, who could not be stopped any more."""
+    async with working(handle_signals=True) as one, working(handle_signals=True) as other:
+        with pytest.raises(ConfigurationError, match="Another StatusChangeWorker"):
+            await other.ended()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await one.ended()
+    # Once it has ended, the next one may.
+    async with working(handle_signals=True) as third:
+        await anyio.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await third.ended()
+
+
+async def test_stop_may_be_the_event_loops_own_handler():
+    loop = asyncio.get_running_loop()
+    async with working() as work:
+        loop.add_signal_handler(signal.SIGTERM, work.worker.stop)
+        try:
+            await anyio.sleep(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await work.ended()
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
+
+
 PROGRAM = """
 import asyncio, datetime, logging, sys
 import doubles

@@ -20,7 +20,6 @@ _PDF_HEADER_WITHIN = 1024
 _HEAD = 4096
 
 _BLANK = b" \t\r\n\xef\xbb\xbf\xfe\xff"  # byte order marks too
-_HTML = re.compile(rb"(?i:<!doctype\s+html|<html)[\s>]")
 
 
 class Form(Enum):
@@ -55,37 +54,55 @@ class Watcher:
         """Whether it begins as one of its kind does."""
         if self._form is Form.PADES:
             return b"%PDF-" in self._head[:_PDF_HEADER_WITHIN]
-        head = self._legible_head()
-        # A comment before the root may be a long one.
-        return (
-            head.lstrip(_BLANK).startswith(b"<")
-            and _HTML.search(_without_comments(head)) is None
-            and (self._root() is not None or self.has_begun())
-        )
+        tag = _first_tag(self._head)
+        if tag is None:
+            # A comment before the root may be a long one.
+            return self.has_begun() and _legible(self._head).lstrip(_BLANK).startswith(b"<")
+        return tag[1].lower() not in _HTML
 
     def ends_well(self) -> bool:
         """Whether it ends as one of its kind does."""
         if self._form is Form.PADES:
             return b"%%EOF" in self._tail
-        root = self._root()
-        if root is None:
+        tag = _first_tag(self._head)
+        if tag is None:
             return False
-        tail = _without_comments(self._tail.replace(b"\0", b"")).rstrip()
-        if re.search(rb"</" + re.escape(root[1]) + rb"\s*>$", tail):
+        tail = _COMMENT.sub(b"", _legible(self._tail)).rstrip()
+        if re.search(rb"</" + re.escape(tag[1]) + rb"\s*>$", tail):
             return True
-        return root[2].endswith(b"/") and tail.endswith(b"/>")
-
-    def _root(self) -> re.Match[bytes] | None:
-        return re.search(rb"<([^\s/>!?][^\s/>]*)([^>]*)", _without_comments(self._legible_head()))
-
-    def _legible_head(self) -> bytes:
-        # UTF-16 becomes legible without its zero bytes; names are compared as they stand.
-        return self._head.replace(b"\0", b"")
+        return tag[2].endswith(b"/") and tail.endswith(b"/>")
 
 
-def _without_comments(text: bytes) -> bytes:
-    """XML without comments, processing instructions and the declaration."""
-    return re.sub(rb"<!--.*?-->|<\?.*?\?>", b"", text, flags=re.DOTALL)
+# A document's type declares what its root will be called (XML 1.0, 2.8), HTML's too.
+_HTML = frozenset({b"html"})
+_BEFORE_ROOT = re.compile(
+    rb"(?:[" + _BLANK + rb"]+|<\?(?:(?!\?>).)*\?>|<!--(?:(?!-->).)*-->)*", re.DOTALL
+)
+_DOCTYPE = re.compile(rb"<!(?i:doctype)\s+([^\s>\[]+)[^>\[]*(?:\[[^\]]*\]\s*)?>")
+_TAG = re.compile(rb"<([^\s/>!?][^\s/>]*)([^>]*)")
+_COMMENT = re.compile(rb"<!--(?:(?!-->).)*-->|<\?(?:(?!\?>).)*\?>", re.DOTALL)
+
+
+def _first_tag(head: bytes) -> re.Match[bytes] | None:
+    """The root's tag, its name as the first group; that of a page for browsers by its type alone."""
+    text = _legible(head)
+    position = _end(_BEFORE_ROOT, text, 0)
+    doctype = _DOCTYPE.match(text, position)
+    if doctype is not None:
+        if doctype[1].lower() in _HTML:
+            return _TAG.match(b"<html>")
+        position = _end(_BEFORE_ROOT, text, doctype.end())
+    return _TAG.match(text, position)
+
+
+def _end(pattern: re.Pattern[bytes], text: bytes, position: int) -> int:
+    match = pattern.match(text, position)
+    return match.end() if match else position
+
+
+def _legible(text: bytes) -> bytes:
+    # UTF-16 becomes legible without its zero bytes; names are compared as they stand.
+    return text.replace(b"\0", b"")
 
 
 def _ends_with_connection(headers: Mapping[str, str]) -> bool:
@@ -109,21 +126,24 @@ class WatchedStream:
             TransportError: It was cut off.
             UnexpectedResponseError: It is something else.
         """
-        watcher = self._watcher
+        watcher, judged, well = self._watcher, False, False
         async for chunk in self._stream.chunks():
             watcher.feed(chunk)
-            if watcher.has_begun() and not watcher.begins_well():
+            if not judged and watcher.has_begun():
+                judged, well = True, watcher.begins_well()
+            if judged and not well:
                 del chunk
                 break
             yield chunk
             del chunk
         else:
+            well = watcher.begins_well()
             if _ends_with_connection(self.headers) and not watcher.ends_well():
                 raise TransportError(
                     "The document was cut off: it does not end as one of its kind does.",
                     request_may_have_left=True,
                 )
-        if not watcher.begins_well():
+        if not well:
             raise UnexpectedResponseError(
                 f"The service's answer is not {self._form.value}, though it should be: something on "
                 "the way may have answered in its place."

@@ -238,6 +238,10 @@ class StatusChanges:
         random = self._time.random()
         if isinstance(error, RateLimitedError) and error.wait is not None:
             return error.wait.total_seconds() + _JITTER * random
+        if isinstance(error, UnexpectedResponseError) and error.wait is not None:
+            # A change that can't be read. Those behind it must have their turn before its lease ends,
+            # however many there are of its kind: this does not grow.
+            return max(_FIRST_BACKOFF, self._schedule.wait(self._sender)) + _JITTER * random
         growing = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(self._failures_in_a_row, 20))
         backoff = growing * (0.5 + 0.5 * random)
         if isinstance(error, ApiError) and error.retry_after is not None:

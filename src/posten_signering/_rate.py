@@ -5,7 +5,6 @@ seconds when there are more ("Rate limiting", the service's documentation).
 """
 
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from posten_signering.errors import ConfigurationError
 _SERVICE_LIMIT = 10.0
 # Seconds after which a call without an answer is taken to be at the service.
 _LONGEST_WAY = 5.0
+_SECOND = 1.0
 _LOOK_AGAIN = 0.25
 
 
@@ -23,19 +23,18 @@ class RateLimiter(Protocol):
     """Lets calls to the service through at the pace that an organisation is allowed.
 
     `ClientConfiguration(rate_limiter=...)` takes one. Give several clients the same one, or one that
-    knows of other processes, to share a budget. Each call is `acquire`d, and is then either on its way
-    or given up until `arrived` is called for it, once.
+    knows of other processes, to share a budget.
     """
 
-    async def acquire(self, organization_number: str) -> None:
+    async def acquire(self, organization_number: str) -> Callable[[], None]:
         """Returns when a call on behalf of the organisation may be made, in the order of asking.
 
         Cancelling it leaves the budget as if it had not been asked.
-        """
-        ...
 
-    def arrived(self, organization_number: str) -> None:
-        """Takes note that a call that got through has an answer coming in, or has failed."""
+        Returns:
+            To be called when the call has an answer coming in, or has failed: until then it is on its
+            way. May be called more than once.
+        """
         ...
 
     async def block(self, organization_number: str, seconds: float) -> None:
@@ -73,25 +72,22 @@ class InMemoryRateLimiter:
         # Rate and burst together stay below the limit, so that no second holds more calls than the
         # service allows. Of a share of less than two calls a second one fits into a second, not two.
         limit = _SERVICE_LIMIT * share
-        self._places = max(1, int(0.9 * limit))
+        self._places = max(2 if limit >= 2 else 1, int(0.9 * limit + 1e-9))
         self._rate = 0.7 * limit if limit >= 2 else min(0.7 * limit, 0.9)
         self._burst = max(1.0, 0.2 * limit)
         self._monotonic = monotonic
         self._sleep = sleep
         self._buckets = dict[str, _Bucket]()
 
-    async def acquire(self, organization_number: str) -> None:
+    async def acquire(self, organization_number: str) -> Callable[[], None]:
         """Returns when a call on behalf of the organisation may be made, in the order of asking."""
         bucket = self._bucket(organization_number)
         # The lock is a queue: whoever is cancelled leaves it, and takes nothing along.
         async with bucket.turn:
             while (wait := bucket.wait(self._monotonic())) > 0:
                 await self._sleep(wait)
-            bucket.take(self._monotonic())
-
-    def arrived(self, organization_number: str) -> None:
-        """Takes note that a call that got through has an answer coming in, or has failed."""
-        self._bucket(organization_number).arrived(self._monotonic())
+            call = bucket.take(self._monotonic())
+        return lambda: bucket.arrived(call, self._monotonic())
 
     async def block(self, organization_number: str, seconds: float) -> None:
         """Takes note that the service blocks the organisation: nobody gets through meanwhile."""
@@ -113,9 +109,8 @@ class _Bucket:
         self._rate = rate
         self._burst = burst
         self._places = places
-        # When each call left that is on its way, and when each was last there: in order.
-        self._departures = deque[float]()
-        self._arrivals = deque[float]()
+        # Until when each call has its place: for a second after it arrived, as far as that is known.
+        self._on_the_way = dict[object, float]()
         self._tokens = burst
         self._filled_at = now
         self._blocked_until = now
@@ -129,29 +124,25 @@ class _Bucket:
         until_token = 0.0 if missing < 1e-9 else missing / self._rate
         return max(until_token, self._blocked_until - now, self._until_place(now))
 
-    def take(self, now: float) -> None:
+    def take(self, now: float) -> object:
         self._tokens -= 1.0
-        self._departures.append(now)
+        call = object()
+        self._on_the_way[call] = now + _LONGEST_WAY + _SECOND
+        return call
 
-    def arrived(self, now: float) -> None:
-        # Which of those that are on their way it is does not matter: they are counted. One that was
-        # taken to have arrived before is counted already.
-        if self._departures:
-            self._departures.popleft()
-            self._arrivals.append(now)
+    def arrived(self, call: object, now: float) -> None:
+        # One that was taken to have arrived long ago has given its place up.
+        if call in self._on_the_way:
+            self._on_the_way[call] = min(self._on_the_way[call], now + _SECOND)
 
     def _until_place(self, now: float) -> float:
-        while self._departures and self._departures[0] + _LONGEST_WAY <= now:
-            self._departures.popleft()
-            self._arrivals.append(now)
-        while self._arrivals and self._arrivals[0] + 1.0 <= now:
-            self._arrivals.popleft()
-        if len(self._departures) + len(self._arrivals) < self._places:
+        self._on_the_way = {
+            call: until for call, until in self._on_the_way.items() if until - now > 1e-9
+        }
+        if len(self._on_the_way) < self._places:
             return 0.0
-        if self._arrivals:
-            return self._arrivals[0] + 1.0 - now
-        # An answer may come earlier than that.
-        return min(_LOOK_AGAIN, self._departures[0] + _LONGEST_WAY - now)
+        # An answer may come earlier than the first of them gives its place up.
+        return min(_LOOK_AGAIN, min(self._on_the_way.values()) - now)
 
     def block(self, until: float) -> None:
         self._blocked_until = max(self._blocked_until, until)

@@ -4,11 +4,11 @@ Every try is paced by the rate budget; what may be repeated is, when it fails in
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -24,6 +24,8 @@ from posten_signering._wire.operations import Operation, succeeded
 from posten_signering.errors import RateLimitedError, SigningError, UnexpectedResponseError
 
 R = TypeVar("R")
+
+Arrived = Callable[[], None]
 T = TypeVar("T")
 
 logger = logging.getLogger("posten_signering")
@@ -54,18 +56,6 @@ class Time:
     monotonic: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
     random: Callable[[], float]
-
-
-class _Once:
-    """Does something the first time that it is called."""
-
-    def __init__(self, action: Callable[[], None]) -> None:
-        self._action: Callable[[], None] | None = action
-
-    def __call__(self) -> None:
-        action, self._action = self._action, None
-        if action is not None:
-            action()
 
 
 class Session:
@@ -99,6 +89,7 @@ class Session:
         self._connections = {each: anyio.Semaphore(max_connections) for each in Patience}
         self._turns = dict[tuple[str, Patience], anyio.Lock]()
         self._blocked_until = dict[str, float]()
+        self._waiting = defaultdict[str, set[anyio.CancelScope]](set)
         self._clock_is_wrong = False
 
     async def send(self, operation: Operation[T], ready: Ready | None = None) -> T:
@@ -191,11 +182,13 @@ class Session:
             # the other: an organisation that is held keeps one connection from others, not all.
             # A block is waited out before, so that as many blocked organisations as there are
             # connections do not stop all others.
+            got = list[Arrived]()
             async with self._turns.setdefault((payer, patience), anyio.Lock()):
-                await self._wait_out_block(payer)
-                await connection.enter_async_context(self._connections[patience])
-                await self._rate_limiter.acquire(payer)
-            arrived = _Once(partial(self._rate_limiter.arrived, payer))
+                while not got:
+                    await self._wait_out_block(payer)
+                    await connection.aclose()  # of a turn that a block cut short
+                    got = await self._turn(connection, payer, patience)
+            [arrived] = got
             try:
                 request = operation.request if ready is None else await ready(operation.request)
                 async with self._transport.exchange(request) as stream:
@@ -207,10 +200,26 @@ class Session:
             finally:
                 arrived()
 
+    async def _turn(
+        self, connection: AsyncExitStack, payer: str, patience: Patience
+    ) -> list[Arrived]:
+        """Waits for a connection and the budget; gives nothing when the organisation is blocked."""
+        got = list[Arrived]()
+        with anyio.CancelScope() as turn:
+            self._waiting[payer].add(turn)
+            try:
+                await connection.enter_async_context(self._connections[patience])
+                got.append(await self._rate_limiter.acquire(payer))
+            finally:
+                self._waiting[payer].discard(turn)
+        return got
+
     async def _block(self, payer: str, wait: timedelta) -> None:
         until = self._time.monotonic() + wait.total_seconds()
         self._blocked_until[payer] = max(until, self._blocked_until.get(payer, until))
         await self._rate_limiter.block(payer, wait.total_seconds())
+        for turn in self._waiting[payer]:
+            turn.cancel()
 
     async def _wait_out_block(self, payer: str) -> None:
         while (left := self._blocked_until.get(payer, 0.0) - self._time.monotonic()) > 0:

@@ -99,35 +99,39 @@ class SharedRateLimiter:
         """Closes the connections with Redis."""
         await self._redis.aclose()
 
-    async def acquire(self, organization_number: str) -> None:
+    async def acquire(self, organization_number: str) -> Callable[[], None]:
         """Returns when a call on behalf of the organisation may be made.
 
-        One that is cancelled while it asks Redis may have taken a slot, for a second.
+        One that is cancelled while it asks Redis may have taken a slot and a place, for a second.
         """
         # The lock is a queue, with one at its head who asks Redis.
         async with self._turns[organization_number]:
-            await self._pace.acquire(organization_number)
-            paced_alone = False
-            while self._may_ask:
-                # Others may still be on their own, or be again: what they take is not in Redis.
-                if not paced_alone and self._others_may_be_alone:
-                    await self._acquire_alone(organization_number)
-                    paced_alone = True
-                try:
-                    wait = await self._redis.take(organization_number)
-                except self._redis.failure as error:
-                    self._lost(error)
-                    continue
-                self._found()
-                if wait == 0:
-                    return
-                await self._sleep(wait)
-            if not paced_alone:
-                await self._acquire_alone(organization_number)
+            arrived = await self._pace.acquire(organization_number)
+            try:
+                await self._share(organization_number)
+            except BaseException:
+                arrived()
+                raise
+        return arrived
 
-    def arrived(self, organization_number: str) -> None:
-        """Takes note that a call that got through has an answer coming in, or has failed."""
-        self._pace.arrived(organization_number)
+    async def _share(self, organization_number: str) -> None:
+        paced_alone = False
+        while self._may_ask:
+            # Others may still be on their own, or be again: what they take is not in Redis.
+            if not paced_alone and self._others_may_be_alone:
+                await self._acquire_alone(organization_number)
+                paced_alone = True
+            try:
+                wait = await self._redis.take(organization_number)
+            except self._redis.failure as error:
+                self._lost(error)
+                continue
+            self._found()
+            if wait == 0:
+                return
+            await self._sleep(wait)
+        if not paced_alone:
+            await self._acquire_alone(organization_number)
 
     async def block(self, organization_number: str, seconds: float) -> None:
         """Takes note that the service blocks the organisation: no process gets through meanwhile."""
@@ -143,9 +147,8 @@ class SharedRateLimiter:
         pause = self._alone_from - self._monotonic()
         if pause > 0:
             await self._sleep(pause)
-        await self._alone.acquire(organization_number)
-        # How many are on their way is `_pace`'s to count.
-        self._alone.arrived(organization_number)
+        arrived = await self._alone.acquire(organization_number)
+        arrived()  # How many are on their way is `_pace`'s to count.
 
     @property
     def _others_may_be_alone(self) -> bool:

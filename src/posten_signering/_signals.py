@@ -3,18 +3,38 @@
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import ClassVar
 
 from posten_signering.errors import ConfigurationError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def refuse_handlers_of_the_loop() -> None:
-    """Refuses to replace what an application has told its event loop to do at a signal.
+class SignalsTaken:
+    """The signals are one worker's for as long as the context lasts; nobody's handlers are replaced."""
 
-    Raises:
-        ConfigurationError: The loop has a handler of its own.
-    """
+    _by_a_worker: ClassVar[bool] = False
+
+    def __enter__(self) -> None:
+        """Takes them.
+
+        Raises:
+            ConfigurationError: The loop has a handler of its own, or another worker has them.
+        """
+        if SignalsTaken._by_a_worker:
+            raise ConfigurationError(
+                "Another StatusChangeWorker of this process handles signals already. Leave "
+                "handle_signals off, and call stop() of every worker from a signal handler of your own."
+            )
+        _refuse_handlers_of_the_loop()
+        SignalsTaken._by_a_worker = True
+
+    def __exit__(self, *_: object) -> None:
+        """Lets another worker take them."""
+        SignalsTaken._by_a_worker = False
+
+
+def _refuse_handlers_of_the_loop() -> None:
     # A loop has one handler for each signal: it would be lost, and what Python shows of it does nothing.
     taken = [
         each

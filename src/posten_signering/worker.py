@@ -10,6 +10,7 @@ raised, or whose process died, comes back when its lease of 10 minutes has run o
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from weakref import WeakKeyDictionary
@@ -20,7 +21,7 @@ import anyio.abc
 from posten_signering._client import DirectClient
 from posten_signering._job import Sender
 from posten_signering._polling import Persistence, PollCounts, StatusChanges
-from posten_signering._signals import SIGNALS, handlers_restored, refuse_handlers_of_the_loop
+from posten_signering._signals import SIGNALS, SignalsTaken, handlers_restored
 from posten_signering._status import DirectJobStatusResponse
 from posten_signering._store import DirectoryStore, SignedDocumentStore, StoreSignedDocuments
 from posten_signering.errors import ClientStateError, ConfigurationError, SigningError
@@ -84,7 +85,8 @@ class StatusChangeWorker:
         persistence: How long to go on when polls fail in passing; for ever when None.
         handle_signals: Whether SIGTERM and SIGINT stop the worker while it runs (main thread only). A
             second signal cancels what is in hand at once, and a poll on its way. Where the event loop
-            has a handler of its own for one of them, call `stop` from there instead.
+            has a handler of its own for one of them, or there are several workers, call `stop` from
+            there instead.
 
     Raises:
         ConfigurationError: `concurrency` is less than 1.
@@ -149,12 +151,15 @@ class StatusChangeWorker:
         Raises:
             SigningError: Polling can't go on (see `Persistence`).
             ClientStateError: The worker has run before.
-            ConfigurationError: It is to handle signals that the event loop has a handler for.
+            ConfigurationError: It is to handle signals that the event loop has a handler for, or that
+                another worker handles.
         """
         if self._changes is not None:
             raise ClientStateError("This StatusChangeWorker has run: make a new one.")
-        if self._handle_signals:
-            refuse_handlers_of_the_loop()
+        with SignalsTaken() if self._handle_signals else nullcontext():
+            await self._work()
+
+    async def _work(self) -> None:
         self._in_hand = _IN_HAND.setdefault(self._client, set())
         self._changes = self._client.status_changes(
             sender=self._sender, persistence=self._persistence

@@ -1,6 +1,6 @@
 """The sandbox: a local service that behaves as the real one, and the hands of its signers."""
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -326,11 +326,10 @@ class Sandbox:
 class _Unpaced:
     """A rate limiter that lets everything through at once, for a sandbox without a rate limit."""
 
-    async def acquire(self, organization_number: str) -> None:
-        """Returns at once."""
-
-    def arrived(self, organization_number: str) -> None:
-        """Takes no note of it."""
+    async def acquire(self, organization_number: str) -> Callable[[], None]:
+        """Returns at once; of what is on its way nothing is noted."""
+        del organization_number
+        return lambda: None
 
     async def block(self, organization_number: str, seconds: float) -> None:
         """Takes no note of it."""
