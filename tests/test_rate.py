@@ -7,13 +7,14 @@ from datetime import timedelta
 import anyio
 import pytest
 import virtual_time
+from budget import limiter, most_in_a_second
 from doubles import ROOT, Unpaced
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_faults import Fault, Kind
 from model_service import OTHER_QUEUE, OTHER_SENDER, SENDER, ModelService, Outcome, now
 from model_transport import process_of
-from virtual_time import VirtualTime, cancel_natively, run, settle
+from virtual_time import cancel_natively, run, settle
 
 from posten_signering import Sender
 from posten_signering._rate import InMemoryRateLimiter
@@ -29,20 +30,10 @@ def anyio_backend():
     return virtual_time.BACKEND
 
 
-def limiter(share: float = 1.0) -> InMemoryRateLimiter:
-    time = VirtualTime()
-    return InMemoryRateLimiter(share=share, monotonic=time.monotonic, sleep=time.sleep)
-
-
 async def let_through(bucket: InMemoryRateLimiter, organization: str) -> None:
     """A call that is answered at once."""
     arrived = await bucket.acquire(organization)
     arrived()
-
-
-def most_in_a_second(moments: list[float]) -> int:
-    """Of any second, its two ends included."""
-    return max(sum(first <= each <= first + 1 for each in moments) for first in moments)
 
 
 # --- The bucket

@@ -6,14 +6,14 @@ from collections import defaultdict
 import anyio
 import pytest
 import virtual_time
+from budget import limiter, most_in_a_second
 from doubles import PADES, ROOT, Answer, Hang, Unpaced, client_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_service import SENDER, ModelService, now
 from model_transport import ModelTransport, process_of
-from virtual_time import VirtualTime, cancel_natively, run
+from virtual_time import cancel_natively, run
 
-from posten_signering._rate import InMemoryRateLimiter
 from posten_signering.errors import RateLimitedError, TransportError
 
 pytestmark = pytest.mark.anyio
@@ -25,16 +25,6 @@ LONGEST_WAY = 5.0
 @pytest.fixture
 def anyio_backend():
     return virtual_time.BACKEND
-
-
-def limiter(share: float = 1.0) -> InMemoryRateLimiter:
-    time = VirtualTime()
-    return InMemoryRateLimiter(share=share, monotonic=time.monotonic, sleep=time.sleep)
-
-
-def most_in_a_second(moments: list[float]) -> int:
-    """Of any second, its two ends included."""
-    return max(sum(first <= each <= first + 1 for each in moments) for first in moments)
 
 
 async def arrivals(stalls: list[float], share: float, *, forgetful: bool = False) -> list[float]:
