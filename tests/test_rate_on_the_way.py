@@ -10,6 +10,7 @@ from budget import limiter, most_in_a_second
 from doubles import PADES, ROOT, Answer, Hang, Unpaced, client_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_faults import Fault, Kind
 from model_service import SENDER, ModelService, now
 from model_transport import ModelTransport, process_of
 from virtual_time import cancel_natively, run
@@ -181,6 +182,21 @@ async def test_every_call_is_told_to_have_arrived_once(end):
         await asyncio.gather(task, return_exceptions=True)
     assert unpaced.paid == [OURS]
     assert unpaced.on_its_way == {OURS: 0}
+
+
+async def test_a_shorter_block_that_is_met_later_does_not_end_a_longer_one():
+    """Whatever the limiter makes of it: this one lets everybody through."""
+    service = ModelService()
+    for asked in ({"retry-after": "50"}, {}):
+        headers = {"dosfilter": "delayed", **asked}
+        service.script.append(Fault(kind=Kind.GATEWAY, status=429, headers=headers))
+    async with process_of(service, rate_limiter=Unpaced()) as client:
+        results = await asyncio.gather(
+            *(client.check_access() for _ in range(2)), return_exceptions=True
+        )
+        assert [type(each) for each in results] == [RateLimitedError] * 2
+        await client.check_access()
+    assert 50 <= now() <= 51
 
 
 @pytest.mark.parametrize("callers", [1, 10])

@@ -45,9 +45,9 @@ class RateLimiter(Protocol):
 class InMemoryRateLimiter:
     """A token bucket for each organisation, for the clients of one process.
 
-    At most 9 calls are on their way at once, those counted that arrived within the last second: what a
-    stall of the network holds up arrives all together when it ends. One that has had no answer for 5
-    seconds is taken to have arrived, and to be worked on.
+    At most 9 calls are on their way at once, of a smaller share as many fewer, those counted that arrived
+    within the last second: what a stall of the network holds up arrives all together when it ends. One
+    that has had no answer for 5 seconds is taken to have arrived, and to be worked on.
 
     Args:
         share: This process's part of what the service allows the organisation, above 0 to 1: four
