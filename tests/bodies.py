@@ -7,12 +7,12 @@ from pathlib import Path
 
 import anyio
 
-from posten_signering._body import StreamedBody, readable
-from posten_signering._documents import inspect
-from posten_signering._job import Document, DocumentType
-from posten_signering._wire.asice import Compression, Entry, Layout, container, document_name
+from posten_signering._container.body import StreamedBody, readable
+from posten_signering._container.documents import inspect
+from posten_signering._container.layout import Compression, Entry, Layout, container, document_name
+from posten_signering._container.multipart import mixed
+from posten_signering._values.job import Document, DocumentType
 from posten_signering._wire.exchange import Body
-from posten_signering._wire.multipart import mixed
 
 CHUNK = 128 * 1024
 MIB = 1024 * 1024

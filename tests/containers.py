@@ -13,11 +13,11 @@ from cryptography.x509.oid import NameOID
 from lxml import etree
 from verify_bundle import NAMESPACES
 
-from posten_signering._body import readable
-from posten_signering._documents import inspect
-from posten_signering._job import Document, DocumentType
-from posten_signering._wire.asice import Compression, Entry, container, document_name
-from posten_signering._wire.xades import SignedFile, signatures_xml
+from posten_signering._container.body import readable
+from posten_signering._container.documents import inspect
+from posten_signering._container.layout import Compression, Entry, container, document_name
+from posten_signering._container.xades import SignedFile, signatures_xml
+from posten_signering._values.job import Document, DocumentType
 
 NOW = datetime.now(UTC)
 PDF = b"%PDF-1.7\nnot much of a document\nstartxref\n0\n%%EOF\n"

@@ -11,7 +11,7 @@ from model_transport import process_of
 from virtual_time import VirtualTime, settle
 
 from posten_signering import DirectClient, DirectJobStatusResponse, Sender, StatusChanges
-from posten_signering._rate import InMemoryRateLimiter
+from posten_signering._session.rate import InMemoryRateLimiter
 from posten_signering.errors import SigningError
 from posten_signering.worker import StatusChangeWorker
 

@@ -28,8 +28,8 @@ from bodies import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering._job import Document
-from posten_signering._wire.asice import Compression
+from posten_signering._container.layout import Compression
+from posten_signering._values.job import Document
 from posten_signering._wire.exchange import Body
 from posten_signering.errors import DocumentChangedError
 

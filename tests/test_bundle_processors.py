@@ -18,8 +18,8 @@ from doubles import PADES, ROOT, Answer, client_of, created_xml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering._bundle import DocumentBundleToDisk, run
-from posten_signering._job import DirectJob, DirectSigner, ExitUrls
+from posten_signering._container.processors import DocumentBundleToDisk, run
+from posten_signering._values.job import DirectJob, DirectSigner, ExitUrls
 from posten_signering.errors import ConfigurationError, DocumentChangedError, InvalidJobError
 
 MOMENT = datetime(2026, 1, 31, 13, 45, 1, 123999, UTC)

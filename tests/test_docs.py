@@ -126,7 +126,10 @@ def test_every_block_compiles_and_uses_public_names_only(heading, code):
     ("code", "fault"),
     [
         ("from posten_signering import Nothing", "posten_signering.Nothing"),
-        ("from posten_signering._job import Document", "posten_signering._job.Document"),
+        (
+            "from posten_signering._values.job import Document",
+            "posten_signering._values.job.Document",
+        ),
         ("await client.create_job(job)", "client.create_job"),
         ("client._open()", "client._open"),
         ("Environment.TEST", "Environment.TEST"),

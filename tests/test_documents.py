@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posten_signering._documents import LARGEST_TOTAL, Inspection, inspect
-from posten_signering._job import Document, DocumentType
-from posten_signering._wire.asice import Compression
+from posten_signering._container.documents import LARGEST_TOTAL, Inspection, inspect
+from posten_signering._container.layout import Compression
+from posten_signering._values.job import Document, DocumentType
 
 PDF = b"%PDF-1.7\nminimal"
 ENCRYPTED = (
@@ -209,7 +209,7 @@ def test_a_file_that_does_not_know_its_size_is_read_to_its_end():
 @procfs
 def test_a_file_that_grows_beyond_the_limit_is_not_read_to_its_end(monkeypatch):
     """Not even where it says that it is empty. It comes in pieces, of which one is too much here."""
-    monkeypatch.setattr("posten_signering._documents.LARGEST_TOTAL", 1000)
+    monkeypatch.setattr("posten_signering._container.documents.LARGEST_TOTAL", 1000)
     path = Path("/proc/self/smaps")
     found = look(text(path))
     assert [str(each) for each in found.violations] == ["documents: at most 1,000 bytes in all"]

@@ -13,7 +13,8 @@ import pytest
 from client_calls import URL, consumed
 from doubles import Answer, Hang, client_of
 
-from posten_signering import Retries, _downloads
+from posten_signering import Retries
+from posten_signering._client import downloads
 from posten_signering.errors import ApiError, TransportError
 
 pytestmark = pytest.mark.anyio
@@ -230,7 +231,7 @@ async def test_a_download_works_in_threads(download, path, monkeypatch):
     """The event loop's thread opens, writes and renames nothing."""
     threads = []
 
-    class Watched(_downloads.PartialFile):
+    class Watched(downloads.PartialFile):
         def _opened(self):
             threads.append(threading.get_ident())
             return super()._opened()
@@ -243,7 +244,7 @@ async def test_a_download_works_in_threads(download, path, monkeypatch):
             threads.append(threading.get_ident())
             super().complete()
 
-    monkeypatch.setattr(_downloads, "PartialFile", Watched)
+    monkeypatch.setattr(downloads, "PartialFile", Watched)
     async with client_of(sized(document(2 * MIB))) as (client, _):
         await download(client, URL, path)
     assert len(threads) == 8  # three writes and the end, each of which opens

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transport_client import server_context
 
 from posten_signering import ClientConfiguration, DirectClient, Environment, Retries, TrustAnchors
-from posten_signering._form import Form, Watcher
+from posten_signering._wire.form import Form, Watcher
 from posten_signering.errors import TransportError, UnexpectedResponseError
 
 pytestmark = pytest.mark.anyio

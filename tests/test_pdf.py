@@ -10,7 +10,7 @@ from pypdf import PdfReader, PdfWriter
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
-from posten_signering._pdf import has_header, is_encrypted
+from posten_signering._container.pdf import has_header, is_encrypted
 
 
 def check(content: bytes) -> bool:

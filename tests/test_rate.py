@@ -17,7 +17,7 @@ from model_transport import process_of
 from virtual_time import cancel_natively, run, settle
 
 from posten_signering import Sender
-from posten_signering._rate import InMemoryRateLimiter
+from posten_signering._session.rate import InMemoryRateLimiter
 from posten_signering.errors import ConfigurationError, RateLimitedError, TransportError
 
 pytestmark = pytest.mark.anyio

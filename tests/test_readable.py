@@ -11,7 +11,7 @@ from bodies import MIB, from_bytes, from_paths, pdf_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posten_signering._wire.asice import Compression
+from posten_signering._container.layout import Compression
 
 
 @pytest.fixture(params=["bytes", "path"])

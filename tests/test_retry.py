@@ -18,7 +18,7 @@ from model_transport import process_of
 from virtual_time import VirtualTime, cancel_natively
 
 from posten_signering import Retries
-from posten_signering._retry import delay
+from posten_signering._session.retry import delay
 from posten_signering.errors import (
     ApiError,
     ConfigurationError,

@@ -11,7 +11,7 @@ from model_service import ModelService
 from model_transport import process_of
 from virtual_time import run
 
-from posten_signering._retry import RetryBudget
+from posten_signering._session.retry import RetryBudget
 from posten_signering.errors import ApiError, SigningError
 
 pytestmark = pytest.mark.anyio

@@ -19,8 +19,8 @@ from virtual_time import VirtualTime
 from posten_signering import (
     InMemoryRateLimiter,
     SharedRateLimiter,
-    _redis_slots,
 )
+from posten_signering._session import redis_slots
 from posten_signering.errors import ConfigurationError, RateLimitedError
 
 pytestmark = pytest.mark.anyio
@@ -347,7 +347,7 @@ async def test_whoever_is_cancelled_or_fails_after_the_pace_gives_its_place_back
 
 
 async def test_a_redis_that_does_not_answer_holds_nobody_up(monkeypatch, caplog):
-    monkeypatch.setattr(_redis_slots, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(redis_slots, "_PATIENCE_SECONDS", 0.05)
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -13,8 +13,8 @@ import pki
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from posten_signering import _tls
-from posten_signering._tls import OtherOrganization, UntrustedChain, client_context
+from posten_signering._http import tls
+from posten_signering._http.tls import OtherOrganization, UntrustedChain, client_context
 from posten_signering.errors import ConfigurationError
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -232,11 +232,11 @@ class TestWords:
         class Older:
             _sslobj = object()
 
-        assert _tls._sent_by_peer(Older()) == ()
+        assert tls._sent_by_peer(Older()) == ()
 
     @pytest.mark.parametrize("content", [None, b"kanari"])
     def test_a_certificate_that_can_not_be_read_names_nobody(self, content):
-        assert _tls._organization_number(content) is None
+        assert tls._organization_number(content) is None
 
     def test_an_error_without_a_reason(self):
-        assert "could not be talked to over TLS: sslerror" in _tls.refusal(ssl.SSLError(1, ""))
+        assert "could not be talked to over TLS: sslerror" in tls.refusal(ssl.SSLError(1, ""))

@@ -9,7 +9,7 @@ import loopback
 import pytest
 from transport_client import OK, Body, Client, connected
 
-from posten_signering._secret import Secret
+from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Patience, Request, Transport
 from posten_signering.errors import (
     ClientStateError,

@@ -13,7 +13,7 @@ import loopback
 import pytest
 from transport_client import OK, Body, Client, connected, context_for
 
-from posten_signering._secret import Secret
+from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Patience, Request
 from posten_signering.errors import SigningError, TlsError, TransportError
 

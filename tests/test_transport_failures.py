@@ -8,8 +8,8 @@ import loopback
 import pytest
 from transport_client import OK, Body, Client, connected, server_context
 
-from posten_signering._exchange_failures import Kind, Setting, failure
-from posten_signering._exchange_progress import Progress
+from posten_signering._http.failures import Kind, Setting, failure
+from posten_signering._http.progress import Progress
 from posten_signering._wire.exchange import Patience
 from posten_signering.errors import (
     TlsError,

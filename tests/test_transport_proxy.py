@@ -10,7 +10,7 @@ import pytest
 from transport_client import OK, Client, connected
 
 from posten_signering import CertificateAuthority, Environment, TrustAnchors
-from posten_signering._secret import Secret
+from posten_signering._values.secret import Secret
 from posten_signering.errors import (
     ConfigurationError,
     TlsError,
@@ -132,7 +132,7 @@ def public_authority(monkeypatch, tmp_path):
     """Has one of ours stand in certifi's file."""
     path = tmp_path / "certifi.pem"
     path.write_bytes(pki.root("Web CA").pem)
-    monkeypatch.setattr("posten_signering._tls.certifi.where", lambda: str(path))
+    monkeypatch.setattr("posten_signering._http.tls.certifi.where", lambda: str(path))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from posten_signering import CertificateAuthority, Environment, TrustAnchors
-from posten_signering._trust import explain_untrusted
+from posten_signering._trust.anchors import explain_untrusted
 from posten_signering.errors import ConfigurationError
 
 pytestmark = pytest.mark.anyio

@@ -46,7 +46,7 @@ from posten_signering import (
     Timeouts,
     TrustAnchors,
 )
-from posten_signering._secret import Secret
+from posten_signering._values.secret import Secret
 from posten_signering.errors import InvalidJobError, SignerNotFoundError, Violation
 
 PERSON = "17885512345"

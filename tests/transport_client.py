@@ -3,9 +3,9 @@
 import loopback
 import pki
 
-from posten_signering._secret import Secret
-from posten_signering._tls import client_context
-from posten_signering._transport import HttpTransport
+from posten_signering._http.tls import client_context
+from posten_signering._http.transport import HttpTransport
+from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Request
 
 

@@ -10,13 +10,19 @@ words. Errors are in `posten_signering.errors`, a service to develop against is 
 
 from importlib.metadata import version
 
-from posten_signering._bundle import BundleProcessor, DocumentBundleToDisk
-from posten_signering._certificates import EnterpriseCertificate, load_pkcs12
-from posten_signering._client import DirectClient
+from posten_signering._client.client import DirectClient
+from posten_signering._client.downloads import DownloadStream
+from posten_signering._client.polling import Persistence, PollCounts, StatusChanges
 from posten_signering._configuration import ClientConfiguration, Timeouts
-from posten_signering._downloads import DownloadStream
-from posten_signering._environment import CertificateAuthority, Environment
-from posten_signering._job import (
+from posten_signering._container.layout import Compression
+from posten_signering._container.processors import BundleProcessor, DocumentBundleToDisk
+from posten_signering._session.rate import InMemoryRateLimiter, RateLimiter
+from posten_signering._session.retry import Retries
+from posten_signering._session.shared_rate import SharedRateLimiter
+from posten_signering._trust.anchors import TrustAnchors
+from posten_signering._trust.certificates import EnterpriseCertificate, load_pkcs12
+from posten_signering._trust.environment import CertificateAuthority, Environment
+from posten_signering._values.job import (
     AuthenticationLevel,
     DirectJob,
     DirectSigner,
@@ -29,11 +35,7 @@ from posten_signering._job import (
     SignatureType,
     StatusRetrievalMethod,
 )
-from posten_signering._polling import Persistence, PollCounts, StatusChanges
-from posten_signering._rate import InMemoryRateLimiter, RateLimiter
-from posten_signering._retry import Retries
-from posten_signering._shared_rate import SharedRateLimiter
-from posten_signering._status import (
+from posten_signering._values.status import (
     DirectJobResponse,
     DirectJobStatus,
     DirectJobStatusResponse,
@@ -42,10 +44,8 @@ from posten_signering._status import (
     SignerStatus,
     StatusPoll,
 )
-from posten_signering._trust import TrustAnchors
-from posten_signering._web import status_query_token_in
-from posten_signering._wire.asice import Compression
 from posten_signering._wire.exchange import Body, Patience, Request, ResponseStream, Transport
+from posten_signering._wire.web import status_query_token_in
 
 __version__ = version("posten-signering")
 

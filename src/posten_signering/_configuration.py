@@ -11,15 +11,15 @@ from pathlib import Path
 
 import anyio
 
-from posten_signering._bundle import BundleProcessor
-from posten_signering._certificates import EnterpriseCertificate
-from posten_signering._environment import Environment
-from posten_signering._job import Sender
-from posten_signering._rate import RateLimiter
-from posten_signering._retry import Retries
-from posten_signering._secret import Secret
-from posten_signering._trust import TrustAnchors
-from posten_signering._wire.asice import Compression
+from posten_signering._container.layout import Compression
+from posten_signering._container.processors import BundleProcessor
+from posten_signering._session.rate import RateLimiter
+from posten_signering._session.retry import Retries
+from posten_signering._trust.anchors import TrustAnchors
+from posten_signering._trust.certificates import EnterpriseCertificate
+from posten_signering._trust.environment import Environment
+from posten_signering._values.job import Sender
+from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Transport
 from posten_signering.errors import ConfigurationError
 

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posten_signering._job import DocumentType
-from posten_signering._wire.asice import (
+from posten_signering._container.layout import (
     Compression,
     DocumentContent,
     Entry,
@@ -20,6 +19,7 @@ from posten_signering._wire.asice import (
     container,
     document_name,
 )
+from posten_signering._values.job import DocumentType
 
 MODIFIED = datetime(2026, 2, 3, 14, 15, 17)  # noqa: DTZ001 - a ZIP knows no time zones
 contents = st.lists(st.binary(max_size=3000), max_size=5)

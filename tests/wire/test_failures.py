@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering._secret import Secret
+from posten_signering._values.secret import Secret
 from posten_signering._wire import operations
 from posten_signering._wire.exchange import Response
 from posten_signering._wire.failures import failure

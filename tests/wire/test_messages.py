@@ -29,7 +29,7 @@ from posten_signering import (
     SignerStatus,
     StatusRetrievalMethod,
 )
-from posten_signering._secret import Secret
+from posten_signering._values.secret import Secret
 from posten_signering._wire import messages, xml
 from posten_signering.errors import UnexpectedResponseError
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from posten_signering._secret import Secret
+from posten_signering._values.secret import Secret
 from posten_signering._wire import messages
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering._wire.asice import DocumentContent, Layout
-from posten_signering._wire.multipart import mixed
+from posten_signering._container.layout import DocumentContent, Layout
+from posten_signering._container.multipart import mixed
 
 BOUNDARY = "0123456789abcdef0123456789abcdef"
 DOCUMENT = b"--\r\nnot a boundary\r\n--0123\r\n"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from posten_signering import Sender
-from posten_signering._secret import Secret
+from posten_signering._values.secret import Secret
 from posten_signering._wire import operations, poll_time, urls
 from posten_signering._wire.exchange import Message, Patience, Response
 from posten_signering.errors import (

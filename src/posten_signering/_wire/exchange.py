@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Literal, Protocol
 
-from posten_signering._secret import Secret
+from posten_signering._values.secret import Secret
 from posten_signering.errors import UnexpectedResponseError
 
 

@@ -7,7 +7,7 @@ import re
 from datetime import timedelta
 from urllib.parse import quote
 
-from posten_signering._secret import Secret
+from posten_signering._values.secret import Secret
 from posten_signering._wire import messages, poll_time
 from posten_signering._wire.exchange import Response
 from posten_signering.errors import (

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import posten_signering_xml as generated
 
-from posten_signering._job import (
+from posten_signering._values.job import (
     AuthenticationLevel,
     DirectJob,
     DirectSigner,
@@ -23,8 +23,8 @@ from posten_signering._job import (
     SignatureType,
     StatusRetrievalMethod,
 )
-from posten_signering._secret import Secret
-from posten_signering._status import (
+from posten_signering._values.secret import Secret
+from posten_signering._values.status import (
     DirectJobResponse,
     DirectJobStatus,
     DirectJobStatusResponse,

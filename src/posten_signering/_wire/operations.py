@@ -8,12 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar
 
-from posten_signering._form import Form
-from posten_signering._job import Sender
-from posten_signering._origin import check_origin
-from posten_signering._retry import Repeatable
-from posten_signering._secret import Secret
-from posten_signering._status import (
+from posten_signering._session.retry import Repeatable
+from posten_signering._values.job import Sender
+from posten_signering._values.secret import Secret
+from posten_signering._values.status import (
     DirectJobResponse,
     DirectJobStatusResponse,
     DirectSignerResponse,
@@ -21,6 +19,8 @@ from posten_signering._status import (
 )
 from posten_signering._wire import failures, messages, poll_time, urls
 from posten_signering._wire.exchange import Body, Message, Patience, Request, Response
+from posten_signering._wire.form import Form
+from posten_signering._wire.origin import check_origin
 from posten_signering.errors import ApiError, CreateOutcomeUnknownError, UnexpectedResponseError
 
 T = TypeVar("T")

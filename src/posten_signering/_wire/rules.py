@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
-from posten_signering._job import DirectJob, DirectSigner, Document, DocumentType, ExitUrls
+from posten_signering._values.job import DirectJob, DirectSigner, Document, DocumentType, ExitUrls
 from posten_signering._wire.xml import SchemaFault
 from posten_signering.errors import Violation
 

@@ -6,7 +6,7 @@ Functions take and give secrets: a URL of the service may carry a token.
 import re
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from posten_signering._secret import Secret
+from posten_signering._values.secret import Secret
 
 STATUS_QUERY_TOKEN = "status_query_token"  # noqa: S105 - the parameter's name, not a token
 

@@ -25,7 +25,7 @@ from xsdata.formats.dataclass.serializers.config import SerializerConfig
 from xsdata.models.datatype import XmlDateTime
 from xsdata_pydantic.bindings import XmlContext, XmlParser, XmlSerializer
 
-from posten_signering._secret import Secret
+from posten_signering._values.secret import Secret
 from posten_signering.errors import UnexpectedResponseError
 
 NAMESPACE = "http://signering.posten.no/schema/v1"

@@ -1,0 +1,1 @@
+"""The client, apart from what it is built on: its operations, its life, its iterator and its downloads."""

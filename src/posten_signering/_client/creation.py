@@ -1,0 +1,221 @@
+"""A job on its way to the service: checked, signed and laid out; and what is known when that fails.
+
+`check` reads documents; it and `prepare` are made for a worker thread. Nothing holds a container: what
+is made here is a layout, which the body is produced from.
+"""
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from secrets import token_hex
+from typing import BinaryIO, Protocol
+
+import anyio
+
+from posten_signering._container import documents as job_documents
+from posten_signering._container import layout as asice
+from posten_signering._container import multipart
+from posten_signering._container.body import StreamedBody, readable
+from posten_signering._container.documents import Inspection
+from posten_signering._container.layout import Compression, Layout
+from posten_signering._container.xades import SignedFile
+from posten_signering._session.session import Session
+from posten_signering._values.job import DirectJob, Document, DocumentType, Sender
+from posten_signering._values.secret import Secret
+from posten_signering._values.status import DirectJobResponse
+from posten_signering._wire import messages, rules
+from posten_signering._wire.exchange import Request
+from posten_signering._wire.operations import Operation, carrying
+from posten_signering.errors import CreateOutcomeUnknownError, InvalidJobError, TransportError
+
+logger = logging.getLogger("posten_signering")
+
+
+class Sign(Protocol):
+    """Makes `META-INF/signatures.xml` with the enterprise certificate."""
+
+    def __call__(self, files: Sequence[SignedFile], *, signing_time: datetime) -> bytes:
+        """Signs the files of a container."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedJob:
+    """A job that is ready to be sent.
+
+    Attributes:
+        container: The layout of the container of documents.
+        content_type: Of the body.
+        layout: The body's.
+        documents: The job's documents.
+        inspection: What was found out about them.
+    """
+
+    container: Layout
+    content_type: str
+    layout: Layout
+    documents: Sequence[Document]
+    inspection: Inspection
+
+    def open_container(self) -> BinaryIO:
+        """The container as a file, from its beginning; for a worker thread."""
+        return readable(self.container, documents=self.documents, inspection=self.inspection)
+
+    def body(self, limiter: anyio.CapacityLimiter, leaving: Callable[[], None]) -> StreamedBody:
+        """The request's body, which can be produced again; calls `leaving` when its first bytes are."""
+        return StreamedBody(
+            layout=self.layout,
+            documents=self.documents,
+            inspection=self.inspection,
+            limiter=limiter,
+            leaving=leaving,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedJob:
+    """A job that keeps every rule that can be known here.
+
+    Attributes:
+        documents: The job's documents.
+        rendered: Its messages.
+        inspection: What was found out about its documents.
+    """
+
+    documents: Sequence[Document]
+    rendered: messages.JobMessages
+    inspection: Inspection
+
+
+def check(job: DirectJob, sender: Sender, compression: Compression) -> CheckedJob:
+    """Holds a job against every rule that can be known here. Reads its documents.
+
+    Raises:
+        InvalidJobError: It breaks some; all of them are told.
+    """
+    misshapen = rules.shape(job)
+    if misshapen:
+        raise InvalidJobError(misshapen)
+    # The type may have been given as its text.
+    documents = [replace(each, type=DocumentType(each.type)) for each in job.documents]
+    files = [
+        messages.DocumentFile(name=asice.document_name(index, document.type), type=document.type)
+        for index, document in enumerate(documents)
+    ]
+    rendered = messages.job_messages(job, sender, files)
+    inspection = job_documents.inspect(documents, compression=compression)
+    violations = (*rendered.violations, *inspection.violations)
+    if violations:
+        raise InvalidJobError(violations)
+    return CheckedJob(documents=documents, rendered=rendered, inspection=inspection)
+
+
+def prepare(
+    checked: CheckedJob,
+    *,
+    sign: Sign,
+    clock: Callable[[], datetime],
+    boundary: Callable[[], str] = lambda: token_hex(16),
+) -> PreparedJob:
+    """Signs and lays out a job. To be done when it is about to be sent.
+
+    The service accepts a signing time within 5 seconds of its own clock, and a call may wait longer
+    than that for its turn.
+    """
+    documents, inspection, rendered = checked.documents, checked.inspection, checked.rendered
+    entries = [
+        asice.Entry(
+            name=asice.document_name(index, document.type),
+            size=inspected.size,
+            crc32=inspected.crc32,
+            stored_size=inspected.stored_size,
+        )
+        for index, (document, inspected) in enumerate(
+            zip(documents, inspection.documents, strict=True)
+        )
+    ]
+    files = [
+        SignedFile(name=entry.name, mime=document.type, sha256=inspected.sha256)
+        for entry, document, inspected in zip(entries, documents, inspection.documents, strict=True)
+    ]
+    manifest = SignedFile(
+        name=asice.MANIFEST_NAME,
+        mime="application/xml",
+        sha256=hashlib.sha256(rendered.manifest.reveal()).digest(),
+    )
+    now = clock()
+    signatures = Secret(sign([*files, manifest], signing_time=now))
+    container = asice.container(
+        entries,
+        rendered.manifest.reveal(),
+        signatures.reveal(),
+        compression=inspection.compression,
+        modified=now,
+    )
+    content_type, layout = multipart.mixed(
+        rendered.request.reveal(), container, boundary=boundary()
+    )
+    return PreparedJob(
+        container=container,
+        content_type=content_type,
+        layout=layout,
+        documents=documents,
+        inspection=inspection,
+    )
+
+
+async def send(
+    session: Session,
+    operation: Operation[DirectJobResponse],
+    prepared: Callable[[], Awaitable[PreparedJob]],
+    *,
+    reference: str | None,
+    limiter: anyio.CapacityLimiter,
+) -> DirectJobResponse:
+    """Sends a create, and tells by type what is known when no clear answer comes.
+
+    Args:
+        session: Sends.
+        operation: The create.
+        prepared: Signs the job, when its turn has come.
+        reference: The job's.
+        limiter: For reading documents in threads.
+
+    Raises:
+        CreateOutcomeUnknownError: The job may exist.
+        SigningError: Any other: the job does not exist.
+    """
+    # Headers alone make no job: it may exist from the first bytes of the body on.
+    left = False
+
+    def leaving() -> None:
+        nonlocal left
+        left = True
+
+    async def ready(request: Request) -> Request:
+        job = await prepared()
+        body = job.body(limiter, leaving)
+        return carrying(request, content_type=job.content_type, body=body)
+
+    try:
+        return await session.send(operation, ready)
+    except CreateOutcomeUnknownError:
+        raise
+    except TransportError as error:
+        if not error.request_may_have_left:
+            raise
+        raise CreateOutcomeUnknownError(reference=reference, reason=_reason(error)) from error
+    except anyio.get_cancelled_exc_class():
+        if left:
+            logger.warning(
+                "Creating the job %s was cancelled on its way: the job may exist.",
+                "without a reference" if reference is None else f"with reference {reference!r}",
+            )
+        raise
+
+
+def _reason(error: TransportError) -> str:
+    text = str(error).rstrip(".")
+    return text[:1].lower() + text[1:]

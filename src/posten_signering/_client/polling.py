@@ -1,0 +1,263 @@
+"""Status changes as they come: an async iterator that sleeps until the next permitted poll."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Self
+
+import anyio
+
+from posten_signering._client.poll_schedule import PollSchedule, Send
+from posten_signering._session.session import Time
+from posten_signering._values.job import Sender
+from posten_signering._values.status import DirectJobStatusResponse, StatusPoll
+from posten_signering.errors import (
+    ApiError,
+    ConfigurationError,
+    RateLimitedError,
+    SigningError,
+    TlsError,
+    TooEagerPollingError,
+    TransportError,
+    UnexpectedResponseError,
+)
+
+logger = logging.getLogger("posten_signering")
+
+OnFailure = Callable[[SigningError, timedelta], None]
+
+# Added to a wait at random, so that processes that wait for the same moment come apart. `Date` is cut
+# off to whole seconds, which makes the wait up to a second too long already.
+_JITTER = 0.8
+_FIRST_BACKOFF = 1.0
+_LONGEST_BACKOFF = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Persistence:
+    """How long an iterator goes on when polls fail in passing.
+
+    Passing are lost connections, timeouts, HTTP 5xx, blocks by the rate limit, and answers that can't
+    be read. What can't heal is raised at once: a certificate that is refused or not trusted, an
+    organisation without access, a wrong configuration.
+
+    Attributes:
+        failures: Raise at the failure that makes so many in a row; None goes on for ever.
+        outage: Raise when failures have lasted, or with the next wait would last, longer than this;
+            None goes on for ever. After a lost answer that wait is 10 minutes in production.
+        on_failure: Told of every failure that is borne, with the time until the next poll. It must
+            not block.
+
+    Raises:
+        ConfigurationError: `failures` is less than 1, or `outage` is negative.
+    """
+
+    failures: int | None = None
+    outage: timedelta | None = None
+    on_failure: OnFailure | None = None
+
+    def __post_init__(self) -> None:
+        if self.failures is not None and self.failures < 1:
+            raise ConfigurationError("Persistence.failures must be 1 or more.")
+        if self.outage is not None and self.outage < timedelta(0):
+            raise ConfigurationError("Persistence.outage must not be negative.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollCounts:
+    """What an iterator's polls have come to.
+
+    Attributes:
+        changes: Status changes that were delivered.
+        empty: Answers that the queue was empty.
+        too_early: Polls that the service refused as too early: another process polls this queue.
+        failures: Polls that failed in passing.
+    """
+
+    changes: int = 0
+    empty: int = 0
+    too_early: int = 0
+    failures: int = 0
+
+
+class _EndedError(Exception):
+    """The iteration was ended; nothing has left. Never leaves this module."""
+
+
+class StatusChanges:
+    """The status changes of one polling queue, each a `DirectJobStatusResponse`, in `async for`.
+
+    It polls again at once after a change, and otherwise sleeps until the time that the service
+    permits, reckoned by the service's own clock. Nothing is fetched ahead: a fetched change is hidden
+    from everybody for 10 minutes, and then comes back unless it was confirmed. Nothing is held
+    between two changes: `break`, an exception or a cancellation needs no clean-up, and `aclose` may
+    be called as often as you like.
+
+    Made by `DirectClient.status_changes`. Several may run on one client, on the same queue too: they
+    get different changes, and share what the service said of the next permitted poll.
+    """
+
+    def __init__(
+        self,
+        *,
+        send: Send,
+        sender: Sender,
+        schedule: PollSchedule,
+        persistence: Persistence,
+        time: Time,
+    ) -> None:
+        self._send = send
+        self._sender = sender
+        self._schedule = schedule
+        self._persistence = persistence
+        self._time = time
+        self._counts = PollCounts()
+        self._failures_in_a_row = 0
+        self._failing_since = 0.0
+        self._resume_at = float("-inf")
+        self._closed = False
+        self._waits = set[anyio.CancelScope]()
+
+    @property
+    def counts(self) -> PollCounts:
+        """What the polls have come to so far."""
+        return self._counts
+
+    def stop(self) -> None:
+        """Ends the iteration. A step that sleeps ends at once.
+
+        A poll on its way is finished first, and its change is delivered: it would otherwise be hidden
+        from everybody until its lease ends. One that has not left yet, since it waits for its turn, is
+        not sent any more.
+        """
+        self._closed = True
+        for wait in self._waits:
+            wait.cancel()
+
+    async def aclose(self) -> None:
+        """Does what `stop` does; nothing has to be released."""
+        self.stop()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> DirectJobStatusResponse:
+        """The next status change.
+
+        Raises:
+            SigningError: What can't heal, or what lasts longer than the caller's patience.
+            StopAsyncIteration: The iterator was closed.
+        """
+        while not self._closed:
+            change = await self._next_answer()
+            if change is not None:
+                return change
+        raise StopAsyncIteration
+
+    async def _next_answer(self) -> DirectJobStatusResponse | None:
+        """Waits for the next permitted poll, and polls. None when there was no change."""
+        wait = self._schedule.wait(self._sender)
+        pause = self._resume_at - self._time.monotonic()
+        if max(wait, pause) > 0:
+            await self._sleep(pause if pause > wait else wait + _JITTER * self._time.random())
+            return None  # What was true before the sleep may have changed: look again.
+        change = None
+        try:
+            for answer in await self._poll():
+                self._failures_in_a_row = 0
+                change = self._counted(answer)
+        except TooEagerPollingError as error:
+            # Not polled: another iterator of this client was faster, and the new time is known.
+            if error.polled:
+                self._failures_in_a_row = 0
+                self._counts = replace(self._counts, too_early=self._counts.too_early + 1)
+        except SigningError as error:
+            self._bear(error)
+        return change
+
+    async def _poll(self) -> list[StatusPoll]:
+        """Polls, and gives one answer; none when the iteration was ended before the poll had left."""
+        answers = list[StatusPoll]()
+        with anyio.CancelScope() as wait, suppress(_EndedError):
+
+            async def send(leaving: Callable[[], None]) -> StatusPoll:
+                def left() -> None:
+                    if wait.cancel_called:
+                        raise _EndedError
+                    # From here on it is finished.
+                    self._waits.discard(wait)
+                    leaving()
+
+                return await self._send(left)
+
+            self._waits.add(wait)
+            try:
+                answers.append(await self._schedule.poll(self._sender, send))
+            finally:
+                self._waits.discard(wait)
+        return answers
+
+    def _counted(self, answer: StatusPoll) -> DirectJobStatusResponse | None:
+        if answer.change is None:
+            self._counts = replace(self._counts, empty=self._counts.empty + 1)
+        else:
+            self._counts = replace(self._counts, changes=self._counts.changes + 1)
+        return answer.change
+
+    async def _sleep(self, seconds: float) -> None:
+        with anyio.CancelScope() as wait:
+            self._waits.add(wait)
+            try:
+                await self._time.sleep(seconds)
+            finally:
+                self._waits.discard(wait)
+
+    def _bear(self, error: SigningError) -> None:
+        """Puts off the next poll after a failure that passes; raises one that does not, or lasts."""
+        if not _passes(error):
+            raise error
+        now = self._time.monotonic()
+        self._failures_in_a_row += 1
+        self._counts = replace(self._counts, failures=self._counts.failures + 1)
+        if self._failures_in_a_row == 1:
+            self._failing_since = now
+        delay = self._delay(error)
+        most, outage = self._persistence.failures, self._persistence.outage
+        if most is not None and self._failures_in_a_row >= most:
+            raise error
+        if outage is not None and now + delay - self._failing_since > outage.total_seconds():
+            raise error
+        logger.warning("Polling for status changes failed; next try in %.0f s: %s", delay, error)
+        self._resume_at = now + delay
+        if self._persistence.on_failure is not None:
+            self._persistence.on_failure(error, timedelta(seconds=delay))
+
+    def _delay(self, error: SigningError) -> float:
+        random = self._time.random()
+        if isinstance(error, RateLimitedError) and error.wait is not None:
+            return error.wait.total_seconds() + _JITTER * random
+        if isinstance(error, UnexpectedResponseError) and error.wait is not None:
+            # A change that can't be read. Those behind it must have their turn before its lease ends,
+            # however many there are of its kind: this does not grow.
+            return max(_FIRST_BACKOFF, self._schedule.wait(self._sender)) + _JITTER * random
+        growing = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(self._failures_in_a_row, 20))
+        backoff = growing * (0.5 + 0.5 * random)
+        if isinstance(error, ApiError) and error.retry_after is not None:
+            backoff = max(backoff, min(error.retry_after.total_seconds(), _LONGEST_BACKOFF))
+        # After a lost answer the schedule has the documented wait.
+        wait = self._schedule.wait(self._sender)
+        return max(backoff, wait + _JITTER * random) if wait > 0 else backoff
+
+
+def _passes(error: SigningError) -> bool:
+    match error:
+        case TlsError():
+            return False
+        case TransportError() | RateLimitedError() | UnexpectedResponseError():
+            return True
+        case ApiError():
+            return error.status >= 500 or error.status == 408
+        case _:
+            return False

@@ -1,0 +1,1 @@
+"""Documents into a signed ASiC-E container: read, signed, laid out, and produced as a request body."""

@@ -1,0 +1,302 @@
+"""The one place that reads documents: once before they are sent, and again then. For worker threads.
+
+A file is open only while a function here runs, never between two chunks: whatever is cancelled or
+forgotten, no handle stays. No frame that an exception leaves through holds a piece of a document.
+"""
+
+import codecs
+import hashlib
+import io
+import os
+import stat
+import zlib
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from posten_signering._container import pdf
+from posten_signering._container.layout import Compression, deflater
+from posten_signering._values.job import Document, DocumentType
+from posten_signering.errors import DocumentChangedError, Violation
+
+LARGEST_TOTAL = 10_485_760
+"""Bytes of all documents of a job together (the service's documentation, "Opprette oppdrag")."""
+
+CHUNK = 128 * 1024
+"""Bytes that are handed on at once: few enough not to hold up an event loop, and so many that what a
+chunk costs on its way does not add up (tests/benchmarks)."""
+
+# The way to a worker thread and back costs more than reading one chunk. Compressed ones lie beside
+# what they were made of: fewer of them, for the same memory.
+_CHUNKS_AT_ONCE = 16
+_DEFLATED_CHUNKS_AT_ONCE = 8
+_BLOCK = 2 * CHUNK
+
+# White space and a byte order mark, which a PDF that is taken for text may begin with too.
+_BEFORE_TEXT = b" \t\r\n\f\0" + codecs.BOM_UTF8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedDocument:
+    """What the container and its signature say of a document.
+
+    Attributes:
+        size: In bytes.
+        sha256: Of the content.
+        crc32: Of the content.
+        stored_size: Bytes in the container: fewer, mostly, where it is deflated.
+    """
+
+    size: int
+    sha256: bytes = field(repr=False)
+    crc32: int
+    stored_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What was found out about a job's documents.
+
+    Attributes:
+        documents: One for each document, in order; worth something only without violations.
+        violations: Every rule that the documents break.
+        compression: How they will be stored.
+    """
+
+    documents: tuple[InspectedDocument, ...]
+    violations: tuple[Violation, ...]
+    compression: Compression
+
+
+def inspect(documents: Sequence[Document], *, compression: Compression) -> Inspection:
+    """Reads every document once, for its digests and for what is wrong with it.
+
+    One that exceeds the limit of all documents together by itself is not read: only its beginning
+    and end are looked at.
+    """
+    violations = list[Violation]()
+    inspected = list[InspectedDocument]()
+    for index, document in enumerate(documents):
+        look = _Look(document, compression)
+        look.read()
+        violations += [
+            Violation(path=f"documents[{index}].content", rule=rule) for rule in look.broken
+        ]
+        inspected.append(look.result())
+    if sum(each.size for each in inspected) > LARGEST_TOTAL:
+        violations.append(
+            Violation(path="documents", rule=f"at most {LARGEST_TOTAL:,} bytes in all")
+        )
+    return Inspection(
+        documents=tuple(inspected), violations=tuple(violations), compression=compression
+    )
+
+
+@contextmanager
+def _opened(document: Document) -> Generator[io.BytesIO | io.FileIO]:
+    """The document, to read from.
+
+    Raises:
+        OSError: Not to be opened, or not a regular file: a FIFO or a device may have no end.
+        ValueError: A path that no system has.
+    """
+    if isinstance(document.content, bytes):
+        # Shares the bytes.
+        yield io.BytesIO(document.content)
+        return
+    with io.FileIO(document.content, opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(None, "Not a regular file")
+        yield file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # A FIFO without a writer would be waited for.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+class _Look:
+    """The one look at a document before it is sent."""
+
+    def __init__(self, document: Document, compression: Compression) -> None:
+        self.size = 0
+        self.broken: list[str] = []
+        self._document = document
+        self._sha256 = hashlib.sha256()
+        self._crc32 = 0
+        self._deflater = deflater() if compression is Compression.DEFLATED else None
+        self._deflated_size = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._is_utf8 = True
+        self._holds_nul = False
+
+    def result(self) -> InspectedDocument:
+        """What was found, after `read`."""
+        return InspectedDocument(
+            size=self.size,
+            sha256=self._sha256.digest(),
+            crc32=self._crc32,
+            stored_size=self.size if self._deflater is None else self._deflated_size,
+        )
+
+    def read(self) -> None:
+        """Reads the document; of one that is too large by itself only the beginning and the end."""
+        try:
+            with _opened(self._document) as file:
+                self._read(file)
+        except (OSError, ValueError) as error:
+            # strerror, unlike the error, does not tell the path.
+            reason = (isinstance(error, OSError) and error.strerror) or "no such path"
+            self.broken = [f"must be bytes or a file that can be read: {reason}"]
+
+    def _read(self, file: io.BytesIO | io.FileIO) -> None:
+        size = self._stated_size(file)
+        if size > LARGEST_TOTAL:
+            self.size = size
+        else:
+            for block in self._blocks(file):
+                self._add(block)
+                # A file may grow, or not know its size.
+                if self.size > LARGEST_TOTAL:
+                    break
+            else:
+                self._finish()
+
+        def at(offset: int, length: int) -> bytes:
+            file.seek(offset)
+            return file.read(length)
+
+        self.broken += self._judge(at)
+
+    def _stated_size(self, file: io.BytesIO | io.FileIO) -> int:
+        if isinstance(self._document.content, bytes):
+            return len(self._document.content)
+        return os.fstat(file.fileno()).st_size
+
+    def _blocks(self, file: io.BytesIO | io.FileIO) -> Iterator[memoryview]:
+        if isinstance(self._document.content, bytes):
+            content = memoryview(self._document.content)
+            for start in range(0, len(content), _BLOCK):
+                yield content[start : start + _BLOCK]
+            return
+        buffer = memoryview(bytearray(_BLOCK))
+        while length := file.readinto(buffer):
+            yield buffer[:length]
+
+    def _add(self, block: memoryview) -> None:
+        self.size += len(block)
+        self._sha256.update(block)
+        self._crc32 = zlib.crc32(block, self._crc32)
+        if self._deflater is not None:
+            # In the same pieces as when it is sent.
+            for start in range(0, len(block), CHUNK):
+                piece = self._deflater.compress(block[start : start + CHUNK])
+                self._deflated_size += len(piece)
+        if self._document.type is DocumentType.TEXT:
+            self._decode(block)
+
+    def _finish(self) -> None:
+        if self._deflater is not None:
+            self._deflated_size += len(self._deflater.flush())
+        if self._document.type is DocumentType.TEXT:
+            self._decode(b"", final=True)
+
+    def _decode(self, block: memoryview | bytes, *, final: bool = False) -> None:
+        if self._is_utf8:
+            try:
+                self._holds_nul |= "\0" in self._decoder.decode(block, final)
+            except UnicodeDecodeError:
+                self._is_utf8 = False
+
+    def _judge(self, at: pdf.Read) -> Iterator[str]:
+        start = at(0, pdf.HEADER_WITHIN)
+        if not start:
+            yield "must not be empty"
+        elif self._document.type is DocumentType.TEXT:
+            if start.lstrip(_BEFORE_TEXT).startswith(pdf.HEADER):
+                yield "must be plain text, and is a PDF"
+            if not self._is_utf8:
+                yield "must be text in UTF-8"
+            if self._holds_nul:
+                yield "must be text without NUL characters"
+        elif not pdf.has_header(start):
+            yield "must be a PDF"
+        elif pdf.is_encrypted(at, self.size):
+            yield "must be a PDF without a password or restricted permissions"
+
+
+class DocumentReading:
+    """A document that is read, and compressed where the layout says so, as it is sent.
+
+    It is held against its size and CRC-32: enough to notice a file that somebody writes to. What is
+    made to have the same CRC-32 is for the service to refuse, which holds it against the SHA-256 that
+    was signed.
+    """
+
+    def __init__(self, index: int, documents: Sequence[Document], inspection: Inspection) -> None:
+        self._index = index
+        self._document = documents[index]
+        self._expected = inspection.documents[index]
+        deflated = inspection.compression is Compression.DEFLATED
+        self._deflater = deflater() if deflated else None
+        self._chunks = deque[bytes]()
+        self._chunks_at_once = _DEFLATED_CHUNKS_AT_ONCE if deflated else _CHUNKS_AT_ONCE
+        self._crc32 = 0
+        self._size = 0
+        self._stored_size = 0
+
+    def ready(self) -> bool:
+        return bool(self._chunks)
+
+    def take(self) -> bytes:
+        return self._chunks.popleft()
+
+    def finished(self) -> bool:
+        return self._size == self._expected.size
+
+    def fill(self) -> None:
+        """Reads on.
+
+        Raises:
+            DocumentChangedError: Before the last chunk is ready, so that no one gets a whole body
+                with another content than was signed.
+        """
+        if not self._read_on():
+            raise DocumentChangedError(
+                [
+                    Violation(
+                        path=f"documents[{self._index}].content",
+                        rule="must not change while the job is created",
+                    )
+                ]
+            )
+
+    def _read_on(self) -> bool:
+        """Reads some chunks; False where the document is not the expected one any more."""
+        try:
+            with _opened(self._document) as file:
+                file.seek(self._size)
+                for _ in range(self._chunks_at_once):
+                    self._add(file.read(min(CHUNK, self._expected.size - self._size)))
+                    if self.finished():
+                        return not file.read(1) and self._finish()
+                return bool(file.read(1))
+        except (OSError, ValueError):
+            return False
+
+    def _add(self, block: bytes) -> None:
+        self._size += len(block)
+        self._crc32 = zlib.crc32(block, self._crc32)
+        self._store(block if self._deflater is None else self._deflater.compress(block))
+
+    def _finish(self) -> bool:
+        if self._deflater is not None:
+            self._store(self._deflater.flush())
+        return (
+            self._crc32 == self._expected.crc32 and self._stored_size == self._expected.stored_size
+        )
+
+    def _store(self, stored: bytes) -> None:
+        self._stored_size += len(stored)
+        self._chunks += [stored[start : start + CHUNK] for start in range(0, len(stored), CHUNK)]

@@ -1,0 +1,205 @@
+"""The layout of an ASiC-E container: a ZIP whose documents are named, not held. Performs no I/O.
+
+What goes in is each document's name, size and CRC-32; what comes out are segments ("these bytes",
+"document i") and the total length, so that nothing ever joins a container in memory. Sizes are known
+ahead: the local headers carry them, and there are no data descriptors. By the profile of the
+service's documentation ("Dokumentpakke") there is no `mimetype` entry and no `META-INF/manifest.xml`.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from posten_signering._values.job import DocumentType
+
+MANIFEST_NAME = "manifest.xml"
+SIGNATURES_NAME = "META-INF/signatures.xml"
+
+# Records of a ZIP file (APPNOTE.TXT 4.3.7, 4.3.12, 4.3.16), little-endian.
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+_CENTRAL_HEADER = struct.Struct("<4s6H3I5H2I")
+_END_OF_DIRECTORY = struct.Struct("<4s4H2IH")
+_VERSION = 20  # 2.0: folders and deflate, nothing newer
+_EXTENSIONS = {DocumentType.PDF: "pdf", DocumentType.TEXT: "txt"}
+
+
+class Compression(Enum):
+    """How the entries of the container are stored."""
+
+    STORED = "stored"
+    """As they are: the default. PDFs are compressed already."""
+
+    DEFLATED = "deflated"
+    """Compressed, as the official clients do it: for many plain text documents."""
+
+
+# The methods of the entries' headers (APPNOTE.TXT 4.4.5).
+_METHODS = {Compression.STORED: 0, Compression.DEFLATED: 8}
+
+
+class Deflater(Protocol):
+    """Compresses one entry, block by block."""
+
+    def compress(self, data: bytes | memoryview, /) -> bytes:
+        """What is ready when `data` is added."""
+        ...
+
+    def flush(self) -> bytes:
+        """The rest."""
+        ...
+
+
+def deflater() -> Deflater:
+    """A fresh compressor for one entry: raw deflate, as ZIP has it. The same bytes on every run."""
+    return zlib.compressobj(wbits=-zlib.MAX_WBITS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentContent:
+    """The place of a document's bytes, as the container stores them.
+
+    Attributes:
+        index: Which document of the job.
+    """
+
+    index: int
+
+
+Segment = bytes | DocumentContent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a body is made of, in order.
+
+    Attributes:
+        segments: Never in the repr: a manifest names the signers.
+        length: The body's exact number of bytes.
+    """
+
+    segments: tuple[Segment, ...] = field(repr=False)
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A document's entry in the container.
+
+    Attributes:
+        name: In ASCII, unique in the container.
+        size: Of the document, in bytes.
+        crc32: Of the document.
+        stored_size: Bytes in the container; another than `size` where the entry is deflated.
+    """
+
+    name: str
+    size: int
+    crc32: int
+    stored_size: int
+
+
+def document_name(index: int, type: DocumentType) -> str:  # noqa: A002 - the name of the field of Document
+    """The name of a job's document in the container, and its `href` in the manifest.
+
+    Neutral, so that no title leaks into a file name, unique through the index, and made of
+    characters that mean themselves in a URI, a ZIP and every file system: `0000_document.pdf`.
+    """
+    return f"{index:04d}_document.{_EXTENSIONS[type]}"
+
+
+def container(
+    documents: Sequence[Entry],
+    manifest: bytes,
+    signatures: bytes,
+    *,
+    compression: Compression,
+    modified: datetime,
+) -> Layout:
+    """The container's layout: the documents in order, `manifest.xml`, `META-INF/signatures.xml`.
+
+    Args:
+        documents: The entries of the job's documents, in the job's order. No entry, and not all of
+            them together, may come near 4 GiB: ZIP64 is not written.
+        manifest: The rendered manifest.
+        signatures: The rendered signature over the documents and the manifest.
+        compression: For every entry alike.
+        modified: The time that every entry bears, written as it stands, to two seconds.
+    """
+    zip_file = _ZipFile(compression, modified)
+    for index, entry in enumerate(documents):
+        zip_file.add(entry, DocumentContent(index=index))
+    zip_file.add_bytes(MANIFEST_NAME, manifest)
+    zip_file.add_bytes(SIGNATURES_NAME, signatures)
+    return zip_file.close()
+
+
+class _ZipFile:
+    """The layout as it grows. Not a dataclass: its repr must not show what it holds."""
+
+    def __init__(self, compression: Compression, modified: datetime) -> None:
+        self._compression = compression
+        self._stamp = _dos_time(modified)
+        self._segments: list[Segment] = []
+        self._pending = bytearray()
+        self._directory = bytearray()
+        self._entries = 0
+        self._length = 0
+
+    def add(self, entry: Entry, content: DocumentContent) -> None:
+        self._header(entry)
+        self._segments += [bytes(self._pending), content]
+        self._pending.clear()
+        self._length += entry.stored_size
+
+    def add_bytes(self, name: str, content: bytes) -> None:
+        stored = content
+        if self._compression is Compression.DEFLATED:
+            compressor = deflater()
+            stored = compressor.compress(content) + compressor.flush()
+        self._header(
+            Entry(name=name, size=len(content), crc32=zlib.crc32(content), stored_size=len(stored))
+        )
+        self._write(stored)
+
+    def close(self) -> Layout:
+        start, size = self._length, len(self._directory)
+        self._write(self._directory)
+        self._write(
+            _END_OF_DIRECTORY.pack(
+                b"PK\x05\x06", 0, 0, self._entries, self._entries, size, start, 0
+            )
+        )
+        return Layout(
+            segments=(*self._segments, bytes(self._pending)),
+            length=self._length,
+        )
+
+    def _write(self, content: bytes | bytearray) -> None:
+        self._pending += content
+        self._length += len(content)
+
+    def _header(self, entry: Entry) -> None:
+        name = entry.name.encode("ascii")
+        # What both headers say of an entry, in the same order.
+        common = (
+            *(_VERSION, 0, _METHODS[self._compression], *self._stamp),
+            *(entry.crc32, entry.stored_size, entry.size, len(name), 0),
+        )
+        self._directory += (
+            _CENTRAL_HEADER.pack(b"PK\x01\x02", _VERSION, *common, 0, 0, 0, 0, self._length) + name
+        )
+        self._entries += 1
+        self._write(_LOCAL_HEADER.pack(b"PK\x03\x04", *common) + name)
+
+
+def _dos_time(moment: datetime) -> tuple[int, int]:
+    """A time as ZIP has it (APPNOTE.TXT 4.4.6): no zone, the years 1980 to 2107, two seconds exact."""
+    year = min(max(moment.year, 1980), 2107)
+    return (
+        moment.hour << 11 | moment.minute << 5 | moment.second // 2,
+        (year - 1980) << 9 | moment.month << 5 | moment.day,
+    )

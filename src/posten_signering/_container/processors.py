@@ -1,0 +1,102 @@
+"""What looks at a finished container before it is sent, and the one that writes it to a directory.
+
+All of it is synchronous, and runs in a worker thread.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from posten_signering._values.job import DirectJob
+from posten_signering.errors import ConfigurationError
+
+BundleProcessor = Callable[[DirectJob, Callable[[], BinaryIO]], None]
+"""Is given a job, and a function that opens its finished container, as often as wanted, from the
+beginning. A plain function: it runs in a worker thread before the request, up to four at once, and what
+it raises keeps the job from being created. It is called for each try to send a job: where no connection
+could be made, the job is signed anew and tried again. The container is signed by then, and the service
+accepts it for 5 seconds: a processor must not take long."""
+
+_LONGEST_REFERENCE = 64
+
+
+def run(
+    processors: Iterable[BundleProcessor], *, job: DirectJob, open_container: Callable[[], BinaryIO]
+) -> None:
+    """Calls every processor, in order."""
+    for processor in processors:
+        processor(job, open_container)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class DocumentBundleToDisk:
+    """A bundle processor that keeps each container as a file, to look at or to archive.
+
+    The file is named by the time in UTC and the job's reference: `20260131T134501123-order-77.asice`.
+    Characters of the reference that some system's file names can't hold become `_`. Nothing is ever
+    overwritten: a name that is taken gets a number. The file holds the documents and the signers'
+    identity numbers; only the user that the process runs as may read it.
+
+    Args:
+        directory: Where to write. It must exist.
+        clock: Tells the time, aware.
+
+    Raises:
+        ConfigurationError: When a job is created: there is no such directory, or the container can't
+            be written there. The job was not created.
+    """
+
+    def __init__(self, directory: str | Path, *, clock: Callable[[], datetime] = _now) -> None:
+        self._directory = Path(directory)
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"DocumentBundleToDisk({str(self._directory)!r})"
+
+    def __call__(self, job: DirectJob, open_container: Callable[[], BinaryIO]) -> None:
+        if not self._directory.is_dir():
+            raise ConfigurationError(
+                f"There is no directory {str(self._directory)!r} to write containers to: create it."
+            )
+        try:
+            self._write(_stem(job, self._clock()), open_container)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The container can't be written to {str(self._directory)!r}: {error.strerror}."
+            ) from error
+
+    def _write(self, stem: str, open_container: Callable[[], BinaryIO]) -> None:
+        path, descriptor = self._create(stem)
+        try:
+            with os.fdopen(descriptor, "wb") as file, open_container() as container:
+                shutil.copyfileobj(container, file)
+        except BaseException:
+            # A part of a container would look like a whole one.
+            path.unlink(missing_ok=True)
+            raise
+
+    def _create(self, stem: str) -> tuple[Path, int]:
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+        suffix, number = "", 1
+        while True:
+            path = self._directory / f"{stem}{suffix}.asice"
+            try:
+                return path, os.open(path, flags, 0o600)
+            except FileExistsError:
+                number += 1
+                suffix = f"-{number}"
+
+
+def _stem(job: DirectJob, now: datetime) -> str:
+    # The time comes first: no name is one that a system reserves, or hides for its leading dot.
+    moment = now.astimezone(UTC)
+    stamp = f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}"
+    reference = re.sub(r"[^A-Za-z0-9._-]", "_", job.reference or "")[:_LONGEST_REFERENCE]
+    return f"{stamp}-{reference}" if reference else stamp

@@ -1,0 +1,360 @@
+"""Carries requests to the service over httpx; the only importer of httpx.
+
+Its exceptions stop here: they and their tracebacks hold URLs, so that none is chained. Nothing is
+retried, no redirect is followed, and no variable of the environment is read.
+"""
+
+import re
+import ssl
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import cast
+
+import anyio
+import httpx
+
+from posten_signering._http.coding import ContentDecoder
+from posten_signering._http.failures import Explain, Kind, Setting, failure, reason_of
+from posten_signering._http.log import event_names_only
+from posten_signering._http.pool import Pool
+from posten_signering._http.progress import NetworkStream, Progress, Sending, Tracing
+from posten_signering._http.tls import proxy_context
+from posten_signering._values.secret import Secret
+from posten_signering._wire.exchange import Patience, Request
+from posten_signering._wire.origin import check_origin, is_proxy
+from posten_signering.errors import ConfigurationError, TransportError, UntrustedUrlError
+
+__all__ = ["Answer", "HttpTransport", "check_proxy", "fetch_file"]
+
+# Servers close idle connections too; one that both ends may close at any moment is not worth keeping.
+_KEPT_SECONDS = 5
+
+# The kinds of httpx's failures, the more special first. anyio's and ssl's own come through where
+# httpcore does not map them.
+_KINDS: tuple[tuple[type[Exception], Kind], ...] = (
+    (httpx.ConnectTimeout, Kind.CONNECT_TIMEOUT),
+    (httpx.TimeoutException, Kind.TIMEOUT),
+    (httpx.ConnectError, Kind.CONNECT),
+    (httpx.ProxyError, Kind.PROXY),
+    (httpx.RemoteProtocolError, Kind.PROTOCOL),
+    (httpx.HTTPError, Kind.LOST),
+    (OSError, Kind.LOST),
+    (anyio.BrokenResourceError, Kind.LOST),
+    (anyio.ClosedResourceError, Kind.LOST),
+    (anyio.EndOfStream, Kind.LOST),
+)
+_FAILURES: tuple[type[Exception], ...] = tuple(type_ for type_, _ in _KINDS)
+
+
+class HttpTransport:
+    """The package's own `Transport`: HTTP/1.1 over the TLS context given, straight or by a proxy.
+
+    API calls and downloads have connections of their own, so that slow downloads hold up nothing
+    else. Who finds all of them in use waits its turn, without a bound but the caller's own.
+
+    Args:
+        service_root: The service's root; URLs of another origin are refused.
+        ssl_context: As `client_context` makes it.
+        connect_seconds: How long a TCP connection, and then the TLS handshake, may take.
+        api_seconds: How long the service may be silent in an API call.
+        download_seconds: How long it may be silent in a download.
+        user_agent: The header's value.
+        explain: Says why a chain (DER) is not trusted.
+        proxy: An http or https URL, with user and password if need be.
+        max_connections: To the service, for API calls and for downloads each.
+
+    Raises:
+        ConfigurationError: The proxy's URL, the user agent or the number of connections can't be.
+    """
+
+    def __init__(
+        self,
+        *,
+        service_root: str,
+        ssl_context: ssl.SSLContext,
+        connect_seconds: float,
+        api_seconds: float,
+        download_seconds: float,
+        user_agent: str,
+        explain: Explain,
+        proxy: Secret[str] | None = None,
+        max_connections: int = 10,
+    ) -> None:
+        check_proxy(proxy)
+        if re.fullmatch("[ -~]+", user_agent) is None:
+            raise ConfigurationError("The user agent must be printable ASCII text.")
+        if max_connections < 1:
+            raise ConfigurationError("max_connections must be 1 or more.")
+        self._service_root = service_root
+        self._ssl_context = ssl_context
+        self._proxy = _httpx_proxy(proxy)
+        self._user_agent = user_agent
+        self._settings = {
+            patience: Setting(
+                service_root=service_root,
+                proxied=proxy is not None,
+                connect_seconds=connect_seconds,
+                silence_seconds=seconds,
+                explain=explain,
+            )
+            for patience, seconds in (
+                (Patience.API, api_seconds),
+                (Patience.DOWNLOAD, download_seconds),
+            )
+        }
+        self._pools = {each: Pool(max_connections, self._connect) for each in Patience}
+
+    @asynccontextmanager
+    async def exchange(self, request: Request) -> AsyncGenerator["Answer", None]:
+        """Sends the request; inside the context the answer's body can be read.
+
+        A connection is used again only when the answer was read to its end.
+
+        Raises:
+            UntrustedUrlError: The URL is not the service's; nothing was sent.
+            TransportError: No answer. Errors of the request's own body come through unchanged.
+            ClientStateError: The transport is closed.
+        """
+        check_origin(request.url, self._service_root)
+        async with self._pools[request.patience].lend() as loan:
+            answer = await self._send(request, loan.connection)
+            try:
+                await answer.take_in_if_empty()
+                yield answer
+            finally:
+                loan.reusable = await answer.aclose()
+
+    async def aclose(self) -> None:
+        """Closes every connection, those in use too."""
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    def _connect(self) -> "_Connection":
+        return _Connection(
+            httpx.AsyncHTTPTransport(
+                verify=self._ssl_context,
+                trust_env=False,
+                proxy=self._proxy,
+                limits=httpx.Limits(max_connections=1, keepalive_expiry=_KEPT_SECONDS),
+            )
+        )
+
+    async def _send(self, request: Request, connection: "_Connection") -> "Answer":
+        setting = self._settings[request.patience]
+        progress = Progress(handled=sys.exception())
+        body = None if request.body is None else Sending(request.body)
+        try:
+            with event_names_only():
+                response = await connection.http.handle_async_request(
+                    self._for_httpx(request, body, setting, Tracing(progress, connection))
+                )
+            return Answer(response, progress, setting)
+        except _FAILURES as error:
+            if body is not None and body.failure is error:
+                raise
+            told = _told(error, progress, setting)
+        finally:
+            if body is not None:
+                await body.aclose()
+        raise told
+
+    def _for_httpx(
+        self, request: Request, body: Sending | None, setting: Setting, tracing: Tracing
+    ) -> httpx.Request:
+        length = {} if request.body is None else {"content-length": str(request.body.length)}
+        try:
+            return httpx.Request(
+                request.method,
+                request.url.reveal(),
+                headers={
+                    "user-agent": self._user_agent,
+                    "accept-encoding": "identity",
+                    **request.headers,
+                    **length,
+                },
+                content=body,
+                extensions={
+                    "trace": tracing,
+                    "timeout": httpx.Timeout(
+                        setting.silence_seconds, connect=setting.connect_seconds, pool=None
+                    ).as_dict(),
+                },
+            )
+        except httpx.InvalidURL:
+            pass
+        raise UntrustedUrlError("The URL can't be understood, and was not followed.")
+
+
+class Answer:
+    """An answer whose head has come; see `ResponseStream`.
+
+    No frame of it holds content in a local variable while an exception can leave it.
+    """
+
+    def __init__(self, response: httpx.Response, progress: Progress, setting: Setting) -> None:
+        progress.answered = True
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = {
+            name.lower(): value for name, value in response.headers.items()
+        }
+        self._stream = cast("httpx.AsyncByteStream", response.stream)
+        self._raw = aiter(self._stream)
+        self._progress = progress
+        self._setting = setting
+        self._complete = False
+        self._interrupted = False
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body, any Content-Encoding undone; can be read once.
+
+        Raises:
+            TransportError: The body was cut off, or stopped coming.
+            UnexpectedResponseError: Its Content-Encoding can't be undone.
+        """
+        decoder = ContentDecoder(self.headers.get("content-encoding", ""))
+        while await self._fill(decoder):
+            yield decoder.take()
+
+    async def take_in_if_empty(self) -> None:
+        """Reads the end of an answer that has no body, so that its connection can be used again."""
+        if self.status == HTTPStatus.NO_CONTENT or self.headers.get("content-length") == "0":
+            await self._feed(ContentDecoder(""))
+
+    async def aclose(self) -> bool:
+        """Gives the connection back to httpx; True when the answer was read to its end."""
+        with anyio.CancelScope(shield=True), event_names_only():
+            await self._stream.aclose()
+        return self._complete
+
+    async def _fill(self, decoder: ContentDecoder) -> bool:
+        while not decoder.ready():
+            if not await self._feed(decoder):
+                return False
+        return True
+
+    async def _feed(self, decoder: ContentDecoder) -> bool:
+        """Feeds what comes next; False at the end."""
+        if self._complete:
+            return False
+        if self._interrupted:
+            raise TransportError("The answer was broken off.", request_may_have_left=True)
+        self._interrupted = True
+        self._progress.handled = sys.exception()
+        try:
+            with event_names_only():
+                decoder.feed(await anext(self._raw))
+        except StopAsyncIteration:
+            self._complete = True
+            decoder.finish()
+            return False
+        except _FAILURES as error:
+            told = _told(error, self._progress, self._setting)
+        else:
+            self._interrupted = False
+            return True
+        raise told
+
+
+class _Connection:
+    """An httpx transport that holds one connection at most, and the socket below it.
+
+    httpcore forgets a socket whose TLS handshake was cancelled, and nothing else would close it.
+    """
+
+    def __init__(self, http: httpx.AsyncHTTPTransport) -> None:
+        self.http = http
+        self.socket: NetworkStream | None = None
+
+    async def aclose(self) -> None:
+        try:
+            with event_names_only():
+                await self.http.aclose()
+        finally:
+            if self.socket is not None:
+                await self.socket.aclose()
+
+
+def check_proxy(proxy: Secret[str] | None) -> None:
+    """Refuses a proxy's URL that can't be used, without showing it.
+
+    Raises:
+        ConfigurationError: It is not the http or https URL of a host.
+    """
+    if proxy is not None and not (is_proxy(proxy) and _is_understood(proxy)):
+        raise ConfigurationError(
+            "The proxy must be an http or https URL of a host, such as "
+            "http://user:password@proxy.example:8080."
+        )
+
+
+def _is_understood(url: Secret[str]) -> bool:
+    try:
+        httpx.URL(url.reveal())
+    except (httpx.InvalidURL, ValueError):  # for what stands in user and password
+        return False
+    return True
+
+
+def _httpx_proxy(proxy: Secret[str] | None) -> httpx.Proxy | None:
+    if proxy is None:
+        return None
+    encrypted = proxy.reveal().lower().startswith("https:")
+    # httpx's own context for it would read the system's store, SSL_CERT_FILE and SSLKEYLOGFILE.
+    return httpx.Proxy(proxy.reveal(), ssl_context=proxy_context() if encrypted else None)
+
+
+async def fetch_file(
+    address: str, *, limit: int, seconds: float, proxy: Secret[str] | None
+) -> bytes:
+    """A small public file whose content the caller checks, as by its fingerprint.
+
+    Nothing is believed of where it came from (an https server's certificate is not checked), and no
+    redirect is followed.
+
+    Args:
+        address: An http or https URL.
+        limit: The largest number of bytes to accept.
+        seconds: How long all of it may take.
+        proxy: A proxy's URL, checked.
+
+    Raises:
+        TransportError: It is not there, or larger than the limit.
+    """
+    handled = sys.exception()
+    unchecked = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unchecked.check_hostname = False
+    unchecked.verify_mode = ssl.CERT_NONE
+    through = _httpx_proxy(proxy)
+    transport = httpx.AsyncHTTPTransport(verify=unchecked, trust_env=False, proxy=through)
+    try:
+        with anyio.fail_after(seconds), event_names_only():
+            async with transport:
+                return await _get(transport, address, limit)
+    except TimeoutError:
+        told = f"no answer within {seconds:g} seconds"
+    except _FAILURES as error:
+        told = reason_of(error, handled)
+    except httpx.InvalidURL:
+        told = "its address can't be understood"
+    raise TransportError(told, request_may_have_left=True)
+
+
+async def _get(transport: httpx.AsyncHTTPTransport, address: str, limit: int) -> bytes:
+    response = await transport.handle_async_request(
+        httpx.Request("GET", address, headers={"accept-encoding": "identity"})
+    )
+    if response.status_code != HTTPStatus.OK:
+        raise TransportError(f"HTTP {response.status_code}", request_may_have_left=True)
+    content = b""
+    async for piece in cast("httpx.AsyncByteStream", response.stream):
+        content += piece
+        if len(content) > limit:
+            raise TransportError(f"more than {limit} bytes", request_may_have_left=True)
+    return content
+
+
+def _told(error: Exception, progress: Progress, setting: Setting) -> TransportError:
+    kind = next(kind for type_, kind in _KINDS if isinstance(error, type_))
+    return failure(kind, error, progress, setting)
