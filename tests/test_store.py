@@ -227,7 +227,7 @@ async def test_where_directories_have_no_handle_files_are_still_written(tmp_path
     opened = []
     monkeypatch.setattr(client_files.os, "open", lambda *args: opened.append(args))
     monkeypatch.setattr(client_files, "_DIRECTORIES_HAVE_HANDLES", False)
-    files.make_directory(tmp_path / "new")
+    client_files.make_directory(tmp_path / "new")
     with client_files.PartialFile(tmp_path / "new" / "file") as file:
         file.write(Secret(b"content"))
         file.complete()
