@@ -20,8 +20,8 @@ from posten_signering import (
     StatusRetrievalMethod,
 )
 from posten_signering.sandbox import Sandbox
-from posten_signering.sandbox._portal import Portal
-from posten_signering.sandbox._sample import contract
+from posten_signering.sandbox._pages.portal import Portal
+from posten_signering.sandbox._sandbox.sample import contract
 
 # Synthetic: the eighties in the month mark a person who does not exist.
 PERSON = "17885599999"

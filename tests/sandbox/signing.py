@@ -3,13 +3,13 @@
 import subprocess
 from functools import cache
 
-from posten_signering.sandbox._octets import Octets
-from posten_signering.sandbox._signed_documents import (
+from posten_signering.sandbox._signed.signed_documents import (
     Signatory,
     SignedDocument,
     SigningKey,
     make_pades,
 )
+from posten_signering.sandbox._values.octets import Octets
 
 from . import bundles, certificates
 from .bundles import NOW, PERSON, SENDER

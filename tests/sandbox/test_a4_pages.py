@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 from pypdf import PdfReader
 
-from posten_signering.sandbox._pdf_pages import PageCollector, fault_of_pdf
+from posten_signering.sandbox._intake.pdf import PageCollector, fault_of_pdf
 
 from .signing import document, pades, pdfsig_says, text_of
 

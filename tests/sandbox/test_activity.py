@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from posten_signering.sandbox import Fault, FaultKind, RateLimit, Sandbox
-from posten_signering.sandbox._activity import Answered
-from posten_signering.sandbox._masking import masked, masked_path
+from posten_signering.sandbox._api.activity import Answered
+from posten_signering.sandbox._values.masking import masked, masked_path
 
 from .bundles import NOW, PERSON, SENDER
 from .callers import Clock, caller_of, redirect_urls

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posten_signering.sandbox._bundle import judge
-from posten_signering.sandbox._messages import check_signer_update_request
-from posten_signering.sandbox._octets import Octets
-from posten_signering.sandbox._refusal import Refusal
+from posten_signering.sandbox._intake.judge import judge
+from posten_signering.sandbox._intake.messages import check_signer_update_request
+from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.refusal import Refusal
 
 from . import bundles, certificates
 from .bundles import NOW, PERSON, SENDER, File, Recipe

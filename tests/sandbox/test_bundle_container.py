@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering.sandbox._bundle_container import (
+from posten_signering.sandbox._intake.container import (
     DOCUMENTS_IN_ALL,
     entry_named,
     form_url_decoded,
     open_container,
 )
-from posten_signering.sandbox._octets import Octets
-from posten_signering.sandbox._refusal import Refusal
+from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.refusal import Refusal
 
 from . import bundles
 from .bundles import Recipe

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering.sandbox._bundle_multipart import split_body
-from posten_signering.sandbox._octets import Octets
-from posten_signering.sandbox._refusal import Refusal
+from posten_signering.sandbox._intake.multipart import split_body
+from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.refusal import Refusal
 
 from .bundles import BOUNDARY, CONTENT_TYPE, body
 

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posten_signering.sandbox._refusal import Refusal
+from posten_signering.sandbox._values.refusal import Refusal
 
 from . import bundles, certificates
 from .bundles import Recipe

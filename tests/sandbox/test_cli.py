@@ -225,7 +225,7 @@ def test_without_the_extra_it_says_what_to_install(missing):
 
 
 def test_a_mistake_in_an_import_is_not_taken_for_a_missing_extra():
-    module = "posten_signering.sandbox._pages"
+    module = "posten_signering.sandbox._pages.application"
     program = (
         f"import sys; sys.modules[{module!r}] = None; import posten_signering.sandbox as s\n"
         "try:\n    s.Sandbox\nexcept ModuleNotFoundError as error:\n    print(error.name)"

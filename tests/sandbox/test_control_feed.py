@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from posten_signering.sandbox import Fault, FaultKind, Sandbox
-from posten_signering.sandbox._control_api import ControlApi
+from posten_signering.sandbox._control.http import ControlApi
 
 from .bundles import SENDER
 from .callers import Clock, caller_of, redirect_urls
@@ -91,7 +91,7 @@ async def test_the_feed_tells_of_every_kind_of_change(sandbox, sender, hand):
 
 async def test_the_feed_has_a_heartbeat_and_ends_with_the_sandbox(clock, monkeypatch):
     monkeypatch.setattr(
-        "posten_signering.sandbox._running.ControlApi",
+        "posten_signering.sandbox._sandbox.running.ControlApi",
         lambda control: ControlApi(control=control, heartbeat=0.01),
     )
     async with aiohttp.ClientSession() as session:

@@ -10,8 +10,8 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from posten_signering.sandbox import Fault, FaultKind, Sandbox
-from posten_signering.sandbox._control_api import ControlApi
-from posten_signering.sandbox._control_endpoints import ENDPOINTS
+from posten_signering.sandbox._control.endpoints import ENDPOINTS
+from posten_signering.sandbox._control.http import ControlApi
 
 from .bundles import SENDER
 from .callers import Clock, caller_of, redirect_urls

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from posten_signering.sandbox import Fault, FaultKind, Operation
-from posten_signering.sandbox._faults import ERROR_CODES, TAKES, Faults
+from posten_signering.sandbox._api.faults import ERROR_CODES, TAKES, Faults
 
 NEEDED = {
     FaultKind.DELAY: {"seconds": 1},

@@ -10,11 +10,11 @@ import pytest
 from yarl import URL
 
 from posten_signering.sandbox import Sandbox
-from posten_signering.sandbox._html import Markup, fill
-from posten_signering.sandbox._language import COOKIE, Language, language_of
-from posten_signering.sandbox._page_texts import TEXTS
-from posten_signering.sandbox._portal import Portal
-from posten_signering.sandbox._signer_page_html import grouped, shown_size
+from posten_signering.sandbox._pages.html import Markup, fill
+from posten_signering.sandbox._pages.language import COOKIE, Language, language_of
+from posten_signering.sandbox._pages.portal import Portal
+from posten_signering.sandbox._pages.signer_html import grouped, shown_size
+from posten_signering.sandbox._pages.texts import TEXTS
 
 from . import bundles
 from .callers import Clock, caller_of, redirect_urls, signer_named
@@ -285,7 +285,9 @@ async def test_a_mistake_of_the_sandbox_is_told_on_a_page_and_in_the_log(
 ):
     first, _ = redirect_urls(await sender.create())
     await browser.enter(first)
-    monkeypatch.setattr("posten_signering.sandbox._signer_page_html.signing_page", lambda *_: 1 / 0)
+    monkeypatch.setattr(
+        "posten_signering.sandbox._pages.signer_html.signing_page", lambda *_: 1 / 0
+    )
     answer = await browser.get("/signing/1/1", headers={"Accept-Language": "en"})
     assert answer.status == 500
     assert "The sandbox failed" in browser.page

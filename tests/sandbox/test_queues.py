@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from posten_signering.sandbox import _queues
-from posten_signering.sandbox._messages import read_job_request, read_manifest
-from posten_signering.sandbox._octets import Octets
-from posten_signering.sandbox._queues import Outcome, Queue
-from posten_signering.sandbox._refusal import Refusal
-from posten_signering.sandbox._settings import RateLimit, Settings
-from posten_signering.sandbox._state_job import Job, JobStatus, Signer, SignerState, SignerStatus
-from posten_signering.sandbox._state_rate import Calls, admit
+from posten_signering.sandbox._intake.messages import read_job_request, read_manifest
+from posten_signering.sandbox._state import queues
+from posten_signering.sandbox._state.job import Job, JobStatus, Signer, SignerState, SignerStatus
+from posten_signering.sandbox._state.queues import Outcome, Queue
+from posten_signering.sandbox._state.state_rate import Calls, admit
+from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.refusal import Refusal
+from posten_signering.sandbox._values.settings import RateLimit, Settings
 
 from . import bundles
 
@@ -45,13 +45,13 @@ def at(**later) -> datetime:
 
 
 def poll(queue, now):
-    return _queues.poll(queue, now=now, settings=SETTINGS)
+    return queues.poll(queue, now=now, settings=SETTINGS)
 
 
 def queue_of(*numbers: int) -> Queue:
     queue = Queue()
     for number in numbers:
-        queue = _queues.put(queue, job(number))
+        queue = queues.put(queue, job(number))
     return queue
 
 
@@ -64,7 +64,7 @@ def test_an_empty_queue_asks_for_a_wait_and_answers_again_after_it():
 
 def test_a_poll_before_its_time_is_too_early_and_gets_nothing():
     queue, _ = poll(Queue(), START)
-    queue = _queues.put(queue, job(1))
+    queue = queues.put(queue, job(1))
     queue, answer = poll(queue, at(seconds=29, milliseconds=999))
     assert (answer.outcome, answer.change) == (Outcome.TOO_EARLY, None)
     assert answer.next_permitted == at(seconds=30)
@@ -84,7 +84,7 @@ def test_a_penalty_for_early_polls_can_be_set():
     strict = replace(SETTINGS, early_poll_penalty=timedelta(seconds=5))
     queue, _ = poll(Queue(), START)
     for seconds in (35, 40):
-        queue, answer = _queues.poll(queue, now=at(seconds=1), settings=strict)
+        queue, answer = queues.poll(queue, now=at(seconds=1), settings=strict)
         assert answer.next_permitted == at(seconds=seconds)
 
 
@@ -108,18 +108,18 @@ def test_a_change_comes_back_the_same_when_its_lease_ends_unconfirmed():
 
 def test_a_confirmed_change_is_gone_and_can_be_confirmed_once():
     queue, answer = poll(queue_of(1), START)
-    queue = _queues.confirm(queue, 1, answer.change.number)
+    queue = queues.confirm(queue, 1, answer.change.number)
     _, later = poll(queue, at(hours=1))
     assert later.outcome is Outcome.EMPTY
     with pytest.raises(Refusal) as refused:
-        _queues.confirm(queue, 1, answer.change.number)
+        queues.confirm(queue, 1, answer.change.number)
     assert refused.value.status == 404
 
 
 def test_a_change_can_still_be_confirmed_after_its_lease():
     queue, answer = poll(queue_of(1), START)
     queue, again = poll(queue, at(hours=1))
-    assert _queues.confirm(queue, 1, answer.change.number).changes == ()
+    assert queues.confirm(queue, 1, answer.change.number).changes == ()
     assert again.change.number == answer.change.number
 
 
@@ -127,12 +127,12 @@ def test_a_change_can_still_be_confirmed_after_its_lease():
 def test_only_the_change_of_that_job_and_number_is_confirmed(job_id, number):
     queue, _ = poll(queue_of(1), START)
     with pytest.raises(Refusal):
-        _queues.confirm(queue, job_id, number)
+        queues.confirm(queue, job_id, number)
 
 
 def test_a_change_that_nobody_fetched_can_not_be_confirmed():
     with pytest.raises(Refusal):
-        _queues.confirm(queue_of(1), 1, 1)
+        queues.confirm(queue_of(1), 1, 1)
 
 
 def test_a_change_keeps_saying_what_the_job_was_like_when_it_came_about():
@@ -146,7 +146,7 @@ def test_a_change_keeps_saying_what_the_job_was_like_when_it_came_about():
             ),
         ),
     )
-    queue = _queues.put(_queues.put(Queue(), waiting), job(1))
+    queue = queues.put(queues.put(Queue(), waiting), job(1))
     queue, first = poll(queue, START)
     _, second = poll(queue, START)
     assert [first.change.status, second.change.status] == [
@@ -170,7 +170,7 @@ class QueueAgainstModel(RuleBasedStateMachine):
 
     @rule(number=st.integers(1, 5))
     def put(self, number):
-        self.queue = _queues.put(self.queue, job(number))
+        self.queue = queues.put(self.queue, job(number))
         new = max(self.jobs, default=0) + 1
         self.jobs[new] = number
         self.waiting[new] = START
@@ -202,7 +202,7 @@ class QueueAgainstModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def confirm(self, data):
         number = data.draw(st.sampled_from(sorted(self.fetched)))
-        self.queue = _queues.confirm(self.queue, self.fetched.pop(number), number)
+        self.queue = queues.confirm(self.queue, self.fetched.pop(number), number)
         del self.waiting[number]
 
     @invariant()

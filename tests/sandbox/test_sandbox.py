@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from posten_signering import Sender
 from posten_signering.sandbox import Sandbox, SandboxError
-from posten_signering.sandbox._workers import Workers
+from posten_signering.sandbox._values.workers import Workers
 
 from . import bundles
 from .bundles import NOW, SENDER

@@ -10,9 +10,9 @@ import pytest
 
 from posten_signering.sandbox import Fault, FaultKind, Sandbox, ThreadedSandbox
 from posten_signering.sandbox import __main__ as command
-from posten_signering.sandbox import _faults as faults_module
-from posten_signering.sandbox._control_openapi import openapi_document
-from posten_signering.sandbox._settings import Settings
+from posten_signering.sandbox._api import faults as faults_module
+from posten_signering.sandbox._control.openapi import openapi_document
+from posten_signering.sandbox._values.settings import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "sandbox.md"
 TEXT = PAGE.read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from posten_signering.sandbox import RateLimit, Sandbox
-from posten_signering.sandbox._job_documents import JobDocuments
-from posten_signering.sandbox._octets import Octets
+from posten_signering.sandbox._signed.documents import JobDocuments
+from posten_signering.sandbox._values.octets import Octets
 
 from . import bundles
 from .bundles import NOW, PERSON, SENDER

@@ -16,8 +16,8 @@ from pyhanko_certvalidator import ValidationContext
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import RectangleObject
 
-from posten_signering.sandbox._signatory import date_of_birth, shown_identity
-from posten_signering.sandbox._signed_documents import make_xades
+from posten_signering.sandbox._signed.signatory import date_of_birth, shown_identity
+from posten_signering.sandbox._signed.signed_documents import make_xades
 
 from . import bundles, certificates
 from .bundles import NOW, PERSON

@@ -11,8 +11,8 @@ from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.pdf_utils.writer import copy_into_new_writer
 from pypdf import PdfReader, PdfWriter
 
-from posten_signering.sandbox._pdf_pages import fault_of_pdf
-from posten_signering.sandbox._text_pages import text_pages
+from posten_signering.sandbox._intake.pdf import fault_of_pdf
+from posten_signering.sandbox._signed.text_pages import text_pages
 
 from . import bundles
 from .signing import document, pades, pdfsig_says, run, text_of

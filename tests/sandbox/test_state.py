@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering.sandbox import _state_control, _state_job
-from posten_signering.sandbox._messages import read_job_request, read_manifest
-from posten_signering.sandbox._octets import Octets
-from posten_signering.sandbox._queues import Outcome
-from posten_signering.sandbox._refusal import Refusal
-from posten_signering.sandbox._settings import Settings, SettingsArguments
-from posten_signering.sandbox._state import State
-from posten_signering.sandbox._state_access import Access
-from posten_signering.sandbox._state_job import Act, JobStatus, SignerStatus
-from posten_signering.sandbox._state_tables import Tables
+from posten_signering.sandbox._intake.messages import read_job_request, read_manifest
+from posten_signering.sandbox._state import job as job_rules
+from posten_signering.sandbox._state import state_control
+from posten_signering.sandbox._state.access import Access
+from posten_signering.sandbox._state.job import Act, JobStatus, SignerStatus
+from posten_signering.sandbox._state.queues import Outcome
+from posten_signering.sandbox._state.state import State
+from posten_signering.sandbox._state.tables import Tables
+from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.refusal import Refusal
+from posten_signering.sandbox._values.settings import Settings, SettingsArguments
 
 from . import bundles
 from .bundles import NOW, PERSON, SENDER, later
@@ -152,7 +153,7 @@ def test_the_token_is_added_to_an_exit_url_and_changes_nothing_else_of_it(query,
         request=replace(job.request, completion_url=before),
         signers=(replace(job.signers[0], status_query_token=token),),
     )
-    after = urlsplit(_state_job.exit_url(job, 0, Act.SIGN))
+    after = urlsplit(job_rules.exit_url(job, 0, Act.SIGN))
     assert parse_qs(after.query) == {
         **{name: [value] for name, value in query.items()},
         "status_query_token": [token],
@@ -259,10 +260,10 @@ def test_jobs_expire_by_their_own_time_also_after_a_restart():
 def test_a_job_can_be_expired_once_and_not_after_its_end():
     world = World()
     job = world.create(signers=2)
-    _state_control.expire(world.state, job.id, now=NOW)
+    state_control.expire(world.state, job.id, now=NOW)
     assert world.signer_statuses(job) == [SignerStatus.EXPIRED] * 2
-    assert refused(_state_control.expire, world.state, job.id, now=NOW) == (409, "JOB_HAS_ENDED")
-    assert refused(_state_control.expire, world.state, 77, now=NOW) == (404, "NOT_FOUND")
+    assert refused(state_control.expire, world.state, job.id, now=NOW) == (409, "JOB_HAS_ENDED")
+    assert refused(state_control.expire, world.state, 77, now=NOW) == (404, "NOT_FOUND")
 
 
 # --- What the sender learns by token

@@ -10,18 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posten_signering.sandbox import SandboxError
-from posten_signering.sandbox._hidden import Hidden
-from posten_signering.sandbox._messages import read_job_request, read_manifest
-from posten_signering.sandbox._octets import Octets
-from posten_signering.sandbox._plain import NotPlainError, from_plain, to_plain
-from posten_signering.sandbox._queues import QueueName
-from posten_signering.sandbox._settings import Settings
-from posten_signering.sandbox._state import State
-from posten_signering.sandbox._state_access import Access
-from posten_signering.sandbox._state_job import Act, Job
-from posten_signering.sandbox._state_tables import Broker, Pkcs12, Session, SignerOf, StoredKey
-from posten_signering.sandbox._store import DocumentKey, DocumentKind, MemoryStore, StoredDocument
-from posten_signering.sandbox._store_sqlite import FILE, FORMAT, SqliteStore
+from posten_signering.sandbox._intake.messages import read_job_request, read_manifest
+from posten_signering.sandbox._state.access import Access
+from posten_signering.sandbox._state.job import Act, Job
+from posten_signering.sandbox._state.plain import NotPlainError, from_plain, to_plain
+from posten_signering.sandbox._state.queues import QueueName
+from posten_signering.sandbox._state.sqlite import FILE, FORMAT, SqliteStore
+from posten_signering.sandbox._state.state import State
+from posten_signering.sandbox._state.store import (
+    DocumentKey,
+    DocumentKind,
+    MemoryStore,
+    StoredDocument,
+)
+from posten_signering.sandbox._state.tables import Broker, Pkcs12, Session, SignerOf, StoredKey
+from posten_signering.sandbox._values.hidden import Hidden
+from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.settings import Settings
 
 from . import bundles
 from .bundles import NOW, PERSON, SENDER

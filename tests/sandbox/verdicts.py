@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from posten_signering.sandbox._bundle import judge
-from posten_signering.sandbox._refusal import Refusal
+from posten_signering.sandbox._intake.judge import judge
+from posten_signering.sandbox._values.refusal import Refusal
 
 from . import bundles, certificates
 from .bundles import NOW, SENDER, Recipe

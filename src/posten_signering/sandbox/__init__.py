@@ -30,9 +30,14 @@ __all__ = [
 _EXTRA = frozenset({"aiohttp", "pyhanko", "pyhanko_certvalidator", "pypdf", "reportlab"})
 
 if TYPE_CHECKING:
-    from posten_signering.sandbox._errors import SandboxError
-    from posten_signering.sandbox._faults import Fault, FaultKind, Faults, Operation, PendingFault
-    from posten_signering.sandbox._overview import (
+    from posten_signering.sandbox._api.faults import (
+        Fault,
+        FaultKind,
+        Faults,
+        Operation,
+        PendingFault,
+    )
+    from posten_signering.sandbox._control.overview import (
         BrokerSnapshot,
         ChangeSnapshot,
         DocumentSnapshot,
@@ -43,10 +48,11 @@ if TYPE_CHECKING:
         RequestSnapshot,
         SignerSnapshot,
     )
-    from posten_signering.sandbox._received import Received
-    from posten_signering.sandbox._sandbox import Sandbox
-    from posten_signering.sandbox._settings import RateLimit
-    from posten_signering.sandbox._threaded import ThreadedSandbox
+    from posten_signering.sandbox._sandbox.received import Received
+    from posten_signering.sandbox._sandbox.sandbox import Sandbox
+    from posten_signering.sandbox._sandbox.threaded import ThreadedSandbox
+    from posten_signering.sandbox._values.errors import SandboxError
+    from posten_signering.sandbox._values.settings import RateLimit
 else:
 
     def __getattr__(name: str) -> object:
@@ -54,7 +60,7 @@ else:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            from posten_signering.sandbox import _names  # noqa: PLC0415 - not before it is used
+            from posten_signering.sandbox._sandbox import names  # noqa: PLC0415 - not before it is used
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in _EXTRA:
                 raise
@@ -62,4 +68,4 @@ else:
                 f"The sandbox needs the package {error.name}, which is not installed: "
                 "pip install 'posten-signering[sandbox]'"
             ) from None
-        return getattr(_names, name)
+        return getattr(names, name)

@@ -11,8 +11,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from posten_signering.sandbox._errors import SandboxError
-from posten_signering.sandbox._introduction import ClientFiles, introduction
+from posten_signering.sandbox._sandbox.introduction import ClientFiles, introduction
+from posten_signering.sandbox._values.errors import SandboxError
 
 PORT = 9443
 PAGES_PORT = 9080

@@ -32,7 +32,7 @@ from posten_signering import (
 )
 from posten_signering.errors import SigningError
 from posten_signering.sandbox import Sandbox, SandboxError
-from posten_signering.sandbox._portal import Portal
+from posten_signering.sandbox._pages.portal import Portal
 
 OUTPUT = Path("demo-output")
 SIGNED = "signed.pdf"
@@ -274,11 +274,11 @@ class _Demo:
     def documents(self) -> list[Document]:
         """The files given, or a sample."""
         if not self.paths:
-            from posten_signering.sandbox import _sample  # noqa: PLC0415 - heavy, and only the sample's
+            from posten_signering.sandbox._sandbox import sample  # noqa: PLC0415 - heavy, and only the sample's
 
             return [
-                Document(title="Lease", content=_sample.contract()),
-                Document(title="Terms", content=_sample.TERMS.encode(), type=DocumentType.TEXT),
+                Document(title="Lease", content=sample.contract()),
+                Document(title="Terms", content=sample.TERMS.encode(), type=DocumentType.TEXT),
             ]
         return [
             Document(

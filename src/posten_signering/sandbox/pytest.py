@@ -20,7 +20,7 @@ import pytest
 
 from posten_signering import DirectClient
 from posten_signering.sandbox import ThreadedSandbox
-from posten_signering.sandbox._settings import SettingsArguments
+from posten_signering.sandbox._values.settings import SettingsArguments
 
 __all__ = ["posten_client", "posten_sandbox", "posten_sandbox_settings"]
 

@@ -1,0 +1,72 @@
+"""The connection below a request: whose certificate it was made with, how an answer leaves by it."""
+
+import socket
+import ssl
+import struct
+from functools import lru_cache
+from typing import cast
+
+from aiohttp import web
+from cryptography import x509
+
+from posten_signering.sandbox._intake.certificates import organization_number
+
+_CHUNK = 64 * 1024
+
+
+def certificate_organization(request: web.Request) -> str | None:
+    """The organisation number in the client's certificate; None when it names none."""
+    tls = request.get_extra_info("ssl_object")
+    # Without a client certificate no handshake of this server succeeds.
+    return _organization_in(cast("ssl.SSLObject", tls).getpeercert(binary_form=True) or b"")
+
+
+@lru_cache(maxsize=256)
+def _organization_in(certificate: bytes) -> str | None:
+    return organization_number(x509.load_der_x509_certificate(certificate))
+
+
+def body_of(answer: web.Response) -> bytes:
+    """The body of an answer, which is bytes always; empty when there is none."""
+    return cast("bytes", answer.body or b"")
+
+
+def reset(request: web.Request) -> web.StreamResponse:
+    """Resets the connection; what it returns is sent no more."""
+    transport = request.transport
+    if transport is not None:
+        connection = cast("socket.socket", transport.get_extra_info("socket"))
+        # Without lingering the other end meets a reset, and not an orderly end.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    return web.Response()
+
+
+async def send(request: web.Request, answer: web.Response, *, cut: bool) -> web.StreamResponse:
+    """Sends a large answer in pieces, which does not hold up the event loop; a small one as it is.
+
+    Args:
+        request: What it answers.
+        answer: The whole answer.
+        cut: Whether the connection is closed in the middle of the body.
+    """
+    body = body_of(answer)
+    if not cut and len(body) <= _CHUNK:
+        return answer
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    response.content_length = len(body)
+    if answer.keep_alive is False:
+        response.force_close()
+    sent = body[: len(body) // 2] if cut else body
+    try:
+        await response.prepare(request)
+        for start in range(0, len(sent), _CHUNK):
+            await response.write(sent[start : start + _CHUNK])
+        if cut and request.transport is not None:
+            request.transport.close()
+        else:
+            await response.write_eof()
+    except ConnectionError:
+        # The client went away; nobody reads the rest.
+        pass
+    return response

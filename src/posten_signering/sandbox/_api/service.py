@@ -1,0 +1,205 @@
+"""The API of the service as aiohttp serves it: HTTP on one side, the state's transitions on the other.
+
+Nothing is decided here but which transition a request asks for, and how its answer looks on the wire
+("Direct flow" of the service's documentation). Neither URLs nor bodies are logged.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+from cryptography import x509
+
+from posten_signering.sandbox._api.answers import job_response, signer_response, status_response
+from posten_signering.sandbox._api.connection import certificate_organization
+from posten_signering.sandbox._api.error_answers import xml_answer
+from posten_signering.sandbox._api.exchange import Exchanges
+from posten_signering.sandbox._api.faults import Operation
+from posten_signering.sandbox._intake.judge import Bundle, judge
+from posten_signering.sandbox._intake.messages import check_signer_update_request
+from posten_signering.sandbox._signed.documents import JobDocuments
+from posten_signering.sandbox._state.access import Access
+from posten_signering.sandbox._state.job import Act, Job
+from posten_signering.sandbox._state.queues import Outcome, QueueName
+from posten_signering.sandbox._state.state import State
+from posten_signering.sandbox._values import links
+from posten_signering.sandbox._values.hidden import Hidden
+from posten_signering.sandbox._values.links import Links
+from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.refusal import Refusal
+from posten_signering.sandbox._values.settings import Clock, Settings
+from posten_signering.sandbox._values.workers import Workers
+
+logger = logging.getLogger("posten_signering.sandbox")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Service:
+    """The service behind the API.
+
+    Attributes:
+        settings: Times and limits.
+        signing_clock: The time that signing times of containers are held against. It is the senders'
+            too, so it does not move when the sandbox's clock is moved on.
+        exchanges: What every request goes through.
+        state: Jobs and queues.
+        access: Who may call.
+        documents: What jobs are about.
+        links: Makes the URLs of answers.
+        trusted: The CAs whose enterprise certificates may sign containers.
+        workers: Where bundles are judged.
+        received: Told of every job that was created, with what arrived.
+        judge: Judges what arrives.
+    """
+
+    settings: Settings
+    signing_clock: Clock
+    exchanges: Exchanges
+    state: State
+    access: Access
+    documents: JobDocuments
+    links: Links
+    trusted: Sequence[x509.Certificate]
+    workers: Workers
+    received: Callable[[Job, Bundle], None]
+    judge: Callable[..., Bundle] = judge
+
+    def application(self) -> web.Application:
+        """What aiohttp serves below the service root's host."""
+        application = self.exchanges.application()
+        for method, path, operation, handler in (
+            ("GET", links.ORGANIZATION, Operation.CHECK_ACCESS, self._who),
+            ("POST", links.JOBS, Operation.CREATE, self._create),
+            ("GET", links.JOBS, Operation.POLL, self._poll),
+            ("GET", links.STATUS, Operation.STATUS, self._status),
+            ("POST", links.SIGNER, Operation.NEW_REDIRECT_URL, self._renew_redirect),
+            ("GET", links.PADES, Operation.PADES, self._pades),
+            ("GET", links.XADES, Operation.XADES, self._xades),
+            ("POST", links.CONFIRMATION, Operation.CONFIRM, self._confirm),
+            ("DELETE", links.DOCUMENTS, Operation.DELETE_DOCUMENTS, self._delete_documents),
+        ):
+            resource = links.API + path
+            application.router.add_route(method, resource, handler, name=operation.value)
+        return application
+
+    def act(self, redirect_token: str, what: Act) -> str:
+        """A signer acts on the pages that a redirect token opens. Whoever calls this commits.
+
+        Returns:
+            The exit URL.
+
+        Raises:
+            Refusal: The token opens nothing.
+        """
+        redirect_token = Hidden(redirect_token)
+        return self.state.act(redirect_token, what, now=self.settings.now())
+
+    # One for each endpoint.
+
+    async def _who(self, request: web.Request) -> web.Response:
+        holder, sender = certificate_organization(request), _sender(request)
+        text = f"You are Sandbox Enterprise, organisation number {holder}"
+        if holder != sender:
+            text += f", operating on behalf of organisation number {sender}"
+        return web.Response(text=text)
+
+    async def _create(self, request: web.Request) -> web.Response:
+        bundle = await self.workers.run(
+            self.judge,
+            content_type=request.headers.get("Content-Type", ""),
+            body=Octets(await request.read()),
+            organization_number=_sender(request),
+            trusted=self.trusted,
+            now=self.signing_clock,
+        )
+        # The container may be signed by the sender or by a broker of it, as the request may be sent.
+        self.access.authorize(bundle.organization_number, _sender(request))
+        job = self.state.create(
+            _sender(request), bundle.request, bundle.manifest, now=self.settings.now()
+        )
+        self.documents.keep(job, bundle)
+        self.received(job, bundle)
+        logger.info("Created job %d with %d signers", job.id, len(job.signers))
+        return xml_answer(job_response(job, self.links))
+
+    async def _poll(self, request: web.Request) -> web.Response:
+        # A parameter without a value is the default queue, like no parameter.
+        name = request.query.get(links.POLLING_QUEUE) or None
+        poll, status = self.state.poll(_sender(request), name, now=self.settings.now())
+        too_early = poll.outcome is Outcome.TOO_EARLY
+        self.exchanges.polled(
+            QueueName(sender=_sender(request), name=name),
+            poll.next_permitted,
+            too_early=too_early,
+        )
+        if too_early:
+            raise Refusal(429, "TOO_EAGER_POLLING", "Polled before the next permitted poll time.")
+        if status is None:
+            return web.Response(status=204)
+        return xml_answer(status_response(status, self.links))
+
+    async def _status(self, request: web.Request) -> web.Response:
+        status = self.state.status(
+            _sender(request),
+            _job_id(request),
+            Hidden(request.query.get(links.STATUS_QUERY_TOKEN, "")),
+            now=self.settings.now(),
+        )
+        return xml_answer(status_response(status, self.links))
+
+    async def _renew_redirect(self, request: web.Request) -> web.Response:
+        body = Octets(await request.read())
+        # One official client sends no body here.
+        if body:
+            check_signer_update_request(body)
+        position = _position(request)
+        job = self.state.renew_redirect(
+            _sender(request), _job_id(request), position, now=self.settings.now()
+        )
+        return xml_answer(signer_response(job, position, self.links))
+
+    async def _confirm(self, request: web.Request) -> web.Response:
+        change = request.query.get(links.CHANGE)
+        if change is not None and not change.isdecimal():
+            raise Refusal(404, "NOT_FOUND", "There is no such status change.")
+        self.state.confirm(
+            _sender(request),
+            _job_id(request),
+            None if change is None else int(change),
+            now=self.settings.now(),
+        )
+        return web.Response(status=204)
+
+    async def _delete_documents(self, request: web.Request) -> web.Response:
+        job_id = _job_id(request)
+        self.state.delete_documents(_sender(request), job_id, now=self.settings.now())
+        self.documents.delete(job_id)
+        return web.Response(status=204)
+
+    async def _pades(self, request: web.Request) -> web.Response:
+        job = self.state.job_to_download(
+            _sender(request), _job_id(request), None, now=self.settings.now()
+        )
+        content = await self.documents.pades(job)
+        return web.Response(body=content, content_type="application/octet-stream")
+
+    async def _xades(self, request: web.Request) -> web.Response:
+        position = _position(request)
+        job = self.state.job_to_download(
+            _sender(request), _job_id(request), position, now=self.settings.now()
+        )
+        content = await self.documents.xades(job, position)
+        return web.Response(body=content, content_type="application/xml")
+
+
+def _sender(request: web.Request) -> str:
+    return request.match_info["organization"]
+
+
+def _job_id(request: web.Request) -> int:
+    return int(request.match_info["job"])
+
+
+def _position(request: web.Request) -> int:
+    return int(request.match_info["signer"]) - 1

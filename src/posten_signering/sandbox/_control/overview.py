@@ -1,0 +1,209 @@
+"""What the sandbox shows of itself: frozen values for the overview page and for tests. No I/O.
+
+Every identity number in them is masked, tokens are not among them, and whoever is to act on
+something finds its address: a signer by job id and number, a change by job id and number.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from posten_signering.sandbox._api.faults import PendingFault
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DocumentSnapshot:
+    """One document of a job.
+
+    Attributes:
+        number: From 1, in the manifest's order.
+        title: Its title.
+        mime: Its media type.
+    """
+
+    number: int
+    title: str
+    mime: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignerSnapshot:
+    """One signer of a job.
+
+    Attributes:
+        number: From 1, in the manifest's order: with the job's id it is the signer's address.
+        identifier: Whom the sender means: a masked national identity number, or the sender's own
+            identifier.
+        by_identity_number: Whether the sender named the signer by national identity number.
+        status: Of schema type `direct-signer-status-value`.
+        since: Since when.
+        signature_type: The wire's value; None when left out.
+        on_behalf_of: `SELF` or `OTHER`.
+        can_act: Whether the signer can still sign, reject or fail.
+    """
+
+    number: int
+    identifier: str
+    by_identity_number: bool
+    status: str
+    since: datetime
+    signature_type: str | None
+    on_behalf_of: str
+    can_act: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSnapshot:
+    """One signature job.
+
+    Attributes:
+        id: Its number at the service.
+        sender: The organisation number of the sender.
+        reference: The sender's own name for it.
+        title: Its title.
+        created: When it was created.
+        expires: When it ends by itself, unless everybody has acted before.
+        status: Of schema type `direct-signature-job-status`.
+        polled: Whether its changes go to a polling queue; otherwise it has a status URL.
+        polling_queue: The queue's name; None is the default queue. Means nothing unless polled.
+        signers: In the manifest's order.
+        documents: In the manifest's order.
+        unconfirmed: Whether it has an outcome, or a change in a queue, that is not confirmed.
+        documents_deleted: Whether its documents are gone.
+    """
+
+    id: int
+    sender: str
+    reference: str | None
+    title: str
+    created: datetime
+    expires: datetime
+    status: str
+    polled: bool
+    polling_queue: str | None
+    signers: tuple[SignerSnapshot, ...]
+    documents: tuple[DocumentSnapshot, ...]
+    unconfirmed: bool
+    documents_deleted: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangeSnapshot:
+    """One status change that waits in a queue.
+
+    Attributes:
+        number: Its number in the queue; with the job's id it is the change's address.
+        job_id: The job.
+        status: The job's status when the change came about.
+        leased_until: Hidden from pollers until then; None when nobody has it.
+    """
+
+    number: int
+    job_id: int
+    status: str
+    leased_until: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueSnapshot:
+    """One polling queue.
+
+    Attributes:
+        sender: The organisation number of the sender.
+        name: None is the default queue.
+        next_permitted_poll_time: None when it was never polled. May be past.
+        changes: Those that are not confirmed, oldest first.
+    """
+
+    sender: str
+    name: str | None
+    next_permitted_poll_time: datetime | None
+    changes: tuple[ChangeSnapshot, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestSnapshot:
+    """One request to the API.
+
+    Attributes:
+        number: From 1, in the order of arrival.
+        time: When it was answered.
+        method: The HTTP method.
+        path: The path, with its query; tokens and identity numbers are masked.
+        operation: Which operation; None when the path is none of the service's.
+        organization: The organisation number in the path, or that of the certificate; None when
+            neither is known.
+        client: Its User-Agent.
+        status: The HTTP status; None when a fault cut the connection.
+        refusal: Why it was refused; None when it was not.
+        faults: The faults that acted on it.
+    """
+
+    number: int
+    time: datetime
+    method: str
+    path: str
+    operation: str | None
+    organization: str | None
+    client: str
+    status: int | None
+    refusal: str | None
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrganizationCounters:
+    """What the calls of one organisation have come to, since the sandbox was started or reset.
+
+    Attributes:
+        calls: How many, by operation; refused ones too.
+        refusals: How many were refused, by error code. `DoSFilter` stands for the rate limit.
+        early_polls_of_one_client: Polls before a time that the same client had been told.
+        early_polls_between_clients: Polls before a time that only another client had been told.
+            Clients are told apart by their User-Agent.
+    """
+
+    calls: Mapping[str, int]
+    refusals: Mapping[str, int]
+    early_polls_of_one_client: int
+    early_polls_between_clients: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BrokerSnapshot:
+    """A permission to act for a sender.
+
+    Attributes:
+        certificate_organization: Who may.
+        sender: For whom.
+    """
+
+    certificate_organization: str
+    sender: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overview:
+    """Everything the sandbox shows of itself, at one moment.
+
+    Attributes:
+        version: Grows with every change; what `/control/events` tells.
+        now: The sandbox's time.
+        advanced_by: By how many seconds it is ahead of its clock.
+        jobs: Newest first.
+        queues: Those that were polled or have had a change.
+        requests: The last ones, newest first.
+        counters: By organisation number.
+        faults: Those that will act, oldest first.
+        brokers: The permissions to act for another organisation.
+    """
+
+    version: int
+    now: datetime
+    advanced_by: float
+    jobs: tuple[JobSnapshot, ...]
+    queues: tuple[QueueSnapshot, ...]
+    requests: tuple[RequestSnapshot, ...]
+    counters: Mapping[str, OrganizationCounters]
+    faults: tuple[PendingFault, ...]
+    brokers: tuple[BrokerSnapshot, ...]

@@ -1,0 +1,168 @@
+"""Judges what arrives when a sender creates a job: the request, and the container of documents.
+
+It judges by its own path: the standard library's `email` and `zipfile`, and a verification of the
+signature that shares no code with the client. CPU-heavy and free of I/O: run it in a thread.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cryptography import x509
+
+from posten_signering.sandbox._intake.certificates import (
+    organization_number as organization_number_of,
+)
+from posten_signering.sandbox._intake.container import (
+    MANIFEST,
+    Container,
+    entry_named,
+    open_container,
+)
+from posten_signering.sandbox._intake.messages import (
+    JobRequest,
+    Manifest,
+    ManifestDocument,
+    read_job_request,
+    read_manifest,
+)
+from posten_signering.sandbox._intake.multipart import split_body
+from posten_signering.sandbox._intake.pdf import fault_of_pdf
+from posten_signering.sandbox._intake.profile import check_package_signature
+from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.refusal import broken_bundle
+
+PDF = "application/pdf"
+TEXT = "text/plain"
+_XML = "application/xml"
+
+SIGNING_TIME_TOLERANCE = timedelta(seconds=5)
+"""How far SigningTime may be from the service's clock ("Dokumentpakke")."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle:
+    """What arrived, and was found right. Reprs show no identity number and no content.
+
+    Attributes:
+        request: The request, read.
+        manifest: The manifest, read.
+        request_xml: The request's bytes.
+        manifest_xml: The manifest's bytes.
+        documents: The documents' bytes by the names of their entries, in the manifest's order.
+        container: The container's bytes.
+        organization_number: That of the certificate that signed the container, if it has one; a
+            broker's differs from the sender's.
+        certificates: Those of the signature's KeyInfo, the signer's first.
+        signing_time: The time that the signature claims.
+    """
+
+    request: JobRequest
+    manifest: Manifest
+    request_xml: Octets
+    manifest_xml: Octets
+    documents: Mapping[str, Octets]
+    container: Octets
+    organization_number: str | None
+    certificates: tuple[x509.Certificate, ...] = field(repr=False)
+    signing_time: datetime
+
+    def content(self, document: ManifestDocument) -> Octets:
+        """The bytes of a document of the manifest."""
+        return self.documents[entry_named(document.href, self.documents) or document.href]
+
+
+def judge(
+    *,
+    content_type: str,
+    body: bytes,
+    organization_number: str,
+    trusted: Sequence[x509.Certificate],
+    now: Callable[[], datetime],
+    tolerance: timedelta = SIGNING_TIME_TOLERANCE,
+) -> Bundle:
+    """Judges the body of a create.
+
+    Args:
+        content_type: The header `Content-Type`, as it came.
+        body: The body, as it came.
+        organization_number: The sender's, from the path of the request.
+        trusted: The certificates of the CAs whose enterprise certificates may sign, roots or
+            intermediates.
+        now: The service's clock, read once: aware times.
+        tolerance: How far the signing time may be from it.
+
+    Raises:
+        Refusal: What arrived breaks the schema or the profile.
+    """
+    time = now()
+    body = Octets(body)
+    request_xml, container_bytes = split_body(content_type, body)
+    request = read_job_request(request_xml)
+    container = open_container(container_bytes)
+    manifest = read_manifest(container.manifest)
+    if manifest.sender != organization_number:
+        raise broken_bundle(
+            f"manifest.xml: the sender is {manifest.sender}, but the request was sent to the"
+            f" address of {organization_number}"
+        )
+    documents = _documents(manifest, container)
+    media_types = {MANIFEST: _XML}
+    for (name, content), document in zip(documents.items(), manifest.documents, strict=True):
+        media_types[name] = document.mime
+        _check_document(name, document.mime, content)
+    signature = check_package_signature(
+        container.signatures,
+        {**documents, MANIFEST: container.manifest},
+        media_types,
+        trusted=trusted,
+        now=time,
+        tolerance=tolerance,
+    )
+    return Bundle(
+        request=request,
+        manifest=manifest,
+        request_xml=request_xml,
+        manifest_xml=container.manifest,
+        documents=documents,
+        container=container_bytes,
+        organization_number=organization_number_of(signature.certificates[0]),
+        certificates=signature.certificates,
+        signing_time=signature.signing_time,
+    )
+
+
+def _documents(manifest: Manifest, container: Container) -> dict[str, Octets]:
+    documents: dict[str, Octets] = {}
+    for document in manifest.documents:
+        name = entry_named(document.href, container.documents)
+        if name is None:
+            raise broken_bundle(
+                f"manifest.xml names the document {document.href}, which is not in the container"
+            )
+        if name in documents:
+            raise broken_bundle(f"manifest.xml names the document {name} twice")
+        documents[name] = container.documents[name]
+    for name in container.documents:
+        if name not in documents:
+            raise broken_bundle(f"the container has {name}, which manifest.xml does not name")
+    return documents
+
+
+def _check_document(name: str, media_type: str, content: Octets) -> None:
+    if media_type == PDF:
+        fault = fault_of_pdf(content)
+    elif media_type == TEXT:
+        fault = _fault_of_text(content)
+    else:
+        fault = f"has the media type {media_type}; a document is {PDF} or {TEXT}"
+    if fault is not None:
+        raise broken_bundle(f"the document {name} {fault}")
+
+
+def _fault_of_text(content: Octets) -> str | None:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return "is not text in UTF-8"
+    return None

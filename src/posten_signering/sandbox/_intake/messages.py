@@ -1,0 +1,201 @@
+"""Reads what a sender asks for: the request, and the manifest of the container. Performs no I/O.
+
+The messages are those of `direct.xsd`; each is held against the schema before it is read. Reprs
+show no identity numbers, titles or addresses.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from posten_signering.sandbox._intake.xml import SERVICE_NAMESPACE, Element, parse, validate
+from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.refusal import broken_bundle, broken_schema
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobRequest:
+    """The message `direct-signature-job-request`.
+
+    Attributes:
+        reference: The sender's own name for the job, if it gave one.
+        completion_url: Where a browser goes after signing.
+        rejection_url: Where it goes when the signer refuses.
+        error_url: Where it goes after a failure.
+        status_retrieval_method: `WAIT_FOR_CALLBACK` (also when left out) or `POLLING`.
+        polling_queue: The named queue; `None` is the default queue.
+    """
+
+    reference: str | None
+    completion_url: str = field(repr=False)
+    rejection_url: str = field(repr=False)
+    error_url: str = field(repr=False)
+    status_retrieval_method: str
+    polling_queue: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestSigner:
+    """One who is to sign (schema type `direct-signer`): one of the two identifiers is set.
+
+    Attributes:
+        personal_identification_number: The national identity number, 11 digits.
+        signer_identifier: The sender's own name for the signer.
+        signature_type: The wire's value, or `None` when left out.
+        on_behalf_of: `SELF` (also when left out) or `OTHER`.
+    """
+
+    personal_identification_number: str | None = field(repr=False)
+    signer_identifier: str | None = field(repr=False)
+    signature_type: str | None
+    on_behalf_of: str
+
+    @property
+    def identifier(self) -> str:
+        """The identifier, of whichever kind."""
+        return self.personal_identification_number or self.signer_identifier or ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestDocument:
+    """One document to sign (schema type `direct-document`).
+
+    Attributes:
+        title: What the signer sees as its name.
+        href: The name of its entry in the container, as the manifest spells it.
+        mime: Its media type, as the manifest spells it.
+    """
+
+    title: str = field(repr=False)
+    href: str
+    mime: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """The message `direct-signature-job-manifest`, in its present or its deprecated form.
+
+    Attributes:
+        signers: Those who are to sign, in the manifest's order.
+        sender: The sender's organisation number.
+        title: The job's title; in the deprecated form that of its one document.
+        description: The message to the signers, if any.
+        documents: The documents, in the manifest's order.
+        required_authentication: `3`, `4`, or `None` when left out.
+        identifier_in_signed_documents: The wire's value, or `None` when left out.
+    """
+
+    signers: tuple[ManifestSigner, ...]
+    sender: str
+    title: str = field(repr=False)
+    description: str | None = field(repr=False)
+    documents: tuple[ManifestDocument, ...]
+    required_authentication: str | None
+    identifier_in_signed_documents: str | None
+
+
+def read_job_request(content: Octets) -> JobRequest:
+    """Reads the first part of the body of a create.
+
+    Raises:
+        Refusal: It is not well-formed, hostile, or breaks the schema.
+    """
+    name = "the request"
+    root = parse(content, name=name, refuse=broken_schema)
+    validate(root, name=name, root_name="direct-signature-job-request")
+    exit_urls = _child(root, "exit-urls")
+    return JobRequest(
+        reference=_optional_text(root, "reference"),
+        completion_url=_text(exit_urls, "completion-url").strip(),
+        rejection_url=_text(exit_urls, "rejection-url").strip(),
+        error_url=_text(exit_urls, "error-url").strip(),
+        status_retrieval_method=(
+            _optional_text(root, "status-retrieval-method") or "WAIT_FOR_CALLBACK"
+        ),
+        # An empty name is the default queue: one of the official clients can send it.
+        polling_queue=_optional_text(root, "polling-queue") or None,
+    )
+
+
+def check_signer_update_request(content: Octets) -> None:
+    """Holds a request for a new redirect URL (`direct-signer-update-request`) against the schema.
+
+    Raises:
+        Refusal: It is not well-formed, hostile, or breaks the schema.
+    """
+    name = "the request"
+    root = parse(content, name=name, refuse=broken_schema)
+    validate(root, name=name, root_name="direct-signer-update-request")
+
+
+def read_manifest(content: Octets) -> Manifest:
+    """Reads `manifest.xml`.
+
+    Raises:
+        Refusal: It is not well-formed, hostile, breaks the schema, or two of its signers share an
+            identifier.
+    """
+    name = "manifest.xml"
+    root = parse(content, name=name, refuse=broken_schema)
+    validate(root, name=name, root_name="direct-signature-job-manifest")
+    legacy = root.find(_qualified("document"))
+    # The deprecated form keeps the job's title and description on its one document.
+    titled = root if legacy is None else legacy
+    documents = [legacy] if legacy is not None else list(_child(root, "documents"))
+    manifest = Manifest(
+        signers=tuple(_signer(element) for element in root.findall(_qualified("signer"))),
+        sender=_text(_child(root, "sender"), "organization-number"),
+        title=_text(titled, "title"),
+        description=_optional_text(titled, "description"),
+        documents=tuple(_document(element) for element in documents),
+        required_authentication=_optional_text(root, "required-authentication"),
+        identifier_in_signed_documents=_optional_text(root, "identifier-in-signed-documents"),
+    )
+    _refuse_shared_identifiers(manifest.signers)
+    return manifest
+
+
+def _signer(element: Element) -> ManifestSigner:
+    return ManifestSigner(
+        personal_identification_number=_optional_text(element, "personal-identification-number"),
+        signer_identifier=_optional_text(element, "signer-identifier"),
+        signature_type=_optional_text(element, "signature-type"),
+        on_behalf_of=_optional_text(element, "on-behalf-of") or "SELF",
+    )
+
+
+def _document(element: Element) -> ManifestDocument:
+    return ManifestDocument(
+        title=_text(element, "title"),
+        href=element.get("href", ""),
+        mime=element.get("mime", ""),
+    )
+
+
+def _refuse_shared_identifiers(signers: Sequence[ManifestSigner]) -> None:
+    for position, signer in enumerate(signers):
+        for earlier in range(position):
+            if signers[earlier].identifier == signer.identifier:
+                raise broken_bundle(
+                    f"manifest.xml: signer[{earlier}] and signer[{position}] have the same"
+                    " identifier; each signer's must be unique in the job"
+                )
+
+
+def _qualified(name: str) -> str:
+    return f"{{{SERVICE_NAMESPACE}}}{name}"
+
+
+def _child(element: Element, name: str) -> Element:
+    found = element.find(_qualified(name))
+    if found is None:
+        raise broken_schema(f"the element {name} is missing")
+    return found
+
+
+def _text(element: Element, name: str) -> str:
+    return _child(element, name).text or ""
+
+
+def _optional_text(element: Element, name: str) -> str | None:
+    found = element.find(_qualified(name))
+    return None if found is None else found.text or ""

@@ -1,0 +1,78 @@
+"""Takes the body of a create apart: `multipart/mixed` with the request and the container.
+
+Read by the standard library's `email` package, so that what is judged here was not split by code
+of the sender's. Takes the parts in either order, and the headers that the official Java and C#
+clients add: a charset on the multipart type, `Content-Disposition`, `Content-Length`. Performs no
+I/O.
+"""
+
+import email
+from email.errors import CloseBoundaryNotFoundDefect, StartBoundaryNotFoundDefect
+from email.message import Message
+
+from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.refusal import Refusal, broken_bundle
+
+_XML_TYPES = frozenset({"application/xml", "text/xml"})
+_BINARY_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})
+_SHOWN_TYPE = 100
+
+
+def split_body(content_type: str, body: Octets) -> tuple[Octets, Octets]:
+    """The request and the container of a create.
+
+    Args:
+        content_type: The request's header `Content-Type`, as it came.
+        body: The request's body, as it came.
+
+    Returns:
+        The request's XML and the container's bytes.
+
+    Raises:
+        Refusal: The body is not `multipart/mixed`, is cut off, or does not hold exactly the two.
+    """
+    parts = _parts(content_type, body)
+    requests = [part for part in parts if part.get_content_type() in _XML_TYPES]
+    containers = [part for part in parts if part.get_content_type() not in _XML_TYPES]
+    if len(requests) != 1 or len(containers) != 1:
+        raise broken_bundle(
+            "the body must have two parts: the request with the Content-Type application/xml, and"
+            " the container with application/octet-stream;"
+            f" it has {len(requests)} of application/xml and {len(containers)} of other types"
+        )
+    return _content(requests[0]), _content(containers[0])
+
+
+def _parts(content_type: str, body: Octets) -> "list[Message]":
+    if not content_type.strip():
+        raise _not_multipart("missing")
+    # `email` takes what it can't read for text/plain.
+    readable = content_type.partition(";")[0].count("/") == 1
+    if not readable or any(character in content_type for character in "\r\n\0"):
+        raise _not_multipart("unreadable")
+    head = f"MIME-Version: 1.0\r\nContent-Type: {content_type}\r\n\r\n"
+    message = email.message_from_bytes(head.encode("latin-1", "replace") + body)
+    if message.get_content_type() != "multipart/mixed":
+        raise _not_multipart(message.get_content_type()[:_SHOWN_TYPE])
+    if message.get_boundary() is None:
+        raise broken_bundle("the Content-Type multipart/mixed names no boundary")
+    for defect in message.defects:
+        if isinstance(defect, StartBoundaryNotFoundDefect):
+            raise broken_bundle("the body never uses the boundary that its Content-Type names")
+        if isinstance(defect, CloseBoundaryNotFoundDefect):
+            raise broken_bundle("the body ends before its closing boundary: it was cut off")
+    return [part for part in message.walk() if not part.is_multipart()]
+
+
+def _not_multipart(found: str) -> Refusal:
+    return broken_bundle(f"the Content-Type must be multipart/mixed, but is {found}")
+
+
+def _content(part: Message) -> Octets:
+    encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    if encoding not in _BINARY_ENCODINGS:
+        raise broken_bundle(
+            "a part has a Content-Transfer-Encoding; HTTP carries bytes as they are"
+        )
+    payload = part.get_payload(decode=True)
+    return Octets(payload if isinstance(payload, bytes) else b"")

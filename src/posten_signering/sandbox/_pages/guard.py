@@ -1,0 +1,72 @@
+"""Keeps other sites out of what is served to browsers on loopback.
+
+A name that resolves to this machine (DNS rebinding) shows in `Host`, a page of another site that posts
+here (CSRF) in `Origin` and `Sec-Fetch-Site`: browsers write these, pages can't.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from posten_signering.sandbox._state.store import Store
+from posten_signering.sandbox._values.errors import SandboxError
+from posten_signering.sandbox._values.feed import Feed
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_SAFE = frozenset({"GET", "HEAD"})
+_CONTROL = "/control"
+
+
+def guard(*, port: int, store: Store, feed: Feed) -> Middleware:
+    """Lets requests through that come from here, and their answers out when what they tell lasts.
+
+    Args:
+        port: Of the server.
+        store: Where changes must be before they are answered.
+        feed: Told of requests that may have changed something.
+    """
+    hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+    origins = {f"http://{host}" for host in hosts}
+
+    @web.middleware
+    async def through(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.headers.get("Host") not in hosts:
+            return _told(
+                request, 403, "This is not the address of the sandbox: use 127.0.0.1 or localhost."
+            )
+        changes = request.method not in _SAFE
+        if (changes or _is_control(request)) and _is_foreign(request, origins):
+            return _told(request, 403, "Another site may not do this.")
+        answer = await handler(request)
+        try:
+            await store.commit()
+        except SandboxError as error:
+            return _told(request, 500, str(error))
+        if changes:
+            feed.touch()
+        return answer
+
+    return through
+
+
+def _is_control(request: web.Request) -> bool:
+    return request.path == _CONTROL or request.path.startswith(f"{_CONTROL}/")
+
+
+def _is_foreign(request: web.Request, origins: set[str]) -> bool:
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if site not in {"same-origin", "none"}:
+        return True
+    origin = request.headers.get("Origin")
+    # A page that sends no referrer has no origin either, as far as it tells: then `site` decides.
+    return (
+        origin is not None and origin not in origins and (origin, site) != ("null", "same-origin")
+    )
+
+
+def _told(request: web.Request, status: int, text: str) -> web.Response:
+    if _is_control(request):
+        return web.json_response({"error": text}, status=status)
+    return web.Response(status=status, text=text)

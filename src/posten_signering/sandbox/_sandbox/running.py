@@ -1,0 +1,210 @@
+"""A sandbox while it runs: everything put together, and its two servers."""
+
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+from aiohttp import web
+
+from posten_signering.sandbox._api.activity import Activity
+from posten_signering.sandbox._api.delays import Delays
+from posten_signering.sandbox._api.exchange import Exchanges
+from posten_signering.sandbox._api.faults import FaultKind, Faults
+from posten_signering.sandbox._api.service import Service
+from posten_signering.sandbox._control.control import Control
+from posten_signering.sandbox._control.http import ControlApi
+from posten_signering.sandbox._intake.judge import Bundle
+from posten_signering.sandbox._pages.application import pages_application
+from posten_signering.sandbox._pages.guard import guard
+from posten_signering.sandbox._signed.documents import JobDocuments
+from posten_signering.sandbox._signed.pki import Authority
+from posten_signering.sandbox._state.access import Access
+from posten_signering.sandbox._state.job import Job
+from posten_signering.sandbox._state.state import State
+from posten_signering.sandbox._state.store import Store
+from posten_signering.sandbox._state.tables import ADVANCED_BY
+from posten_signering.sandbox._values import links
+from posten_signering.sandbox._values.errors import SandboxError
+from posten_signering.sandbox._values.feed import Feed
+from posten_signering.sandbox._values.links import Links
+from posten_signering.sandbox._values.settings import (
+    AdvancedClock,
+    Clock,
+    Settings,
+    in_milliseconds,
+    system_clock,
+)
+from posten_signering.sandbox._values.workers import Workers
+
+_HOST = "127.0.0.1"
+_STOP_WITHIN = 5.0
+_LAST_PORT = 65535
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """A sandbox that runs.
+
+    Attributes:
+        authority: Its certificates.
+        links: Its addresses.
+        control: What can be done to it.
+        stack: Ends it.
+    """
+
+    authority: Authority
+    links: Links
+    control: Control
+    stack: AsyncExitStack
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observers:
+    """Who is told what, outside.
+
+    Attributes:
+        received: Of every job that was created, with what arrived.
+        reset: That everything is forgotten.
+    """
+
+    received: Callable[[Job, Bundle], None]
+    reset: Callable[[], None]
+
+
+async def start(settings: Settings, store: Store, observers: Observers) -> Running:
+    """Starts a sandbox.
+
+    Args:
+        settings: As they were given.
+        store: What is known from before; ended with the sandbox, or when it does not start.
+        observers: Who is told what.
+
+    Raises:
+        OSError: A port is taken.
+        SandboxError: A port is no port.
+    """
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.aclose)
+        workers = Workers()
+        stack.push_async_callback(workers.aclose)
+        own_clock = settings.clock
+        clock = AdvancedClock(own_clock, store.tables.clock, ADVANCED_BY)
+        settings = replace(settings, clock=clock)
+        authority = await workers.run(
+            Authority,
+            now=settings.now(),
+            also_now=system_clock(),
+            keys=store.tables.keys,
+            enterprises=store.tables.enterprises,
+        )
+        await store.commit()
+        feed = Feed()
+        faults = Faults(random=settings.random, changed=feed.touch)
+        delays = Delays(settings.sleep)
+        context = await workers.run(_server_context, authority, faults)
+        api_socket = stack.enter_context(_listen(settings.port))
+        pages_socket = stack.enter_context(_listen(settings.pages_port))
+        activity = Activity()
+        access = Access(settings, store.tables)
+        service = Service(
+            settings=settings,
+            signing_clock=_in_milliseconds(own_clock),
+            exchanges=Exchanges(
+                settings=settings,
+                access=access,
+                faults=faults,
+                delays=delays,
+                activity=activity,
+                store=store,
+                feed=feed,
+            ),
+            state=State(settings, store.tables),
+            access=access,
+            documents=JobDocuments(authority, workers, store),
+            links=Links(
+                service_root=f"https://{_address(api_socket)}{links.API}",
+                pages_url=f"http://{_address(pages_socket)}/",
+            ),
+            trusted=authority.trusted,
+            workers=workers,
+            received=observers.received,
+        )
+        control = Control(
+            settings=settings,
+            clock=clock,
+            store=store,
+            state=service.state,
+            access=access,
+            authority=authority,
+            workers=workers,
+            faults=faults,
+            delays=delays,
+            activity=activity,
+            feed=feed,
+            forget_received=observers.reset,
+        )
+        await _serve(stack, service.application(), api_socket, context, told_of_leaving=True)
+        pages = pages_application(service)
+        pages.middlewares.insert(
+            0, guard(port=pages_socket.getsockname()[1], store=store, feed=feed)
+        )
+        ControlApi(control=control).add_to(pages)
+        await _serve(stack, pages, pages_socket, None)
+        return Running(
+            authority=authority, links=service.links, control=control, stack=stack.pop_all()
+        )
+
+
+def _in_milliseconds(clock: Clock) -> Clock:
+    return lambda: in_milliseconds(clock())
+
+
+def _server_context(authority: Authority, faults: Faults) -> ssl.SSLContext:
+    """The service's side of TLS, with another organisation's certificate where a fault says so."""
+    context = authority.server_context(authority.service)
+    foreign = authority.server_context(authority.foreign_service())
+
+    def choose(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        if faults.take({FaultKind.FOREIGN_CERTIFICATE}):
+            connection.context = foreign
+
+    # Called for every new connection, also for one that names no server.
+    context.sni_callback = choose
+    return context
+
+
+def _listen(port: int) -> socket.socket:
+    if not 0 <= port <= _LAST_PORT:
+        raise SandboxError(
+            f"There is no port {port}: ports are 1 to {_LAST_PORT}, and 0 a free one."
+        )
+    return socket.create_server((_HOST, port))
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()
+    return f"{host}:{port}"
+
+
+async def _serve(
+    stack: AsyncExitStack,
+    application: web.Application,
+    listening: socket.socket,
+    context: ssl.SSLContext | None,
+    *,
+    told_of_leaving: bool = False,
+) -> None:
+    """Serves an application; `told_of_leaving` cancels a handler whose client has left."""
+    runner = web.AppRunner(
+        application,
+        handle_signals=False,
+        # aiohttp's own would show redirect tokens and status query tokens.
+        access_log=None,
+        shutdown_timeout=_STOP_WITHIN,
+        handler_cancellation=told_of_leaving,
+    )
+    stack.push_async_callback(runner.cleanup)
+    await runner.setup()
+    await web.SockSite(runner, listening, ssl_context=context).start()

@@ -1,0 +1,1 @@
+"""What the sandbox signs: PAdES, XAdES, and the certificates to sign with."""

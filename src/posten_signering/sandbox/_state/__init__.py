@@ -1,0 +1,1 @@
+"""Jobs, queues, brokers and their storage. Knows no HTTP."""

@@ -1,0 +1,253 @@
+"""One job: what its signers do to it, and what time does. Performs no I/O and reads no clock.
+
+A job is a frozen value of plain parts; every transition is a function from a job to a job, or the
+`Refusal` that the service answers with. The rules are those of the service's documentation
+("Endring av signeringsoppdrag", "Lagring") and of `direct.xsd`.
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from posten_signering.sandbox._intake.messages import JobRequest, Manifest
+from posten_signering.sandbox._values.hidden import Hidden
+from posten_signering.sandbox._values.links import STATUS_QUERY_TOKEN
+from posten_signering.sandbox._values.refusal import Refusal
+
+POLLING = "POLLING"
+
+
+class JobStatus(StrEnum):
+    """The wire's values of schema type `direct-signature-job-status`."""
+
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED_SUCCESSFULLY = "COMPLETED_SUCCESSFULLY"
+    FAILED = "FAILED"
+
+
+class SignerStatus(StrEnum):
+    """The wire's values of a signer's status that this service gives."""
+
+    WAITING = "WAITING"
+    SIGNED = "SIGNED"
+    REJECTED = "REJECTED"
+    FAILED = "FAILED"
+    EXPIRED = "EXPIRED"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+
+
+class Act(StrEnum):
+    """What a signer can do on the service's pages."""
+
+    SIGN = "sign"
+    REJECT = "reject"
+    FAIL = "fail"
+
+
+_LEADS_TO = {
+    Act.SIGN: SignerStatus.SIGNED,
+    Act.REJECT: SignerStatus.REJECTED,
+    Act.FAIL: SignerStatus.FAILED,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignerState:
+    """How far one signer has come, and since when."""
+
+    status: SignerStatus
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signer:
+    """One signer of a job; who it is stands at the same position of the manifest.
+
+    Attributes:
+        state: How far the signer has come.
+        redirect_token: Opens the signer's pages, once. An earlier one opens nothing any more.
+        status_query_token: Comes with the signer to the exit URL, and asks for the job's status.
+    """
+
+    state: SignerState
+    redirect_token: Hidden = field(repr=False)
+    status_query_token: Hidden = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A signature job.
+
+    Attributes:
+        id: Its number at the service.
+        sender: The organisation number of the sender.
+        created: When it was created.
+        request: What was asked for.
+        manifest: Who is to sign which documents.
+        signers: The state of each, in the manifest's order.
+        confirmed: The sender has confirmed the outcome of a job that is not polled.
+        deleted: The sender has deleted its documents.
+    """
+
+    id: int
+    sender: str
+    created: datetime
+    request: JobRequest
+    manifest: Manifest
+    signers: tuple[Signer, ...]
+    confirmed: bool = False
+    deleted: bool = False
+
+    @property
+    def polled(self) -> bool:
+        """Its status changes go to a polling queue; it has no status URL."""
+        return self.request.status_retrieval_method == POLLING
+
+    @property
+    def status(self) -> JobStatus:
+        """The state of the whole job."""
+        states = {signer.state.status for signer in self.signers}
+        if SignerStatus.WAITING in states:
+            return JobStatus.IN_PROGRESS
+        if states == {SignerStatus.SIGNED}:
+            return JobStatus.COMPLETED_SUCCESSFULLY
+        return JobStatus.FAILED
+
+    @property
+    def latest_change(self) -> datetime:
+        """When a signer's state changed last; the job's end once it has ended."""
+        return max(signer.state.since for signer in self.signers)
+
+
+def act(job: Job, position: int, what: Act, *, now: datetime) -> Job:
+    """A signer signs, rejects or meets a failure; all but signing ends the job for the others.
+
+    Raises:
+        Refusal: The signer, or the whole job, has come to an end before.
+    """
+    require_waiting(job, position)
+    new_status = _LEADS_TO[what]
+    ends_job = what is not Act.SIGN
+    signers = [
+        signer
+        if index != position and not (ends_job and signer.state.status is SignerStatus.WAITING)
+        else replace(
+            signer,
+            state=SignerState(
+                status=new_status if index == position else SignerStatus.NOT_APPLICABLE, since=now
+            ),
+        )
+        for index, signer in enumerate(job.signers)
+    ]
+    return replace(job, signers=tuple(signers))
+
+
+def require_waiting(job: Job, position: int) -> None:
+    """Holds that a signer can still act.
+
+    Raises:
+        Refusal: The signer, or the whole job, has come to an end before.
+    """
+    status = job.signers[position].state.status
+    if status is SignerStatus.WAITING:
+        return
+    if status in {SignerStatus.NOT_APPLICABLE, SignerStatus.EXPIRED}:
+        reason = "the job has ended for this signer"
+    else:
+        reason = "this signer has finished"
+    raise Refusal(409, "SIGNER_HAS_FINISHED", f"Job {job.id}: {reason}, with the status {status}.")
+
+
+def renew_redirect(job: Job, position: int, redirect_token: Hidden) -> Job:
+    """Gives a signer a new redirect URL; the earlier one stops working.
+
+    Raises:
+        Refusal: The signer has nothing left to do.
+    """
+    require_waiting(job, position)
+    signers = list(job.signers)
+    signers[position] = replace(signers[position], redirect_token=redirect_token)
+    return replace(job, signers=tuple(signers))
+
+
+def expire(job: Job, *, now: datetime) -> Job:
+    """Ends the job because its time is over: whoever has not acted is EXPIRED.
+
+    Raises:
+        Refusal: The job has ended before.
+    """
+    if job.status is not JobStatus.IN_PROGRESS:
+        raise Refusal(
+            409, "JOB_HAS_ENDED", f"Job {job.id} has ended before, with the status {job.status}."
+        )
+    signers = [
+        replace(signer, state=SignerState(status=SignerStatus.EXPIRED, since=now))
+        if signer.state.status is SignerStatus.WAITING
+        else signer
+        for signer in job.signers
+    ]
+    return replace(job, signers=tuple(signers))
+
+
+def confirm(job: Job) -> Job:
+    """The sender has taken care of the outcome of a job that is not polled.
+
+    Raises:
+        Refusal: There is nothing to confirm: no outcome yet, or confirmed before.
+    """
+    if not awaits_confirmation(job):
+        raise Refusal(404, "NOT_FOUND", f"Job {job.id} has nothing that awaits a confirmation.")
+    return replace(job, confirmed=True)
+
+
+def awaits_confirmation(job: Job) -> bool:
+    """Whether a job that is not polled has an outcome that the sender has not confirmed."""
+    return not (job.polled or job.confirmed or job.status is JobStatus.IN_PROGRESS)
+
+
+def delete_documents(job: Job, *, now: datetime, deletable_after: timedelta) -> Job:
+    """The sender deletes the documents of a completed job.
+
+    Raises:
+        Refusal: They are deleted already, or can't be deleted (yet).
+    """
+    if job.deleted:
+        raise Refusal(404, "NOT_FOUND", f"The documents of job {job.id} are deleted already.")
+    if not deletable(job, now=now, deletable_after=deletable_after):
+        raise Refusal(
+            409,
+            "DOCUMENTS_NOT_DELETABLE",
+            f"The documents of job {job.id} can't be deleted now: everybody must have signed,"
+            f" and {deletable_after} must have gone by since.",
+        )
+    return replace(job, deleted=True)
+
+
+def deletable(job: Job, *, now: datetime, deletable_after: timedelta) -> bool:
+    """Whether the sender may delete the documents now ("Lagring": completed jobs, 24 hours on)."""
+    return (
+        not job.deleted
+        and job.status is JobStatus.COMPLETED_SUCCESSFULLY
+        and now >= job.latest_change + deletable_after
+    )
+
+
+def documents_kept(job: Job, *, now: datetime, available_for: timedelta) -> bool:
+    """Whether the service still has the documents of the job."""
+    if job.deleted:
+        return False
+    return job.status is JobStatus.IN_PROGRESS or now < job.latest_change + available_for
+
+
+def exit_url(job: Job, position: int, what: Act) -> str:
+    """Where the signer's browser goes, with the signer's `status_query_token` as query parameter."""
+    address = {
+        Act.SIGN: job.request.completion_url,
+        Act.REJECT: job.request.rejection_url,
+        Act.FAIL: job.request.error_url,
+    }[what]
+    parts = urlsplit(address)
+    token = f"{STATUS_QUERY_TOKEN}={quote(job.signers[position].status_query_token, safe='')}"
+    query = f"{parts.query}&{token}" if parts.query else token
+    return urlunsplit(parts._replace(query=query))

@@ -1,0 +1,333 @@
+"""What senders, signers and time do to the jobs and the queues. Performs no I/O.
+
+The time is an argument of every transition, random tokens come from the settings, and whatever is
+known stands in `Tables`. Before anything else, every transition lets the jobs expire whose lifetime
+is over.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from posten_signering.sandbox._intake.messages import JobRequest, Manifest
+from posten_signering.sandbox._state import job as job_rules
+from posten_signering.sandbox._state import queues
+from posten_signering.sandbox._state.job import (
+    Act,
+    Job,
+    JobStatus,
+    Signer,
+    SignerState,
+    SignerStatus,
+)
+from posten_signering.sandbox._state.queues import Change, Poll, Queue, QueueName
+from posten_signering.sandbox._state.tables import SignerOf, Tables
+from posten_signering.sandbox._values.hidden import Hidden
+from posten_signering.sandbox._values.refusal import Refusal
+from posten_signering.sandbox._values.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """What a status response tells of a job.
+
+    Attributes:
+        job: The job.
+        job_status: Its status now, or when the change came about.
+        signers: Its signers' states, likewise.
+        confirmable: Whether the sender is asked to confirm.
+        change: The polled change; None for a status that was asked for by token.
+        deletable: Whether the sender may delete the documents now.
+        kept: Whether signed documents can be downloaded now.
+    """
+
+    job: Job
+    job_status: JobStatus
+    signers: tuple[SignerState, ...]
+    confirmable: bool
+    change: int | None
+    deletable: bool
+    kept: bool
+
+
+class State:
+    """Jobs and queues, and every transition over them.
+
+    Args:
+        settings: Times, limits, the source of tokens.
+        tables: What is known from before.
+    """
+
+    def __init__(self, settings: Settings, tables: Tables) -> None:
+        self._settings = settings
+        self.tables = tables
+        self._last_job_id = max(tables.jobs, default=0)
+        # Every job has the same lifetime, so the oldest expires first: an index by age.
+        self._in_progress = dict.fromkeys(
+            job.id
+            for job in sorted(tables.jobs.values(), key=lambda job: job.created)
+            if job.status is JobStatus.IN_PROGRESS
+        )
+
+    # What the sender does.
+
+    def create(self, sender: str, request: JobRequest, manifest: Manifest, *, now: datetime) -> Job:
+        """Creates a job from messages that were found in order."""
+        self.pass_time(now)
+        self._last_job_id += 1
+        job = Job(
+            id=self._last_job_id,
+            sender=sender,
+            created=now,
+            request=request,
+            manifest=manifest,
+            signers=tuple(
+                Signer(
+                    state=SignerState(status=SignerStatus.WAITING, since=now),
+                    redirect_token=Hidden(self._settings.new_token()),
+                    status_query_token=Hidden(self._settings.new_token()),
+                )
+                for _ in manifest.signers
+            ),
+        )
+        self.tables.jobs[job.id] = job
+        for position, signer in enumerate(job.signers):
+            self.tables.redirects[signer.redirect_token] = SignerOf(
+                job_id=job.id, position=position
+            )
+        self._in_progress[job.id] = None
+        return job
+
+    def job(self, sender: str, job_id: int, *, now: datetime) -> Job:
+        """A job of a sender.
+
+        Raises:
+            Refusal: The sender has no such job.
+        """
+        self.pass_time(now)
+        job = self.tables.jobs.get(job_id)
+        if job is None or job.sender != sender:
+            raise Refusal(404, "NOT_FOUND", f"The sender {sender} has no job {job_id}.")
+        return job
+
+    def poll(
+        self, sender: str, queue_name: str | None, *, now: datetime
+    ) -> tuple[Poll, Status | None]:
+        """Polls a queue; with a change comes the status to answer with."""
+        self.pass_time(now)
+        name = QueueName(sender=sender, name=queue_name)
+        self.tables.queues[name], poll = queues.poll(
+            self.tables.queues.get(name, Queue()), now=now, settings=self._settings
+        )
+        return poll, None if poll.change is None else self._status_of_change(poll.change, now)
+
+    def status(self, sender: str, job_id: int, token: str, *, now: datetime) -> Status:
+        """The status of a job, for one who has a signer's status query token.
+
+        Raises:
+            Refusal: No such job, or the job is polled; not a token of the job; its signer has not
+                finished.
+        """
+        token = Hidden(token)
+        job = self.job(sender, job_id, now=now)
+        if job.polled:
+            raise Refusal(404, "NOT_FOUND", f"Job {job_id} is polled: it has no status URL.")
+        for signer in job.signers:
+            if signer.status_query_token == token:
+                break
+        else:
+            raise Refusal(
+                403,
+                "INVALID_STATUS_QUERY_TOKEN",
+                f"The status_query_token does not belong to job {job_id}.",
+            )
+        if signer.state.status is SignerStatus.WAITING:
+            raise Refusal(
+                404,
+                "SIGNING_CEREMONY_NOT_COMPLETED",
+                f"The signer whom the token was given to has not finished with job {job_id}.",
+            )
+        return Status(
+            job=job,
+            job_status=job.status,
+            signers=tuple(each.state for each in job.signers),
+            confirmable=job_rules.awaits_confirmation(job),
+            change=None,
+            deletable=self._deletable(job, now),
+            kept=self.documents_kept(job, now=now),
+        )
+
+    def renew_redirect(self, sender: str, job_id: int, position: int, *, now: datetime) -> Job:
+        """Gives a signer a new redirect URL.
+
+        Raises:
+            Refusal: No such job or signer, or the signer has nothing left to do.
+        """
+        job = self.job(sender, job_id, now=now)
+        self.require_position(job, position)
+        renewed = job_rules.renew_redirect(job, position, Hidden(self._settings.new_token()))
+        self.tables.jobs[job_id] = renewed
+        self.tables.redirects[renewed.signers[position].redirect_token] = SignerOf(
+            job_id=job_id, position=position
+        )
+        return renewed
+
+    def confirm(self, sender: str, job_id: int, change: int | None, *, now: datetime) -> None:
+        """The sender has taken care of a change, or of the outcome of a job that is not polled.
+
+        Args:
+            sender: The sender.
+            job_id: The job.
+            change: The number of the polled change; None for a job that is not polled.
+            now: The present time.
+
+        Raises:
+            Refusal: Nothing awaits this confirmation.
+        """
+        job = self.job(sender, job_id, now=now)
+        if change is None:
+            self.tables.jobs[job_id] = job_rules.confirm(job)
+            return
+        name = queue_of(job)
+        queue = self.tables.queues.get(name, Queue())
+        self.tables.queues[name] = queues.confirm(queue, job_id, change)
+
+    def delete_documents(self, sender: str, job_id: int, *, now: datetime) -> None:
+        """The sender deletes the documents of a completed job.
+
+        Raises:
+            Refusal: No such job, or its documents can't be deleted now.
+        """
+        job = self.job(sender, job_id, now=now)
+        self.tables.jobs[job_id] = job_rules.delete_documents(
+            job, now=now, deletable_after=self._settings.deletable_after
+        )
+
+    def job_to_download(
+        self, sender: str, job_id: int, position: int | None, *, now: datetime
+    ) -> Job:
+        """A job whose PAdES, or whose signer's XAdES, can be downloaded.
+
+        Args:
+            sender: The sender.
+            job_id: The job.
+            position: The signer of the XAdES; None for the PAdES.
+            now: The present time.
+
+        Raises:
+            Refusal: No such job or signer; not signed; the documents are gone.
+        """
+        job = self.job(sender, job_id, now=now)
+        if position is None:
+            signed = job.status is JobStatus.COMPLETED_SUCCESSFULLY
+        else:
+            self.require_position(job, position)
+            signed = job.signers[position].state.status is SignerStatus.SIGNED
+        if not signed:
+            raise Refusal(404, "NOT_FOUND", f"Job {job_id} has no such signed document.")
+        if not self.documents_kept(job, now=now):
+            raise Refusal(410, "DOCUMENTS_DELETED", f"The documents of job {job_id} are deleted.")
+        return job
+
+    # What the signer does, and what time does.
+
+    def signer_of(self, redirect_token: str, *, now: datetime) -> SignerOf:
+        """Whose pages a redirect token opens.
+
+        Raises:
+            Refusal: Nobody's; or it was used, replaced by a newer one, or the job has ended.
+        """
+        redirect_token = Hidden(redirect_token)
+        self.pass_time(now)
+        who = self.tables.redirects.get(redirect_token)
+        if who is None:
+            raise Refusal(
+                404, "REDIRECT_URL_UNKNOWN", "No signer has been given this redirect URL."
+            )
+        job = self.tables.jobs[who.job_id]
+        if job.signers[who.position].redirect_token != redirect_token:
+            raise Refusal(
+                410,
+                "REDIRECT_URL_REPLACED",
+                f"This redirect URL of job {job.id} stopped working when a newer one was asked for.",
+            )
+        try:
+            job_rules.require_waiting(job, who.position)
+        except Refusal as refusal:
+            raise Refusal(
+                410,
+                "REDIRECT_URL_USED",
+                f"This redirect URL works no more. {refusal.message}",
+            ) from None
+        return who
+
+    def act(self, redirect_token: str, what: Act, *, now: datetime) -> str:
+        """A signer acts on the pages that a redirect token opens; this uses the token up.
+
+        Returns:
+            The exit URL that the signer's browser is sent to.
+
+        Raises:
+            Refusal: The token opens nothing.
+        """
+        redirect_token = Hidden(redirect_token)
+        who = self.signer_of(redirect_token, now=now)
+        job = job_rules.act(self.tables.jobs[who.job_id], who.position, what, now=now)
+        self.change(job)
+        return Hidden(job_rules.exit_url(job, who.position, what))
+
+    def change(self, job: Job) -> None:
+        """Puts a job in the place of itself, after a signer or time did something to it."""
+        self.tables.jobs[job.id] = job
+        if job.status is not JobStatus.IN_PROGRESS:
+            self._in_progress.pop(job.id, None)
+        if job.polled:
+            name = queue_of(job)
+            self.tables.queues[name] = queues.put(self.tables.queues.get(name, Queue()), job)
+
+    def pass_time(self, now: datetime) -> None:
+        """Lets the jobs expire whose lifetime is over."""
+        for job_id in tuple(self._in_progress):
+            job = self.tables.jobs[job_id]
+            end = job.created + self._settings.lifetime
+            if now < end:
+                break
+            self.change(job_rules.expire(job, now=end))
+
+    def forget_jobs(self) -> None:
+        """Takes note that the table of jobs was emptied. Numbers of jobs are not used again."""
+        self._in_progress.clear()
+
+    def documents_kept(self, job: Job, *, now: datetime) -> bool:
+        """Whether the service still has the documents of a job."""
+        return job_rules.documents_kept(job, now=now, available_for=self._settings.available_for)
+
+    @staticmethod
+    def require_position(job: Job, position: int) -> None:
+        """Holds that a job has a signer at this position.
+
+        Raises:
+            Refusal: It has not.
+        """
+        if not 0 <= position < len(job.signers):
+            raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no such signer.")
+
+    def _deletable(self, job: Job, now: datetime) -> bool:
+        return job_rules.deletable(job, now=now, deletable_after=self._settings.deletable_after)
+
+    def _status_of_change(self, change: Change, now: datetime) -> Status:
+        job = self.tables.jobs[change.job_id]
+        return Status(
+            job=job,
+            job_status=change.status,
+            signers=change.signers,
+            confirmable=True,
+            change=change.number,
+            # Only the last change of a job tells that everybody has signed.
+            deletable=change.status is job.status and self._deletable(job, now),
+            kept=self.documents_kept(job, now=now),
+        )
+
+
+def queue_of(job: Job) -> QueueName:
+    """The queue that a polled job's changes go to."""
+    return QueueName(sender=job.sender, name=job.request.polling_queue)

@@ -1,0 +1,1 @@
+"""Values that every part of the sandbox uses: settings, links, refusals, masking."""
