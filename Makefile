@@ -38,7 +38,7 @@ example-worker: ready-examples ## a worker that takes status changes from a queu
 	@$(PY) examples/run.py worker $(ARGS)
 
 # The SDK has every branch covered, the sandbox 95 %; generated code is not measured.
-test: ready-test ## all tests, with the bars for coverage; ARGS="tests/test_x.py -k name" for some, without
+test: ready-test ## all tests, with the bars for coverage; ARGS="tests/client/test_x.py -k name" for some, without
 ifneq ($(strip $(ARGS)),)
 	$(PY) -m pytest $(ARGS)
 else
@@ -50,16 +50,16 @@ else
 endif
 
 bench: ready-test ## CPU, memory, event loop and connections beside their baselines; fails on a bar that is missed
-	@PYTHONPATH=tests $(PY) -m benchmarks $(ARGS)
+	@PYTHONPATH=tests:tests/support $(PY) -m benchmarks $(ARGS)
 
 bench-short: ready-test ## the same in under a minute, to look at
-	@PYTHONPATH=tests $(PY) -m benchmarks --short $(ARGS)
+	@PYTHONPATH=tests:tests/support $(PY) -m benchmarks --short $(ARGS)
 
 soak: ready-test ## processes killed, connections broken, calls cancelled: what is lost or done twice is counted
-	@PYTHONPATH=tests $(PY) -m soak $(ARGS)
+	@PYTHONPATH=tests:tests/support $(PY) -m soak $(ARGS)
 
 soak-short: ready-test ## the same in under a minute
-	@PYTHONPATH=tests $(PY) -m soak --short $(ARGS)
+	@PYTHONPATH=tests:tests/support $(PY) -m soak --short $(ARGS)
 
 check: lint types generated exemptions ## ruff, mypy, pyright, generated code up to date, exemptions counted
 

@@ -9,16 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import bundles
 import pytest
+from bundles import NOW, SENDER
+from callers import Clock, caller_of, client_context, holder_in, redirect_urls
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from posten_signering import Sender
 from posten_signering.sandbox import Sandbox, SandboxError
 from posten_signering.sandbox._values.workers import Workers
-
-from . import bundles
-from .bundles import NOW, SENDER
-from .callers import Clock, caller_of, client_context, holder_in, redirect_urls
 
 pytestmark = pytest.mark.anyio
 

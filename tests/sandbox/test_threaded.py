@@ -6,7 +6,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+import bundles
 import pytest
+from bundles import NOW, SENDER
+from callers import Clock
 
 from posten_signering import (
     DirectClient,
@@ -18,10 +21,6 @@ from posten_signering import (
     StatusRetrievalMethod,
 )
 from posten_signering.sandbox import Fault, FaultKind, Sandbox, SandboxError, ThreadedSandbox
-
-from . import bundles
-from .bundles import NOW, SENDER
-from .callers import Clock
 
 BROKER = "111222333"
 

@@ -1,4 +1,4 @@
-"""The state machine of polling (tests/test_polling_machine.py), at random and for longer than in the tests."""
+"""The state machine of polling (tests/client/test_polling_machine.py), at random and for longer than in the tests."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from .table import Row
 
 _MACHINES = ("TestPolling", "TestPollingOfASlowService", "TestPollingOfAFastService")
-_TESTS = Path(__file__).parents[1] / "test_polling_machine.py"
+_TESTS = Path(__file__).parents[1] / "client" / "test_polling_machine.py"
 # Of what Hypothesis tells of a phase: "- 12 passing, 0 failing, and 0 invalid test cases".
 _RUNS = re.compile(r"(\d+) passing, (\d+) failing")
 

@@ -1,0 +1,240 @@
+"""Counters and the log of requests: what was asked of the API, and by whom."""
+
+from dataclasses import replace
+
+import pytest
+from bundles import NOW, PERSON, SENDER
+from callers import Clock, caller_of, redirect_urls
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from posten_signering.sandbox import Fault, FaultKind, RateLimit, Sandbox
+from posten_signering.sandbox._api.activity import Answered
+from posten_signering.sandbox._values.masking import masked, masked_path
+
+pytestmark = pytest.mark.anyio
+
+POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
+BROKER = "111222333"
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def sandbox(clock):
+    async with Sandbox(clock=clock, rate_limit=None) as running:
+        yield running
+
+
+@pytest.fixture
+async def sender(sandbox, clock, tmp_path):
+    async with caller_of(sandbox, clock, tmp_path) as caller:
+        yield caller
+
+
+def poll(sender, client, queue=""):
+    return sender.call("GET", f"{sender.jobs}{queue}", headers={"User-Agent": client})
+
+
+async def test_calls_are_counted_by_operation_and_refusals_by_code(sandbox, sender):
+    assert sandbox.counters == {}
+    await sender.get(sender.root)
+    created = await sender.create()
+    await sender.get(created.text("//s:status-url/text()"))
+    await sender.get(f"{sender.root}/elsewhere")
+    await sender.get(sender.jobs)
+    await sender.get(sender.jobs)
+    counters = sandbox.counters[SENDER]
+    assert counters.calls == {"check_access": 1, "create": 1, "status": 1, "other": 1, "poll": 2}
+    assert counters.refusals == {
+        "INVALID_STATUS_QUERY_TOKEN": 1,
+        "NOT_FOUND": 1,
+        "TOO_EAGER_POLLING": 1,
+    }
+    with pytest.raises(TypeError):
+        counters.calls["poll"] = 0
+
+
+async def test_what_a_broker_calls_is_counted_for_the_sender(sandbox, clock, tmp_path):
+    async with caller_of(sandbox, clock, tmp_path, certificate=BROKER) as broker:
+        await broker.get(broker.root)
+        await broker.get(f"{sandbox.service_root}/x")
+    assert sandbox.counters[SENDER].refusals == {"BROKER_NOT_AUTHORIZED": 1}
+    assert sandbox.counters[BROKER].refusals == {"NOT_FOUND": 1}
+
+
+async def test_calls_in_a_block_are_counted_as_refused(clock, tmp_path):
+    async with (
+        Sandbox(clock=clock, rate_limit=RateLimit(calls=1)) as sandbox,
+        caller_of(sandbox, clock, tmp_path) as sender,
+    ):
+        for _ in range(3):
+            await sender.get(sender.root)
+        assert sandbox.counters[SENDER].calls == {"check_access": 3}
+        assert sandbox.counters[SENDER].refusals == {"DoSFilter": 2}
+
+
+async def test_an_early_poll_of_one_client_is_told_from_one_between_clients(sandbox, sender, clock):
+    def early():
+        counters = sandbox.counters[SENDER]
+        return counters.early_polls_of_one_client, counters.early_polls_between_clients
+
+    await poll(sender, "one")
+    assert early() == (0, 0)
+    await poll(sender, "two")  # nobody told it
+    assert early() == (0, 1)
+    await poll(sender, "two")  # now it had been told
+    assert early() == (1, 1)
+    await poll(sender, "one")
+    assert early() == (2, 1)
+    clock.wait(seconds=30)
+    await poll(sender, "two")
+    await poll(sender, "one")  # what it had been told has passed
+    assert early() == (2, 2)
+    await poll(sender, "one", "?polling_queue=other")  # another queue
+    assert early() == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind=FaultKind.RESET, after=True, times=1),
+        Fault(kind=FaultKind.SERVER_ERROR, after=True, times=1),
+        Fault(kind=FaultKind.MISSING_HEADER, header="X-Next-permitted-poll-time", times=1),
+    ],
+    ids=lambda fault: fault.kind.value,
+)
+async def test_a_client_whose_answer_was_lost_was_not_told(sandbox, sender, fault):
+    sandbox.faults.add(fault)
+    await poll(sender, "one")
+    # This client of ours asks again by itself after a reset.
+    if fault.kind is not FaultKind.RESET:
+        await poll(sender, "one")
+    assert sandbox.counters[SENDER].calls == {"poll": 2}
+    assert sandbox.counters[SENDER].early_polls_of_one_client == 0
+    assert sandbox.counters[SENDER].early_polls_between_clients == 1
+
+
+async def test_a_skewed_clock_tells_the_same_moment(sandbox, sender, clock):
+    sandbox.faults.add(Fault(kind=FaultKind.CLOCK_SKEW, seconds=-600, times=1))
+    await poll(sender, "one")
+    clock.wait(seconds=29)
+    await poll(sender, "one")
+    assert sandbox.counters[SENDER].early_polls_of_one_client == 1
+
+
+async def test_the_log_holds_the_last_requests_and_why_they_were_refused(sandbox, sender, clock):
+    await sender.get(sender.root)
+    clock.wait(seconds=1)
+    await sender.call("DELETE", sender.jobs, headers={"User-Agent": f"shop/1.0 {PERSON}"})
+    last, first = sandbox.overview().requests
+    assert (first.number, first.time, first.method, first.status) == (1, NOW, "GET", 200)
+    assert (first.path, first.operation) == (f"/api/{SENDER}", "check_access")
+    assert first.refusal is None
+    assert last.number == 2
+    assert last.time == clock.now
+    assert (last.operation, last.status, last.organization) == (None, 405, SENDER)
+    assert last.refusal.startswith("Method Not Allowed")
+    assert last.client == "shop/1.0 ***********"
+    for _ in range(250):
+        sandbox._now_running.control.activity.answered(_as_answered(first))
+    assert len(sandbox.overview().requests) == 200
+
+
+def _as_answered(request):
+    fields = {name: getattr(request, name) for name in Answered.__slots__ if name != "refusal_code"}
+    return Answered(**fields, refusal_code=None)
+
+
+async def test_the_log_shows_neither_tokens_nor_identity_numbers(sandbox, sender):
+    created = await sender.create()
+    exit_url = await sandbox.sign(redirect_urls(created)[0])
+    token = exit_url.rpartition("=")[2]
+    status = created.text("//s:status-url/text()")
+    await sender.get(f"{status}?status_query_token={token}")
+    await sender.get(f"{sender.jobs}?polling_queue=queue+of+{PERSON}&status_query_token=secret")
+    await sender.get(f"{sender.root}/{PERSON}/%30%31817099921")
+    shown = repr(sandbox.overview())
+    for secret in (token, "secret", PERSON):
+        assert secret not in shown
+    paths = [request.path for request in sandbox.overview().requests]
+    assert paths[0] == f"/api/{SENDER}/***********/***********"
+    assert paths[1].endswith("?polling_queue=queue of ***********&status_query_token=***")
+    assert paths[2].endswith("/status?status_query_token=***")
+
+
+def test_masking_takes_identity_numbers_however_they_are_written():
+    assert masked("01817099921") == "***********"
+    assert masked("fnr 018170 99921, 018170-99921.") == "fnr ***********, ***********."
+    assert masked_path("/a", [("x", ""), ("polling_queue", "")]) == "/a?x&polling_queue"
+
+
+GAPS = st.text(
+    " .-_/\t\N{NO-BREAK SPACE}\N{THIN SPACE}\N{EN DASH}\N{NON-BREAKING HYPHEN}", max_size=3
+)
+
+
+@given(
+    st.from_regex("[0-9]{11}", fullmatch=True),
+    st.lists(GAPS, min_size=3, max_size=3).filter(lambda gaps: bool(gaps[0]) == bool(gaps[1])),
+    st.text(st.characters(exclude_categories=["Nd"])),
+    st.text(st.characters(exclude_categories=["Nd"])),
+)
+@example("17885599999", ["", "", "\N{NO-BREAK SPACE}"], "", "")
+@example("17885599999", ["", "", "\t"], "", "")
+@example("17885599999", ["", "", "  "], "", "")
+@example("17885599999", ["", "", "\N{EN DASH}"], "", "")
+@example("17885599999", ["", "", "_"], "", "")
+@example("17885599999", [" ", " ", " "], "", "")
+@example("17885599999", [".", ".", " "], "", "")
+def test_whatever_stands_between_its_parts_an_identity_number_is_masked(
+    number, gaps, before, after
+):
+    parts = zip((number[:2], number[2:4], number[4:6]), gaps, strict=True)
+    written = "".join(part + gap for part, gap in parts) + number[6:]
+    assert masked(before + written + after) == f"{before}***********{after}"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "0181709992",
+        "018170999210",
+        "ordre-77",
+        "123456789",
+        "job 123456789012",
+        "jobs/1/signers/2",
+        "999 888 777",
+        "NO 999888777 MVA",
+        "999888777 12",
+        "2026-03-05",
+        "2026-03-05T12:30:00.000+01:00",
+        "05.03.2026 12345",
+        "05.03.26 kl. 12.30",
+        "1234.56.78901",
+        "+47 22 33 44 55",
+        "178855\n99999",
+    ],
+)
+def test_what_is_no_identity_number_is_shown(kept):
+    assert masked(kept) == kept
+
+
+async def test_reset_forgets_the_log_and_the_counters(sandbox, sender):
+    await sender.get(sender.root)
+    await sandbox.reset()
+    assert sandbox.counters == {}
+    assert sandbox.overview().requests == ()
+
+
+async def test_a_call_of_nobody_is_in_the_log_and_counted_for_nobody(sandbox, sender):
+    """A certificate may name no organisation, and a path too."""
+    await sender.get(sender.root)
+    activity = sandbox._now_running.control.activity
+    nobody = _as_answered(sandbox.overview().requests[0])
+    activity.answered(replace(nobody, organization=None))
+    assert len(sandbox.overview().requests) == 2
+    assert list(sandbox.counters) == [SENDER]

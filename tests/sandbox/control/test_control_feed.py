@@ -1,0 +1,117 @@
+"""The feed of changes, for pages that update themselves."""
+
+import asyncio
+import json
+import logging
+
+import aiohttp
+import pytest
+from bundles import SENDER
+from callers import Clock, caller_of, redirect_urls
+from hands import Hand
+
+from posten_signering.sandbox import Fault, FaultKind, Sandbox
+from posten_signering.sandbox._control.http import ControlApi
+
+pytestmark = pytest.mark.anyio
+
+POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
+ONE_SIGNER = "<signer><signer-identifier>kunde-42</signer-identifier></signer>"
+BROKER = "111222333"
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def sandbox(clock):
+    async with Sandbox(clock=clock, rate_limit=None) as running:
+        yield running
+
+
+@pytest.fixture
+async def sender(sandbox, clock, tmp_path):
+    async with caller_of(sandbox, clock, tmp_path) as caller:
+        yield caller
+
+
+@pytest.fixture
+async def hand(sandbox):
+    async with aiohttp.ClientSession() as session:
+        yield Hand(session, sandbox.control_url)
+
+
+class Feed:
+    def __init__(self, content):
+        self.content = content
+
+    async def line(self):
+        async with asyncio.timeout(20):
+            while not (line := (await self.content.readline()).decode().strip()):
+                if self.content.at_eof():
+                    return None
+            return line
+
+    async def version(self):
+        """The next version that is told, past heartbeats."""
+        while (line := await self.line()) is not None:
+            if line.startswith("data: "):
+                return json.loads(line.removeprefix("data: "))["version"]
+        return None
+
+
+async def test_the_feed_tells_of_every_kind_of_change(sandbox, sender, hand):
+    async with hand.session.get(f"{hand.root}/events") as response:
+        assert response.headers["Content-Type"] == "text/event-stream"
+        feed = Feed(response.content)
+        assert await feed.line() == "event: change"
+        last = await feed.version()
+
+        async def told():
+            nonlocal last
+            before, last = last, await feed.version()
+            assert last > before
+
+        created = await sender.create()
+        await told()
+        await sandbox.sign(redirect_urls(created)[0])
+        await told()
+        await hand("POST", "/jobs/1/expire")
+        await told()
+        sandbox.faults.add(Fault(kind=FaultKind.DELAY, seconds=0))
+        await told()
+        sandbox.authorize_broker(BROKER, SENDER)
+        await told()
+        _, overview = await hand("GET", "/overview")
+        assert overview["version"] >= last
+
+
+async def test_the_feed_has_a_heartbeat_and_ends_with_the_sandbox(clock, monkeypatch):
+    monkeypatch.setattr(
+        "posten_signering.sandbox._sandbox.running.ControlApi",
+        lambda control: ControlApi(control=control, heartbeat=0.01),
+    )
+    async with aiohttp.ClientSession() as session:
+        async with Sandbox(clock=clock) as sandbox:
+            response = await session.get(f"{sandbox.control_url}/events")
+            feed = Feed(response.content)
+            await feed.version()
+            assert await feed.line() == ": still there"
+            assert await feed.line() == ": still there"
+            sandbox.faults.clear()
+            assert await feed.version() is not None
+        while await feed.line() is not None:
+            pass
+        response.close()
+
+
+async def test_who_stops_watching_harms_nobody(sandbox, hand, caplog):
+    response = await hand.session.get(f"{hand.root}/events")
+    await response.content.readline()
+    response.close()
+    for _ in range(3):
+        sandbox.faults.clear()
+        assert (await hand("GET", "/faults"))[0] == 200
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

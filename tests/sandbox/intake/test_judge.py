@@ -1,0 +1,266 @@
+"""What the sandbox says of a whole body: the messages in it, the documents, the sender."""
+
+import bundles
+import certificates
+import pytest
+from bundles import NOW, PERSON, SENDER, File, Recipe
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posten_signering.sandbox._intake.judge import judge
+from posten_signering.sandbox._intake.messages import check_signer_update_request
+from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.refusal import Refusal
+
+SIGNER = (
+    f"<signer><personal-identification-number>{PERSON}</personal-identification-number></signer>"
+)
+
+
+def judged(recipe=None, *, request=None, organization_number=SENDER, content=None):
+    recipe = recipe or Recipe()
+    content = content or bundles.body(request or bundles.request_xml(), bundles.container(recipe))
+    return judge(
+        content_type=bundles.CONTENT_TYPE,
+        body=content,
+        organization_number=organization_number,
+        trusted=[certificates.root().certificate],
+        now=lambda: NOW,
+    )
+
+
+def refusal_of(*arguments, code="ASICE_VALIDATION_FAILED", **named):
+    with pytest.raises(Refusal) as caught:
+        judged(*arguments, **named)
+    assert (caught.value.status, caught.value.code) == (400, code)
+    assert PERSON not in caught.value.message
+    return caught.value.message
+
+
+def with_manifest(manifest, files=None):
+    return Recipe(manifest=manifest, files=files or bundles.two_files())
+
+
+def test_everything_that_was_sent_is_given_back():
+    recipe = Recipe()
+    bundle = judged(recipe)
+    assert bundle.request.reference == "ordre-77"
+    assert bundle.request.completion_url == "https://example.com/done?a=1&b=2"
+    assert bundle.request.rejection_url == "https://example.com/rejected"
+    assert bundle.request.status_retrieval_method == "WAIT_FOR_CALLBACK"
+    assert bundle.request.polling_queue is None
+    person, customer = bundle.manifest.signers
+    assert (person.personal_identification_number, person.signer_identifier) == (PERSON, None)
+    assert (customer.personal_identification_number, customer.signer_identifier) == (
+        None,
+        "kunde-42",
+    )
+    assert (person.identifier, customer.identifier) == (PERSON, "kunde-42")
+    assert (person.signature_type, person.on_behalf_of) == ("ADVANCED_ELECTRONIC_SIGNATURE", "SELF")
+    assert (customer.signature_type, customer.on_behalf_of) == (None, "OTHER")
+    assert (bundle.manifest.title, bundle.manifest.description) == ("Leie av bolig", "Vær så god")
+    assert [document.title for document in bundle.manifest.documents] == ["Leiekontrakt", "Vilkår"]
+    assert bundle.manifest_xml == dict(bundles.entries(recipe))["manifest.xml"]
+    assert bundle.request_xml == bundles.request_xml()
+    assert bundle.container.startswith(b"PK")
+    assert list(bundle.documents) == ["0000_document.pdf", "0001_document.txt"]
+    assert bundle.signing_time.isoformat() == "2026-03-05T13:30:01.250000+01:00"
+
+
+def test_a_repr_shows_nothing_of_it():
+    shown = repr(judged())
+    for secret in (
+        PERSON,
+        "kunde-42",
+        "Leie av bolig",
+        "Vær så god",
+        "example.com",
+        "%PDF",
+        "<signer",
+    ):
+        assert secret not in shown
+
+
+def test_optional_parts_of_the_request_are_read():
+    extra = (
+        "<status-retrieval-method>POLLING</status-retrieval-method><polling-queue>k</polling-queue>"
+    )
+    request = judged(request=bundles.request_xml(extra=extra)).request
+    assert (request.status_retrieval_method, request.polling_queue) == ("POLLING", "k")
+
+
+def test_an_empty_polling_queue_is_the_default_queue():
+    extra = "<polling-queue></polling-queue>"
+    assert judged(request=bundles.request_xml(extra=extra)).request.polling_queue is None
+
+
+def test_the_deprecated_manifest_of_one_document_is_read():
+    file = bundles.two_files()[0]
+    bundle = judged(with_manifest(bundles.legacy_manifest_xml(file), (file,)))
+    assert (bundle.manifest.title, bundle.manifest.description) == ("Leiekontrakt", "Gammel form")
+    assert bundle.manifest.required_authentication == "4"
+    assert bundle.content(bundle.manifest.documents[0]) == file.content
+
+
+@pytest.mark.parametrize("container_first", [False, True])
+@pytest.mark.parametrize("quirks", ["java", "dotnet", "php"])
+@pytest.mark.parametrize("layout", bundles.LAYOUTS)
+def test_what_the_clients_send_is_taken(container_first, quirks, layout):
+    content = bundles.body_of(
+        Recipe(layout=layout, whole_chain=True), container_first=container_first, quirks=quirks
+    )
+    assert judged(content=content).organization_number == SENDER
+
+
+def test_the_certificate_of_a_broker_shows_in_the_bundle():
+    assert judged(Recipe(holder=certificates.other_enterprise())).organization_number == "111222333"
+
+
+@pytest.mark.parametrize(
+    ("subject", "number"),
+    [
+        (certificates.name("x", identifier="999888777"), "999888777"),
+        (certificates.name("x", identifier="NTRNO-999888777", serial="111222333"), "999888777"),
+        (certificates.name("x", identifier="VATNO-9", serial="111222333"), "111222333"),
+        (certificates.name("123456789 Bedrift AS"), "123456789"),
+        (certificates.name("1234567890 Bedrift AS"), None),
+        (certificates.name("Bedrift AS", organization="123456789"), None),
+        (certificates.name("x", identifier="XNTRNO-999888777"), None),
+        (certificates.name("x", identifier="NTRNO-9998887771"), None),
+    ],
+)
+def test_the_organisation_number_is_read_by_oid(subject, number):
+    holder = certificates.issue(subject, certificates.intermediate(), certificates.rsa_key(3))
+    assert judged(Recipe(holder=holder)).organization_number == number
+
+
+def test_another_sender_than_that_of_the_address_is_refused():
+    said = refusal_of(organization_number="111222333")
+    assert "the sender is 999888777, but the request was sent to the address of 111222333" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: x.replace(b"ordre-77", b"x" * 51), "reference is longer than its type allows"),
+        (
+            lambda x: x.replace(b"error-url", b"mistake-url"),
+            "is not expected here; expected: error-url",
+        ),
+        (
+            lambda x: x.replace(b"direct-signature-job-request", b"other"),
+            "the root element is other",
+        ),
+        (lambda x: x.replace(b"signering.posten.no", b"example.com"), "the root element is"),
+        (lambda x: x[:-40], "is not well-formed XML: line"),
+        (lambda x: x.replace(b"<direct", b"<!DOCTYPE x []><direct", 1), "DOCTYPE"),
+        (
+            lambda x: x.replace(
+                b"<direct", b'<!DOCTYPE x [<!ENTITY y SYSTEM "/etc/passwd">]><direct', 1
+            ).replace(b"ordre-77", b"&y;"),
+            "DOCTYPE",
+        ),
+        (lambda x: x.replace(b"ordre-77", b"<?php ?>ordre-77"), "processing instruction"),
+        (lambda x: x + b" " * 1024 * 1024, "larger than"),
+        (lambda _: b" ", "not well-formed"),
+    ],
+)
+def test_a_request_that_breaks_the_schema_is_refused(change, said):
+    request = change(bundles.request_xml())
+    assert said in refusal_of(request=request, code="SCHEMA_VALIDATION_ERROR")
+
+
+def test_a_bomb_of_entities_is_refused():
+    levels = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
+    bomb = f'<!DOCTYPE x [<!ENTITY e0 "lol">{levels}]><x>&e11;</x>'.encode()
+    refusal_of(request=bomb, code="SCHEMA_VALIDATION_ERROR")
+
+
+def test_every_violation_is_told_by_path_and_none_quotes_a_value():
+    wrong = PERSON + "5"
+    manifest = bundles.manifest_xml(
+        bundles.two_files(),
+        sender="99988877",
+        signers=SIGNER + SIGNER.replace(PERSON, wrong) + "<signer/>",
+    ).replace(b' href="0000_document.pdf"', b' href="abc"')
+    said = refusal_of(with_manifest(manifest), code="SCHEMA_VALIDATION_ERROR")
+    assert wrong not in said
+    assert "signer[1]/personal-identification-number does not match the pattern of its type" in said
+    assert (
+        "signer[2] lacks a child element; expected: personal-identification-number, signer-identifier"
+        in said
+    )
+    assert "sender/organization-number does not match" in said
+    assert "documents/document[0] (attribute href) is shorter than its type allows" in said
+    assert "abc" not in said
+    assert "99988877" not in said
+
+
+def test_paths_are_told_of_prefixed_messages_too():
+    file = bundles.two_files()[0]
+    manifest = bundles.legacy_manifest_xml(file).replace(PERSON.encode(), b"1")
+    said = refusal_of(with_manifest(manifest, (file,)), code="SCHEMA_VALIDATION_ERROR")
+    assert "signer/personal-identification-number does not match" in said
+
+
+@pytest.mark.parametrize(
+    "signers",
+    [
+        SIGNER * 2,
+        SIGNER + f"<signer><signer-identifier>{PERSON}</signer-identifier></signer>",
+    ],
+)
+def test_two_signers_with_one_identifier_are_refused(signers):
+    manifest = bundles.manifest_xml(bundles.two_files(), signers=signers)
+    assert "signer[0] and signer[1] have the same identifier" in refusal_of(with_manifest(manifest))
+
+
+def test_documents_and_manifest_must_name_the_same():
+    first, second = bundles.two_files()
+    extra = refusal_of(Recipe(extra_entries=(("extra.pdf", b"%PDF-1.4"),)))
+    assert "the container has extra.pdf, which manifest.xml does not name" in extra
+    lacking = refusal_of(with_manifest(bundles.manifest_xml((first, second)), (first,)))
+    assert "names the document 0001_document.txt, which is not in the container" in lacking
+    twice = refusal_of(with_manifest(bundles.manifest_xml((first, first)), (first,)))
+    assert "names the document 0000_document.pdf twice" in twice
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (File("aaaa.pdf", b"hello"), "is not a PDF of version 1.1 to 1.7"),
+        (File("aaaa.pdf", b""), "is not a PDF of version 1.1 to 1.7"),
+        (File("aaaa.pdf", b"%PDF-1.4\n%%EOF\n"), "is not a readable PDF"),
+        (File("aaaa.txt", "æ".encode("latin-1"), "text/plain"), "is not text in UTF-8"),
+        (File("aaaa.png", b"png", "image/png"), "has the media type image/png"),
+    ],
+)
+def test_a_document_that_is_not_what_it_claims_is_refused(file, said):
+    assert f"the document {file.entry} {said}" in refusal_of(Recipe(files=(file,)))
+
+
+def test_an_identity_number_in_a_file_name_is_not_repeated():
+    said = refusal_of(Recipe(files=(File(f"{PERSON}.pdf", b"hello"),)))
+    assert "the document ***********.pdf is not a PDF" in said
+
+
+def test_a_request_for_a_new_redirect_url_is_held_against_the_schema():
+    element = "direct-signer-update-request"
+    right = f'<{element} xmlns="{bundles.SERVICE}"><redirect-url/></{element}>'
+    check_signer_update_request(Octets(right.encode()))
+    with pytest.raises(Refusal, match="lacks a child element; expected: redirect-url"):
+        check_signer_update_request(Octets(right.replace("<redirect-url/>", "").encode()))
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_changed_body_is_refused_or_reads_the_same(data):
+    """A byte changed anywhere never makes another bundle pass, and never another exception."""
+    content = bytearray(bundles.body_of(Recipe()))
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        bundle = judged(content=bytes(content))
+    except Refusal:
+        return
+    assert list(bundle.documents.values()) == [file.content for file in bundles.two_files()]
+    assert bundle.manifest_xml == bundles.manifest_xml(bundles.two_files())

@@ -1,0 +1,365 @@
+"""Pages of any size on A4 portrait: what poppler draws of them is what it draws of the originals."""
+
+import io
+import subprocess
+
+import pytest
+from PIL import Image, ImageChops, ImageStat
+from pypdf import PdfReader
+from signing import document, pades, pdfsig_says, text_of
+
+from posten_signering.sandbox._intake.pdf import PageCollector, fault_of_pdf
+
+A4 = (595, 842)
+SAME = 4.0
+"""How far two drawings of the same may be apart, in the mean of all pixels, of 255: edges are."""
+
+
+def pdf(*objects, version="1.7"):
+    """A PDF of these objects, numbered from 1; the first is the catalog."""
+    content = f"%PDF-{version}\n".encode()
+    table = "xref\n0 1\n0000000000 65535 f \n"
+    for number, body in enumerate(objects, start=1):
+        table += f"{number} 1\n{len(content):010d} 00000 n \n"
+        content += f"{number} 0 obj\n{body}\nendobj\n".encode()
+    trailer = (
+        f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(content)}\n%%EOF\n"
+    )
+    return content + f"{table}{trailer}".encode()
+
+
+def stream(content, entries=""):
+    return f"<< /Length {len(content)} {entries} >>\nstream\n{content}\nendstream"
+
+
+CATALOG = "<< /Type /Catalog /Pages 2 0 R >>"
+PAGES = "<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
+
+
+def picture(left=0, bottom=0, right=842, top=595, *, entries="", media_box=None):
+    """A page that looks different in each corner: text, a pattern, and an annotation that draws."""
+    width, height = right - left, top - bottom
+    size = min(width, height) / 8
+    shading = (
+        "<< /ShadingType 2 /ColorSpace /DeviceRGB /Extend [true true]"
+        f" /Coords [{left} {bottom} {right} {top}]"
+        " /Function << /FunctionType 2 /Domain [0 1] /C0 [1 0.3 0.3] /C1 [0.3 0.3 1] /N 1 >> >>"
+    )
+    content = (
+        f"/Pattern cs /Shade scn {left} {bottom} {width} {height} re f 0 g"
+        f" BT /F1 {size} Tf {left + width / 10} {top - 2 * size} Td (Top left) Tj ET"
+        f" {left + width * 0.8} {bottom} {width / 5} {height / 20} re f"
+    )
+    rectangle = [left + width / 2, bottom + height / 5, left + width * 0.8, bottom + height * 0.45]
+    annotation = (
+        f"<< /Type /Annot /Subtype /Stamp /F 4 /Rect [{' '.join(map(str, rectangle))}]"
+        " /AP << /N 6 0 R >> >>"
+    )
+    drawing = "1 1 0 rg 0 0 20 10 re f 0 0.6 0 rg 0 0 10 10 re f 0 0 0.4 rg 0 8 20 2 re f"
+    if media_box is None:
+        media_box = f"/MediaBox [{left} {bottom} {right} {top}]"
+    return pdf(
+        CATALOG,
+        PAGES,
+        f"<< /Type /Page /Parent 2 0 R {media_box} {entries} /Contents 4 0 R /Annots [5 0 R]"
+        " /Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >>"
+        f" /Pattern << /Shade << /PatternType 2 /Shading {shading} >> >> >> >>",
+        stream(content),
+        annotation,
+        stream(drawing, "/Type /XObject /Subtype /Form /BBox [0 0 20 10]"),
+    )
+
+
+def collected(*contents):
+    pages = PageCollector()
+    for content in contents:
+        pages.add(content, title="Bilag")
+    return pages.to_bytes(title="Bilag")
+
+
+def drawn(pdftoppm, content, *options, resolution=72.0):
+    """The first page as poppler draws it."""
+    done = subprocess.run(
+        [pdftoppm, "-singlefile", "-r", f"{resolution:.9f}", *options, "-"],
+        input=content,
+        check=True,
+        capture_output=True,
+    )
+    return Image.open(io.BytesIO(done.stdout)).convert("RGB")
+
+
+def apart(one, other):
+    """How far two pictures are apart, from 0 to 255, but for what one is larger by."""
+    return sum(ImageStat.Stat(ImageChops.difference(one, other)).mean) / 3
+
+
+def expected(pdftoppm, content, width, height):
+    """What A4 is to look like: what a viewer shows of the page, turned, scaled, on white."""
+    landscape = width > height
+    if landscape:
+        width, height = height, width
+    scale = min(A4[0] / width, A4[1] / height)
+    size = (round(width * scale), round(height * scale))
+    shown = drawn(pdftoppm, content, "-cropbox", resolution=72 * scale)
+    if landscape:
+        shown = shown.transpose(Image.Transpose.ROTATE_90)
+    assert shown.size == pytest.approx(size, abs=1)
+    paper = Image.new("RGB", A4, "white")
+    paper.paste(shown.crop((0, 0, *size)), ((A4[0] - size[0]) // 2, (A4[1] - size[1]) // 2))
+    return paper
+
+
+SHAPES = {
+    "landscape": (picture(), (842, 595)),
+    "landscape, upside down": (picture(entries="/Rotate 180"), (842, 595)),
+    "landscape that is turned upright": (picture(entries="/Rotate 90"), (595, 842)),
+    "A4 that is turned": (picture(right=595, top=842, entries="/Rotate 90"), (842, 595)),
+    "A4 upside down": (picture(right=595, top=842, entries="/Rotate -180"), (595, 842)),
+    "turned more than once": (picture(entries="/Rotate 630"), (595, 842)),
+    "turned by what is no right angle": (picture(entries="/Rotate 45"), (842, 595)),
+    "letter": (picture(right=612, top=792), (612, 792)),
+    "A3": (picture(right=842, top=1191), (842, 1191)),
+    "A5 landscape": (picture(right=595, top=420), (595, 420)),
+    "an origin elsewhere": (picture(-300, 2000, 700, 2400), (1000, 400)),
+    "an origin elsewhere, turned": (
+        picture(-300, 2000, 700, 2400, entries="/Rotate 270"),
+        (400, 1000),
+    ),
+    "cropped": (picture(right=900, top=900, entries="/CropBox [0 400 400 900]"), (400, 500)),
+    "cropped to A4": (picture(right=900, top=900, entries="/CropBox [9 50 604 892]"), (595, 842)),
+    "cropped and turned": (
+        picture(right=900, top=900, entries="/Rotate 90 /CropBox [0 400 400 900]"),
+        (500, 400),
+    ),
+    "cropped beyond its edges": (picture(entries="/CropBox [100 100 900 500]"), (742, 400)),
+    "cropped elsewhere": (picture(entries="/CropBox [5000 5000 6000 6000]"), (842, 595)),
+    "corners swapped": (picture(media_box="/MediaBox [842 595 0 0]"), (842, 595)),
+    "without a box": (picture(right=612, top=792, media_box=""), (612, 792)),
+    "of large units": (picture(right=595, top=842, entries="/UserUnit 10"), (595, 842)),
+    "enormous": (picture(right=14400, top=14400), (14400, 14400)),
+    "tiny": (picture(right=3, top=3), (3, 3)),
+    "a strip": (picture(right=2000, top=50), (2000, 50)),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_page_of_any_shape_looks_the_same_on_a4_portrait(shape, pdftoppm):
+    content, (width, height) = SHAPES[shape]
+    assert fault_of_pdf(content) is None
+    made = collected(content)
+    [page] = PdfReader(io.BytesIO(made)).pages
+    assert [round(float(each), 2) for each in page["/MediaBox"]] == [0, 0, 595.28, 841.89]
+    assert {"/CropBox", "/Rotate", "/UserUnit"} & set(page) == set()
+    wanted = expected(pdftoppm, content, width, height)
+    found = drawn(pdftoppm, made)
+    assert apart(found, wanted) < SAME
+    # The twin: turned over, or mirrored, it would not pass.
+    for change in (Image.Transpose.ROTATE_180, Image.Transpose.FLIP_LEFT_RIGHT):
+        assert apart(found, wanted.transpose(change)) > 3 * apart(found, wanted) + 0.5
+
+
+def test_an_annotation_that_stays_behind_is_seen(pdftoppm):
+    """The twin: the comparison sees the smallest thing on the page."""
+    content = picture()
+    wanted = expected(pdftoppm, content, 842, 595)
+    without = collected(content.replace(b"/Annots [5 0 R]", b"               "))
+    assert apart(drawn(pdftoppm, without), wanted) > SAME
+
+
+@pytest.mark.parametrize("size", [(595, 842), (594, 843.5), (597, 840)])
+def test_what_is_a4_portrait_stays_as_it_is(size):
+    content = picture(right=size[0], top=size[1])
+    [before], [after] = (
+        PdfReader(io.BytesIO(each)).pages for each in (content, collected(content))
+    )
+    assert after["/MediaBox"] == before["/MediaBox"]
+    assert after["/Contents"].get_data() == before["/Contents"].get_data()
+    rectangles = [page["/Annots"][0].get_object()["/Rect"] for page in (before, after)]
+    assert rounded(rectangles[0]) == rounded(rectangles[1])
+
+
+def test_three_points_off_is_not_a4():
+    [page] = PdfReader(io.BytesIO(collected(picture(right=592, top=842)))).pages
+    assert page.mediabox.width == pytest.approx(595.28, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "box", ["[0 0 0 792]", "[0 0 612]", "[0 0 612 (a)]", "null", "612", "[7 7 7 7]"]
+)
+def test_a_box_that_is_none_is_us_letter_as_in_viewers(box):
+    content = page_of("4 0 R", "0 g", box=box)
+    [page] = PdfReader(io.BytesIO(collected(content))).pages
+    form = page["/Resources"]["/XObject"]["/Page"]
+    assert rounded(form["/BBox"]) == [0, 0, 612, 792]
+
+
+def test_the_signature_over_pages_of_all_shapes_is_valid(pdfsig, pdftotext, tmp_path):
+    contents = [content for content, _ in SHAPES.values()]
+    documents = [
+        document(content, name=f"{number:04}_document.pdf")
+        for number, content in enumerate(contents)
+    ]
+    signed = pades(*documents)
+    assert "Signature is Valid." in pdfsig_says(pdfsig, signed, tmp_path)
+    assert text_of(pdftotext, signed, tmp_path).count("Top left") > len(contents) / 2
+
+
+# --- Content
+
+
+def page_of(contents, *streams, box="[0 0 400 300]", entries=""):
+    return pdf(
+        CATALOG,
+        PAGES,
+        f"<< /Type /Page /Parent 2 0 R /MediaBox {box} /Contents {contents} {entries}"
+        " /Resources << >> >>",
+        *map(stream, streams),
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(page_of("4 0 R", "0 0 1 rg 0 0 200 300 re f"), id="one stream"),
+        pytest.param(page_of("[4 0 R]", "0 0 1 rg 0 0 200 300 re f"), id="one in an array"),
+        pytest.param(page_of("[4 0 R 5 0 R]", "0 0 1 rg 0 0", "200 300 re f"), id="two streams"),
+        pytest.param(page_of("4 0 R", "q q 0 0 1 rg 0 0 200 300 re f"), id="too many q"),
+        pytest.param(page_of("4 0 R", "Q Q 0 0 1 rg 0 0 200 300 re f"), id="too many Q"),
+        pytest.param(page_of("4 0 R", "0 0 1 rg -900 -900 1100 1800 re f"), id="beyond the edges"),
+    ],
+)
+def test_content_in_any_form_is_drawn(content, pdftoppm):
+    made = drawn(pdftoppm, collected(content, content))
+    assert apart(made, expected(pdftoppm, content, 400, 300)) < SAME
+    # What lies outside the page is not shown on the larger one.
+    assert made.getpixel((A4[0] // 2, 10)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("contents", ["[]", "null", "[null]", "(none)"])
+def test_a_page_without_content_becomes_a4_too(contents):
+    [page] = PdfReader(io.BytesIO(collected(page_of(contents)))).pages
+    assert page.mediabox.height == pytest.approx(841.89, abs=0.01)
+
+
+def test_content_that_two_pages_share_is_drawn_on_both(pdftoppm):
+    shared = pdf(
+        CATALOG,
+        "<< /Type /Pages /Kids [3 0 R 4 0 R] /Count 2 >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 400 300] /Contents 5 0 R >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 400] /Contents 5 0 R >>",
+        stream("0 0 1 rg 0 0 200 300 re f"),
+    )
+    made = collected(shared)
+    for number, (width, height) in enumerate([(400, 300), (300, 400)], start=1):
+        which = ("-f", str(number))
+        original = shared.replace(
+            b"/Kids [3 0 R 4 0 R] /Count 2", b"/Kids [%d 0 R] /Count 1" % (number + 2)
+        )
+        found = drawn(pdftoppm, made, *which)
+        assert apart(found, expected(pdftoppm, original, width, height)) < SAME
+
+
+def test_many_pages_take_no_more_room_than_before():
+    """Content goes over as it is, once: nothing of the old pages is left behind."""
+    count = 300
+    kids = " ".join(f"{3 + 2 * each} 0 R" for each in range(count))
+    objects = [CATALOG, f"<< /Type /Pages /Kids [{kids}] /Count {count} >>"]
+    for each in range(count):
+        objects += [
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 842 595] /Contents {4 + 2 * each} 0 R >>",
+            stream("0 0 m 9 9 l S " * 200),
+        ]
+    content = pdf(*objects)
+    made = collected(content)
+    assert len(PdfReader(io.BytesIO(made)).pages) == count
+    assert made.count(b"0 0 m 9 9 l S " * 200) == count
+    assert len(made) < len(content) + count * 700
+
+
+# --- Annotations
+
+
+def annotated(annotation, *more, box="[0 0 842 595]", annotations="[5 0 R]"):
+    return pdf(
+        CATALOG,
+        PAGES,
+        f"<< /Type /Page /Parent 2 0 R /MediaBox {box} /Contents 4 0 R /Annots {annotations} >>",
+        stream("0 g"),
+        annotation,
+        *more,
+    )
+
+
+def moved(content):
+    [page] = PdfReader(io.BytesIO(collected(content))).pages
+    return [each.get_object() for each in page["/Annots"]]
+
+
+def rounded(numbers):
+    return [round(float(each)) for each in numbers]
+
+
+def test_a_link_lies_where_its_text_is():
+    link = (
+        "<< /Subtype /Link /Rect [100 500 200 520] /A << /S /URI /URI (https://example.com) >> >>"
+    )
+    [found] = moved(annotated(link))
+    # The top of the page has come to the left.
+    assert rounded(found["/Rect"]) == [75, 100, 95, 200]
+    assert found["/A"]["/URI"] == "https://example.com"
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ("/QuadPoints [100 520 200 520 100 500 200 500]", [75, 100, 75, 200, 95, 100, 95, 200]),
+        ("/L [0 0 842 595]", [595, 0, 0, 842]),
+        ("/InkList [[0 0 842 0] [842 595 0 595]]", [595, 0, 595, 842, 0, 842, 0, 0]),
+    ],
+)
+def test_points_of_annotations_move_along(points, expected):
+    [found] = moved(annotated(f"<< /Subtype /Ink /Rect [0 0 842 595] {points} >>"))
+    numbers = found[points.split()[0]]
+    flat = [each for inner in numbers for each in (inner if isinstance(inner, list) else [inner])]
+    assert rounded(flat) == expected
+
+
+def test_each_look_of_a_form_is_turned_and_a_shared_one_once(pdftoppm):
+    boxes = " ".join(
+        f"<< /Subtype /Widget /FT /Btn /F 4 /AS /{state} /Rect [{left} 400 {left + 200} 500]"
+        " /AP << /N << /On 5 0 R /Off 6 0 R >> >> >>"
+        for state, left in (("On", 100), ("Off", 400))
+    )
+    form = "/Type /XObject /Subtype /Form /BBox [0 0 20 10]"
+    drawing = "1 0 0 rg 0 0 10 10 re f 0 0 1 rg 10 0 10 5 re f"
+    content = annotated(
+        stream(drawing, f"{form} /Matrix [0 -1 1 0 0 20]"),
+        stream(drawing, form),
+        annotations=f"[{boxes}]",
+    )
+    made = collected(content)
+    assert apart(drawn(pdftoppm, made), expected(pdftoppm, content, 842, 595)) < 1
+
+
+def test_an_annotation_that_stands_there_twice_is_moved_once():
+    note = "<< /Subtype /Text /Rect [100 500 200 520] >>"
+    [found] = moved(annotated(note, annotations="[5 0 R 5 0 R null 7]"))
+    assert rounded(found["/Rect"]) == [75, 100, 95, 200]
+
+
+def test_an_annotation_without_a_place_is_let_be():
+    [found] = moved(annotated("<< /Subtype /Text /Rect [1 2] /Contents (merk) >>"))
+    assert (found["/Contents"], rounded(found["/Rect"])) == ("merk", [1, 2])
+
+
+def test_a_link_to_another_page_still_leads_there():
+    content = pdf(
+        CATALOG,
+        "<< /Type /Pages /Kids [3 0 R 4 0 R] /Count 2 >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 842 595] /Annots [5 0 R] >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 842 595] >>",
+        "<< /Subtype /Link /Rect [0 0 9 9] /Dest [4 0 R /Fit] >>",
+    )
+    first, second = PdfReader(io.BytesIO(collected(content))).pages
+    target = first["/Annots"][0].get_object()["/Dest"][0]
+    assert target.idnum == second.indirect_reference.idnum

@@ -1,0 +1,236 @@
+"""A sandbox with a directory goes on where the one before it ended, however that one ended."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from datetime import datetime, timedelta
+
+import bundles
+import pytest
+from bundles import NOW, SENDER
+from callers import Clock, caller_of, client_context, holder_in, redirect_urls
+
+from posten_signering import DirectClient
+from posten_signering.sandbox import Sandbox, SandboxError
+
+pytestmark = pytest.mark.anyio
+
+POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
+ONE_SIGNER = "<signer><signer-identifier>kunde-42</signer-identifier></signer>"
+BROKER = "111222333"
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def started(tmp_path, clock):
+    """Starts a sandbox on the same directory and the same ports each time."""
+    ports = {}
+
+    def start(**settings):
+        return Sandbox(
+            directory=tmp_path / "kept", clock=clock, rate_limit=None, **(ports | settings)
+        )
+
+    return start
+
+
+def on_new_port(url, sandbox):
+    """An address of an earlier start: the ports of a test are free ones, new at each start."""
+    return sandbox.service_root + url.partition("/api")[2]
+
+
+async def test_jobs_tokens_documents_and_leases_survive_a_restart(started, clock, tmp_path):
+    async with started() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+        by_token = await sender.create()
+        polled = await sender.create(extra=POLLED, signers=ONE_SIGNER)
+        exit_url = await sandbox.sign(redirect_urls(by_token)[0])
+        await sandbox.sign(redirect_urls(polled)[0])
+        change = await sender.get(sender.jobs)
+        pades_url = change.text("//s:pades-url/text()")
+        pades = (await sender.get(pades_url)).body
+        await sender.get(sender.jobs)
+        holder = sender.holder
+    token = exit_url.rpartition("=")[2]
+    async with started() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+        status_url = on_new_port(by_token.text("//s:status-url/text()"), sandbox)
+        status = await sender.get(f"{status_url}?status_query_token={token}")
+        assert status.texts("//s:status/text()") == ["SIGNED", "WAITING"]
+        xades = await sender.get(status.texts("//s:xades-url/text()")[0])
+        assert xades.xml.tag == f"{{{bundles.DSIG}}}Signature"
+        # Made before the restart, and still the same.
+        assert (await sender.get(on_new_port(pades_url, sandbox))).body == pades
+        early = await sender.get(sender.jobs)
+        assert early.error == (429, "TOO_EAGER_POLLING")
+        clock.wait(seconds=30)
+        assert (await sender.get(sender.jobs)).status == 204  # leased still
+        clock.wait(minutes=10)
+        again = await sender.get(sender.jobs)
+        assert again.text("//s:signature-job-id/text()") == "2"
+        confirmation = again.text("//s:confirmation-url/text()")
+        assert (await sender.post(confirmation)).status == 204
+        # A redirect token that was used is used, and one that was not is not.
+        first, second = (url.rpartition("#")[2] for url in redirect_urls(by_token))
+        with pytest.raises(SandboxError, match="works no more"):
+            await sandbox.sign(f"{sandbox.signing_pages_url}#{first}")
+        await sandbox.sign(f"{sandbox.signing_pages_url}#{second}")
+        assert int((await sender.create()).text("//s:signature-job-id/text()")) == 3
+        assert sender.holder.certificate == holder.certificate
+        assert sandbox.received[0].job_id == 3
+
+
+async def test_a_client_set_up_once_goes_on_working(started, clock, tmp_path):
+    async with started() as sandbox:
+        first = sandbox.enterprise_pkcs12(SENDER)
+        ca_pem = sandbox.ca_pem
+        sandbox.authorize_broker(SENDER, BROKER)
+    async with started() as sandbox:
+        assert sandbox.enterprise_pkcs12(SENDER) == first
+        assert sandbox.ca_pem == ca_pem
+        # Another organisation's certificate has a key of its own.
+        other = holder_in(*sandbox.enterprise_pkcs12(BROKER))
+        own = holder_in(*first)
+        assert other.key.public_key() != own.key.public_key()
+        # The old root vouches for the server, and the server takes the old certificate.
+        context = client_context(ca_pem, tmp_path, own)
+        address = sandbox.service_root.removeprefix("https://").partition(":")
+        _, writer = await asyncio.open_connection(
+            address[0], int(address[2].partition("/")[0]), ssl=context
+        )
+        writer.transport.abort()
+        async with DirectClient(sandbox.client_configuration(SENDER)) as client:
+            assert SENDER in await client.check_access()
+        async with caller_of(sandbox, clock, tmp_path, sender=BROKER) as broker:
+            assert (await broker.get(broker.root)).status == 200
+
+
+async def test_certificates_that_have_expired_are_made_anew(started, clock):
+    async with started() as sandbox:
+        first = sandbox.ca_pem, sandbox.enterprise_pkcs12(SENDER)
+    clock.wait(days=4 * 365)
+    async with started() as sandbox:
+        assert sandbox.ca_pem != first[0]
+        assert sandbox.enterprise_pkcs12(SENDER) != first[1]
+
+
+async def test_a_clock_that_was_moved_on_stays_ahead(started, clock, tmp_path):
+    async with started() as sandbox:
+        await sandbox.advance(3600)
+    async with started() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+        assert sandbox.overview().now == NOW + timedelta(hours=1)
+        assert sandbox.overview().advanced_by == 3600
+        empty = await sender.get(sender.jobs)
+        told = datetime.fromisoformat(empty.headers["X-Next-permitted-poll-time"])
+        assert told == NOW + timedelta(hours=1, seconds=30)
+        await sandbox.reset()
+        assert sandbox.overview().now == NOW
+
+
+async def test_reset_forgets_for_good(started, clock, tmp_path):
+    async with started() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+        created = await sender.create(signers=ONE_SIGNER)
+        await sandbox.sign(redirect_urls(created)[0])
+        await sandbox.reset()
+        assert sandbox.received == ()
+    async with started() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+        overview = sandbox.overview()
+        assert (overview.jobs, overview.queues, overview.brokers) == ((), (), ())
+        job = on_new_port(created.text("//s:status-url/text()"), sandbox)
+        assert (await sender.get(job)).error == (404, "NOT_FOUND")
+
+
+async def test_deleted_documents_are_gone_from_the_file(started, clock, tmp_path):
+    marker = b"a document that is to be found in the file until it is deleted"
+    text = bundles.File("0000_document.txt", marker, "text/plain", "Vilkår")
+    async with started() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+        recipe = bundles.Recipe(files=(text,), holder=sender.holder, signing_time=NOW.isoformat())
+        manifest = bundles.manifest_xml((text,), signers=ONE_SIGNER)
+        sent = await sender.send(bundles.body_of(recipe.with_(manifest=manifest)))
+        await sandbox.reject(redirect_urls(sent)[0])
+        kept = tmp_path / "kept"
+        assert any(marker in path.read_bytes() for path in kept.iterdir())
+        await sandbox.delete_documents(1)
+        with pytest.raises(SandboxError, match="deleted already"):
+            await sandbox.delete_documents(1)
+    async with started() as sandbox:
+        store = sandbox._now_running.control.store
+        rows = store._executor.submit(
+            lambda: store._connection.execute("SELECT count(*) FROM documents").fetchone()
+        ).result()
+        assert rows == (0,)
+
+
+async def test_a_disk_that_fails_is_told_to_who_asks_and_the_answer_is_not_given(
+    started, clock, tmp_path, caplog
+):
+    sandbox = started()
+    await sandbox.__aenter__()
+    async with caller_of(sandbox, clock, tmp_path) as sender:
+        store = sandbox._now_running.control.store
+        store._executor.submit(store._connection.execute, "PRAGMA query_only = ON").result()
+        assert (await sender.send(sender.body())).error == (500, "INTERNAL_ERROR")
+        assert "can't write" in caplog.text
+        with pytest.raises(SandboxError, match="can't write"):
+            await sandbox.advance(1)
+    with pytest.raises(SandboxError, match="can't write"):
+        await sandbox.__aexit__(None, None, None)
+
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from posten_signering import *
+from posten_signering.sandbox import Sandbox
+
+async def main(directory):
+    async with Sandbox(directory=Path(directory), rate_limit=None) as sandbox:
+        async with DirectClient(sandbox.client_configuration()) as client:
+            urls = ExitUrls(completion="https://x.example", rejection="https://x.example", error="https://x.example")
+            while True:
+                created = await client.create(DirectJob(
+                    title="Lease", exit_urls=urls,
+                    documents=[Document(title="Lease", content=b"A lease", type=DocumentType.TEXT)],
+                    signers=[DirectSigner(custom_identifier="kunde-42")],
+                    status_retrieval_method=StatusRetrievalMethod.POLLING,
+                ))
+                await sandbox.sign(created.single_signer.redirect_url)
+                change = (await client.get_status_change()).change
+                await client.confirm(change)
+                print(created.job_id, flush=True)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def run_and_kill(directory, jobs):
+    """Lets the program finish so many jobs, kills it, and gives the last one that it told."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, directory], stdout=subprocess.PIPE, text=True
+    ) as process:
+        told = [process.stdout.readline() for _ in range(jobs)]
+        os.kill(process.pid, signal.SIGKILL)
+        told += process.stdout.read().split()
+    return int(told[-1])
+
+
+async def test_sigkill_in_the_middle_loses_nothing_that_was_answered(tmp_path):
+    kept = tmp_path / "kept"
+    for jobs in (3, 7):
+        answered = await asyncio.to_thread(run_and_kill, kept, jobs)
+        async with Sandbox(directory=kept) as sandbox:
+            overview = sandbox.overview()
+            signed = [job for job in overview.jobs if job.status == "COMPLETED_SUCCESSFULLY"]
+            assert {job.id for job in signed} >= set(range(1, answered + 1))
+            [queue] = overview.queues
+            # Confirmed is confirmed: at most the job that was in hand is left.
+            assert {change.job_id for change in queue.changes} <= {answered + 1}
+            async with DirectClient(sandbox.client_configuration()) as client:
+                root = f"{sandbox.service_root}/123456789/direct/signature-jobs"
+                pdf = await client.get_pades(f"{root}/{answered}/pades")
+                assert pdf.startswith(b"%PDF-")
+            assert max(job.id for job in overview.jobs) <= answered + 1

@@ -1,0 +1,87 @@
+"""Signed documents for tests, and what pdfsig and pdftotext say of them."""
+
+import subprocess
+from functools import cache
+
+import bundles
+import certificates
+from bundles import NOW, PERSON, SENDER
+
+from posten_signering.sandbox._signed.signed_documents import (
+    Signatory,
+    SignedDocument,
+    SigningKey,
+    make_pades,
+)
+from posten_signering.sandbox._values.octets import Octets
+
+
+def signing_key(holder):
+    return SigningKey(certificate=holder.certificate, key=holder.key, chain=holder.chain)
+
+
+@cache
+def seal_key():
+    subject = certificates.name(
+        "Sandkasse æøå", organization="Sandkasse", identifier="NTRNO-984661185"
+    )
+    return signing_key(
+        certificates.issue(subject, certificates.intermediate(), certificates.rsa_key(5))
+    )
+
+
+def document(content, *, name="0000_document.pdf", title="Leiekontrakt", mime="application/pdf"):
+    return SignedDocument(name=name, title=title, mime=mime, content=Octets(content))
+
+
+def text(content, **changes):
+    options = {"name": "0001_document.txt", "title": "Vilkår", "mime": "text/plain"} | changes
+    return document(content.encode(), **options)
+
+
+def signatory(**changes):
+    values = {
+        "name": "Kari Nordmann",
+        "personal_identification_number": PERSON,
+        "signed_at": NOW,
+        "signature_type": "ADVANCED_ELECTRONIC_SIGNATURE",
+        "on_behalf_of": "SELF",
+    }
+    return Signatory(**(values | changes))
+
+
+def pades(*documents, **changes):
+    values = {
+        "title": "Leie av bolig",
+        "description": "Vær så god",
+        "sender": SENDER,
+        "documents": documents or (document(bundles.pdf()),),
+        "signatories": [signatory()],
+        "identifier_in_signed_documents": None,
+        "seal": seal_key(),
+        "at": bundles.later(60),
+    }
+    return make_pades(**(values | changes))
+
+
+def run(program, *arguments, **options):
+    done = subprocess.run(
+        [program, *arguments], check=False, capture_output=True, text=True, **options
+    )
+    return done.stdout
+
+
+def pdfsig_says(program, content, folder):
+    (folder / "signed.pdf").write_bytes(content)
+    return run(program, folder / "signed.pdf")
+
+
+def text_of(program, content, folder):
+    (folder / "read.pdf").write_bytes(content)
+    return run(program, "-layout", folder / "read.pdf", "-")
+
+
+def flipped(content, at):
+    changed = bytearray(content)
+    changed[at] ^= 1
+    return bytes(changed)
