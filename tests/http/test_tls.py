@@ -26,10 +26,11 @@ def version(request):
 
 
 def context_for(*anchors, number=pki.SERVICE, certificate=None):
+    anchors = [each.der for each in anchors or (pki.root(),)]
+    certificate = certificate or pki.sender().enterprise()
+    chain, _ = certificate.complete_chain(anchors)
     return client_context(
-        certificate or pki.sender().enterprise(),
-        [each.der for each in anchors or (pki.root(),)],
-        server_organization_number=number,
+        chain, certificate.pem, anchors=anchors, server_organization_number=number
     )
 
 

@@ -43,8 +43,6 @@ FOLDERS: dict[str, set[str]] = {
     },
     "worker": {"_client", *BELOW_WIRE},
 }
-# These still point up.
-TO_BE_TURNED = {("_http.tls", "_trust"), ("_wire.operations", "_session")}
 
 # Library -> the folders and modules that may import it.
 DOORS = {
@@ -192,7 +190,7 @@ def complaints(module: str, source: str) -> list[str]:
             allowed = folder != "sandbox"
         else:
             allowed = folder in {folder_of(module), *FOLDERS[folder_of(module)]}
-        if not allowed and (module, folder) not in TO_BE_TURNED:
+        if not allowed:
             found.append(f"{module} imports {target or 'the package root'}: not below it")
     if is_in(module, PURE):
         found += _impurities(module, source)

@@ -34,10 +34,11 @@ def server_context(version=None, *, issued=None, clients=None):
 
 
 def context_for(*anchors, certificate=None, number=pki.SERVICE):
+    anchors = [each.der for each in anchors or (pki.root(),)]
+    certificate = certificate or pki.sender().enterprise()
+    chain, _ = certificate.complete_chain(anchors)
     return client_context(
-        certificate or pki.sender().enterprise(),
-        [each.der for each in anchors or (pki.root(),)],
-        server_organization_number=number,
+        chain, certificate.pem, anchors=anchors, server_organization_number=number
     )
 
 

@@ -131,16 +131,15 @@ def _make_ready(configuration: ClientConfiguration) -> tuple[Transport, Sign]:
         )
     xml.schema()
     sign = partial(signatures_xml, chain=chain, sign=certificate.sign)
-    return configuration.transport or _http_transport(configuration, anchors), sign
-
-
-def _http_transport(configuration: ClientConfiguration, anchors: tuple[bytes, ...]) -> Transport:
+    if configuration.transport is not None:
+        return configuration.transport, sign
     environment, timeouts = configuration.environment, configuration.timeouts
-    return HttpTransport(
+    transport = HttpTransport(
         service_root=environment.service_root,
         ssl_context=client_context(
-            configuration.certificate,
-            anchors,
+            chain,
+            certificate.pem,
+            anchors=anchors,
             server_organization_number=environment.server_organization_number,
         ),
         connect_seconds=timeouts.connect,
@@ -151,6 +150,7 @@ def _http_transport(configuration: ClientConfiguration, anchors: tuple[bytes, ..
         proxy=None if configuration.proxy is None else Secret(configuration.proxy),
         max_connections=configuration.max_connections,
     )
+    return transport, sign
 
 
 def _user_agent(suffix: str | None) -> str:

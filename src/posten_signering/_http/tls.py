@@ -9,26 +9,44 @@ import re
 import secrets
 import ssl
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
 import certifi
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
-from posten_signering._trust.certificates import EnterpriseCertificate, organization_number_of
 from posten_signering._values.secret import Secret
 from posten_signering.errors import ConfigurationError
 
-__all__ = [
-    "OtherOrganization",
-    "UntrustedChain",
-    "client_context",
-    "is_client_certificate_alert",
-    "proxy_context",
-    "refusal",
-]
+KeyAndChain = Callable[[Sequence[x509.Certificate], Secret[bytes] | None], Secret[bytes]]
+"""Gives the client's private key, followed by a chain, in PEM; encrypted if there is a passphrase."""
+
+# Where the organisation number stands in a subject, in the order in which the official Java client
+# looks: organizationIdentifier (ETSI EN 319 412-1, 5.1.4, with or without its prefix), serialNumber,
+# and a common name that begins with it.
+_ORGANIZATION_NUMBERS = (
+    (NameOID.ORGANIZATION_IDENTIFIER, re.compile(r"(?:NTRNO-)?([0-9]{9})\Z")),
+    (NameOID.SERIAL_NUMBER, re.compile(r"([0-9]{9})\Z")),
+    (NameOID.COMMON_NAME, re.compile(r"([0-9]{9})(?![0-9])")),
+)
+
+
+def organization_number_of(certificate: x509.Certificate) -> str | None:
+    """The organisation number that a certificate's subject names; the first field that has one wins.
+
+    Read by OID and matched whole: organizationIdentifier (2.5.4.97, `NTRNO-` may precede the number),
+    then serialNumber (2.5.4.5), then a common name that begins with exactly nine digits.
+    """
+    for oid, form in _ORGANIZATION_NUMBERS:
+        for attribute in certificate.subject.get_attributes_for_oid(oid):
+            match = form.match(str(attribute.value))
+            if match is not None:
+                return match[1]
+    return None
 
 
 class UntrustedChain(ssl.SSLCertVerificationError):
@@ -60,9 +78,10 @@ class OtherOrganization(ssl.SSLCertVerificationError):
 
 
 def client_context(
-    certificate: EnterpriseCertificate,
-    anchors: Sequence[bytes],
+    chain: Sequence[x509.Certificate],
+    key_and_chain: KeyAndChain,
     *,
+    anchors: Sequence[bytes],
     server_organization_number: str,
 ) -> ssl.SSLContext:
     """The context for every connection to the service. Takes milliseconds: for a worker thread.
@@ -71,7 +90,8 @@ def client_context(
     the handshake, before a byte of a request can be sent.
 
     Args:
-        certificate: Offered to the service, with its issuers as far as they are known.
+        chain: The client's certificate, then its issuers as far as they are known.
+        key_and_chain: Gives the private key, and what is offered of the chain.
         anchors: In DER form. Each may end a chain, roots and intermediates alike.
         server_organization_number: Whose certificate the service must show.
 
@@ -88,9 +108,10 @@ def client_context(
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.sslobject_class = _checked_by_organization(server_organization_number)
     context.load_verify_locations(cadata=b"".join(anchors))
-    chain, missing = certificate.complete_chain(anchors)
     # A root that the service does not have already would not convince it (RFC 8446, 4.4.2).
-    _load(context, certificate, chain if missing is not None or len(chain) == 1 else chain[:-1])
+    ends_in_root = chain[-1].issuer == chain[-1].subject
+    offered = chain[:-1] if ends_in_root and len(chain) > 1 else chain
+    _load(context, partial(key_and_chain, offered))
     return context
 
 
@@ -106,17 +127,15 @@ def proxy_context() -> ssl.SSLContext:
     return context
 
 
-def _load(
-    context: ssl.SSLContext, certificate: EnterpriseCertificate, chain: Sequence[x509.Certificate]
-) -> None:
+def _load(context: ssl.SSLContext, pem: Callable[[Secret[bytes] | None], Secret[bytes]]) -> None:
     reason = ""
     try:
-        with _in_memory(certificate.pem(chain, passphrase=None)) as path:
+        with _in_memory(pem(None)) as path:
             if path is not None:
                 context.load_cert_chain(path)
                 return
         passphrase = Secret(secrets.token_hex(32).encode())
-        with _in_temporary_file(certificate.pem(chain, passphrase=passphrase)) as path:
+        with _in_temporary_file(pem(passphrase)) as path:
             context.load_cert_chain(path, password=passphrase.reveal)
     except ssl.SSLError as error:
         reason = _words(error)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum
 
+from posten_signering._wire.operations import Repeatable
 from posten_signering.errors import (
     ApiError,
     ConfigurationError,
@@ -16,19 +16,6 @@ from posten_signering.errors import (
 _PASSING_STATUSES = frozenset({502, 503, 504})
 _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 4.0
-
-
-class Repeatable(Enum):
-    """Whether an operation may be sent a second time."""
-
-    ALWAYS = "always"
-    """Asking twice is asking once."""
-
-    UNTIL_SENT = "until sent"
-    """Only while it is certain that nothing reached the service: create."""
-
-    NEVER = "never"
-    """A poll: its lost answer may have held a change, or a time to wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,12 +20,12 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
-from cryptography.x509.oid import NameOID
 
+from posten_signering._http.tls import organization_number_of
 from posten_signering._values.secret import Secret
 from posten_signering.errors import ConfigurationError
 
-__all__ = ["EnterpriseCertificate", "load_pkcs12", "organization_number_of"]
+__all__ = ["EnterpriseCertificate", "load_pkcs12"]
 
 _LOGGER = logging.getLogger("posten_signering")
 
@@ -34,29 +34,6 @@ _EXPIRES_SOON = timedelta(days=30)
 _PRIVATE_KEY = re.compile(
     rb"-----BEGIN ((?:[A-Z]+ )*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL
 )
-
-# Where the organisation number stands in a subject, in the order in which the official Java client
-# looks: organizationIdentifier (ETSI EN 319 412-1, 5.1.4, with or without its prefix), serialNumber,
-# and a common name that begins with it.
-_ORGANIZATION_NUMBERS = (
-    (NameOID.ORGANIZATION_IDENTIFIER, re.compile(r"(?:NTRNO-)?([0-9]{9})\Z")),
-    (NameOID.SERIAL_NUMBER, re.compile(r"([0-9]{9})\Z")),
-    (NameOID.COMMON_NAME, re.compile(r"([0-9]{9})(?![0-9])")),
-)
-
-
-def organization_number_of(certificate: x509.Certificate) -> str | None:
-    """The organisation number that a certificate's subject names; the first field that has one wins.
-
-    Read by OID and matched whole: organizationIdentifier (2.5.4.97, `NTRNO-` may precede the number),
-    then serialNumber (2.5.4.5), then a common name that begins with exactly nine digits.
-    """
-    for oid, form in _ORGANIZATION_NUMBERS:
-        for attribute in certificate.subject.get_attributes_for_oid(oid):
-            match = form.match(str(attribute.value))
-            if match is not None:
-                return match[1]
-    return None
 
 
 @final
@@ -182,9 +159,9 @@ class EnterpriseCertificate:
         return chain, None if _is_root(chain[-1]) else chain[-1].issuer.rfc4514_string()
 
     def pem(
-        self, chain: Iterable[x509.Certificate], *, passphrase: Secret[bytes] | None
+        self, chain: Iterable[x509.Certificate], passphrase: Secret[bytes] | None
     ) -> Secret[bytes]:
-        """For the TLS set-up: the private key and a chain, encrypted where a passphrase is given."""
+        """For the TLS set-up: the private key and a chain in PEM, encrypted if there is a passphrase."""
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if passphrase is not None:
             encryption = serialization.BestAvailableEncryption(passphrase.reveal())

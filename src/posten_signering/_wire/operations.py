@@ -6,9 +6,9 @@ that come from the service are used verbatim, and only on its own origin.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Generic, Literal, TypeVar
 
-from posten_signering._session.retry import Repeatable
 from posten_signering._values.job import Sender
 from posten_signering._values.secret import Secret
 from posten_signering._values.status import (
@@ -26,6 +26,19 @@ from posten_signering.errors import ApiError, CreateOutcomeUnknownError, Unexpec
 T = TypeVar("T")
 
 _XML = "application/xml"
+
+
+class Repeatable(Enum):
+    """Whether an operation may be sent a second time."""
+
+    ALWAYS = "always"
+    """Asking twice is asking once."""
+
+    UNTIL_SENT = "until sent"
+    """Only while it is certain that nothing reached the service: create."""
+
+    NEVER = "never"
+    """A poll: its lost answer may have held a change, or a time to wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering._trust.certificates import organization_number_of
+from posten_signering._http.tls import organization_number_of
 
 
 class TestOrganizationNumber:
