@@ -99,7 +99,7 @@ async def test_a_client_that_is_closed_while_it_can_not_be_entered_stays_closed(
         await go_on.wait()
         raise ConfigurationError("It can't be used.")
 
-    monkeypatch.setattr(lifecycle, "open_session", fail)
+    monkeypatch.setattr(lifecycle, "open_client", fail)
     client = DirectClient(doubles.configuration(ScriptedTransport()))
     entering = asyncio.ensure_future(client.__aenter__())
     await begun.wait()

@@ -18,7 +18,7 @@ from doubles import PADES, ROOT, Answer, client_of, created_xml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering._container.processors import DocumentBundleToDisk, run
+from posten_signering._container.processors import DocumentBundleToDisk
 from posten_signering._values.job import DirectJob, DirectSigner, ExitUrls
 from posten_signering.errors import ConfigurationError, DocumentChangedError, InvalidJobError
 
@@ -44,46 +44,9 @@ def write(directory, *, reference="order-77", moment=MOMENT, made=None) -> Path:
     """Has one container written, and gives the new file."""
     before = set(directory.iterdir())
     made = made or from_bytes(pdf_of(100))
-    run(
-        [to_disk(directory, moment)],
-        job=job_of(made.body.documents, reference),
-        open_container=made.open,
-    )
+    to_disk(directory, moment)(job_of(made.body.documents, reference), made.open)
     [file] = set(directory.iterdir()) - before
     return file
-
-
-# Processors of any kind.
-
-
-def test_each_is_called_in_order_with_the_job_and_a_fresh_container():
-    made = from_bytes(pdf_of(MIB))
-    job = job_of(made.body.documents)
-    seen = []
-
-    def first(job, open_container):
-        with open_container() as container:
-            seen.append(("first", job, container.read()))
-
-    def second(job, open_container):
-        with open_container() as one, open_container() as other:
-            assert one.read(2) == b"PK"
-            seen.append(("second", job, other.read()))
-
-    run([first, second], job=job, open_container=made.open)
-    assert [(name, each) for name, each, _ in seen] == [("first", job), ("second", job)]
-    assert {len(content) for _, _, content in seen} == {made.container.length}
-
-
-def test_what_one_raises_stops_the_rest():
-    def refuse(job, open_container):
-        raise LookupError
-
-    def unreachable(job, open_container):
-        pytest.fail("called after another raised")
-
-    with pytest.raises(LookupError):
-        run([refuse, unreachable], job=job_of(), open_container=from_bytes(pdf_of(10)).open)
 
 
 # Within a client.

@@ -14,7 +14,7 @@ import pki
 import pytest
 from doubles import Answer, ScriptedTransport, client_of, status_xml
 
-from posten_signering._client import files as client_files
+from posten_signering._client import downloads
 from posten_signering._values.secret import Secret
 from posten_signering.errors import TransportError
 from posten_signering.worker import (
@@ -191,7 +191,7 @@ async def test_a_write_that_fails_leaves_nothing_and_the_old_file_as_it_was(
 
     match write:
         case "write":
-            monkeypatch.setattr(client_files.PartialFile, "write", full)
+            monkeypatch.setattr(downloads.PartialFile, "write", full)
         case "fsync":
             monkeypatch.setattr(os, "fsync", full)
         case _:
@@ -225,10 +225,10 @@ async def test_a_loss_of_power_after_saving_loses_nothing(tmp_path, monkeypatch)
 
 async def test_where_directories_have_no_handle_files_are_still_written(tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr(client_files.os, "open", lambda *args: opened.append(args))
-    monkeypatch.setattr(client_files, "_DIRECTORIES_HAVE_HANDLES", False)
-    client_files.make_directory(tmp_path / "new")
-    with client_files.PartialFile(tmp_path / "new" / "file") as file:
+    monkeypatch.setattr(downloads.os, "open", lambda *args: opened.append(args))
+    monkeypatch.setattr(downloads, "_DIRECTORIES_HAVE_HANDLES", False)
+    downloads.make_directory(tmp_path / "new")
+    with downloads.PartialFile(tmp_path / "new" / "file") as file:
         file.write(Secret(b"content"))
         file.complete()
     monkeypatch.undo()
@@ -238,7 +238,7 @@ async def test_where_directories_have_no_handle_files_are_still_written(tmp_path
 
 async def test_after_a_file_is_discarded_nothing_of_it_comes_back(tmp_path):
     """A thread that a cancellation left behind may still be at work."""
-    with client_files.PartialFile(tmp_path / "file") as file:
+    with downloads.PartialFile(tmp_path / "file") as file:
         file.write(Secret(b"content"))
     assert file.write(Secret(b"more")) == 0
     file.complete()

@@ -53,24 +53,8 @@ class DirectClient(ClientLife):
             TransportError: No connection could be made; the job does not exist.
             ApiError: The service refused; the job does not exist.
         """
-        opened, settings = self._open(), self._configuration
         sender = self._sender(job.sender)
-        checked = await opened.in_thread(partial(creation.check, job, sender, settings.compression))
-
-        async def prepare() -> creation.PreparedJob:
-            prepared = await opened.in_thread(
-                partial(creation.prepare, checked, sign=opened.sign, clock=settings.clock)
-            )
-            await opened.process(settings.bundle_processors, job, prepared.open_container)
-            return prepared
-
-        return await creation.send(
-            opened.session,
-            operations.create(self._root, sender, reference=job.reference),
-            prepare,
-            reference=job.reference,
-            limiter=opened.limiter,
-        )
+        return await self._open().creation.create(self._root, job, sender)
 
     def validate(self, job: DirectJob) -> None:
         """Does the checks of `create`, and sends nothing. Reads the documents, and blocks meanwhile.

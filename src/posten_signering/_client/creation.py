@@ -6,13 +6,15 @@ is made here is a layout, which the body is produced from.
 
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from secrets import token_hex
 from typing import BinaryIO, Protocol
 
 import anyio
+from anyio import to_thread
 
 from posten_signering._container import documents as job_documents
 from posten_signering._container import layout as asice
@@ -20,17 +22,20 @@ from posten_signering._container import multipart
 from posten_signering._container.body import StreamedBody, readable
 from posten_signering._container.documents import Inspection
 from posten_signering._container.layout import Compression, Layout
+from posten_signering._container.processors import BundleProcessor
 from posten_signering._container.xades import SignedFile
 from posten_signering._session.session import Session
 from posten_signering._values.job import DirectJob, Document, DocumentType, Sender
 from posten_signering._values.secret import Secret
 from posten_signering._values.status import DirectJobResponse
-from posten_signering._wire import messages, rules
+from posten_signering._wire import messages, operations, rules
 from posten_signering._wire.exchange import Request
-from posten_signering._wire.operations import Operation, carrying
+from posten_signering._wire.operations import carrying
 from posten_signering.errors import CreateOutcomeUnknownError, InvalidJobError, TransportError
 
 logger = logging.getLogger("posten_signering")
+
+_PROCESSORS_AT_ONCE = 4
 
 
 class Sign(Protocol):
@@ -166,54 +171,90 @@ def prepare(
     )
 
 
-async def send(
-    session: Session,
-    operation: Operation[DirectJobResponse],
-    prepared: Callable[[], Awaitable[PreparedJob]],
-    *,
-    reference: str | None,
-    limiter: anyio.CapacityLimiter,
-) -> DirectJobResponse:
-    """Sends a create, and tells by type what is known when no clear answer comes.
+class JobCreation:
+    """Creates jobs for an open client, and says by type what is known when no clear answer comes.
 
     Args:
-        session: Sends.
-        operation: The create.
-        prepared: Signs the job, when its turn has come.
-        reference: The job's.
-        limiter: For reading documents in threads.
-
-    Raises:
-        CreateOutcomeUnknownError: The job may exist.
-        SigningError: Any other: the job does not exist.
+        session: Sends the create.
+        sign: Signs the files of a container with the enterprise certificate.
+        clock: The time now, aware.
+        compression: How documents are stored in the container.
+        processors: Called with each job and its finished container before it is sent, in order.
+        limiter: For work in threads.
     """
-    # Headers alone make no job: it may exist from the first bytes of the body on.
-    left = False
 
-    def leaving() -> None:
-        nonlocal left
-        left = True
+    def __init__(
+        self,
+        session: Session,
+        *,
+        sign: Sign,
+        clock: Callable[[], datetime],
+        compression: Compression,
+        processors: Sequence[BundleProcessor],
+        limiter: anyio.CapacityLimiter,
+    ) -> None:
+        self._session = session
+        self._sign = sign
+        self._clock = clock
+        self._compression = compression
+        self._processors = processors
+        self._limiter = limiter
+        # Processors are the caller's code: however long one takes, it holds up no other call.
+        self._processing = anyio.CapacityLimiter(_PROCESSORS_AT_ONCE)
 
-    async def ready(request: Request) -> Request:
-        job = await prepared()
-        body = job.body(limiter, leaving)
-        return carrying(request, content_type=job.content_type, body=body)
+    async def create(self, root: str, job: DirectJob, sender: Sender) -> DirectJobResponse:
+        """Checks, signs and sends a job.
 
-    try:
-        return await session.send(operation, ready)
-    except CreateOutcomeUnknownError:
-        raise
-    except TransportError as error:
-        if not error.request_may_have_left:
-            raise
-        raise CreateOutcomeUnknownError(reference=reference, reason=_reason(error)) from error
-    except anyio.get_cancelled_exc_class():
-        if left:
-            logger.warning(
-                "Creating the job %s was cancelled on its way: the job may exist.",
-                "without a reference" if reference is None else f"with reference {reference!r}",
+        Raises:
+            InvalidJobError: The job breaks rules; nothing was sent.
+            CreateOutcomeUnknownError: The job may exist.
+            SigningError: Any other error: the job does not exist.
+        """
+        checked = await to_thread.run_sync(
+            partial(check, job, sender, self._compression), limiter=self._limiter
+        )
+        # Headers alone make no job: it may exist from the first bytes of the body on.
+        body_has_left = False
+
+        def leaving() -> None:
+            nonlocal body_has_left
+            body_has_left = True
+
+        async def carrying_body(request: Request) -> Request:
+            prepared = await to_thread.run_sync(
+                partial(prepare, checked, sign=self._sign, clock=self._clock),
+                limiter=self._limiter,
             )
-        raise
+            await self._process(job, prepared)
+            body = prepared.body(self._limiter, leaving)
+            return carrying(request, content_type=prepared.content_type, body=body)
+
+        operation = operations.create(root, sender, reference=job.reference)
+        try:
+            return await self._session.send(operation, carrying_body)
+        except CreateOutcomeUnknownError:
+            raise
+        except TransportError as error:
+            if not error.request_may_have_left:
+                raise
+            raise CreateOutcomeUnknownError(
+                reference=job.reference, reason=_reason(error)
+            ) from error
+        except anyio.get_cancelled_exc_class():
+            if body_has_left:
+                logger.warning(
+                    "Creating the job %s was cancelled while it was in flight: the job may exist.",
+                    "without a reference"
+                    if job.reference is None
+                    else f"with reference {job.reference!r}",
+                )
+            raise
+
+    async def _process(self, job: DirectJob, prepared: PreparedJob) -> None:
+        for processor in self._processors:
+            await to_thread.run_sync(
+                partial(processor, job, prepared.open_container), limiter=self._processing
+            )
 
 
 def _reason(error: TransportError) -> str:

@@ -1,19 +1,38 @@
-"""A client's life: made, entered once, closed; and what its operations share while it is open."""
+"""A client's life: created, entered once, closed; and what entering prepares. Its operations are in `client`."""
 
+import logging
 import os
+import platform
+from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from importlib.metadata import version
 from types import TracebackType
 from typing import Self, TypeVar
 
-from posten_signering._client import downloads
-from posten_signering._client.downloads import DownloadStream, Progress
-from posten_signering._client.opening import Opened, open_session
+import anyio
+import anyio.to_thread
+
+from posten_signering._client.creation import JobCreation, Sign
+from posten_signering._client.downloads import DownloadStream, Progress, to_file
+from posten_signering._client.polling import PollSchedule
 from posten_signering._configuration import ClientConfiguration
+from posten_signering._container.xades import signatures_xml
+from posten_signering._http.tls import client_context
+from posten_signering._http.transport import HttpTransport
+from posten_signering._session.rate import InMemoryRateLimiter
+from posten_signering._session.session import Session, Time
+from posten_signering._trust.anchors import explain_untrusted
 from posten_signering._values.job import Sender
+from posten_signering._values.secret import Secret
+from posten_signering._wire import xml
+from posten_signering._wire.exchange import Transport
 from posten_signering._wire.operations import Operation
 from posten_signering.errors import ClientStateError, SenderNotSpecifiedError
 
 T = TypeVar("T")
+
+logger = logging.getLogger("posten_signering")
 
 
 class _State(Enum):
@@ -21,6 +40,26 @@ class _State(Enum):
     OPENING = "is being opened by another task: share it, or make another"
     OPEN = "is open already: share it, or make another"
     CLOSED = "is closed: make a new one"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What an open client works with.
+
+    Attributes:
+        session: Sends operations.
+        creation: Checks, signs and sends jobs.
+        schedule: When each queue may be polled.
+        time: The clocks, the sleep and the randomness of the configuration.
+        limiter: For work in threads: one fewer than there are cores, because as many as there are cores
+            would keep the interpreter's lock from the event loop.
+    """
+
+    session: Session
+    creation: JobCreation
+    schedule: PollSchedule
+    time: Time
+    limiter: anyio.CapacityLimiter
 
 
 class ClientLife:
@@ -37,11 +76,11 @@ class ClientLife:
 
     @property
     def configuration(self) -> ClientConfiguration:
-        """What the client was made with."""
+        """The configuration that the client was created with."""
         return self._configuration
 
     async def __aenter__(self) -> Self:
-        """Checks the certificate and makes ready to connect; nothing is sent yet.
+        """Checks the certificate and prepares TLS; sends nothing yet.
 
         Raises:
             ConfigurationError: The certificate has expired or is not valid yet, or something else of
@@ -52,7 +91,7 @@ class ClientLife:
             raise ClientStateError(f"This DirectClient {self._state.value}.")
         self._state = _State.OPENING
         try:
-            opened = await open_session(self._configuration)
+            opened = await open_client(self._configuration)
         except BaseException:
             if self._state is _State.OPENING:
                 self._state = _State.NEW
@@ -73,7 +112,7 @@ class ClientLife:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes every connection; what `async with` does at its end. Closing twice does nothing."""
+        """Closes every connection, as `async with` does at its end. Closing twice does nothing."""
         opened, self._opened = self._opened, None
         self._state = _State.CLOSED
         if opened is not None:
@@ -105,7 +144,82 @@ class ClientLife:
         async def once(*, again: bool) -> int:
             del again
             async with opened.session.once_open(operation) as stream:
-                download = DownloadStream(stream)
-                return await downloads.to_file(download, path, progress, opened.limiter)
+                return await to_file(DownloadStream(stream), path, progress, opened.limiter)
 
         return await opened.session.persistently(operation, once)
+
+
+async def open_client(configuration: ClientConfiguration) -> Opened:
+    """Prepares everything that an open client works with; opens no connection.
+
+    Raises:
+        ConfigurationError: Something in the configuration can't be used.
+    """
+    limiter = anyio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
+    transport, sign = await anyio.to_thread.run_sync(
+        partial(_transport_and_signature, configuration), limiter=limiter
+    )
+    time = Time(
+        clock=configuration.clock,
+        monotonic=configuration.monotonic,
+        sleep=configuration.sleep,
+        random=configuration.random,
+    )
+    session = Session(
+        transport,
+        time=time,
+        rate_limiter=configuration.rate_limiter
+        or InMemoryRateLimiter(monotonic=configuration.monotonic, sleep=configuration.sleep),
+        retries=configuration.retries,
+        organization_number=configuration.certificate.organization_number or "",
+        max_connections=configuration.max_connections,
+    )
+    creation = JobCreation(
+        session,
+        sign=sign,
+        clock=configuration.clock,
+        compression=configuration.compression,
+        processors=configuration.bundle_processors,
+        limiter=limiter,
+    )
+    schedule = PollSchedule(configuration.monotonic, configuration.environment.default_poll_wait)
+    return Opened(session=session, creation=creation, schedule=schedule, time=time, limiter=limiter)
+
+
+def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transport, Sign]:
+    """What takes long to prepare: the certificate's chain, the TLS context, the schema."""
+    certificate, environment = configuration.certificate, configuration.environment
+    certificate.check(configuration.clock())
+    chain, missing_issuer = certificate.complete_chain(configuration.anchors)
+    if missing_issuer is not None:
+        logger.warning(
+            "The enterprise certificate's chain is not complete: the certificate of %s is missing. "
+            "Containers carry what there is; add the file to the trust anchors.",
+            missing_issuer,
+        )
+    xml.schema()
+    sign = partial(signatures_xml, chain=chain, sign=certificate.sign)
+    if configuration.transport is not None:
+        return configuration.transport, sign
+    transport = HttpTransport(
+        service_root=environment.service_root,
+        ssl_context=client_context(
+            chain,
+            certificate.pem,
+            anchors=configuration.anchors,
+            server_organization_number=environment.server_organization_number,
+        ),
+        connect_seconds=configuration.timeouts.connect,
+        api_seconds=configuration.timeouts.api,
+        download_seconds=configuration.timeouts.download,
+        user_agent=_user_agent(configuration.user_agent_suffix),
+        explain=partial(explain_untrusted, environment, configuration.anchors),
+        proxy=None if configuration.proxy is None else Secret(configuration.proxy),
+        max_connections=configuration.max_connections,
+    )
+    return transport, sign
+
+
+def _user_agent(suffix: str | None) -> str:
+    product = f"posten-signering/{version('posten-signering')} (Python {platform.python_version()})"
+    return product if suffix is None else f"{product} ({suffix})"

@@ -6,7 +6,7 @@ All of it is synchronous, and runs in a worker thread.
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -22,14 +22,6 @@ could be made, the job is signed anew and tried again. The container is signed b
 accepts it for 5 seconds: a processor must not take long."""
 
 _LONGEST_REFERENCE = 64
-
-
-def run(
-    processors: Iterable[BundleProcessor], *, job: DirectJob, open_container: Callable[[], BinaryIO]
-) -> None:
-    """Calls every processor, in order."""
-    for processor in processors:
-        processor(job, open_container)
 
 
 def _now() -> datetime:

@@ -8,7 +8,7 @@ from typing import Protocol
 import anyio.to_thread
 
 from posten_signering._client.client import DirectClient
-from posten_signering._client.files import PartialFile, make_directory
+from posten_signering._client.downloads import PartialFile, make_directory
 from posten_signering._values.secret import Secret
 from posten_signering._values.status import DirectJobStatusResponse
 
