@@ -168,7 +168,10 @@ async def test_a_cancelled_create_stays_one_and_leaves_one_line(caplog, referenc
         [record] = [each for each in caplog.records if each.name == "posten_signering"]
         await client.create(job())
     assert record.levelno == logging.WARNING
-    assert f"job {named} was cancelled while it was in flight: the job may exist" in record.getMessage()
+    assert (
+        f"job {named} was cancelled while it was in flight: the job may exist"
+        in record.getMessage()
+    )
     for canary in (PERSON, CUSTOMER, "Lease", "Vilk", "shop.example"):
         assert canary not in caplog.text
 
@@ -241,4 +244,7 @@ async def test_a_create_that_is_cancelled_after_the_handshake_may_be_one(caplog)
 
     async with loopback.http_server(hold, server_context()) as server:
         await cancelled_at(server, reached)
-    assert "with reference 'order-77' was cancelled while it was in flight: the job may exist" in caplog.text
+    assert (
+        "with reference 'order-77' was cancelled while it was in flight: the job may exist"
+        in caplog.text
+    )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering._container.layout import DocumentContent, Layout
-from posten_signering._container.multipart import mixed
+from posten_signering._container.layout import DocumentContent, Layout, multipart
+from posten_signering._values.secret import Secret
 
 BOUNDARY = "0123456789abcdef0123456789abcdef"
 DOCUMENT = b"--\r\nnot a boundary\r\n--0123\r\n"
@@ -17,12 +17,12 @@ DOCUMENT = b"--\r\nnot a boundary\r\n--0123\r\n"
 
 def body_of(xml: bytes, before: bytes, after: bytes) -> tuple[str, Layout, bytes]:
     container = Layout(
-        segments=(before, DocumentContent(index=0), after),
+        segments=(Secret(before), DocumentContent(index=0), Secret(after)),
         length=len(before) + len(DOCUMENT) + len(after),
     )
-    content_type, layout = mixed(xml, container, boundary=BOUNDARY)
+    content_type, layout = multipart(Secret(xml), container, boundary=BOUNDARY)
     content = b"".join(
-        segment if isinstance(segment, bytes) else DOCUMENT for segment in layout.segments
+        segment.reveal() if isinstance(segment, Secret) else DOCUMENT for segment in layout.segments
     )
     return content_type, layout, content
 

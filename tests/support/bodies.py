@@ -1,5 +1,6 @@
 """Request bodies and containers of documents, as the package produces them."""
 
+import io
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,11 +8,18 @@ from pathlib import Path
 
 import anyio
 
-from posten_signering._container.body import StreamedBody, readable
+from posten_signering._container.body import StreamedBody, joined
 from posten_signering._container.documents import inspect
-from posten_signering._container.layout import Compression, Entry, Layout, container, document_name
-from posten_signering._container.multipart import mixed
+from posten_signering._container.layout import (
+    Compression,
+    Entry,
+    Layout,
+    container_layout,
+    document_name,
+    multipart,
+)
 from posten_signering._values.job import Document, DocumentType
+from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Body
 
 CHUNK = 128 * 1024
@@ -23,7 +31,7 @@ MANIFEST = f"<manifest>{CANARY}</manifest>".encode()
 def pdf_of(size: int) -> bytes:
     """That many bytes; they deflate to something, but not to nothing."""
     noise = random.Random(size).randbytes(size // 2)
-    return (b"%PDF-1.7\n" + CANARY.encode() + noise + b"x" * size)[:size]
+    return (b"%PDF-1.7\n" + noise + b"x" * size)[:size]
 
 
 @dataclass
@@ -34,12 +42,10 @@ class Sent:
     contents: list[bytes]
     container: Layout
 
-    @property
-    def arguments(self):
-        return {"documents": self.body.documents, "inspection": self.body.inspection}
-
     def open(self):
-        return readable(self.container, **self.arguments)
+        return io.BytesIO(
+            joined(self.container, documents=self.body.documents, inspection=self.body.inspection)
+        )
 
 
 def sent(contents, documents, compression=Compression.STORED, limiter=None) -> Sent:
@@ -53,14 +59,14 @@ def sent(contents, documents, compression=Compression.STORED, limiter=None) -> S
         )
         for index, each in enumerate(inspection.documents)
     ]
-    layout = container(
+    layout = container_layout(
         entries,
-        MANIFEST,
-        b"<signatures/>",
+        Secret(MANIFEST),
+        Secret(b"<signatures/>"),
         compression=compression,
         modified=datetime(2026, 1, 1, tzinfo=UTC),
     )
-    _, whole = mixed(b"<request/>", layout, boundary="b" * 32)
+    _, whole = multipart(Secret(b"<request/>"), layout, boundary="b" * 32)
     body = StreamedBody(
         layout=whole,
         documents=documents,

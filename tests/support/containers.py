@@ -13,11 +13,12 @@ from cryptography.x509.oid import NameOID
 from lxml import etree
 from verify_bundle import NAMESPACES
 
-from posten_signering._container.body import readable
+from posten_signering._container.body import joined
 from posten_signering._container.documents import inspect
-from posten_signering._container.layout import Compression, Entry, container, document_name
+from posten_signering._container.layout import Compression, Entry, container_layout, document_name
 from posten_signering._container.xades import SignedFile, signatures_xml
 from posten_signering._values.job import Document, DocumentType
+from posten_signering._values.secret import Secret
 
 NOW = datetime.now(UTC)
 PDF = b"%PDF-1.7\nnot much of a document\nstartxref\n0\n%%EOF\n"
@@ -115,9 +116,10 @@ def bundle(
         Entry(name=file, size=each.size, crc32=each.crc32, stored_size=each.stored_size)
         for file, each in zip(names, inspection.documents, strict=True)
     ]
-    layout = container(entries, manifest, signatures, compression=compression, modified=NOW)
-    with readable(layout, documents=documents, inspection=inspection) as file:
-        content = file.read()
+    layout = container_layout(
+        entries, Secret(manifest), Secret(signatures), compression=compression, modified=NOW
+    )
+    content = joined(layout, documents=documents, inspection=inspection)
     assert len(content) == layout.length
     return content
 

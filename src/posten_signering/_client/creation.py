@@ -5,6 +5,7 @@ is made here is a layout, which the body is produced from.
 """
 
 import hashlib
+import io
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +18,17 @@ import anyio
 from anyio import to_thread
 
 from posten_signering._container import documents as job_documents
-from posten_signering._container import layout as asice
-from posten_signering._container import multipart
-from posten_signering._container.body import StreamedBody, readable
+from posten_signering._container.body import StreamedBody, joined
 from posten_signering._container.documents import Inspection
-from posten_signering._container.layout import Compression, Layout
+from posten_signering._container.layout import (
+    MANIFEST_NAME,
+    Compression,
+    Entry,
+    Layout,
+    container_layout,
+    document_name,
+    multipart,
+)
 from posten_signering._container.processors import BundleProcessor
 from posten_signering._container.xades import SignedFile
 from posten_signering._session.session import Session
@@ -64,9 +71,9 @@ class PreparedJob:
     documents: Sequence[Document]
     inspection: Inspection
 
-    def open_container(self) -> BinaryIO:
-        """The container as a file, from its beginning; for a worker thread."""
-        return readable(self.container, documents=self.documents, inspection=self.inspection)
+    def joined_container(self) -> bytes:
+        """The container in one piece; for a worker thread."""
+        return joined(self.container, documents=self.documents, inspection=self.inspection)
 
     def body(self, limiter: anyio.CapacityLimiter, leaving: Callable[[], None]) -> StreamedBody:
         """The request's body, which can be produced again; calls `leaving` when its first bytes are."""
@@ -106,7 +113,7 @@ def check(job: DirectJob, sender: Sender, compression: Compression) -> CheckedJo
     # The type may have been given as its text.
     documents = [replace(each, type=DocumentType(each.type)) for each in job.documents]
     files = [
-        messages.DocumentFile(name=asice.document_name(index, document.type), type=document.type)
+        messages.DocumentFile(name=document_name(index, document.type), type=document.type)
         for index, document in enumerate(documents)
     ]
     rendered = messages.job_messages(job, sender, files)
@@ -131,8 +138,8 @@ def prepare(
     """
     documents, inspection, rendered = checked.documents, checked.inspection, checked.rendered
     entries = [
-        asice.Entry(
-            name=asice.document_name(index, document.type),
+        Entry(
+            name=document_name(index, document.type),
             size=inspected.size,
             crc32=inspected.crc32,
             stored_size=inspected.stored_size,
@@ -146,22 +153,20 @@ def prepare(
         for entry, document, inspected in zip(entries, documents, inspection.documents, strict=True)
     ]
     manifest = SignedFile(
-        name=asice.MANIFEST_NAME,
+        name=MANIFEST_NAME,
         mime="application/xml",
         sha256=hashlib.sha256(rendered.manifest.reveal()).digest(),
     )
     now = clock()
     signatures = Secret(sign([*files, manifest], signing_time=now))
-    container = asice.container(
+    container = container_layout(
         entries,
-        rendered.manifest.reveal(),
-        signatures.reveal(),
+        rendered.manifest,
+        signatures,
         compression=inspection.compression,
         modified=now,
     )
-    content_type, layout = multipart.mixed(
-        rendered.request.reveal(), container, boundary=boundary()
-    )
+    content_type, layout = multipart(rendered.request, container, boundary=boundary())
     return PreparedJob(
         container=container,
         content_type=content_type,
@@ -251,10 +256,20 @@ class JobCreation:
             raise
 
     async def _process(self, job: DirectJob, prepared: PreparedJob) -> None:
-        for processor in self._processors:
+        if self._processors:
             await to_thread.run_sync(
-                partial(processor, job, prepared.open_container), limiter=self._processing
+                partial(_run, self._processors, job, prepared), limiter=self._processing
             )
+
+
+def _run(processors: Sequence[BundleProcessor], job: DirectJob, prepared: PreparedJob) -> None:
+    container = Secret(prepared.joined_container())
+
+    def open_container() -> BinaryIO:
+        return io.BytesIO(container.reveal())
+
+    for processor in processors:
+        processor(job, open_container)
 
 
 def _reason(error: TransportError) -> str:

@@ -1,14 +1,7 @@
-"""Bodies and containers produced from their layouts: nothing holds the whole of one.
+"""The body of a create, and the container alone, produced from their layouts. Documents are read in `documents`."""
 
-No frame that an exception leaves through holds a piece of a document or of a manifest.
-"""
-
-import errno
-import io
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import anyio
 from anyio import to_thread
@@ -16,72 +9,7 @@ from anyio import to_thread
 from posten_signering._container.documents import CHUNK, DocumentReading, Inspection
 from posten_signering._container.layout import Compression, Layout
 from posten_signering._values.job import Document
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
-
-def _unheard() -> None:
-    """Nobody needs to know."""
-
-
-class _Source(Protocol):
-    """A segment on its way out. Its repr shows nothing of it."""
-
-    def ready(self) -> bool:
-        """Whether there is a chunk to take."""
-        ...
-
-    def take(self) -> bytes:
-        """The next chunk."""
-        ...
-
-    def finished(self) -> bool:
-        """Whether all chunks were made ready."""
-        ...
-
-    def fill(self) -> None:
-        """Makes chunks ready, in a worker thread."""
-        ...
-
-
-class _Memory:
-    """Bytes that are there, sliced as they are taken."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._offset = 0
-
-    def ready(self) -> bool:
-        return self._offset < len(self._content)
-
-    def take(self) -> bytes:
-        start, self._offset = self._offset, self._offset + CHUNK
-        return self._content[start : self._offset]
-
-    def finished(self) -> bool:
-        return True
-
-    def fill(self) -> None:
-        """Does nothing: all is ready."""
-
-
-def _sources(
-    layout: Layout, documents: Sequence[Document], inspection: Inspection
-) -> Iterator[_Source]:
-    """What a layout names, in order."""
-
-    def source(position: int) -> _Source:
-        segment = layout.segments[position]
-        if isinstance(segment, bytes):
-            return _Memory(segment)
-        content = documents[segment.index].content
-        if isinstance(content, bytes) and inspection.compression is Compression.STORED:
-            # Bytes can't change: they are not hashed again.
-            return _Memory(content)
-        return DocumentReading(segment.index, documents, inspection)
-
-    return map(source, range(len(layout.segments)))
+from posten_signering._values.secret import Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,18 +17,18 @@ class StreamedBody:
     """A request body that is produced from its layout, and can be produced again.
 
     Attributes:
-        layout: The body's.
-        documents: Those of the job.
-        inspection: What was found out about them.
+        layout: The layout of the body.
+        documents: The documents of the job.
+        inspection: What was found when the documents were read before.
         limiter: How many worker threads may read at once.
-        leaving: Called just before the first bytes are handed out, each time the body is produced.
+        leaving: Called just before the first chunk, each time the body is produced.
     """
 
     layout: Layout
     documents: Sequence[Document]
     inspection: Inspection
     limiter: anyio.CapacityLimiter
-    leaving: Callable[[], None] = _unheard
+    leaving: Callable[[], None] = lambda: None
 
     @property
     def length(self) -> int:
@@ -111,85 +39,47 @@ class StreamedBody:
         """The body from its beginning, in chunks of at most 128 KiB.
 
         Raises:
-            DocumentChangedError: A file is not the one that was inspected, or is gone; raised before
-                the body's last bytes.
+            DocumentChangedError: A file changed after it was inspected, or is gone; raised before the
+                body's last bytes.
         """
         self.leaving()
-        for source in _sources(self.layout, self.documents, self.inspection):
-            while source.ready() or not source.finished():
-                if source.ready():
-                    # Without a name for the chunk, which a traceback with locals would show.
-                    yield source.take()
-                else:
-                    await to_thread.run_sync(source.fill, limiter=self.limiter)
-
-
-def readable(layout: Layout, *, documents: Sequence[Document], inspection: Inspection) -> BinaryIO:
-    """What a layout describes as a file to read from, seekable, for a worker thread.
-
-    Going back costs: what lies before is read again.
-    """
-    return io.BufferedReader(_Readable(layout, documents, inspection), CHUNK)
-
-
-class _Readable(io.RawIOBase):
-    """The bytes of a layout as a file."""
-
-    def __init__(
-        self, layout: Layout, documents: Sequence[Document], inspection: Inspection
-    ) -> None:
-        super().__init__()
-        self._layout = layout
-        self._documents = documents
-        self._inspection = inspection
-        self._position = 0
-        self._rewind()
-
-    def _rewind(self) -> None:
-        self._sources = _sources(self._layout, self._documents, self._inspection)
-        self._source: _Source = _Memory(b"")
-        self._chunk = memoryview(b"")
-        self._chunk_start = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._layout.length}
-        position = origin[whence] + offset
-        if position < 0:
-            raise OSError(errno.EINVAL, "negative seek position")
-        self._position = position
-        return position
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        if self._position < self._chunk_start:
-            self._rewind()
-        while self._position >= self._chunk_start + len(self._chunk):
-            if not self._advance():
-                return 0
-        start = self._position - self._chunk_start
-        target = memoryview(buffer).cast("B")
-        length = min(len(target), len(self._chunk) - start)
-        target[:length] = self._chunk[start : start + length]
-        self._position += length
-        return length
-
-    def _advance(self) -> bool:
-        """On to the next chunk; False at the end."""
-        while not self._source.ready():
-            if not self._source.finished():
-                self._source.fill()
-            elif (source := next(self._sources, None)) is not None:
-                self._source = source
+        for part in _parts(self.layout, self.documents, self.inspection):
+            if isinstance(part, DocumentReading):
+                while not part.finished:
+                    for chunk in await to_thread.run_sync(part.read_on, limiter=self.limiter):
+                        yield chunk
             else:
-                return False
-        self._chunk_start += len(self._chunk)
-        self._chunk = memoryview(self._source.take())
-        return True
+                for start in range(0, len(part.reveal()), CHUNK):
+                    yield part.reveal()[start : start + CHUNK]
+
+
+def joined(layout: Layout, *, documents: Sequence[Document], inspection: Inspection) -> bytes:
+    """What a layout describes, in one piece. Reads files: for a worker thread.
+
+    Raises:
+        DocumentChangedError: A file changed after it was inspected, or is gone.
+    """
+    content = bytearray()
+    for part in _parts(layout, documents, inspection):
+        if isinstance(part, DocumentReading):
+            while not part.finished:
+                content += b"".join(part.read_on())
+        else:
+            content += part.reveal()
+    return bytes(content)
+
+
+def _parts(
+    layout: Layout, documents: Sequence[Document], inspection: Inspection
+) -> Iterator[Secret[bytes] | DocumentReading]:
+    """The segments of a layout in order: bytes in memory, or a document that is still to be read."""
+    for segment in layout.segments:
+        if isinstance(segment, Secret):
+            yield segment
+            continue
+        content = documents[segment.index].content
+        if isinstance(content, bytes) and inspection.compression is Compression.STORED:
+            # Bytes can't change: they need no second check.
+            yield Secret(content)
+        else:
+            yield DocumentReading(segment.index, documents, inspection)

@@ -1,7 +1,7 @@
 """The one place that reads documents: once before they are sent, and again then. For worker threads.
 
 A file is open only while a function here runs, never between two chunks: whatever is cancelled or
-forgotten, no handle stays. No frame that an exception leaves through holds a piece of a document.
+forgotten, no handle stays.
 """
 
 import codecs
@@ -10,7 +10,6 @@ import io
 import os
 import stat
 import zlib
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -227,11 +226,11 @@ class _Look:
 
 
 class DocumentReading:
-    """A document that is read, and compressed where the layout says so, as it is sent.
+    """A document that is read again as it is sent, and compressed if the layout says so.
 
-    It is held against its size and CRC-32: enough to notice a file that somebody writes to. What is
-    made to have the same CRC-32 is for the service to refuse, which holds it against the SHA-256 that
-    was signed.
+    It is compared with the size and the CRC-32 that were found before, which is enough to notice a
+    file that somebody writes to. A file made to have the same CRC-32 is refused by the service, which
+    compares every document with the SHA-256 that was signed.
     """
 
     def __init__(self, index: int, documents: Sequence[Document], inspection: Inspection) -> None:
@@ -240,63 +239,51 @@ class DocumentReading:
         self._expected = inspection.documents[index]
         deflated = inspection.compression is Compression.DEFLATED
         self._deflater = deflater() if deflated else None
-        self._chunks = deque[bytes]()
         self._chunks_at_once = _DEFLATED_CHUNKS_AT_ONCE if deflated else _CHUNKS_AT_ONCE
         self._crc32 = 0
         self._size = 0
         self._stored_size = 0
 
-    def ready(self) -> bool:
-        return bool(self._chunks)
-
-    def take(self) -> bytes:
-        return self._chunks.popleft()
-
+    @property
     def finished(self) -> bool:
+        """Whether the whole document has been read."""
         return self._size == self._expected.size
 
-    def fill(self) -> None:
-        """Reads on.
+    def read_on(self) -> list[bytes]:
+        """The next chunks as the container stores them.
 
         Raises:
-            DocumentChangedError: Before the last chunk is ready, so that no one gets a whole body
+            DocumentChangedError: In place of the last chunks, so that nobody receives a whole body
                 with another content than was signed.
         """
-        if not self._read_on():
-            raise DocumentChangedError(
-                [
-                    Violation(
-                        path=f"documents[{self._index}].content",
-                        rule="must not change while the job is created",
-                    )
-                ]
-            )
-
-    def _read_on(self) -> bool:
-        """Reads some chunks; False where the document is not the expected one any more."""
+        chunks = list[bytes]()
         try:
             with _opened(self._document) as file:
                 file.seek(self._size)
                 for _ in range(self._chunks_at_once):
-                    self._add(file.read(min(CHUNK, self._expected.size - self._size)))
-                    if self.finished():
-                        return not file.read(1) and self._finish()
-                return bool(file.read(1))
+                    block = file.read(min(CHUNK, self._expected.size - self._size))
+                    chunks += self._stored(block)
+                    if self.finished or not block:
+                        break
+                changed = self.finished == bool(file.read(1)) or (
+                    self.finished
+                    and (self._crc32, self._stored_size)
+                    != (self._expected.crc32, self._expected.stored_size)
+                )
         except (OSError, ValueError):
-            return False
+            changed = True
+        if changed:
+            path = f"documents[{self._index}].content"
+            rule = "must not change while the job is created"
+            raise DocumentChangedError([Violation(path=path, rule=rule)])
+        return chunks
 
-    def _add(self, block: bytes) -> None:
+    def _stored(self, block: bytes) -> list[bytes]:
         self._size += len(block)
         self._crc32 = zlib.crc32(block, self._crc32)
-        self._store(block if self._deflater is None else self._deflater.compress(block))
-
-    def _finish(self) -> bool:
         if self._deflater is not None:
-            self._store(self._deflater.flush())
-        return (
-            self._crc32 == self._expected.crc32 and self._stored_size == self._expected.stored_size
-        )
-
-    def _store(self, stored: bytes) -> None:
-        self._stored_size += len(stored)
-        self._chunks += [stored[start : start + CHUNK] for start in range(0, len(stored), CHUNK)]
+            block = self._deflater.compress(block)
+            if self.finished:
+                block += self._deflater.flush()
+        self._stored_size += len(block)
+        return [block[start : start + CHUNK] for start in range(0, len(block), CHUNK)]

@@ -1,20 +1,18 @@
-"""The layout of an ASiC-E container: a ZIP whose documents are named, not held. Performs no I/O.
+"""Layouts of the ASiC-E container (a ZIP file) and of the multipart body around it: segments, not content. Pure.
 
-What goes in is each document's name, size and CRC-32; what comes out are segments ("these bytes",
-"document i") and the total length, so that nothing ever joins a container in memory. Sizes are known
-ahead: the local headers carry them, and there are no data descriptors. By the profile of the
-service's documentation ("Dokumentpakke") there is no `mimetype` entry and no `META-INF/manifest.xml`.
+A layout names documents and knows its length, so that nothing joins a body in memory.
 """
 
 import struct
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
 from posten_signering._values.job import DocumentType
+from posten_signering._values.secret import Secret
 
 MANIFEST_NAME = "manifest.xml"
 SIGNATURES_NAME = "META-INF/signatures.xml"
@@ -69,7 +67,8 @@ class DocumentContent:
     index: int
 
 
-Segment = bytes | DocumentContent
+Segment = Secret[bytes] | DocumentContent
+"""Bytes that are there, or the place of a document. Messages name signers, so bytes are secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +76,11 @@ class Layout:
     """What a body is made of, in order.
 
     Attributes:
-        segments: Never in the repr: a manifest names the signers.
+        segments: In the order of the body.
         length: The body's exact number of bytes.
     """
 
-    segments: tuple[Segment, ...] = field(repr=False)
+    segments: tuple[Segment, ...]
     length: int
 
 
@@ -111,15 +110,18 @@ def document_name(index: int, type: DocumentType) -> str:  # noqa: A002 - the na
     return f"{index:04d}_document.{_EXTENSIONS[type]}"
 
 
-def container(
+def container_layout(
     documents: Sequence[Entry],
-    manifest: bytes,
-    signatures: bytes,
+    manifest: Secret[bytes],
+    signatures: Secret[bytes],
     *,
     compression: Compression,
     modified: datetime,
 ) -> Layout:
     """The container's layout: the documents in order, `manifest.xml`, `META-INF/signatures.xml`.
+
+    The profile of the service's documentation ("Dokumentpakke") has no `mimetype` entry and no
+    `META-INF/manifest.xml`. Sizes are known beforehand, so that there are no data descriptors.
 
     Args:
         documents: The entries of the job's documents, in the job's order. No entry, and not all of
@@ -151,12 +153,12 @@ class _ZipFile:
 
     def add(self, entry: Entry, content: DocumentContent) -> None:
         self._header(entry)
-        self._segments += [bytes(self._pending), content]
+        self._segments += [Secret(bytes(self._pending)), content]
         self._pending.clear()
         self._length += entry.stored_size
 
-    def add_bytes(self, name: str, content: bytes) -> None:
-        stored = content
+    def add_bytes(self, name: str, secret: Secret[bytes]) -> None:
+        content = stored = secret.reveal()
         if self._compression is Compression.DEFLATED:
             compressor = deflater()
             stored = compressor.compress(content) + compressor.flush()
@@ -174,7 +176,7 @@ class _ZipFile:
             )
         )
         return Layout(
-            segments=(*self._segments, bytes(self._pending)),
+            segments=(*self._segments, Secret(bytes(self._pending))),
             length=self._length,
         )
 
@@ -203,3 +205,39 @@ def _dos_time(moment: datetime) -> tuple[int, int]:
         moment.hour << 11 | moment.minute << 5 | moment.second // 2,
         (year - 1980) << 9 | moment.month << 5 | moment.day,
     )
+
+
+def multipart(request: Secret[bytes], container: Layout, *, boundary: str) -> tuple[str, Layout]:
+    """The Content-Type of a create, and its body: `multipart/mixed` (RFC 2046, section 5.1).
+
+    As the official clients send it: the request's XML first, and of each part's headers Content-Type
+    alone.
+
+    Args:
+        request: The rendered job request.
+        container: The layout of the container.
+        boundary: Random, so that no part can contain it; 1 to 70 ASCII letters and digits.
+    """
+    start = (
+        f"--{boundary}\r\nContent-Type: application/xml\r\n\r\n".encode("ascii")
+        + request.reveal()
+        + f"\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n".encode("ascii")
+    )
+    end = f"\r\n--{boundary}--\r\n".encode("ascii")
+    body = Layout(
+        segments=_merged((Secret(start), *container.segments, Secret(end))),
+        length=len(start) + container.length + len(end),
+    )
+    return f"multipart/mixed; boundary={boundary}", body
+
+
+def _merged(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+    """Neighbouring bytes as one segment, because each segment is a write and a TLS record of its own."""
+    merged = list[Segment]()
+    for segment in segments:
+        last = merged[-1] if merged else None
+        if isinstance(segment, Secret) and isinstance(last, Secret):
+            merged[-1] = Secret(last.reveal() + segment.reveal())
+        else:
+            merged.append(segment)
+    return tuple(merged)

@@ -1,6 +1,6 @@
-"""What looks at a finished container before it is sent, and the one that writes it to a directory.
+"""Bundle processors, which see a finished container before it is sent, and the one that writes it to a directory.
 
-All of it is synchronous, and runs in a worker thread.
+All of it is synchronous and runs in a worker thread.
 """
 
 import os
@@ -15,11 +15,13 @@ from posten_signering._values.job import DirectJob
 from posten_signering.errors import ConfigurationError
 
 BundleProcessor = Callable[[DirectJob, Callable[[], BinaryIO]], None]
-"""Is given a job, and a function that opens its finished container, as often as wanted, from the
-beginning. A plain function: it runs in a worker thread before the request, up to four at once, and what
-it raises keeps the job from being created. It is called for each try to send a job: where no connection
-could be made, the job is signed anew and tried again. The container is signed by then, and the service
-accepts it for 5 seconds: a processor must not take long."""
+"""Called with the job and a function that opens the finished container as a file. The function may be called
+several times.
+
+A plain function: it runs in a worker thread before the request, for at most four jobs at once. What it
+raises keeps the job from being created. It is called for each attempt to send a job, because an attempt for
+which no connection could be made is signed again. The service accepts a signature for 5 seconds, so a
+processor must be quick. A client with processors holds the container in memory while they run."""
 
 _LONGEST_REFERENCE = 64
 
