@@ -119,6 +119,8 @@ class ClientConfiguration:
     anchors: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.max_connections < 1:
+            raise ConfigurationError("max_connections must be 1 or more.")
         object.__setattr__(self, "bundle_processors", tuple(self.bundle_processors))
         for each in self.bundle_processors:
             # It would be called, and never run.

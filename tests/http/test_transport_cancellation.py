@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import loopback
 import pytest
-from transport_client import OK, Body, Client, connected, context_for
+from transport_client import Body, Client, connected, context_for
 
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Patience, Request
@@ -81,7 +81,7 @@ class TestCancellation:
     async def test_cancelled_calls_leave_nothing_behind(self):
         async with connected(chatty) as server:
             before = open_sockets()
-            async with Client(server, max_connections=5) as client:
+            async with Client(server) as client:
                 count = 0
 
                 async def fetch():
@@ -123,19 +123,6 @@ class TestCancellation:
             for stream in made:  # what the pool has forgotten
                 await stream.aclose()
 
-    async def test_who_waits_for_a_connection_can_be_cancelled(self):
-        async with connected(OK) as server, Client(server, max_connections=1) as client:
-            async with client.transport.exchange(client.request()) as answer:
-                waiting = [asyncio.create_task(client.fetch()) for _ in range(5)]
-                await asyncio.sleep(0)
-                for task in waiting[:3]:
-                    task.cancel()
-                assert [piece async for piece in answer.chunks()] == [b"answer"]
-            done = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [isinstance(each, asyncio.CancelledError) for each in done] == [True] * 3 + [
-            False
-        ] * 2
-
     @needs_proc
     async def test_a_handshake_that_hangs_is_closed_when_it_is_cancelled(self):
         async with loopback.silent_port() as server:
@@ -149,7 +136,7 @@ class TestCancellation:
                 assert await settled(before) == before
 
     async def test_cancelling_twice_gives_the_place_back(self):
-        async with loopback.silent_port() as server, Client(server, max_connections=1) as client:
+        async with loopback.silent_port() as server, Client(server) as client:
             for _ in range(2):
                 call = asyncio.create_task(client.fetch())
                 await until(lambda: server.received)

@@ -152,7 +152,7 @@ class TestFailures:
     @pytest.mark.parametrize("error", [LookupError("mine"), OSError(5, "mine"), TimeoutError()])
     async def test_an_error_of_the_body_comes_through_unchanged(self, error):
         body = Body(b"a" * 10, error=error, length=20)
-        async with connected(OK) as server, Client(server, max_connections=1) as client:
+        async with connected(OK) as server, Client(server) as client:
             with pytest.raises(type(error)) as raised:
                 await client.fetch(method="POST", body=body)
             assert raised.value is error

@@ -33,8 +33,7 @@ class DownloadStream:
 
     def __init__(self, stream: ResponseStream) -> None:
         length = stream.headers.get("content-length", "")
-        encoded = stream.headers.get("content-encoding", "identity") != "identity"
-        self.content_length = int(length) if length.isdecimal() and not encoded else None
+        self.content_length = int(length) if length.isdecimal() else None
         self._chunks = stream.chunks()
 
     def __aiter__(self) -> AsyncIterator[bytes]:

@@ -215,7 +215,6 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
         user_agent=_user_agent(configuration.user_agent_suffix),
         explain=partial(explain_untrusted, environment, configuration.anchors),
         proxy=None if configuration.proxy is None else Secret(configuration.proxy),
-        max_connections=configuration.max_connections,
     )
     return transport, sign
 

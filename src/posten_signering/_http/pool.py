@@ -1,7 +1,6 @@
-"""Connections lent out one at a time, fairly, and thrown away unless their exchange completed.
+"""Connections that are lent out, and thrown away unless their exchange completed. Knows nothing of HTTP.
 
-Knows nothing of HTTP. A cancelled exchange can leave a connection, or a library's account of it, in
-any state (httpcore issue 1093); one that is never used again can't harm the next caller.
+A cancelled exchange can leave a connection in any state (httpcore issue 1093), so it is never used again.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -12,11 +11,9 @@ import anyio
 
 from posten_signering.errors import ClientStateError
 
-__all__ = ["Loan", "Pool"]
-
 
 class Closable(Protocol):
-    """What can be lent."""
+    """A connection that can be lent."""
 
     async def aclose(self) -> None:
         """Closes it, in whatever state it is."""
@@ -27,7 +24,7 @@ C = TypeVar("C", bound=Closable)
 
 
 class Loan(Generic[C]):
-    """A connection in one caller's hands.
+    """A connection that one caller uses.
 
     Attributes:
         connection: The connection.
@@ -40,15 +37,16 @@ class Loan(Generic[C]):
 
 
 class Pool(Generic[C]):
-    """At most `size` connections; who asks first, gets first.
+    """Connections for one exchange at a time each. How many there are is for the session to limit.
 
-    Waiting for one has no bound of its own: whoever holds one is bounded by the timeouts of its
-    exchange, and the wait can be cancelled. A loan belongs to no task: another may give it back.
+    A loan belongs to no task: another task may give it back.
+
+    Args:
+        connect: Makes a connection.
     """
 
-    def __init__(self, size: int, connect: Callable[[], C]) -> None:
+    def __init__(self, connect: Callable[[], C]) -> None:
         self._connect = connect
-        self._free = anyio.Semaphore(size, max_value=size)
         self._idle: list[C] = []
         self._lent: set[C] = set()
         self._closed = False
@@ -60,26 +58,22 @@ class Pool(Generic[C]):
         Raises:
             ClientStateError: The pool is closed.
         """
-        await self._free.acquire()
+        if self._closed:
+            raise ClientStateError("The client is closed.")
+        loan = Loan(self._idle.pop() if self._idle else self._connect())
+        self._lent.add(loan.connection)
         try:
-            if self._closed:
-                raise ClientStateError("The client is closed.")
-            loan = Loan(self._idle.pop() if self._idle else self._connect())
-            self._lent.add(loan.connection)
-            try:
-                yield loan
-            finally:
-                self._lent.discard(loan.connection)
-                if loan.reusable and not self._closed:
-                    self._idle.append(loan.connection)
-                else:
-                    with anyio.CancelScope(shield=True):
-                        await loan.connection.aclose()
+            yield loan
         finally:
-            self._free.release()
+            self._lent.discard(loan.connection)
+            if loan.reusable and not self._closed:
+                self._idle.append(loan.connection)
+            else:
+                with anyio.CancelScope(shield=True):
+                    await loan.connection.aclose()
 
     async def aclose(self) -> None:
-        """Closes every connection: a lent one fails in the hands of its holder."""
+        """Closes every connection: a call that still uses one fails."""
         self._closed = True
         with anyio.CancelScope(shield=True):
             while self._idle:

@@ -8,14 +8,13 @@ import re
 import ssl
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import cast
 
 import anyio
 import httpx
 
-from posten_signering._http.coding import ContentDecoder
 from posten_signering._http.failures import Explain, Kind, Setting, failure, reason_of
 from posten_signering._http.log import event_names_only
 from posten_signering._http.pool import Pool
@@ -24,9 +23,12 @@ from posten_signering._http.tls import proxy_context
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Patience, Request
 from posten_signering._wire.origin import check_origin, is_proxy
-from posten_signering.errors import ConfigurationError, TransportError, UntrustedUrlError
-
-__all__ = ["Answer", "HttpTransport", "check_proxy", "fetch_file"]
+from posten_signering.errors import (
+    ConfigurationError,
+    TransportError,
+    UnexpectedResponseError,
+    UntrustedUrlError,
+)
 
 # Servers close idle connections too; one that both ends may close at any moment is not worth keeping.
 _KEPT_SECONDS = 5
@@ -51,8 +53,8 @@ _FAILURES: tuple[type[Exception], ...] = tuple(type_ for type_, _ in _KINDS)
 class HttpTransport:
     """The package's own `Transport`: HTTP/1.1 over the TLS context given, straight or by a proxy.
 
-    API calls and downloads have connections of their own, so that slow downloads hold up nothing
-    else. Who finds all of them in use waits its turn, without a bound but the caller's own.
+    Each exchange has a connection to itself; how many exchanges there are at once is for the session
+    to limit.
 
     Args:
         service_root: The service's root; URLs of another origin are refused.
@@ -63,10 +65,9 @@ class HttpTransport:
         user_agent: The header's value.
         explain: Says why a chain (DER) is not trusted.
         proxy: An http or https URL, with user and password if need be.
-        max_connections: To the service, for API calls and for downloads each.
 
     Raises:
-        ConfigurationError: The proxy's URL, the user agent or the number of connections can't be.
+        ConfigurationError: The proxy's URL or the user agent can't be used.
     """
 
     def __init__(
@@ -80,13 +81,10 @@ class HttpTransport:
         user_agent: str,
         explain: Explain,
         proxy: Secret[str] | None = None,
-        max_connections: int = 10,
     ) -> None:
         check_proxy(proxy)
         if re.fullmatch("[ -~]+", user_agent) is None:
             raise ConfigurationError("The user agent must be printable ASCII text.")
-        if max_connections < 1:
-            raise ConfigurationError("max_connections must be 1 or more.")
         self._service_root = service_root
         self._ssl_context = ssl_context
         self._proxy = _httpx_proxy(proxy)
@@ -104,7 +102,7 @@ class HttpTransport:
                 (Patience.DOWNLOAD, download_seconds),
             )
         }
-        self._pools = {each: Pool(max_connections, self._connect) for each in Patience}
+        self._pool = Pool(self._connect)
 
     @asynccontextmanager
     async def exchange(self, request: Request) -> AsyncGenerator["Answer", None]:
@@ -118,7 +116,7 @@ class HttpTransport:
             ClientStateError: The transport is closed.
         """
         check_origin(request.url, self._service_root)
-        async with self._pools[request.patience].lend() as loan:
+        async with self._pool.lend() as loan:
             answer = await self._send(request, loan.connection)
             try:
                 await answer.take_in_if_empty()
@@ -128,8 +126,7 @@ class HttpTransport:
 
     async def aclose(self) -> None:
         """Closes every connection, those in use too."""
-        for pool in self._pools.values():
-            await pool.aclose()
+        await self._pool.aclose()
 
     def _connect(self) -> "_Connection":
         return _Connection(
@@ -188,10 +185,7 @@ class HttpTransport:
 
 
 class Answer:
-    """An answer whose head has come; see `ResponseStream`.
-
-    No frame of it holds content in a local variable while an exception can leave it.
-    """
+    """A response whose head has come; see `ResponseStream`. It is the iterator of its own body."""
 
     def __init__(self, response: httpx.Response, progress: Progress, setting: Setting) -> None:
         progress.answered = True
@@ -206,55 +200,59 @@ class Answer:
         self._complete = False
         self._interrupted = False
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body, any Content-Encoding undone; can be read once.
+    def chunks(self) -> "Answer":
+        """The body as it comes; can be read once.
+
+        Raises:
+            UnexpectedResponseError: It has a Content-Encoding, though the request asked for none.
+        """
+        if self.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
+            raise UnexpectedResponseError(
+                "The service's answer is in a content encoding that the client did not ask for: a proxy "
+                "or gateway on the way may have added it."
+            )
+        return self
+
+    def __aiter__(self) -> "Answer":
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next chunk.
 
         Raises:
             TransportError: The body was cut off, or stopped coming.
-            UnexpectedResponseError: Its Content-Encoding can't be undone.
         """
-        decoder = ContentDecoder(self.headers.get("content-encoding", ""))
-        while await self._fill(decoder):
-            yield decoder.take()
+        if self._complete:
+            raise StopAsyncIteration
+        if self._interrupted:
+            raise TransportError("The answer was broken off.", request_may_have_left=True)
+        self._progress.handled = sys.exception()
+        try:
+            with event_names_only():
+                return await anext(self._raw)
+        except StopAsyncIteration:
+            self._complete = True
+            raise
+        except _FAILURES as error:
+            self._interrupted = True
+            told = _told(error, self._progress, self._setting)
+        except BaseException:
+            # A read that was cancelled can't be continued.
+            self._interrupted = True
+            raise
+        raise told
 
     async def take_in_if_empty(self) -> None:
         """Reads the end of an answer that has no body, so that its connection can be used again."""
         if self.status == HTTPStatus.NO_CONTENT or self.headers.get("content-length") == "0":
-            await self._feed(ContentDecoder(""))
+            with suppress(StopAsyncIteration):
+                await anext(self)
 
     async def aclose(self) -> bool:
         """Gives the connection back to httpx; True when the answer was read to its end."""
         with anyio.CancelScope(shield=True), event_names_only():
             await self._stream.aclose()
         return self._complete
-
-    async def _fill(self, decoder: ContentDecoder) -> bool:
-        while not decoder.ready():
-            if not await self._feed(decoder):
-                return False
-        return True
-
-    async def _feed(self, decoder: ContentDecoder) -> bool:
-        """Feeds what comes next; False at the end."""
-        if self._complete:
-            return False
-        if self._interrupted:
-            raise TransportError("The answer was broken off.", request_may_have_left=True)
-        self._interrupted = True
-        self._progress.handled = sys.exception()
-        try:
-            with event_names_only():
-                decoder.feed(await anext(self._raw))
-        except StopAsyncIteration:
-            self._complete = True
-            decoder.finish()
-            return False
-        except _FAILURES as error:
-            told = _told(error, self._progress, self._setting)
-        else:
-            self._interrupted = False
-            return True
-        raise told
 
 
 class _Connection:

@@ -76,10 +76,10 @@ class Response:
     Attributes:
         status: The HTTP status.
         headers: Names in lower case.
-        body: As received, any Content-Encoding undone; empty where that could not be done.
+        body: As received; empty where it can't be read.
         received: When its head came, by the client's clock.
-        unreadable: Why the body could not be had, in words; None where it could. The status says
-            what it says all the same.
+        unreadable: Why the body can't be read, in words; None where it can. The status counts all the
+            same: a create was done or not, whatever the body is encoded in.
     """
 
     status: int
@@ -89,10 +89,10 @@ class Response:
     unreadable: str | None = None
 
     def content(self) -> Secret[bytes]:
-        """The body, for whoever needs what it says.
+        """The body, for a decoder that needs it.
 
         Raises:
-            UnexpectedResponseError: It could not be had.
+            UnexpectedResponseError: It can't be read.
         """
         if self.unreadable is not None:
             raise UnexpectedResponseError(self.unreadable)
@@ -113,11 +113,11 @@ class ResponseStream(Protocol):
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body, any Content-Encoding undone; can be read once.
+        """The body as it comes; can be read once.
 
         Raises:
             TransportError: The body was cut off, or stopped coming.
-            UnexpectedResponseError: Its Content-Encoding can't be undone.
+            UnexpectedResponseError: It can't be read, such as one in a Content-Encoding.
         """
         ...
 

@@ -109,7 +109,7 @@ def _form(response: Response, *, empty: bool) -> str:
     if 300 <= response.status < 400:
         return "a redirect, which is never followed"
     if response.unreadable is not None:
-        return "the answer came in a content encoding that could not be undone"
+        return "the answer is in a content encoding that was not asked for"
     if empty:
         return "the answer was empty"
     kind = response.headers.get("content-type", "").partition(";")[0].strip()

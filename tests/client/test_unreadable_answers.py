@@ -45,7 +45,7 @@ async def test_it_is_not_known_whether_a_job_was_created(status, before):
 @pytest.mark.parametrize("status", [400, 403, 413])
 async def test_a_4xx_is_a_refusal_that_is_told_with_its_status(status):
     async with client_of(packed(status, b"<html>")) as (client, _):
-        with pytest.raises(ApiError, match="a content encoding that could not be undone") as caught:
+        with pytest.raises(ApiError, match="a content encoding that was not asked for") as caught:
             await client.create(job())
     assert type(caught.value) is ApiError
     assert (caught.value.status, caught.value.answer) == (status, None)
