@@ -126,7 +126,7 @@ class DirectClient(ClientLife):
         """
         opened, sender = self._open(), self._sender(sender)
         operation = operations.poll(self._root, sender)
-        return await opened.schedule.poll(sender, partial(opened.session.send_telling, operation))
+        return await opened.schedule.poll(sender, partial(opened.session.send, operation))
 
     def status_changes(
         self, *, sender: Sender | None = None, persistence: Persistence | None = None
@@ -142,7 +142,7 @@ class DirectClient(ClientLife):
         """
         opened, sender = self._open(), self._sender(sender)
         return StatusChanges(
-            send=partial(opened.session.send_telling, operations.poll(self._root, sender)),
+            send=partial(opened.session.send, operations.poll(self._root, sender)),
             sender=sender,
             schedule=opened.schedule,
             persistence=persistence or Persistence(),

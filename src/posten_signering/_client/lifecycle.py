@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -26,7 +27,7 @@ from posten_signering._trust.anchors import explain_untrusted
 from posten_signering._values.job import Sender
 from posten_signering._values.secret import Secret
 from posten_signering._wire import xml
-from posten_signering._wire.exchange import Transport
+from posten_signering._wire.exchange import ResponseStream, Transport
 from posten_signering._wire.operations import Operation
 from posten_signering.errors import ClientStateError, SenderNotSpecifiedError
 
@@ -141,12 +142,10 @@ class ClientLife:
     ) -> int:
         opened = self._open()
 
-        async def once(*, again: bool) -> int:
-            del again
-            async with opened.session.once_open(operation) as stream:
-                return await to_file(DownloadStream(stream), path, progress, opened.limiter)
+        async def write(stream: ResponseStream, _exchange: AsyncExitStack) -> int:
+            return await to_file(DownloadStream(stream), path, progress, opened.limiter)
 
-        return await opened.session.persistently(operation, once)
+        return await opened.session.receive(operation, write)
 
 
 async def open_client(configuration: ClientConfiguration) -> Opened:

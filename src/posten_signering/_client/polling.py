@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Self
 
 import anyio
 
-from posten_signering._session.session import Time
+from posten_signering._session.session import Prepare, Time
 from posten_signering._values.job import Sender
 from posten_signering._values.status import DirectJobStatusResponse, StatusPoll
+from posten_signering._wire.exchange import Request
 from posten_signering.errors import (
     ApiError,
     ConfigurationError,
@@ -26,7 +26,7 @@ from posten_signering.errors import (
 
 logger = logging.getLogger("posten_signering")
 
-Send = Callable[[Callable[[], None]], Awaitable[StatusPoll]]
+Send = Callable[[Prepare], Awaitable[StatusPoll]]
 OnFailure = Callable[[SigningError, timedelta], None]
 
 # Added to a wait at random, so that processes that wait for the same moment come apart. `Date` is cut
@@ -123,7 +123,7 @@ class PollSchedule:
 
         Args:
             sender: Whose queue.
-            send: Asks the service; calls its argument when the request is about to leave.
+            send: Asks the service; takes what is called when the request is about to leave.
 
         Raises:
             TooEagerPollingError: The service said so; or it is known beforehand, and nothing was
@@ -140,9 +140,15 @@ class PollSchedule:
                     wait=timedelta(seconds=wait),
                     polled=False,
                 )
-            departures = list[None]()
+            has_left = False
+
+            async def note_leaving(request: Request) -> Request:
+                nonlocal has_left
+                has_left = True
+                return request
+
             try:
-                answer = await send(partial(departures.append, None))
+                answer = await send(note_leaving)
             except TooEagerPollingError as error:
                 self._note(queue, error.wait, error.next_permitted_poll_time)
                 raise
@@ -158,7 +164,7 @@ class PollSchedule:
             except BaseException as error:
                 # The queue may have been empty, and the answer that said so, with the next permitted
                 # time, is lost. A cancellation loses it too.
-                if departures and _answer_is_lost(error):
+                if has_left and _answer_is_lost(error):
                     self._note(queue, None, None)
                 raise
             if answer.change is None:
@@ -293,15 +299,15 @@ class StatusChanges:
         answers = list[StatusPoll]()
         with anyio.CancelScope() as wait, suppress(_EndedError):
 
-            async def send(leaving: Callable[[], None]) -> StatusPoll:
-                def left() -> None:
+            async def send(prepare: Prepare) -> StatusPoll:
+                async def unless_stopped(request: Request) -> Request:
                     if wait.cancel_called:
                         raise _EndedError
-                    # From here on it is finished.
+                    # From here on `stop` waits for the poll.
                     self._waits.discard(wait)
-                    leaving()
+                    return await prepare(request)
 
-                return await self._send(left)
+                return await self._send(unless_stopped)
 
             self._waits.add(wait)
             try:

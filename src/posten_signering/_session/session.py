@@ -1,11 +1,8 @@
-"""Sends an operation and decodes its answer: the client's only moving part.
-
-Every try is paced by the rate budget; what may be repeated is, when it fails in passing.
-"""
+"""Sends an operation and decodes its response: pacing, connections, retries. Knows no single operation."""
 
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,9 +16,14 @@ from posten_signering._session.retry import Retries, RetryBudget
 from posten_signering._values.secret import Secret
 from posten_signering._wire import poll_time
 from posten_signering._wire.exchange import Patience, Request, Response, ResponseStream, Transport
-from posten_signering._wire.form import WatchedStream
+from posten_signering._wire.form import Form, Watcher
 from posten_signering._wire.operations import Operation, succeeded
-from posten_signering.errors import RateLimitedError, SigningError, UnexpectedResponseError
+from posten_signering.errors import (
+    RateLimitedError,
+    SigningError,
+    TransportError,
+    UnexpectedResponseError,
+)
 
 R = TypeVar("R")
 
@@ -37,8 +39,11 @@ _LONGEST_BLOCK = timedelta(seconds=60)
 _SIGNING_TIME_TOLERANCE = timedelta(seconds=5)
 
 
-Ready = Callable[[Request], Awaitable[Request]]
-"""Is given an operation's request when its turn has come, and gives the request to send."""
+Prepare = Callable[[Request], Awaitable[Request]]
+"""Called in each attempt, just before the request leaves, with the operation's request; gives the one to send."""
+
+Receive = Callable[[ResponseStream, AsyncExitStack], Awaitable[R]]
+"""Called with a response of which the head has come, and with what ends its exchange when it is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +71,7 @@ class Session:
         time: To wait with, and to hold the service's clock against.
         rate_limiter: Lets calls through at the pace that the service allows.
         retries: How often a call that failed in passing is made again.
-        organization_number: Whose budget a call uses whose URL names no organisation.
+        organization_number: The organisation that pays for calls whose URL names none.
         max_connections: How many API calls, and as many downloads, are on their way at once.
     """
 
@@ -92,127 +97,130 @@ class Session:
         self._waiting = defaultdict[str, set[anyio.CancelScope]](set)
         self._clock_is_wrong = False
 
-    async def send(self, operation: Operation[T], ready: Ready | None = None) -> T:
-        """Sends the request, reads the whole answer and decodes it.
+    async def send(self, operation: Operation[T], prepare: Prepare | None = None) -> T:
+        """Sends the request, reads the whole response and decodes it.
 
         Args:
-            operation: What is sent.
-            ready: Called when the request's turn has come, for each try: what it gives is sent.
+            operation: The operation to send.
+            prepare: Called in each attempt when the request may leave; what it gives is sent.
 
         Raises:
-            SigningError: As the operation's answer, or its absence, demands.
+            SigningError: As the operation's response, or its absence, demands.
         """
 
-        async def once(*, again: bool) -> T:
-            async with self._exchange(operation, ready) as stream:
-                response = await self._whole(stream)
-            return operation.decode_again(response) if again else operation.decode(response)
+        async def decode(stream: ResponseStream, exchange: AsyncExitStack, *, repeated: bool) -> T:
+            response = await self._whole(stream)
+            await exchange.aclose()
+            return (operation.decode_again if repeated else operation.decode)(response)
 
-        return await self.persistently(operation, once)
+        return await self._attempts(operation, decode, prepare)
 
-    async def send_telling(self, operation: Operation[T], leaving: Callable[[], None]) -> T:
-        """As `send`; calls `leaving` just before the transport gets the request."""
+    async def receive(self, operation: Operation[bytes], use: Receive[R]) -> R:
+        """Sends the request and calls `use` with the body of a success, again in each attempt.
 
-        async def ready(request: Request) -> Request:
-            leaving()
-            return request
+        Raises:
+            SigningError: As the operation's response, or its absence, demands.
+        """
 
-        return await self.send(operation, ready)
+        async def use_success(stream: ResponseStream, exchange: AsyncExitStack, **_: bool) -> R:
+            if not succeeded(stream.status):
+                operation.decode(await self._whole(stream))
+            self._compare_clocks(stream, self._time.clock())
+            return await use(stream, exchange)
+
+        return await self._attempts(operation, use_success)
 
     @asynccontextmanager
     async def open(self, operation: Operation[bytes]) -> AsyncGenerator[ResponseStream]:
         """Sends the request and gives the body of a success as it comes.
 
-        Repeated only until then: what the caller has read can't be taken back.
+        Retried only until then: what the caller has read can't be taken back.
 
         Raises:
-            SigningError: As the operation's answer, or its absence, demands.
+            SigningError: As the operation's response, or its absence, demands.
         """
 
-        async def once(*, again: bool) -> tuple[AsyncExitStack, ResponseStream]:
-            del again
-            async with AsyncExitStack() as stack:
-                stream = await stack.enter_async_context(self.once_open(operation))
-                return stack.pop_all(), stream
+        async def keep_open(
+            stream: ResponseStream, exchange: AsyncExitStack
+        ) -> tuple[ResponseStream, AsyncExitStack]:
+            return stream, exchange.pop_all()
 
-        stack, stream = await self.persistently(operation, once)
-        async with stack:
+        stream, exchange = await self.receive(operation, keep_open)
+        async with exchange:
             yield stream
 
-    @asynccontextmanager
-    async def once_open(self, operation: Operation[bytes]) -> AsyncGenerator[ResponseStream]:
-        """As `open`, in one try: for use within `persistently`."""
-        async with self._exchange(operation) as stream:
-            if not succeeded(stream.status):
-                operation.decode(await self._whole(stream))
-            self._compare_clocks(stream, self._time.clock())
-            yield stream
+    async def _attempts(
+        self,
+        operation: Operation[T],
+        use: Callable[..., Awaitable[R]],
+        prepare: Prepare | None = None,
+    ) -> R:
+        """Sends the request, and again after transient failures; gives what `use` makes of the response.
 
-    async def persistently(self, operation: Operation[T], once: Callable[..., Awaitable[R]]) -> R:
-        """Does something that sends the operation, in as many tries as the operation and luck allow.
-
-        Args:
-            operation: What is sent.
-            once: One try, from the request to what is wanted of the answer. It is told by its
-                keyword `again` whether an earlier try may have reached the service.
+        `use` gets the response, what ends the exchange when it is closed, and whether an earlier attempt
+        may have reached the service.
         """
-        tried = 0
+        failed = 0
         while True:
             try:
-                result = await once(again=tried > 0)
+                async with AsyncExitStack() as exchange:
+                    stream = await self._begin(operation, prepare, exchange)
+                    result = await use(stream, exchange, repeated=failed > 0)
             except RateLimitedError as error:
                 if error.wait is not None:
                     await self._block(self._payer(operation), min(error.wait, _LONGEST_BLOCK))
                 raise
             except SigningError as error:
-                tried += 1
-                await self._time.sleep(self._delay(operation, error, tried))
+                failed += 1
+                await self._time.sleep(self._delay(operation, error, failed))
             else:
                 self._budget.succeeded()
                 return result
 
-    @asynccontextmanager
-    async def _exchange(
-        self, operation: Operation[T], ready: Ready | None = None
-    ) -> AsyncGenerator[ResponseStream]:
-        async with AsyncExitStack() as connection:
-            payer, patience = self._payer(operation), operation.request.patience
-            # First a connection, then the budget: calls that had paid for their moment and then waited
-            # for a connection would leave all at once when the service is fast again. And one after
-            # the other: an organisation that is held keeps one connection from others, not all.
-            # A block is waited out before, so that as many blocked organisations as there are
-            # connections do not stop all others.
-            got = list[Arrived]()
-            async with self._turns.setdefault((payer, patience), anyio.Lock()):
-                while not got:
-                    await self._wait_out_block(payer)
-                    await connection.aclose()  # of a turn that a block cut short
-                    got = await self._turn(connection, payer, patience)
-            [arrived] = got
-            try:
-                request = operation.request if ready is None else await ready(operation.request)
-                async with self._transport.exchange(request) as stream:
-                    arrived()
-                    if operation.form is not None and succeeded(stream.status):
-                        yield WatchedStream(stream, operation.form)
-                    else:
-                        yield stream
-            finally:
-                arrived()
+    async def _begin(
+        self, operation: Operation[T], prepare: Prepare | None, exchange: AsyncExitStack
+    ) -> ResponseStream:
+        """Waits until the request may leave, sends it, and gives the response when its head has come."""
+        payer, patience = self._payer(operation), operation.request.patience
+        arrived: Arrived | None = None
+        # One call after the other: an organisation that is held up keeps one connection from the
+        # others, not all. A block is waited out without any connection, because there may be as many
+        # blocked organisations as there are connections.
+        async with self._turns.setdefault((payer, patience), anyio.Lock()):
+            while arrived is None:
+                await self._wait_out_block(payer)
+                arrived = await self._turn(payer, patience, exchange)
+        exchange.callback(arrived)
+        request = operation.request if prepare is None else await prepare(operation.request)
+        stream = await exchange.enter_async_context(self._transport.exchange(request))
+        arrived()
+        if operation.form is not None and succeeded(stream.status):
+            return WatchedStream(stream, operation.form)
+        return stream
 
     async def _turn(
-        self, connection: AsyncExitStack, payer: str, patience: Patience
-    ) -> list[Arrived]:
-        """Waits for a connection and the budget; gives nothing when the organisation is blocked."""
-        got = list[Arrived]()
+        self, payer: str, patience: Patience, exchange: AsyncExitStack
+    ) -> Arrived | None:
+        """Waits for a connection and then for the rate budget; None when a block cut the wait short.
+
+        In this order: calls that hold a place in the budget while they wait for a connection would
+        later leave in a burst.
+        """
+        connections = self._connections[patience]
         with anyio.CancelScope() as turn:
             self._waiting[payer].add(turn)
             try:
-                await connection.enter_async_context(self._connections[patience])
-                got.append(await self._rate_limiter.acquire(payer))
+                await connections.acquire()
+                try:
+                    arrived = await self._rate_limiter.acquire(payer)
+                except BaseException:
+                    connections.release()
+                    raise
+                exchange.callback(connections.release)
+                return arrived
             finally:
                 self._waiting[payer].discard(turn)
-        return got
+        return None
 
     async def _block(self, payer: str, wait: timedelta) -> None:
         until = self._time.monotonic() + wait.total_seconds()
@@ -228,11 +236,11 @@ class Session:
     def _payer(self, operation: Operation[T]) -> str:
         return operation.organization_number or self._organization_number
 
-    def _delay(self, operation: Operation[T], error: SigningError, tried: int) -> float:
-        """Seconds before the next try; raises the error when there is none."""
-        if tried > self._retries.extra_tries or not retry.is_passing(error, operation.repeatable):
+    def _delay(self, operation: Operation[T], error: SigningError, failed: int) -> float:
+        """Seconds before the next attempt; raises the error when there is none."""
+        if failed > self._retries.extra_tries or not retry.is_passing(error, operation.repeatable):
             raise error
-        delay = retry.delay(error, tried, self._time.random(), self._retries)
+        delay = retry.delay(error, failed, self._time.random(), self._retries)
         if delay is None or not self._budget.take():
             raise error
         logger.info(
@@ -284,3 +292,48 @@ class Session:
         # `Date` is cut off to whole seconds: a clock at the border would be told of again and again.
         right = off < _SIGNING_TIME_TOLERANCE - timedelta(seconds=1)
         self._clock_is_wrong = wrong or (self._clock_is_wrong and not right)
+
+
+def _ends_with_connection(headers: Mapping[str, str]) -> bool:
+    return "content-length" not in headers and "transfer-encoding" not in headers
+
+
+class WatchedStream:
+    """A `ResponseStream` whose body must be a document of its kind."""
+
+    def __init__(self, stream: ResponseStream, form: Form) -> None:
+        self._stream = stream
+        self._form = form
+        self._watcher = Watcher(form)
+        self.status = stream.status
+        self.headers = stream.headers
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes.
+
+        Raises:
+            TransportError: It was cut off.
+            UnexpectedResponseError: It is something else.
+        """
+        watcher, judged, well = self._watcher, False, False
+        async for chunk in self._stream.chunks():
+            watcher.feed(chunk)
+            if not judged and watcher.has_begun():
+                judged, well = True, watcher.begins_well()
+            if judged and not well:
+                del chunk  # An identity number may stand in it, and a traceback may show locals.
+                break
+            yield chunk
+            del chunk
+        else:
+            well = watcher.begins_well()
+            if _ends_with_connection(self.headers) and not watcher.ends_well():
+                raise TransportError(
+                    "The document was cut off: it does not end as one of its kind does.",
+                    request_may_have_left=True,
+                )
+        if not well:
+            raise UnexpectedResponseError(
+                f"The service's answer is not {self._form.value}, though it should be: something on "
+                "the way may have answered in its place."
+            )

@@ -6,11 +6,7 @@ that is cut looks like an end: such a document is held against how its format en
 """
 
 import re
-from collections.abc import AsyncGenerator, Mapping
 from enum import Enum
-
-from posten_signering._wire.exchange import ResponseStream
-from posten_signering.errors import TransportError, UnexpectedResponseError
 
 # "Near the end", as the readers of PDF files have it.
 _TAIL = 1024
@@ -103,48 +99,3 @@ def _end(pattern: re.Pattern[bytes], text: bytes, position: int) -> int:
 def _legible(text: bytes) -> bytes:
     # UTF-16 becomes legible without its zero bytes; names are compared as they stand.
     return text.replace(b"\0", b"")
-
-
-def _ends_with_connection(headers: Mapping[str, str]) -> bool:
-    return "content-length" not in headers and "transfer-encoding" not in headers
-
-
-class WatchedStream:
-    """A `ResponseStream` whose body must be a document of its kind."""
-
-    def __init__(self, stream: ResponseStream, form: Form) -> None:
-        self._stream = stream
-        self._form = form
-        self._watcher = Watcher(form)
-        self.status = stream.status
-        self.headers = stream.headers
-
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes.
-
-        Raises:
-            TransportError: It was cut off.
-            UnexpectedResponseError: It is something else.
-        """
-        watcher, judged, well = self._watcher, False, False
-        async for chunk in self._stream.chunks():
-            watcher.feed(chunk)
-            if not judged and watcher.has_begun():
-                judged, well = True, watcher.begins_well()
-            if judged and not well:
-                del chunk
-                break
-            yield chunk
-            del chunk
-        else:
-            well = watcher.begins_well()
-            if _ends_with_connection(self.headers) and not watcher.ends_well():
-                raise TransportError(
-                    "The document was cut off: it does not end as one of its kind does.",
-                    request_may_have_left=True,
-                )
-        if not well:
-            raise UnexpectedResponseError(
-                f"The service's answer is not {self._form.value}, though it should be: something on "
-                "the way may have answered in its place."
-            )
