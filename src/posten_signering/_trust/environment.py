@@ -92,107 +92,50 @@ class Environment:
             raise ConfigurationError("The service's organisation number must be nine digits.")
 
 
+# One row for each authority: name, issuer, where it is published, SHA-256.
+# fmt: off
 _PRODUCTION_AUTHORITIES = (
-    CertificateAuthority(
-        name="Buypass Class 3 Root CA G2 ST",
-        sha256="f8c16c6b4fd45cb0672e16582b8805f1cafd0c48d866f4ed895b30e352a9faa6",
-        published_at="http://crt.buypassca.com/BPCl3RootCaG2ST.cer",
-    ),
-    CertificateAuthority(
-        name="Buypass Class 3 Root CA G2 HT",
-        sha256="ab936dfd7f171d3a3cbd08f9bebdc3f3baaabaa79df6a908f8a7b0128627f187",
-        published_at="http://crt.buypassca.com/BPCl3RootCaG2HT.cer",
-    ),
-    CertificateAuthority(
-        name="Buypass Class 3 CA G2 ST Business",
-        sha256="45e05831cddac1f2b96dc8ca54620834c87649e9ffd3b26d7dad2ad07f807232",
-        issuer="Buypass Class 3 Root CA G2 ST",
-        published_at="http://crt.buypassca.com/BPCl3CaG2STBS.cer",
-    ),
-    CertificateAuthority(
-        name="Buypass Class 3 CA G2 HT Business",
-        sha256="0ef5cedce44265b112785b359a21141e20f553aada4c579404617b5ca6046be9",
-        issuer="Buypass Class 3 Root CA G2 HT",
-        published_at="http://crt.buypassca.com/BPCl3CaG2HTBS.cer",
-    ),
-    CertificateAuthority(
-        name="Buypass Class 3 Root CA",
-        sha256="edf7ebbca27a2a384d387b7d4010c666e2edb4843e4c29b4ae1d5b9332e6b24d",
-    ),
-    CertificateAuthority(
-        name="Buypass Class 3 CA 3",
-        sha256="c49c350e5a8205e063e74c554a994335b8435c996527d4ef1a2b0c7b51584b2d",
-        issuer="Buypass Class 3 Root CA",
-    ),
-    CertificateAuthority(
-        name="Commfides Root CA - G3",
-        sha256="5ad1a2b5dae0ce7daeb4d15e3676002da387ed852c1667b1a80543c474a41ec7",
-        published_at="http://crt.commfides.com/G3/CommfidesRootCA-G3.crt",
-    ),
-    CertificateAuthority(
-        name="Commfides Legal Person - G3",
-        sha256="318aa99dfbe3d5cf10bf1e3a5e8bd921d55c68a70901dadc2cb6ed77ac363501",
-        issuer="Commfides Root CA - G3",
-    ),
+    ("Buypass Class 3 Root CA G2 ST", None, "http://crt.buypassca.com/BPCl3RootCaG2ST.cer", "f8c16c6b4fd45cb0672e16582b8805f1cafd0c48d866f4ed895b30e352a9faa6"),
+    ("Buypass Class 3 Root CA G2 HT", None, "http://crt.buypassca.com/BPCl3RootCaG2HT.cer", "ab936dfd7f171d3a3cbd08f9bebdc3f3baaabaa79df6a908f8a7b0128627f187"),
+    ("Buypass Class 3 CA G2 ST Business", "Buypass Class 3 Root CA G2 ST", "http://crt.buypassca.com/BPCl3CaG2STBS.cer", "45e05831cddac1f2b96dc8ca54620834c87649e9ffd3b26d7dad2ad07f807232"),
+    ("Buypass Class 3 CA G2 HT Business", "Buypass Class 3 Root CA G2 HT", "http://crt.buypassca.com/BPCl3CaG2HTBS.cer", "0ef5cedce44265b112785b359a21141e20f553aada4c579404617b5ca6046be9"),
+    ("Buypass Class 3 Root CA", None, None, "edf7ebbca27a2a384d387b7d4010c666e2edb4843e4c29b4ae1d5b9332e6b24d"),
+    ("Buypass Class 3 CA 3", "Buypass Class 3 Root CA", None, "c49c350e5a8205e063e74c554a994335b8435c996527d4ef1a2b0c7b51584b2d"),
+    ("Commfides Root CA - G3", None, "http://crt.commfides.com/G3/CommfidesRootCA-G3.crt", "5ad1a2b5dae0ce7daeb4d15e3676002da387ed852c1667b1a80543c474a41ec7"),
+    ("Commfides Legal Person - G3", "Commfides Root CA - G3", None, "318aa99dfbe3d5cf10bf1e3a5e8bd921d55c68a70901dadc2cb6ed77ac363501"),
 )
-
 _TEST_AUTHORITIES = (
-    CertificateAuthority(
-        name="Buypass Class 3 Test4 Root CA G2 ST",
-        sha256="760637a0f7da3a3876f601f96b8cf2ceb4fef80b76bd6f052e7bcb0041da350d",
-        published_at="http://crt.test4.buypassca.com/BPCl3RootCaG2ST.cer",
-    ),
-    CertificateAuthority(
-        name="Buypass Class 3 Test4 Root CA G2 HT",
-        sha256="52a09cf14587d7a5be5f3dc64754125822faeea5d75d15fd961e63c6f63d3f70",
-        published_at="http://crt.test4.buypassca.com/BPCl3RootCaG2HT.cer",
-    ),
-    CertificateAuthority(
-        name="Buypass Class 3 Test4 CA G2 ST Business",
-        sha256="2f36956beb4de4907a3a0fb09437d7d532f4a12504473a00c12ceb028df54a28",
-        issuer="Buypass Class 3 Test4 Root CA G2 ST",
-        published_at="http://crt.test4.buypassca.com/BPCl3CaG2STBS.cer",
-    ),
-    CertificateAuthority(
-        name="Buypass Class 3 Test4 CA G2 HT Business",
-        sha256="2c9e0ec146f148eda7c5dd05559ccd2261e0c0d66f638864fae21c7756de7210",
-        issuer="Buypass Class 3 Test4 Root CA G2 HT",
-        published_at="http://crt.test4.buypassca.com/BPCl3CaG2HTBS.cer",
-    ),
-    CertificateAuthority(
-        name="Buypass Class 3 Test4 Root CA",
-        sha256="2a8475824d9ba398170031b9b398222f857a59bdc5cc3b49005eafdb55955da4",
-    ),
-    CertificateAuthority(
-        name="Buypass Class 3 Test4 CA 3",
-        sha256="b761abd7a4c478b33be382be511943c20e50950b3b2899875a692e1bef2bdc1b",
-        issuer="Buypass Class 3 Test4 Root CA",
-    ),
-    CertificateAuthority(
-        name="Commfides Root CA - G3 - TEST",
-        sha256="97ea39029d946583d44539519a1f2cae4a40f9733d17dac18457246af5654325",
-        published_at="http://crt.test.commfides.com/G3/CommfidesRootCA-G3-TEST.crt",
-    ),
-    CertificateAuthority(
-        name="Commfides Legal Person - G3 - TEST",
-        sha256="94bb0e8701b61794d5d0c3154204571096b23c78b33c87e7f942097030e526d9",
-        issuer="Commfides Root CA - G3 - TEST",
-    ),
-    CertificateAuthority(
-        name="Digipost Test Root CA",
-        sha256="3fba0d228cbc8d7928433d7ab4628f0fd18663feff06a910addb241670879c12",
-    ),
+    ("Buypass Class 3 Test4 Root CA G2 ST", None, "http://crt.test4.buypassca.com/BPCl3RootCaG2ST.cer", "760637a0f7da3a3876f601f96b8cf2ceb4fef80b76bd6f052e7bcb0041da350d"),
+    ("Buypass Class 3 Test4 Root CA G2 HT", None, "http://crt.test4.buypassca.com/BPCl3RootCaG2HT.cer", "52a09cf14587d7a5be5f3dc64754125822faeea5d75d15fd961e63c6f63d3f70"),
+    ("Buypass Class 3 Test4 CA G2 ST Business", "Buypass Class 3 Test4 Root CA G2 ST", "http://crt.test4.buypassca.com/BPCl3CaG2STBS.cer", "2f36956beb4de4907a3a0fb09437d7d532f4a12504473a00c12ceb028df54a28"),
+    ("Buypass Class 3 Test4 CA G2 HT Business", "Buypass Class 3 Test4 Root CA G2 HT", "http://crt.test4.buypassca.com/BPCl3CaG2HTBS.cer", "2c9e0ec146f148eda7c5dd05559ccd2261e0c0d66f638864fae21c7756de7210"),
+    ("Buypass Class 3 Test4 Root CA", None, None, "2a8475824d9ba398170031b9b398222f857a59bdc5cc3b49005eafdb55955da4"),
+    ("Buypass Class 3 Test4 CA 3", "Buypass Class 3 Test4 Root CA", None, "b761abd7a4c478b33be382be511943c20e50950b3b2899875a692e1bef2bdc1b"),
+    ("Commfides Root CA - G3 - TEST", None, "http://crt.test.commfides.com/G3/CommfidesRootCA-G3-TEST.crt", "97ea39029d946583d44539519a1f2cae4a40f9733d17dac18457246af5654325"),
+    ("Commfides Legal Person - G3 - TEST", "Commfides Root CA - G3 - TEST", None, "94bb0e8701b61794d5d0c3154204571096b23c78b33c87e7f942097030e526d9"),
+    ("Digipost Test Root CA", None, None, "3fba0d228cbc8d7928433d7ab4628f0fd18663feff06a910addb241670879c12"),
 )
+# fmt: on
+
+
+def _authorities(
+    rows: Sequence[tuple[str, str | None, str | None, str]],
+) -> list[CertificateAuthority]:
+    return [
+        CertificateAuthority(name=name, issuer=issuer, published_at=address, sha256=sha256)
+        for name, issuer, address, sha256 in rows
+    ]
+
 
 Environment.PRODUCTION = Environment(
     name="PRODUCTION",
     service_root="https://api.signering.posten.no/api",
-    authorities=_PRODUCTION_AUTHORITIES,
+    authorities=_authorities(_PRODUCTION_AUTHORITIES),
 )
 Environment.STAGING = Environment(
     name="STAGING",
     service_root="https://api.difitest.signering.posten.no/api",
-    authorities=_TEST_AUTHORITIES,
+    authorities=_authorities(_TEST_AUTHORITIES),
     default_poll_wait=timedelta(seconds=30),
 )
 Environment.DIFITEST = Environment.STAGING
