@@ -10,7 +10,6 @@ from posten_signering._client import creation
 from posten_signering._client.downloads import DownloadStream, Progress
 from posten_signering._client.lifecycle import ClientLife
 from posten_signering._client.polling import Persistence, StatusChanges
-from posten_signering._values import targets
 from posten_signering._values.job import DirectJob, Sender
 from posten_signering._values.secret import Secret
 from posten_signering._values.status import (
@@ -19,6 +18,7 @@ from posten_signering._values.status import (
     DirectSignerResponse,
     Signature,
     StatusPoll,
+    url_of,
 )
 from posten_signering._wire import operations
 
@@ -79,7 +79,7 @@ class DirectClient(ClientLife):
             TransportError: No answer came.
             ApiError: The service refused.
         """
-        url = targets.signer_url(signer)
+        url = url_of(signer, "signer_url")
         del signer
         return await self._send(operations.new_redirect_url(self._root, url))
 
@@ -102,7 +102,7 @@ class DirectClient(ClientLife):
             TransportError: No answer came.
             ApiError: The service refused for another reason.
         """
-        url, token = targets.status_url(job), Secret(status_query_token)
+        url, token = url_of(job, "status_url"), Secret(status_query_token)
         del job, status_query_token
         return await self._send(operations.status(self._root, url, token))
 
@@ -164,11 +164,11 @@ class DirectClient(ClientLife):
             ApiError: The service refused.
         """
         self._open()
-        url = targets.confirmation_url(status)
-        del status
-        if url is None:
+        if isinstance(status, DirectJobStatusResponse) and status.confirmation_url is None:
             logger.info("The status has no confirmation URL: there is nothing to confirm.")
             return
+        url = url_of(status, "confirmation_url")
+        del status
         await self._send(operations.confirm(self._root, url))
 
     # Getting the signed documents
@@ -185,7 +185,7 @@ class DirectClient(ClientLife):
             TransportError: No answer came, or it was cut off.
             ApiError: The service refused.
         """
-        url = targets.pades_url(status)
+        url = url_of(status, "pades_url")
         del status
         return await self._send(operations.pades(self._root, url))
 
@@ -211,7 +211,7 @@ class DirectClient(ClientLife):
             OSError: The file can't be written.
             SigningError: As `get_pades`.
         """
-        url = targets.pades_url(status)
+        url = url_of(status, "pades_url")
         del status
         return await self._to_file(operations.pades(self._root, url), path, progress)
 
@@ -229,7 +229,7 @@ class DirectClient(ClientLife):
         Raises:
             SigningError: As `get_pades`; a `TransportError` also while reading.
         """
-        url = targets.pades_url(status)
+        url = url_of(status, "pades_url")
         del status
         async with self._open().session.open(operations.pades(self._root, url)) as stream:
             yield DownloadStream(stream)
@@ -246,7 +246,7 @@ class DirectClient(ClientLife):
             TransportError: No answer came, or it was cut off.
             ApiError: The service refused.
         """
-        url = targets.xades_url(signature)
+        url = url_of(signature, "xades_url")
         del signature
         return await self._send(operations.xades(self._root, url))
 
@@ -271,7 +271,7 @@ class DirectClient(ClientLife):
             OSError: The file can't be written.
             SigningError: As `get_xades`.
         """
-        url = targets.xades_url(signature)
+        url = url_of(signature, "xades_url")
         del signature
         return await self._to_file(operations.xades(self._root, url), path, progress)
 
@@ -285,7 +285,7 @@ class DirectClient(ClientLife):
         Raises:
             SigningError: As `get_xades`; a `TransportError` also while reading.
         """
-        url = targets.xades_url(signature)
+        url = url_of(signature, "xades_url")
         del signature
         async with self._open().session.open(operations.xades(self._root, url)) as stream:
             yield DownloadStream(stream)
@@ -304,7 +304,7 @@ class DirectClient(ClientLife):
             TransportError: No answer came.
             ApiError: The service refused.
         """
-        url = targets.delete_documents_url(status)
+        url = url_of(status, "delete_documents_url")
         del status
         await self._send(operations.delete_documents(self._root, url))
 

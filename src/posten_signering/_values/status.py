@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from posten_signering.errors import SignerNotFoundError
+from posten_signering._values.secret import Secret
+from posten_signering.errors import (
+    DocumentsNotDeletableError,
+    NotAvailableError,
+    SignedDocumentMissingError,
+    SignerNotFoundError,
+    StatusUrlMissingError,
+)
 
 
 class DirectJobStatus(StrEnum):
@@ -211,3 +218,43 @@ class StatusPoll:
     change: DirectJobStatusResponse | None = None
     next_permitted_poll_time: datetime | None = None
     wait: timedelta | None = None
+
+
+# The field that holds the URL of an operation -> the error when the service offers none, and its text.
+_MISSING_URLS: dict[str, tuple[type[NotAvailableError], str]] = {
+    "status_url": (
+        StatusUrlMissingError,
+        (
+            "The job has no status URL: it was created with StatusRetrievalMethod.POLLING, and its status "
+            "comes through get_status_change or status_changes."
+        ),
+    ),
+    "pades_url": (
+        SignedDocumentMissingError,
+        "The job has no PAdES now: the service makes it when everybody has signed.",
+    ),
+    "xades_url": (
+        SignedDocumentMissingError,
+        "The signer has no XAdES: they have not signed.",
+    ),
+    "delete_documents_url": (
+        DocumentsNotDeletableError,
+        (
+            "The documents can't be deleted now. The service offers it for a job that everybody has "
+            "signed, 24 hours later at the earliest: get the status again then."
+        ),
+    ),
+}
+
+
+def url_of(response: object, field_name: str) -> Secret[str]:
+    """The URL that an operation follows: of a response, or the one that the caller stored, as text.
+
+    Raises:
+        NotAvailableError: The response has none.
+    """
+    url = response if isinstance(response, str) else getattr(response, field_name)
+    if url is None:
+        kind, text = _MISSING_URLS[field_name]
+        raise kind(text)
+    return Secret(url)
