@@ -50,13 +50,14 @@ def named(text: str) -> DirectSigner:
         ({"signers": None}, ["signers: must be a sequence, not NoneType"]),
         ({"signers": [PERSON]}, ["signers[0]: must be DirectSigner, not str"]),
         ({"exit_urls": None}, ["exit_urls: must be ExitUrls, not NoneType"]),
+        ({"sender": "123456789"}, ["sender: must be Sender, not str"]),
         ({"exit_urls": "https://x"}, ["exit_urls: must be ExitUrls, not str"]),
         (
             {"exit_urls": {}, "signers": [None], "documents": [None]},
             [
-                "exit_urls: must be ExitUrls, not dict",
-                "signers[0]: must be DirectSigner, not NoneType",
                 "documents[0]: must be Document, not NoneType",
+                "signers[0]: must be DirectSigner, not NoneType",
+                "exit_urls: must be ExitUrls, not dict",
             ],
         ),
     ],
@@ -139,8 +140,8 @@ async def test_a_type_may_be_given_as_its_text(type_):
 
 def test_several_rules_of_one_part():
     assert violations(job(title="\0" * 81, reference="\1" * 51)) == [
-        "reference: holds a character that XML can't carry: U+0001 at position 0",
         "title: holds a character that XML can't carry: U+0000 at position 0",
+        "reference: holds a character that XML can't carry: U+0001 at position 0",
         "reference: at most 50 characters",
         "title: at most 80 characters",
     ]
@@ -148,8 +149,8 @@ def test_several_rules_of_one_part():
 
 def test_what_is_no_text_is_told_once():
     assert violations(job(title=7, signers=[DirectSigner(personal_identification_number=7)])) == [
-        "signers[0].personal_identification_number: must be text, not int",
         "title: must be text, not int",
+        "signers[0].personal_identification_number: must be text, not int",
     ]
     both = [DirectSigner(custom_identifier=[]), DirectSigner(personal_identification_number=[])]
     assert violations(job(signers=both)) == [

@@ -17,9 +17,8 @@ from typing import BinaryIO, Protocol
 import anyio
 from anyio import to_thread
 
-from posten_signering._container import documents as job_documents
 from posten_signering._container.body import StreamedBody, joined
-from posten_signering._container.documents import Inspection
+from posten_signering._container.documents import Inspection, inspect
 from posten_signering._container.layout import (
     MANIFEST_NAME,
     Compression,
@@ -107,20 +106,20 @@ def check(job: DirectJob, sender: Sender, compression: Compression) -> CheckedJo
     Raises:
         InvalidJobError: It breaks some; all of them are told.
     """
-    misshapen = rules.shape(job)
+    misshapen = tuple(rules.shape(job, sender))
     if misshapen:
         raise InvalidJobError(misshapen)
     # The type may have been given as its text.
-    documents = [replace(each, type=DocumentType(each.type)) for each in job.documents]
+    documents = [replace(document, type=DocumentType(document.type)) for document in job.documents]
     files = [
         messages.DocumentFile(name=document_name(index, document.type), type=document.type)
         for index, document in enumerate(documents)
     ]
     rendered = messages.job_messages(job, sender, files)
-    inspection = job_documents.inspect(documents, compression=compression)
-    violations = (*rendered.violations, *inspection.violations)
-    if violations:
-        raise InvalidJobError(violations)
+    broken = rules.broken(job, sender, [rendered.request, rendered.manifest])
+    inspection = inspect(documents, compression=compression)
+    if broken or inspection.violations:
+        raise InvalidJobError([*broken, *inspection.violations])
     return CheckedJob(documents=documents, rendered=rendered, inspection=inspection)
 
 

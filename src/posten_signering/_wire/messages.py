@@ -1,12 +1,12 @@
 """Between public values and generated models. The only module that knows the generated names. Pure.
 
-Outgoing, every rule that a job breaks is collected; incoming, what the service added since is let
-through, and what is required is checked where it is read.
+Reading ignores what the service added since, and checks what is required where it is read.
 """
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import wraps
 from typing import TypeVar
 
@@ -33,9 +33,10 @@ from posten_signering._values.status import (
     SignerStatus,
 )
 from posten_signering._wire import rules, xml
-from posten_signering.errors import UnexpectedResponseError, Violation
+from posten_signering.errors import UnexpectedResponseError
 
 T = TypeVar("T")
+W = TypeVar("W")
 
 
 class _Missing(Exception):  # noqa: N818 - never leaves this module
@@ -63,13 +64,10 @@ class JobMessages:
     Attributes:
         request: `direct-signature-job-request`, the first part of the request's body.
         manifest: `direct-signature-job-manifest`, a file of the container.
-        violations: Every rule the job breaks, those of its documents' content excepted. The messages
-            must not be sent when there are any.
     """
 
     request: Secret[bytes]
     manifest: Secret[bytes]
-    violations: tuple[Violation, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,80 +79,61 @@ class DocumentFile:
 
 
 def job_messages(job: DirectJob, sender: Sender, files: Sequence[DocumentFile]) -> JobMessages:
-    """Renders a job and holds it against the packaged schema.
+    """Renders a job. One that breaks rules is rendered too, so that the schema can check the rest of it.
 
     Args:
         job: The job.
         sender: The sender that was resolved for it.
         files: One for each document of the job, in its order.
     """
-    violations = rules.Violations()
-    rules.look_at_signers(job, violations)
-    request = xml.render(_request(job, sender, violations))
-    manifest = xml.render(_manifest(job, sender, files, violations))
-    violations.schema(xml.faults(request))
-    violations.schema(xml.faults(manifest))
-    if rules.with_both_identifiers(job):
-        # The schema knows one of two, and has looked at the number.
-        violations.schema(
-            xml.faults(xml.render(_manifest(_by_custom(job), sender, files, violations)))
-        )
-    return JobMessages(request=request, manifest=manifest, violations=violations.all())
+    return JobMessages(
+        request=xml.render(_request(job, sender)),
+        manifest=xml.render(_manifest(job, sender, files)),
+    )
 
 
-def _request(
-    job: DirectJob, sender: Sender, violations: rules.Violations
-) -> generated.DirectSignatureJobRequest:
+def _request(job: DirectJob, sender: Sender) -> generated.DirectSignatureJobRequest:
     return generated.DirectSignatureJobRequest(
-        reference=violations.optional_text("reference", job.reference),
+        reference=_optional_text(job.reference),
         exit_urls=generated.ExitUrls(
-            completion_url=violations.text("exit_urls.completion", job.exit_urls.completion),
-            rejection_url=violations.text("exit_urls.rejection", job.exit_urls.rejection),
-            error_url=violations.text("exit_urls.error", job.exit_urls.error),
+            completion_url=rules.text(job.exit_urls.completion),
+            rejection_url=rules.text(job.exit_urls.rejection),
+            error_url=rules.text(job.exit_urls.error),
         ),
-        status_retrieval_method=violations.member(
-            "status_retrieval_method",
-            StatusRetrievalMethod,
-            job.status_retrieval_method,
-            generated.StatusRetrievalMethod,
+        status_retrieval_method=_member(
+            StatusRetrievalMethod, job.status_retrieval_method, generated.StatusRetrievalMethod
         ),
-        polling_queue=violations.optional_text("sender.polling_queue", sender.polling_queue),
+        polling_queue=_optional_text(sender.polling_queue),
     )
 
 
 def _manifest(
-    job: DirectJob, sender: Sender, files: Sequence[DocumentFile], violations: rules.Violations
+    job: DirectJob, sender: Sender, files: Sequence[DocumentFile]
 ) -> generated.DirectSignatureJobManifest:
-    # A job without signers gets one in the message, so that the schema looks at the rest as well.
-    signers = job.signers or [DirectSigner(custom_identifier="-")]
+    # A job without signers gets one in the message, so that the schema checks the rest as well.
+    signers = job.signers or [DirectSigner()]
     return generated.DirectSignatureJobManifest(
-        signer=[_signer(index, each, violations) for index, each in enumerate(signers)],
+        signer=[_signer(signer) for signer in signers],
         sender=generated.Sender(
-            organization_number=violations.text(
-                "sender.organization_number", sender.organization_number
-            )
+            organization_number=rules.text(sender.organization_number, stand_in="0" * 9)
         ),
-        title=violations.text("title", job.title),
-        description=violations.optional_text("description", job.description),
+        title=rules.text(job.title),
+        description=_optional_text(job.description),
         documents=generated.DirectSignatureJobManifest.Documents(
             document=[
                 generated.DirectDocument(
-                    title=violations.text(f"documents[{index}].title", document.title),
-                    href=file.name,
-                    mime=file.type,
+                    title=rules.text(document.title), href=file.name, mime=file.type
                 )
-                for index, (document, file) in enumerate(zip(job.documents, files, strict=True))
+                for document, file in zip(job.documents, files, strict=True)
             ]
         ),
-        required_authentication=violations.member(
-            "authentication_level",
+        required_authentication=_member(
             AuthenticationLevel,
             job.authentication_level,
             # By name: whether its value is a number or text is the schema's affair.
             lambda level: generated.AuthenticationLevel[f"VALUE_{level}"],
         ),
-        identifier_in_signed_documents=violations.member(
-            "identifier_in_signed_documents",
+        identifier_in_signed_documents=_member(
             IdentifierInSignedDocuments,
             job.identifier_in_signed_documents,
             generated.IdentifierInSignedDocuments,
@@ -162,36 +141,26 @@ def _manifest(
     )
 
 
-def _signer(
-    index: int, signer: DirectSigner, violations: rules.Violations
-) -> generated.DirectSigner:
-    path = f"signers[{index}]"
-    number = violations.optional_text(
-        f"{path}.personal_identification_number", signer.personal_identification_number
-    )
-    custom = violations.optional_text(f"{path}.custom_identifier", signer.custom_identifier)
-    if number is None and custom is None:
-        custom = "-"  # Noted by rules.look_at_signers; the schema is to look at the rest.
+def _signer(signer: DirectSigner) -> generated.DirectSigner:
+    number = signer.personal_identification_number
+    custom = _optional_text(signer.custom_identifier)
     return generated.DirectSigner(
-        personal_identification_number=number,
-        signer_identifier=custom if number is None else None,
-        signature_type=violations.member(
-            f"{path}.signature_type", SignatureType, signer.signature_type, generated.SignatureType
-        ),
-        on_behalf_of=violations.member(
-            f"{path}.on_behalf_of", OnBehalfOf, signer.on_behalf_of, generated.SigningOnBehalfOf
-        ),
+        personal_identification_number=None
+        if number is None
+        else rules.text(number, stand_in="0" * 11),
+        # One without an identifier gets one in the message, so that the schema checks the rest.
+        signer_identifier="-" if number is None and custom is None else custom,
+        signature_type=_member(SignatureType, signer.signature_type, generated.SignatureType),
+        on_behalf_of=_member(OnBehalfOf, signer.on_behalf_of, generated.SigningOnBehalfOf),
     )
 
 
-def _by_custom(job: DirectJob) -> DirectJob:
-    signers = [
-        each
-        if each.custom_identifier is None
-        else replace(each, personal_identification_number=None)
-        for each in job.signers
-    ]
-    return replace(job, signers=signers)
+def _optional_text(value: object) -> str | None:
+    return None if value is None else rules.text(value)
+
+
+def _member(public: type[StrEnum], value: object, wire: Callable[[str], W]) -> W | None:
+    return wire(public(str(value))) if value in list(public) else None
 
 
 def signer_update_request() -> Secret[bytes]:

@@ -1,19 +1,20 @@
-"""The rules of a job that the schema can't say, and the public paths of those it can. Pure.
+"""The rules that a job breaks, under public paths: those that the schema can't say, and what the schema finds. Pure.
 
-The schema is the validator of lengths, patterns and counts (`xml.faults`): nothing of that is here.
+The schema validates lengths, patterns and counts (`xml.faults`): nothing of that is written here.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import is_dataclass, replace
 from enum import StrEnum
-from typing import TypeVar
+from functools import cache
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
-from posten_signering._values.job import DirectJob, DirectSigner, Document, DocumentType, ExitUrls
-from posten_signering._wire.xml import SchemaFault
+from posten_signering._values.job import DirectJob, DirectSigner, DocumentType, Sender
+from posten_signering._values.secret import Secret
+from posten_signering._wire.xml import SchemaFault, faults
 from posten_signering.errors import Violation
-
-W = TypeVar("W")
 
 # Everything but the production Char of XML 1.0 (fifth edition, 2.2).
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -46,77 +47,128 @@ _PUBLIC_PATHS = {
 _REPEATED = frozenset({"signer", "document"})
 
 
-class Violations:
-    """Collects what is wrong with a job while its messages are built.
+def shape(job: DirectJob, sender: Sender) -> Iterator[Violation]:
+    """What of a job is of a wrong type, so that no message can be made of it."""
+    for path, value, kind in _parts("", replace(job, sender=sender), DirectJob):
+        if not _is_field(kind):
+            yield from _of_kind(path, value, kind)
 
-    Each method gives back a value that the message can be built from, so that one pass finds every
-    violation.
+
+def broken(
+    job: DirectJob, sender: Sender, messages: Iterable[Secret[bytes]]
+) -> tuple[Violation, ...]:
+    """Every rule that a job breaks, those of its documents' content excepted.
+
+    Args:
+        job: The job, of the right shape.
+        sender: The sender that was resolved for it.
+        messages: The job as rendered messages, which are validated with the packaged schema.
     """
+    found = [
+        *_signers(job),
+        *(
+            violation
+            for path, value, kind in _parts("", replace(job, sender=sender), DirectJob)
+            if _is_field(kind)
+            for violation in _of_kind(path, value, kind)
+        ),
+        *(
+            Violation(path=_public_path(fault), rule=fault.rule)
+            for message in messages
+            for fault in faults(message)
+        ),
+    ]
+    return tuple(dict.fromkeys(found))
 
-    def __init__(self) -> None:
-        self._found = list[Violation]()
-        self._replaced = set[str]()
 
-    def add(self, path: str, rule: str) -> None:
-        """Notes one violation, once."""
-        violation = Violation(path=path, rule=rule)
-        if violation not in self._found:
-            self._found.append(violation)
+# The annotations of the public values say what each field of a job must be.
+_annotations = cache(get_type_hints)
 
-    def text(self, path: str, value: object) -> str:
-        """The value, if it is text that XML can carry."""
-        if not isinstance(value, str):
-            self.add(path, f"must be text, not {type(value).__name__}")
-            self._replaced.add(path)
-            return "-"
-        unfit = _NOT_IN_XML.search(value)
-        if unfit is not None:
-            self.add(
-                path,
-                f"holds a character that XML can't carry: U+{ord(unfit[0]):04X} "
-                f"at position {unfit.start()}",
-            )
-        return _NOT_IN_XML.sub("-", value)
 
-    def optional_text(self, path: str, value: object) -> str | None:
-        """As `text`; None stays None."""
-        return None if value is None else self.text(path, value)
-
-    def member(
-        self, path: str, public: type[StrEnum], value: object, wire: Callable[[str], W]
-    ) -> W | None:
-        """The wire's member for a member of a public enumeration; None stays None."""
+def _parts(path: str, value: object, kind: Any) -> Iterator[tuple[str, object, Any]]:  # noqa: ANN401 - an annotation may be anything
+    """Path, value and annotation of everything in a value; an optional part that is None is left out."""
+    if type(None) in get_args(kind):
         if value is None:
-            return None
-        if value not in list(public):
-            self.add(path, f"must be of {public.__name__}: {', '.join(public.__members__)}")
-            return None
-        return wire(public(str(value)))
+            return
+        (kind,) = set(get_args(kind)) - {type(None)}
+    yield path, value, kind
+    if get_origin(kind) is Sequence and isinstance(value, Sequence):
+        for index, item in enumerate(cast("Sequence[object]", value)):
+            yield from _parts(f"{path}[{index}]", item, get_args(kind)[0])
+    elif isinstance(kind, type) and is_dataclass(kind) and isinstance(value, kind):
+        for name, annotation in _annotations(kind).items():
+            inner = f"{path}.{name}".removeprefix(".")
+            yield from _parts(inner, getattr(value, name), annotation)
 
-    def of_type(self, path: str, value: object, public: type) -> bool:
-        """Whether the value is one of that class."""
-        right = isinstance(value, public)
-        if not right:
-            self.add(path, f"must be {public.__name__}, not {type(value).__name__}")
-        return right
 
-    def sequence(self, path: str, values: Sequence[W]) -> Sequence[W]:
-        """The values; none where they are no sequence."""
-        if isinstance(values, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
-            return values
-        self.add(path, f"must be a sequence, not {type(values).__name__}")
-        return ()
+def _is_field(kind: Any) -> bool:  # noqa: ANN401 - as in _parts
+    """Whether a message can be made without a right value: it gets a stand-in."""
+    return kind is not DocumentType and isinstance(kind, type) and issubclass(kind, str)
 
-    def schema(self, faults: Sequence[SchemaFault]) -> None:
-        """Notes what the schema found, under public paths."""
-        for fault in faults:
-            path = _public_path(fault)
-            if path not in self._replaced:
-                self.add(path, fault.rule)
 
-    def all(self) -> tuple[Violation, ...]:
-        """What was found."""
-        return tuple(self._found)
+def _of_kind(path: str, value: object, kind: Any) -> Iterator[Violation]:  # noqa: ANN401 - as in _parts
+    rule = _text_rule(value) if kind is str else _type_rule(value, kind)
+    if rule is not None:
+        yield Violation(path=path, rule=rule)
+
+
+def _text_rule(value: object) -> str | None:
+    if not isinstance(value, str):
+        return f"must be text, not {type(value).__name__}"
+    unfit = _NOT_IN_XML.search(value)
+    if unfit is None:
+        return None
+    character = f"U+{ord(unfit[0]):04X}"
+    return f"holds a character that XML can't carry: {character} at position {unfit.start()}"
+
+
+def _type_rule(value: object, kind: Any) -> str | None:  # noqa: ANN401 - as in _parts
+    if get_origin(kind) is Sequence:
+        # A job makes a tuple of everything that can be iterated.
+        right, wanted = isinstance(value, Sequence), "a sequence"
+    elif not isinstance(kind, type):
+        right = isinstance(value, (bytes, str)) or hasattr(value, "__fspath__")
+        wanted = "bytes or a path"
+    elif issubclass(kind, StrEnum):
+        members = ", ".join(kind.__members__)
+        return None if value in list(kind) else f"must be of {kind.__name__}: {members}"
+    else:
+        right, wanted = isinstance(value, kind), kind.__name__
+    return None if right else f"must be {wanted}, not {type(value).__name__}"
+
+
+def _signers(job: DirectJob) -> Iterator[Violation]:
+    """At least one signer, each with one identifier, no two with the same.
+
+    The service tells signers apart by the text of their identifier, of whichever kind.
+    """
+    if not job.signers:
+        yield Violation(path="signers", rule="at least one is required")
+    times = Counter(text for signer in job.signers for text in _identifiers(signer))
+    for index, signer in enumerate(job.signers):
+        path = f"signers[{index}]"
+        both = (signer.personal_identification_number, signer.custom_identifier)
+        if both.count(None) != 1:
+            rule = "exactly one of personal_identification_number and custom_identifier is required"
+            yield Violation(path=path, rule=rule)
+        if any(times[text] > 1 for text in _identifiers(signer)):
+            yield Violation(path=path, rule="has the same identifier as another signer of the job")
+
+
+def _identifiers(signer: DirectSigner) -> set[str]:
+    given = (signer.personal_identification_number, signer.custom_identifier)
+    # What is not text is reported elsewhere, and may not even be hashable.
+    return {each for each in given if isinstance(each, str)}  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
+
+
+def text(value: object, *, stand_in: str = "-") -> str:
+    """The text as a message can carry it, so that the schema can check the rest of an invalid job.
+
+    Args:
+        value: The text.
+        stand_in: Used in place of what is not text; keeps to the schema.
+    """
+    return _NOT_IN_XML.sub("-", value) if isinstance(value, str) else stand_in
 
 
 def _public_path(fault: SchemaFault) -> str:
@@ -129,58 +181,3 @@ def _public_path(fault: SchemaFault) -> str:
     for index in repeated:
         public = public.replace("[]", f"[{index}]", 1)
     return public
-
-
-def look_at_signers(job: DirectJob, violations: Violations) -> None:
-    """At least one signer, each with one identifier, no two with the same.
-
-    The service tells signers apart by the text of their identifier, of whichever kind.
-    """
-    if not job.signers:
-        violations.add("signers", "at least one is required")
-    times = Counter(text for each in job.signers for text in _identifiers(each))
-    for index, signer in enumerate(job.signers):
-        both = (signer.personal_identification_number, signer.custom_identifier)
-        if both.count(None) != 1:
-            violations.add(
-                f"signers[{index}]",
-                "exactly one of personal_identification_number and custom_identifier is required",
-            )
-        if any(times[text] > 1 for text in _identifiers(signer)):
-            violations.add(
-                f"signers[{index}]", "has the same identifier as another signer of the job"
-            )
-
-
-def with_both_identifiers(job: DirectJob) -> bool:
-    """Whether some signer has two identifiers, of which a message takes one."""
-    return any(
-        each.personal_identification_number is not None and each.custom_identifier is not None
-        for each in job.signers
-    )
-
-
-def _identifiers(signer: DirectSigner) -> set[str]:
-    given = (signer.personal_identification_number, signer.custom_identifier)
-    # What is no text is told elsewhere, and may not even be hashable.
-    return {each for each in given if isinstance(each, str)}  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
-
-
-def shape(job: DirectJob) -> tuple[Violation, ...]:
-    """What is not even of the type that it should be, so that nothing else can be looked at."""
-    violations = Violations()
-    violations.of_type("exit_urls", job.exit_urls, ExitUrls)
-    # A job makes a tuple of all that can be gone through.
-    for index, signer in enumerate(violations.sequence("signers", job.signers)):
-        violations.of_type(f"signers[{index}]", signer, DirectSigner)
-    for index, document in enumerate(violations.sequence("documents", job.documents)):
-        path = f"documents[{index}]"
-        if violations.of_type(path, document, Document):
-            violations.member(f"{path}.type", DocumentType, document.type or "", str)
-            content = document.content
-            if not (isinstance(content, (bytes, str)) or hasattr(content, "__fspath__")):
-                violations.add(
-                    f"{path}.content",
-                    f"must be bytes or a path, not {type(content).__name__}",
-                )
-    return violations.all()

@@ -8,7 +8,6 @@ identity numbers among them: they are neither chained nor quoted here.
 import re
 import threading
 import warnings
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -208,39 +207,28 @@ def faults(document: Secret[bytes]) -> tuple[SchemaFault, ...]:
     for element in paths:
         element.text = element.text and element.text[:_MOST_TO_VALIDATE]
     found = list[SchemaFault]()
-    waiting = deque[list[Element]]()
     while True:
         surplus: Element | None = None
         for entry in _schema_errors(root):
             (element,) = cast("list[Element]", root.xpath(entry.path or "."))
-            path = paths[element]
-            rule = _rule(entry.type_name, entry.message)
             if entry.type_name == "SCHEMAV_ELEMENT_CONTENT" and "not expected" in entry.message:
                 surplus = element
-                name, index = path[-1]
-                path, rule = (*path[:-1], (name, None)), f"at most {index}"
-            found.append(SchemaFault(path=path, rule=rule))
-        if surplus is not None:
-            # The validator looks at nothing behind an element too many: go on without it and its
-            # like, which take the places of the others when those have been looked at.
-            parent = cast("Element", surplus.getparent())
-            waiting.append([surplus, *surplus.itersiblings(etree.QName(surplus))])
-            for each in waiting[-1]:
-                parent.remove(each)
-        elif waiting:
-            _change_places(root, waiting)
-        else:
+                continue
+            rule = _rule(entry.type_name, entry.message)
+            found.append(SchemaFault(path=paths[element], rule=rule))
+        if surplus is None:
             return tuple(dict.fromkeys(found))
-
-
-def _change_places(root: Element, waiting: deque[list[Element]]) -> None:
-    """Puts elements that were too many in the places of as many others of their name."""
-    group = waiting.popleft()
-    places = list(root.iter(etree.QName(group[0])))
-    for place, element in zip(places, group, strict=False):
-        cast("Element", place.getparent()).replace(place, element)
-    if 0 < len(places) < len(group):
-        waiting.append(group[len(places) :])
+        # The validator checks nothing behind an element that is one too many. Without those before it,
+        # which have been checked, the element is one of those that are allowed.
+        parent = cast("Element", surplus.getparent())
+        alike = list(surplus.itersiblings(etree.QName(surplus), preceding=True))
+        name, _ = paths[surplus][-1]
+        if alike:
+            path = (*paths[surplus][:-1], (name, None))
+            found.append(SchemaFault(path=path, rule=f"at most {len(alike)}"))
+        # With none alike it is the second of two elements that exclude each other.
+        for checked in alike or list(parent)[: parent.index(surplus)][-1:] or [surplus]:
+            parent.remove(checked)
 
 
 def _schema_errors(root: Element) -> list[etree._LogEntry]:  # pyright: ignore[reportPrivateUsage] - lxml has no public name for it
