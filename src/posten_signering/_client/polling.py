@@ -1,9 +1,10 @@
 """Status changes as they come: an async iterator that sleeps until the next permitted poll, and its schedule."""
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -230,7 +231,7 @@ class StatusChanges:
         self._schedule = schedule
         self._persistence = persistence
         self._time = time
-        self._counts = PollCounts()
+        self._counts = Counter[str]()
         self._failures_in_a_row = 0
         self._failing_since = 0.0
         self._resume_at = float("-inf")
@@ -240,7 +241,7 @@ class StatusChanges:
     @property
     def counts(self) -> PollCounts:
         """What the polls have come to so far."""
-        return self._counts
+        return PollCounts(**self._counts)
 
     def stop(self) -> None:
         """Ends the iteration. A step that sleeps ends at once.
@@ -282,21 +283,22 @@ class StatusChanges:
             return None  # What was true before the sleep may have changed: look again.
         change = None
         try:
-            for answer in await self._poll():
+            answer = await self._poll()
+            if answer is not None:
                 self._failures_in_a_row = 0
-                change = self._counted(answer)
+                change = answer.change
+                self._counts["empty" if change is None else "changes"] += 1
         except TooEagerPollingError as error:
             # Not polled: another iterator of this client was faster, and the new time is known.
             if error.polled:
                 self._failures_in_a_row = 0
-                self._counts = replace(self._counts, too_early=self._counts.too_early + 1)
+                self._counts["too_early"] += 1
         except SigningError as error:
             self._bear(error)
         return change
 
-    async def _poll(self) -> list[StatusPoll]:
-        """Polls, and gives one answer; none when the iteration was ended before the poll had left."""
-        answers = list[StatusPoll]()
+    async def _poll(self) -> StatusPoll | None:
+        """Polls; None when the iteration was ended before the poll left."""
         with anyio.CancelScope() as wait, suppress(_EndedError):
 
             async def send(prepare: Prepare) -> StatusPoll:
@@ -311,17 +313,10 @@ class StatusChanges:
 
             self._waits.add(wait)
             try:
-                answers.append(await self._schedule.poll(self._sender, send))
+                return await self._schedule.poll(self._sender, send)
             finally:
                 self._waits.discard(wait)
-        return answers
-
-    def _counted(self, answer: StatusPoll) -> DirectJobStatusResponse | None:
-        if answer.change is None:
-            self._counts = replace(self._counts, empty=self._counts.empty + 1)
-        else:
-            self._counts = replace(self._counts, changes=self._counts.changes + 1)
-        return answer.change
+        return None
 
     async def _sleep(self, seconds: float) -> None:
         with anyio.CancelScope() as wait:
@@ -337,7 +332,7 @@ class StatusChanges:
             raise error
         now = self._time.monotonic()
         self._failures_in_a_row += 1
-        self._counts = replace(self._counts, failures=self._counts.failures + 1)
+        self._counts["failures"] += 1
         if self._failures_in_a_row == 1:
             self._failing_since = now
         delay = self._delay(error)

@@ -1,10 +1,12 @@
 """The worker: polls a queue, hands each status change to a handler, and confirms what was handled."""
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -103,15 +105,17 @@ class StatusChangeWorker:
         self._in_hand = set[str]()
         self._fetching: anyio.CancelScope | None = None
         self._give_up_at = float("inf")
-        self._counts = WorkCounts()
+        self._counts = Counter[str]()
         self._stopping = False
         self._giving_up = False
 
     @property
     def counts(self) -> WorkCounts:
         """What has been done so far."""
-        polls = PollCounts() if self._changes is None else self._changes.counts
-        return replace(self._counts, polls=polls)
+        counts: dict[str, Any] = dict(self._counts)
+        if self._changes is not None:
+            counts["polls"] = self._changes.counts
+        return WorkCounts(**counts)
 
     def stop(self) -> None:
         """Asks the worker to fetch nothing more, to finish what is in hand, and to return.
@@ -183,9 +187,7 @@ class StatusChangeWorker:
         key = change.deduplication_key
         try:
             if key in self._in_hand:
-                self._counts = replace(
-                    self._counts, already_in_hand=self._counts.already_in_hand + 1
-                )
+                self._counts["already_in_hand"] += 1
                 logger.warning(
                     "A status change of job %s came back while it is being handled here; it is let go.",
                     change.job_id,
@@ -232,10 +234,7 @@ class StatusChangeWorker:
                 finally:
                     watch.cancel_scope.cancel()
         finally:
-            if done:
-                self._counts = replace(self._counts, handled=self._counts.handled + 1)
-            else:
-                self._counts = replace(self._counts, failed=self._counts.failed + 1)
+            self._counts["handled" if done else "failed"] += 1
         return done
 
     async def _confirm(self, change: DirectJobStatusResponse) -> None:
@@ -251,14 +250,11 @@ class StatusChangeWorker:
                 error,
             )
         finally:
-            if confirmed:
-                self._counts = replace(self._counts, confirmed=self._counts.confirmed + 1)
-            else:
-                self._counts = replace(self._counts, unconfirmed=self._counts.unconfirmed + 1)
+            self._counts["confirmed" if confirmed else "unconfirmed"] += 1
 
     async def _watch_lease(self, change: DirectJobStatusResponse) -> None:
         await self._client.configuration.sleep(_NEARLY * self._lease.total_seconds())
-        self._counts = replace(self._counts, late=self._counts.late + 1)
+        self._counts["late"] += 1
         logger.warning(
             "The handler of a status change of job %s has run for %.0f s. After %.0f s the service "
             "delivers the change again, to any worker.",
