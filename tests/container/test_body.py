@@ -148,7 +148,7 @@ CHANGES = [
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_changed_file_breaks_the_body_off(tmp_path, size, change, compression):
     job = from_paths(tmp_path, pdf_of(100), pdf_of(size), compression=compression)
-    change(job.body.documents[1].content)
+    change(job.body.inspection.documents[1].content)
     chunks = []
     with pytest.raises(DocumentChangedError) as caught:
         await collect(job.body, chunks)
@@ -166,7 +166,7 @@ async def test_a_changed_file_breaks_the_body_off(tmp_path, size, change, compre
 
 async def test_a_file_that_changes_while_it_is_sent_breaks_the_body_off(tmp_path):
     job = from_paths(tmp_path, pdf_of(5 * MIB))
-    path = job.body.documents[0].content
+    path = job.body.inspection.documents[0].content
     chunks = []
     with pytest.raises(DocumentChangedError):
         await collect(job.body, chunks, after_first=lambda: other_last_byte(path))
@@ -175,7 +175,7 @@ async def test_a_file_that_changes_while_it_is_sent_breaks_the_body_off(tmp_path
 
 async def test_a_file_that_is_written_again_with_the_same_content_is_no_change(tmp_path):
     job = from_paths(tmp_path, pdf_of(3 * MIB))
-    path = job.body.documents[0].content
+    path = job.body.inspection.documents[0].content
     path.unlink()
     path.write_bytes(job.contents[0])
     assert sum(map(len, await produce(job.body))) == job.body.length

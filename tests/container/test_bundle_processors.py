@@ -44,7 +44,7 @@ def write(directory, *, reference="order-77", moment=MOMENT, made=None) -> Path:
     """Has one container written, and gives the new file."""
     before = set(directory.iterdir())
     made = made or from_bytes(pdf_of(100))
-    to_disk(directory, moment)(job_of(made.body.documents, reference), made.open)
+    to_disk(directory, moment)(job_of(made.body.inspection.documents, reference), made.open)
     [file] = set(directory.iterdir()) - before
     return file
 
@@ -175,7 +175,7 @@ def test_the_time_is_in_utc(tmp_path):
 def test_without_a_clock_it_is_now(tmp_path):
     before = datetime.now(UTC).replace(microsecond=0)
     made = from_bytes(pdf_of(10))
-    DocumentBundleToDisk(str(tmp_path))(job_of(made.body.documents), made.open)
+    DocumentBundleToDisk(str(tmp_path))(job_of(made.body.inspection.documents), made.open)
     [file] = tmp_path.iterdir()
     written = datetime.strptime(file.name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
     assert before <= written <= datetime.now(UTC)
@@ -228,10 +228,10 @@ def test_half_a_container_is_not_left_behind(tmp_path):
     directory = tmp_path / "bundles"
     directory.mkdir()
     made = from_paths(tmp_path, pdf_of(3 * MIB))
-    document = made.body.documents[0].content
+    document = made.body.inspection.documents[0].content
     document.write_bytes(document.read_bytes()[:-1] + b"#")
     with pytest.raises(DocumentChangedError):
-        to_disk(directory)(job_of(made.body.documents), made.open)
+        to_disk(directory)(job_of(made.body.inspection.documents), made.open)
     assert list(directory.iterdir()) == []
 
 

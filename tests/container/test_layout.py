@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from posten_signering._container.layout import (
     Compression,
     DocumentContent,
-    Entry,
+    DocumentEntry,
     Layout,
     container_layout,
     document_name,
@@ -45,7 +45,9 @@ def layout_of(
     modified=MODIFIED,
 ) -> Layout:
     entries = [
-        Entry(
+        DocumentEntry(
+            mime=DocumentType.PDF,
+            sha256=b"",
             name=document_name(index, DocumentType.PDF),
             size=len(content),
             crc32=zlib.crc32(content),

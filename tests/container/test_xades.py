@@ -30,8 +30,8 @@ from hypothesis import strategies as st
 from lxml import etree
 from verify_bundle import NAMESPACES, parse_name, verify
 
-from posten_signering._container.layout import Compression
-from posten_signering._container.xades import SignedFile, issuer_name, signatures_xml
+from posten_signering._container.layout import Compression, SignedFile
+from posten_signering._container.xades import issuer_name, signatures_xml
 from posten_signering._values.job import Document
 
 pytestmark = pytest.mark.usefixtures("xmlsec1", "openssl")

@@ -12,13 +12,11 @@ from posten_signering._container.body import StreamedBody, joined
 from posten_signering._container.documents import inspect
 from posten_signering._container.layout import (
     Compression,
-    Entry,
     Layout,
     container_layout,
-    document_name,
     multipart,
 )
-from posten_signering._values.job import Document, DocumentType
+from posten_signering._values.job import Document
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Body
 
@@ -43,24 +41,13 @@ class Sent:
     container: Layout
 
     def open(self):
-        return io.BytesIO(
-            joined(self.container, documents=self.body.documents, inspection=self.body.inspection)
-        )
+        return io.BytesIO(joined(self.container, self.body.inspection))
 
 
 def sent(contents, documents, compression=Compression.STORED, limiter=None) -> Sent:
     inspection = inspect(documents, compression=compression)
-    entries = [
-        Entry(
-            name=document_name(index, DocumentType.PDF),
-            size=each.size,
-            crc32=each.crc32,
-            stored_size=each.stored_size,
-        )
-        for index, each in enumerate(inspection.documents)
-    ]
     layout = container_layout(
-        entries,
+        inspection.entries,
         Secret(MANIFEST),
         Secret(b"<signatures/>"),
         compression=compression,
@@ -68,10 +55,7 @@ def sent(contents, documents, compression=Compression.STORED, limiter=None) -> S
     )
     _, whole = multipart(Secret(b"<request/>"), layout, boundary="b" * 32)
     body = StreamedBody(
-        layout=whole,
-        documents=documents,
-        inspection=inspection,
-        limiter=limiter or anyio.CapacityLimiter(1),
+        layout=whole, inspection=inspection, limiter=limiter or anyio.CapacityLimiter(1)
     )
     return Sent(body, list(contents), layout)
 

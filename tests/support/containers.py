@@ -15,8 +15,13 @@ from verify_bundle import NAMESPACES
 
 from posten_signering._container.body import joined
 from posten_signering._container.documents import inspect
-from posten_signering._container.layout import Compression, Entry, container_layout, document_name
-from posten_signering._container.xades import SignedFile, signatures_xml
+from posten_signering._container.layout import (
+    Compression,
+    SignedFile,
+    container_layout,
+    document_name,
+)
+from posten_signering._container.xades import signatures_xml
 from posten_signering._values.job import Document, DocumentType
 from posten_signering._values.secret import Secret
 
@@ -99,27 +104,25 @@ def bundle(
     inspection = inspect(documents, compression=compression)
     assert inspection.violations == ()
     manifest = manifest_of(documents)
-    names = [document_name(index, each.type) for index, each in enumerate(documents)]
     manifest_file = SignedFile(
         name="manifest.xml",
         mime="application/xml",
         sha256=digest(manifest),
     )
-    files = [
-        SignedFile(name=file, mime=document.type, sha256=found.sha256)
-        for file, document, found in zip(names, documents, inspection.documents, strict=True)
-    ]
     signatures = signatures_xml(
-        [*files, manifest_file], chain=certificates or chain(), sign=sign, signing_time=at
+        [*inspection.entries, manifest_file],
+        chain=certificates or chain(),
+        sign=sign,
+        signing_time=at,
     )
-    entries = [
-        Entry(name=file, size=each.size, crc32=each.crc32, stored_size=each.stored_size)
-        for file, each in zip(names, inspection.documents, strict=True)
-    ]
     layout = container_layout(
-        entries, Secret(manifest), Secret(signatures), compression=compression, modified=NOW
+        inspection.entries,
+        Secret(manifest),
+        Secret(signatures),
+        compression=compression,
+        modified=NOW,
     )
-    content = joined(layout, documents=documents, inspection=inspection)
+    content = joined(layout, inspection)
     assert len(content) == layout.length
     return content
 

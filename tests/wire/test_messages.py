@@ -54,11 +54,8 @@ def a_job(**changes) -> DirectJob:
 
 
 def the_messages(job: DirectJob, sender: Sender = SENDER) -> messages.JobMessages:
-    files = [
-        messages.DocumentFile(name=f"{index:04d}_document.pdf", type=document.type)
-        for index, document in enumerate(job.documents)
-    ]
-    return messages.job_messages(job, sender, files)
+    names = [f"{index:04d}_document.pdf" for index, _ in enumerate(job.documents)]
+    return messages.job_messages(job, sender, names)
 
 
 def violations(job: DirectJob, sender: Sender = SENDER) -> dict[str, str]:

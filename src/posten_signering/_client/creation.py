@@ -1,7 +1,6 @@
-"""A job on its way to the service: checked, signed and laid out; and what is known when that fails.
+"""Creating a job: check, sign, send; and what is known of it when that fails.
 
-`check` reads documents; it and `prepare` are made for a worker thread. Nothing holds a container: what
-is made here is a layout, which the body is produced from.
+`check` reads documents; it and `prepare` are for a worker thread.
 """
 
 import hashlib
@@ -22,16 +21,14 @@ from posten_signering._container.documents import Inspection, inspect
 from posten_signering._container.layout import (
     MANIFEST_NAME,
     Compression,
-    Entry,
     Layout,
+    SignedFile,
     container_layout,
-    document_name,
     multipart,
 )
 from posten_signering._container.processors import BundleProcessor
-from posten_signering._container.xades import SignedFile
 from posten_signering._session.session import Session
-from posten_signering._values.job import DirectJob, Document, DocumentType, Sender
+from posten_signering._values.job import DirectJob, DocumentType, Sender
 from posten_signering._values.secret import Secret
 from posten_signering._values.status import DirectJobResponse
 from posten_signering._wire import messages, operations, rules
@@ -53,74 +50,51 @@ class Sign(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedJob:
-    """A job that is ready to be sent.
-
-    Attributes:
-        container: The layout of the container of documents.
-        content_type: Of the body.
-        layout: The body's.
-        documents: The job's documents.
-        inspection: What was found out about them.
-    """
-
-    container: Layout
-    content_type: str
-    layout: Layout
-    documents: Sequence[Document]
-    inspection: Inspection
-
-    def joined_container(self) -> bytes:
-        """The container in one piece; for a worker thread."""
-        return joined(self.container, documents=self.documents, inspection=self.inspection)
-
-    def body(self, limiter: anyio.CapacityLimiter, leaving: Callable[[], None]) -> StreamedBody:
-        """The request's body, which can be produced again; calls `leaving` when its first bytes are."""
-        return StreamedBody(
-            layout=self.layout,
-            documents=self.documents,
-            inspection=self.inspection,
-            limiter=limiter,
-            leaving=leaving,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedJob:
-    """A job that keeps every rule that can be known here.
+    """A job that breaks no rule that can be checked here.
 
     Attributes:
-        documents: The job's documents.
         rendered: Its messages.
-        inspection: What was found out about its documents.
+        inspection: Its documents, and what was found when they were read.
     """
 
-    documents: Sequence[Document]
     rendered: messages.JobMessages
     inspection: Inspection
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedJob:
+    """A signed job that can be sent.
+
+    Attributes:
+        container: The layout of the container.
+        content_type: Of the request's body.
+        body: The layout of the request's body.
+    """
+
+    container: Layout
+    content_type: str
+    body: Layout
+
+
 def check(job: DirectJob, sender: Sender, compression: Compression) -> CheckedJob:
-    """Holds a job against every rule that can be known here. Reads its documents.
+    """Checks every rule that can be checked here. Reads the job's documents.
 
     Raises:
-        InvalidJobError: It breaks some; all of them are told.
+        InvalidJobError: The job breaks rules; all of them are listed.
     """
     misshapen = tuple(rules.shape(job, sender))
     if misshapen:
         raise InvalidJobError(misshapen)
     # The type may have been given as its text.
     documents = [replace(document, type=DocumentType(document.type)) for document in job.documents]
-    files = [
-        messages.DocumentFile(name=document_name(index, document.type), type=document.type)
-        for index, document in enumerate(documents)
-    ]
-    rendered = messages.job_messages(job, sender, files)
-    broken = rules.broken(job, sender, [rendered.request, rendered.manifest])
     inspection = inspect(documents, compression=compression)
+    names = [entry.name for entry in inspection.entries]
+    rendered = messages.job_messages(replace(job, documents=documents), sender, names)
+    broken = rules.broken(job, sender, [rendered.request, rendered.manifest])
     if broken or inspection.violations:
         raise InvalidJobError([*broken, *inspection.violations])
-    return CheckedJob(documents=documents, rendered=rendered, inspection=inspection)
+    return CheckedJob(rendered=rendered, inspection=inspection)
 
 
 def prepare(
@@ -130,49 +104,27 @@ def prepare(
     clock: Callable[[], datetime],
     boundary: Callable[[], str] = lambda: token_hex(16),
 ) -> PreparedJob:
-    """Signs and lays out a job. To be done when it is about to be sent.
+    """Signs a job and lays out its body. To be done when it is about to be sent.
 
     The service accepts a signing time within 5 seconds of its own clock, and a call may wait longer
     than that for its turn.
     """
-    documents, inspection, rendered = checked.documents, checked.inspection, checked.rendered
-    entries = [
-        Entry(
-            name=document_name(index, document.type),
-            size=inspected.size,
-            crc32=inspected.crc32,
-            stored_size=inspected.stored_size,
-        )
-        for index, (document, inspected) in enumerate(
-            zip(documents, inspection.documents, strict=True)
-        )
-    ]
-    files = [
-        SignedFile(name=entry.name, mime=document.type, sha256=inspected.sha256)
-        for entry, document, inspected in zip(entries, documents, inspection.documents, strict=True)
-    ]
+    rendered, inspection = checked.rendered, checked.inspection
     manifest = SignedFile(
         name=MANIFEST_NAME,
         mime="application/xml",
         sha256=hashlib.sha256(rendered.manifest.reveal()).digest(),
     )
     now = clock()
-    signatures = Secret(sign([*files, manifest], signing_time=now))
     container = container_layout(
-        entries,
+        inspection.entries,
         rendered.manifest,
-        signatures,
+        Secret(sign([*inspection.entries, manifest], signing_time=now)),
         compression=inspection.compression,
         modified=now,
     )
-    content_type, layout = multipart(rendered.request, container, boundary=boundary())
-    return PreparedJob(
-        container=container,
-        content_type=content_type,
-        layout=layout,
-        documents=documents,
-        inspection=inspection,
-    )
+    content_type, body = multipart(rendered.request, container, boundary=boundary())
+    return PreparedJob(container=container, content_type=content_type, body=body)
 
 
 class JobCreation:
@@ -229,8 +181,17 @@ class JobCreation:
                 partial(prepare, checked, sign=self._sign, clock=self._clock),
                 limiter=self._limiter,
             )
-            await self._process(job, prepared)
-            body = prepared.body(self._limiter, leaving)
+            if self._processors:
+                await to_thread.run_sync(
+                    partial(self._process, job, prepared.container, checked.inspection),
+                    limiter=self._processing,
+                )
+            body = StreamedBody(
+                layout=prepared.body,
+                inspection=checked.inspection,
+                limiter=self._limiter,
+                leaving=leaving,
+            )
             return carrying(request, content_type=prepared.content_type, body=body)
 
         operation = operations.create(root, sender, reference=job.reference)
@@ -254,21 +215,14 @@ class JobCreation:
                 )
             raise
 
-    async def _process(self, job: DirectJob, prepared: PreparedJob) -> None:
-        if self._processors:
-            await to_thread.run_sync(
-                partial(_run, self._processors, job, prepared), limiter=self._processing
-            )
+    def _process(self, job: DirectJob, layout: Layout, inspection: Inspection) -> None:
+        container = Secret(joined(layout, inspection))
 
+        def open_container() -> BinaryIO:
+            return io.BytesIO(container.reveal())
 
-def _run(processors: Sequence[BundleProcessor], job: DirectJob, prepared: PreparedJob) -> None:
-    container = Secret(prepared.joined_container())
-
-    def open_container() -> BinaryIO:
-        return io.BytesIO(container.reveal())
-
-    for processor in processors:
-        processor(job, open_container)
+        for processor in self._processors:
+            processor(job, open_container)
 
 
 def _reason(error: TransportError) -> str:

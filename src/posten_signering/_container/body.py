@@ -1,6 +1,6 @@
 """The body of a create, and the container alone, produced from their layouts. Documents are read in `documents`."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 import anyio
@@ -8,7 +8,6 @@ from anyio import to_thread
 
 from posten_signering._container.documents import CHUNK, DocumentReading, Inspection
 from posten_signering._container.layout import Compression, Layout
-from posten_signering._values.job import Document
 from posten_signering._values.secret import Secret
 
 
@@ -18,14 +17,12 @@ class StreamedBody:
 
     Attributes:
         layout: The layout of the body.
-        documents: The documents of the job.
-        inspection: What was found when the documents were read before.
+        inspection: The documents, and what was found when they were read before.
         limiter: How many worker threads may read at once.
         leaving: Called just before the first chunk, each time the body is produced.
     """
 
     layout: Layout
-    documents: Sequence[Document]
     inspection: Inspection
     limiter: anyio.CapacityLimiter
     leaving: Callable[[], None] = lambda: None
@@ -43,7 +40,7 @@ class StreamedBody:
                 body's last bytes.
         """
         self.leaving()
-        for part in _parts(self.layout, self.documents, self.inspection):
+        for part in _parts(self.layout, self.inspection):
             if isinstance(part, DocumentReading):
                 while not part.finished:
                     for chunk in await to_thread.run_sync(part.read_on, limiter=self.limiter):
@@ -53,14 +50,14 @@ class StreamedBody:
                     yield part.reveal()[start : start + CHUNK]
 
 
-def joined(layout: Layout, *, documents: Sequence[Document], inspection: Inspection) -> bytes:
+def joined(layout: Layout, inspection: Inspection) -> bytes:
     """What a layout describes, in one piece. Reads files: for a worker thread.
 
     Raises:
         DocumentChangedError: A file changed after it was inspected, or is gone.
     """
     content = bytearray()
-    for part in _parts(layout, documents, inspection):
+    for part in _parts(layout, inspection):
         if isinstance(part, DocumentReading):
             while not part.finished:
                 content += b"".join(part.read_on())
@@ -69,17 +66,15 @@ def joined(layout: Layout, *, documents: Sequence[Document], inspection: Inspect
     return bytes(content)
 
 
-def _parts(
-    layout: Layout, documents: Sequence[Document], inspection: Inspection
-) -> Iterator[Secret[bytes] | DocumentReading]:
+def _parts(layout: Layout, inspection: Inspection) -> Iterator[Secret[bytes] | DocumentReading]:
     """The segments of a layout in order: bytes in memory, or a document that is still to be read."""
     for segment in layout.segments:
         if isinstance(segment, Secret):
             yield segment
             continue
-        content = documents[segment.index].content
+        content = inspection.documents[segment.index].content
         if isinstance(content, bytes) and inspection.compression is Compression.STORED:
             # Bytes can't change: they need no second check.
             yield Secret(content)
         else:
-            yield DocumentReading(segment.index, documents, inspection)
+            yield DocumentReading(segment.index, inspection)

@@ -12,10 +12,15 @@ import stat
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from posten_signering._container import pdf
-from posten_signering._container.layout import Compression, deflater
+from posten_signering._container.layout import (
+    Compression,
+    DocumentEntry,
+    deflater,
+    document_name,
+)
 from posten_signering._values.job import Document, DocumentType
 from posten_signering.errors import DocumentChangedError, Violation
 
@@ -37,58 +42,45 @@ _BEFORE_TEXT = b" \t\r\n\f\0" + codecs.BOM_UTF8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InspectedDocument:
-    """What the container and its signature say of a document.
-
-    Attributes:
-        size: In bytes.
-        sha256: Of the content.
-        crc32: Of the content.
-        stored_size: Bytes in the container: fewer, mostly, where it is deflated.
-    """
-
-    size: int
-    sha256: bytes = field(repr=False)
-    crc32: int
-    stored_size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What was found out about a job's documents.
+    """What was found when a job's documents were read.
 
     Attributes:
-        documents: One for each document, in order; worth something only without violations.
+        documents: The documents of the job.
+        entries: Their entries in the container, in order; only valid without violations.
         violations: Every rule that the documents break.
-        compression: How they will be stored.
+        compression: How they are stored.
     """
 
-    documents: tuple[InspectedDocument, ...]
+    documents: tuple[Document, ...]
+    entries: tuple[DocumentEntry, ...]
     violations: tuple[Violation, ...]
     compression: Compression
 
 
 def inspect(documents: Sequence[Document], *, compression: Compression) -> Inspection:
-    """Reads every document once, for its digests and for what is wrong with it.
+    """Reads every document once, for its digests and for the rules that it breaks.
 
-    One that exceeds the limit of all documents together by itself is not read: only its beginning
-    and end are looked at.
+    Of a document that alone exceeds the limit of all documents, only the beginning and the end are read.
     """
     violations = list[Violation]()
-    inspected = list[InspectedDocument]()
+    entries = list[DocumentEntry]()
     for index, document in enumerate(documents):
-        look = _Look(document, compression)
-        look.read()
+        reading = _FirstReading(document, compression)
+        reading.read()
         violations += [
-            Violation(path=f"documents[{index}].content", rule=rule) for rule in look.broken
+            Violation(path=f"documents[{index}].content", rule=rule) for rule in reading.broken
         ]
-        inspected.append(look.result())
-    if sum(each.size for each in inspected) > LARGEST_TOTAL:
+        entries.append(reading.entry(index))
+    if sum(entry.size for entry in entries) > LARGEST_TOTAL:
         violations.append(
             Violation(path="documents", rule=f"at most {LARGEST_TOTAL:,} bytes in all")
         )
     return Inspection(
-        documents=tuple(inspected), violations=tuple(violations), compression=compression
+        documents=tuple(documents),
+        entries=tuple(entries),
+        violations=tuple(violations),
+        compression=compression,
     )
 
 
@@ -115,8 +107,8 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-class _Look:
-    """The one look at a document before it is sent."""
+class _FirstReading:
+    """The one reading of a document before it is sent."""
 
     def __init__(self, document: Document, compression: Compression) -> None:
         self.size = 0
@@ -130,9 +122,11 @@ class _Look:
         self._is_utf8 = True
         self._holds_nul = False
 
-    def result(self) -> InspectedDocument:
-        """What was found, after `read`."""
-        return InspectedDocument(
+    def entry(self, index: int) -> DocumentEntry:
+        """The document's entry in the container, after `read`."""
+        return DocumentEntry(
+            name=document_name(index, self._document.type),
+            mime=self._document.type,
             size=self.size,
             sha256=self._sha256.digest(),
             crc32=self._crc32,
@@ -233,10 +227,10 @@ class DocumentReading:
     compares every document with the SHA-256 that was signed.
     """
 
-    def __init__(self, index: int, documents: Sequence[Document], inspection: Inspection) -> None:
+    def __init__(self, index: int, inspection: Inspection) -> None:
         self._index = index
-        self._document = documents[index]
-        self._expected = inspection.documents[index]
+        self._document = inspection.documents[index]
+        self._expected = inspection.entries[index]
         deflated = inspection.compression is Compression.DEFLATED
         self._deflater = deflater() if deflated else None
         self._chunks_at_once = _DEFLATED_CHUNKS_AT_ONCE if deflated else _CHUNKS_AT_ONCE

@@ -6,7 +6,7 @@ A layout names documents and knows its length, so that nothing joins a body in m
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Protocol
@@ -85,17 +85,30 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A document's entry in the container.
+class SignedFile:
+    """A file outside META-INF that is signed.
 
     Attributes:
-        name: In ASCII, unique in the container.
-        size: Of the document, in bytes.
-        crc32: Of the document.
-        stored_size: Bytes in the container; another than `size` where the entry is deflated.
+        name: In the container, unique there; ASCII characters that a URI reference carries as they are.
+        mime: Its media type.
+        sha256: Of its content, uncompressed.
     """
 
     name: str
+    mime: str
+    sha256: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentEntry(SignedFile):
+    """A document's entry in the container.
+
+    Attributes:
+        size: Of the document, in bytes.
+        crc32: Of the document.
+        stored_size: Bytes in the container; less than `size`, mostly, if the entry is deflated.
+    """
+
     size: int
     crc32: int
     stored_size: int
@@ -111,7 +124,7 @@ def document_name(index: int, type: DocumentType) -> str:  # noqa: A002 - the na
 
 
 def container_layout(
-    documents: Sequence[Entry],
+    documents: Sequence[DocumentEntry],
     manifest: Secret[bytes],
     signatures: Secret[bytes],
     *,
@@ -132,8 +145,8 @@ def container_layout(
         modified: The time that every entry bears, written as it stands, to two seconds.
     """
     zip_file = _ZipFile(compression, modified)
-    for index, entry in enumerate(documents):
-        zip_file.add(entry, DocumentContent(index=index))
+    for index, document in enumerate(documents):
+        zip_file.add_document(index, document)
     zip_file.add_bytes(MANIFEST_NAME, manifest)
     zip_file.add_bytes(SIGNATURES_NAME, signatures)
     return zip_file.close()
@@ -151,20 +164,18 @@ class _ZipFile:
         self._entries = 0
         self._length = 0
 
-    def add(self, entry: Entry, content: DocumentContent) -> None:
-        self._header(entry)
-        self._segments += [Secret(bytes(self._pending)), content]
+    def add_document(self, index: int, document: DocumentEntry) -> None:
+        self._header(document.name, document.size, document.crc32, document.stored_size)
+        self._segments += [Secret(bytes(self._pending)), DocumentContent(index=index)]
         self._pending.clear()
-        self._length += entry.stored_size
+        self._length += document.stored_size
 
     def add_bytes(self, name: str, secret: Secret[bytes]) -> None:
         content = stored = secret.reveal()
         if self._compression is Compression.DEFLATED:
             compressor = deflater()
             stored = compressor.compress(content) + compressor.flush()
-        self._header(
-            Entry(name=name, size=len(content), crc32=zlib.crc32(content), stored_size=len(stored))
-        )
+        self._header(name, len(content), zlib.crc32(content), len(stored))
         self._write(stored)
 
     def close(self) -> Layout:
@@ -184,18 +195,19 @@ class _ZipFile:
         self._pending += content
         self._length += len(content)
 
-    def _header(self, entry: Entry) -> None:
-        name = entry.name.encode("ascii")
+    def _header(self, name: str, size: int, crc32: int, stored_size: int) -> None:
+        encoded = name.encode("ascii")
         # What both headers say of an entry, in the same order.
         common = (
             *(_VERSION, 0, _METHODS[self._compression], *self._stamp),
-            *(entry.crc32, entry.stored_size, entry.size, len(name), 0),
+            *(crc32, stored_size, size, len(encoded), 0),
         )
         self._directory += (
-            _CENTRAL_HEADER.pack(b"PK\x01\x02", _VERSION, *common, 0, 0, 0, 0, self._length) + name
+            _CENTRAL_HEADER.pack(b"PK\x01\x02", _VERSION, *common, 0, 0, 0, 0, self._length)
+            + encoded
         )
         self._entries += 1
-        self._write(_LOCAL_HEADER.pack(b"PK\x03\x04", *common) + name)
+        self._write(_LOCAL_HEADER.pack(b"PK\x03\x04", *common) + encoded)
 
 
 def _dos_time(moment: datetime) -> tuple[int, int]:

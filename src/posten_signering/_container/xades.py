@@ -16,6 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 
+from posten_signering._container.layout import SignedFile
+
 _XmlElement: TypeAlias = etree._Element  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - lxml has no public name for it
 
 _ASIC = "http://uri.etsi.org/2918/v1.2.1#"
@@ -43,21 +45,6 @@ _KEYWORDS = {
 # DER tags of the string types that are written as text: UTF8String, PrintableString, BMPString.
 _TEXT_ENCODINGS = {0x0C: "utf-8", 0x13: "ascii", 0x1E: "utf-16-be"}
 _EXPLICIT_VERSION = 0xA0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedFile:
-    """A file outside META-INF that is signed.
-
-    Attributes:
-        name: In the container; of characters that a URI reference carries as they are.
-        mime: Its media type.
-        sha256: Of its content, uncompressed.
-    """
-
-    name: str
-    mime: str
-    sha256: bytes
 
 
 def signatures_xml(

@@ -16,7 +16,6 @@ from posten_signering._values.job import (
     AuthenticationLevel,
     DirectJob,
     DirectSigner,
-    DocumentType,
     IdentifierInSignedDocuments,
     OnBehalfOf,
     Sender,
@@ -70,25 +69,17 @@ class JobMessages:
     manifest: Secret[bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentFile:
-    """How a document is named in the container."""
-
-    name: str
-    type: DocumentType
-
-
-def job_messages(job: DirectJob, sender: Sender, files: Sequence[DocumentFile]) -> JobMessages:
+def job_messages(job: DirectJob, sender: Sender, names: Sequence[str]) -> JobMessages:
     """Renders a job. One that breaks rules is rendered too, so that the schema can check the rest of it.
 
     Args:
         job: The job.
         sender: The sender that was resolved for it.
-        files: One for each document of the job, in its order.
+        names: The names of the job's documents in the container, in order.
     """
     return JobMessages(
         request=xml.render(_request(job, sender)),
-        manifest=xml.render(_manifest(job, sender, files)),
+        manifest=xml.render(_manifest(job, sender, names)),
     )
 
 
@@ -108,7 +99,7 @@ def _request(job: DirectJob, sender: Sender) -> generated.DirectSignatureJobRequ
 
 
 def _manifest(
-    job: DirectJob, sender: Sender, files: Sequence[DocumentFile]
+    job: DirectJob, sender: Sender, names: Sequence[str]
 ) -> generated.DirectSignatureJobManifest:
     # A job without signers gets one in the message, so that the schema checks the rest as well.
     signers = job.signers or [DirectSigner()]
@@ -122,9 +113,9 @@ def _manifest(
         documents=generated.DirectSignatureJobManifest.Documents(
             document=[
                 generated.DirectDocument(
-                    title=rules.text(document.title), href=file.name, mime=file.type
+                    title=rules.text(document.title), href=name, mime=document.type
                 )
-                for document, file in zip(job.documents, files, strict=True)
+                for document, name in zip(job.documents, names, strict=True)
             ]
         ),
         required_authentication=_member(
