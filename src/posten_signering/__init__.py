@@ -45,7 +45,7 @@ from posten_signering._values.status import (
     StatusPoll,
 )
 from posten_signering._wire.exchange import Body, Patience, Request, ResponseStream, Transport
-from posten_signering._wire.web import status_query_token_in
+from posten_signering._wire.urls import status_query_token_in
 
 __version__ = version("posten-signering")
 

@@ -12,7 +12,7 @@ from lxml import etree
 
 from posten_signering import Sender
 from posten_signering._values.secret import Secret
-from posten_signering._wire import operations, poll_time, urls
+from posten_signering._wire import operations, urls
 from posten_signering._wire.exchange import Message, Patience, Response
 from posten_signering.errors import (
     ApiError,
@@ -343,44 +343,4 @@ class TestFollowing:
     def test_access_is_the_services_own_sentence(self) -> None:
         assert operations.access(ROOT, SENDER).decode(answer(200, "You are Ås\n".encode())) == (
             "You are Ås"
-        )
-
-
-class TestPollTime:
-    @pytest.mark.parametrize(
-        ("text", "expected"),
-        [
-            ("2019-04-22T10:39:46.610+01:00", datetime(2019, 4, 22, 9, 39, 46, 610000, tzinfo=UTC)),
-            ("2019-04-22T10:39:46.6101234Z", datetime(2019, 4, 22, 10, 39, 46, 610123, tzinfo=UTC)),
-            (
-                "2019-04-22T10:39:46.610123456+00:00",
-                datetime(2019, 4, 22, 10, 39, 46, 610123, tzinfo=UTC),
-            ),
-            ("2019-04-22T10:39:46Z[Europe/Oslo]", datetime(2019, 4, 22, 10, 39, 46, tzinfo=UTC)),
-            (" 2019-04-22T10:39Z ", datetime(2019, 4, 22, 10, 39, tzinfo=UTC)),
-            ("2019-04-22T10:39:46", datetime(2019, 4, 22, 10, 39, 46, tzinfo=UTC)),
-            ("", None),
-            ("soon", None),
-            ("1555926000", None),
-        ],
-    )
-    def test_reads_what_the_service_writes(self, text, expected) -> None:
-        headers = {poll_time.NEXT_PERMITTED_POLL_TIME: text}
-        assert poll_time.next_permitted_poll_time(headers) == expected
-
-    @pytest.mark.parametrize("date", ["", "yesterday", "Fri, 99 Jan 2026 03:04:05 GMT"])
-    def test_an_unreadable_date_makes_no_wait(self, date) -> None:
-        headers = {poll_time.NEXT_PERMITTED_POLL_TIME: "2026-01-01T00:00:00Z", "date": date}
-        assert poll_time.wait(headers) is None
-
-    def test_a_time_that_has_passed_needs_no_wait(self) -> None:
-        headers = {
-            poll_time.NEXT_PERMITTED_POLL_TIME: "2026-01-01T00:00:00Z",
-            "date": "Thu, 01 Jan 2026 00:00:10 GMT",
-        }
-        assert poll_time.wait(headers) == timedelta(0)
-
-    def test_a_date_without_a_zone_is_utc(self) -> None:
-        assert poll_time.service_time({"date": "Thu, 01 Jan 2026 00:00:10 -0000"}) == datetime(
-            2026, 1, 1, 0, 0, 10, tzinfo=UTC
         )

@@ -22,7 +22,7 @@ from posten_signering._http.progress import NetworkStream, Progress, Sending, Tr
 from posten_signering._http.tls import proxy_context
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Patience, Request
-from posten_signering._wire.origin import check_origin, is_proxy
+from posten_signering._wire.urls import check_origin, is_proxy
 from posten_signering.errors import (
     ConfigurationError,
     TransportError,

@@ -14,8 +14,14 @@ from posten_signering._session import retry
 from posten_signering._session.rate import RateLimiter
 from posten_signering._session.retry import Retries, RetryBudget
 from posten_signering._values.secret import Secret
-from posten_signering._wire import poll_time
-from posten_signering._wire.exchange import Patience, Request, Response, ResponseStream, Transport
+from posten_signering._wire.exchange import (
+    Patience,
+    Request,
+    Response,
+    ResponseStream,
+    Transport,
+    service_time,
+)
 from posten_signering._wire.form import Form, Watcher
 from posten_signering._wire.operations import Operation, succeeded
 from posten_signering.errors import (
@@ -277,7 +283,7 @@ class Session:
         )
 
     def _compare_clocks(self, stream: ResponseStream, now: datetime) -> None:
-        theirs = poll_time.service_time(stream.headers)
+        theirs = service_time(stream.headers)
         if theirs is None:
             return
         off = abs(now - theirs)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import ClassVar
 
 from posten_signering._values.secret import Secret
-from posten_signering._wire.origin import address_of, origin_of
+from posten_signering._wire.urls import address_of, origin_of
 from posten_signering.errors import ConfigurationError
 
 __all__ = ["CertificateAuthority", "Environment"]

@@ -8,8 +8,12 @@ from datetime import timedelta
 from urllib.parse import quote
 
 from posten_signering._values.secret import Secret
-from posten_signering._wire import messages, poll_time
-from posten_signering._wire.exchange import Response
+from posten_signering._wire import messages
+from posten_signering._wire.exchange import (
+    Response,
+    next_permitted_poll_time,
+    permitted_wait,
+)
 from posten_signering.errors import (
     ApiError,
     BrokerNotAuthorizedError,
@@ -89,8 +93,8 @@ def _too_many(operation: str, response: Response, *, polling: bool) -> ApiError:
         return TooEagerPollingError(
             operation=operation,
             status=response.status,
-            next_permitted_poll_time=poll_time.next_permitted_poll_time(headers),
-            wait=poll_time.wait(headers),
+            next_permitted_poll_time=next_permitted_poll_time(headers),
+            wait=permitted_wait(headers),
         )
     else:
         block = _retry_after(response)

@@ -17,10 +17,18 @@ from posten_signering._values.status import (
     DirectSignerResponse,
     StatusPoll,
 )
-from posten_signering._wire import failures, messages, poll_time, urls
-from posten_signering._wire.exchange import Body, Message, Patience, Request, Response
+from posten_signering._wire import failures, messages, urls
+from posten_signering._wire.exchange import (
+    Body,
+    Message,
+    Patience,
+    Request,
+    Response,
+    next_permitted_poll_time,
+    permitted_wait,
+)
 from posten_signering._wire.form import Form
-from posten_signering._wire.origin import check_origin
+from posten_signering._wire.urls import check_origin
 from posten_signering.errors import ApiError, CreateOutcomeUnknownError, UnexpectedResponseError
 
 T = TypeVar("T")
@@ -125,8 +133,8 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
     def decode(response: Response) -> StatusPoll:
         if not succeeded(response.status):
             raise failures.failure(name, response, polling=True)
-        permitted = poll_time.next_permitted_poll_time(response.headers)
-        wait = poll_time.wait(response.headers)
+        permitted = next_permitted_poll_time(response.headers)
+        wait = permitted_wait(response.headers)
         empty = response.status == 204
         try:
             change = None if empty else messages.job_status_response(response.content())

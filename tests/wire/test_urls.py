@@ -52,6 +52,6 @@ def test_an_address_without_a_token_is_told_from_an_answer_of_the_service(given_
         status_query_token_in(given_)
     assert isinstance(told.value, NotAvailableError)
     frames = [frame for frame, _ in traceback.walk_tb(told.tb)]
-    ours = [frame for frame in frames if frame.f_code.co_filename.endswith("/web.py")]
+    ours = [frame for frame in frames if frame.f_code.co_filename.endswith("/urls.py")]
     assert TOKEN not in "".join(repr(frame.f_locals) for frame in ours)
     assert len(ours) == 1

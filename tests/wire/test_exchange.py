@@ -1,0 +1,86 @@
+"""The times in the headers of an answer to a poll: whatever they hold, a time or nothing comes of it."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from posten_signering._wire import exchange
+
+HEADERS = ("date", "x-next-permitted-poll-time")
+NOW = "Tue, 24 Nov 2026 12:00:00 GMT"
+
+
+def test_the_wait_is_between_the_services_own_two_times():
+    headers = {"date": NOW, HEADERS[1]: "2026-11-24T13:10:00.5+01:00"}
+    assert exchange.permitted_wait(headers) == timedelta(minutes=10, seconds=0.5)
+    assert exchange.service_time(headers) == datetime(2026, 11, 24, 12, tzinfo=UTC)
+    assert exchange.permitted_wait(
+        {**headers, "date": "Tue, 24 Nov 2026 12:20:00 GMT"}
+    ) == timedelta(0)
+    assert exchange.service_time({"date": "Tue, 24 Nov 2026 12:00:00 -0000"}) == datetime(
+        2026, 11, 24, 12, tzinfo=UTC
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2019-04-22T10:39:46.610+01:00", datetime(2019, 4, 22, 9, 39, 46, 610000, tzinfo=UTC)),
+        ("2019-04-22T10:39:46.6101234Z", datetime(2019, 4, 22, 10, 39, 46, 610123, tzinfo=UTC)),
+        (
+            "2019-04-22T10:39:46.610123456+00:00",
+            datetime(2019, 4, 22, 10, 39, 46, 610123, tzinfo=UTC),
+        ),
+        ("2019-04-22T10:39:46Z[Europe/Oslo]", datetime(2019, 4, 22, 10, 39, 46, tzinfo=UTC)),
+        (" 2019-04-22T10:39Z ", datetime(2019, 4, 22, 10, 39, tzinfo=UTC)),
+        ("2019-04-22T10:39:46", datetime(2019, 4, 22, 10, 39, 46, tzinfo=UTC)),
+        ("", None),
+        ("soon", None),
+        ("1555926000", None),
+    ],
+)
+def test_a_permitted_time_is_read_as_the_service_writes_it(text, expected):
+    assert exchange.next_permitted_poll_time({HEADERS[1]: text}) == expected
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        "soon",
+        "Fri, 02 Jan 99999999999 03:04:05 GMT",
+        "Fri, 02 Jan 2026 99:04:05 GMT",
+        "Fri, 02 Jan 2026 03:04:05 +99999999999",
+    ],
+)
+def test_a_date_that_is_none_is_nothing(date):
+    """The standard library raises errors of several types for these."""
+    assert exchange.service_time({"date": date}) is None
+    assert exchange.permitted_wait({"date": date, HEADERS[1]: "2026-11-24T13:10:00Z"}) is None
+
+
+DIGITS = st.integers(0, 10**12).map(str)
+
+
+@given(
+    date=st.one_of(
+        st.text(),
+        st.builds("{} Jan {} {}:{}:{} {}".format, *[DIGITS] * 6),
+        st.builds("Fri, {} Jan {} 03:04:05 {}".format, *[DIGITS] * 3),
+    ),
+    permitted=st.one_of(
+        st.text(),
+        st.datetimes(timezones=st.timezones()).map(datetime.isoformat),
+        st.builds("{}-01-02T03:04:05+{}:00".format, DIGITS, DIGITS),
+    ),
+)
+@example("Fri, 02 Jan 0001 03:04:05 +2359", "9999-12-31T23:59:59-23:59")
+def test_whatever_the_headers_hold(date, permitted):
+    headers = dict(zip(HEADERS, (date, permitted), strict=True))
+    for read in (exchange.service_time, exchange.next_permitted_poll_time):
+        time = read(headers)
+        assert time is None or time.tzinfo is not None
+    wait = exchange.permitted_wait(headers)
+    assert wait is None or wait >= timedelta(0)
