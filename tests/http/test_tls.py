@@ -240,4 +240,4 @@ class TestWords:
         assert tls._organization_number(content) is None
 
     def test_an_error_without_a_reason(self):
-        assert "could not be talked to over TLS: sslerror" in tls.refusal(ssl.SSLError(1, ""))
+        assert "could not be talked to over TLS: sslerror" in tls.describe(ssl.SSLError(1, ""))

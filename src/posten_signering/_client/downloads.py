@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from io import BufferedWriter
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import anyio
@@ -103,12 +102,7 @@ class PartialFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.discard()
 
     def write(self, content: Secret[bytes] | Secret[bytearray]) -> int:

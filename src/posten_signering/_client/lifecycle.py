@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from importlib.metadata import version
-from types import TracebackType
 from typing import Self, TypeVar
 
 import anyio
@@ -104,12 +103,7 @@ class ClientLife:
         self._state = _State.OPEN
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import cast
 
-from posten_signering._http.progress import Progress
 from posten_signering._http.tls import (
     OtherOrganization,
     UntrustedChain,
+    describe,
     is_client_certificate_alert,
-    refusal,
 )
+from posten_signering._http.trace import Trace
 from posten_signering.errors import TlsError, TransportError, TransportTimeoutError
-
-__all__ = ["Explain", "Kind", "Setting", "failure", "reason_of"]
 
 Explain = Callable[[tuple[bytes, ...]], str]
 """Says why a chain (in DER form, as the other side sent it) leads to no trust anchor."""
@@ -65,18 +63,16 @@ class Setting:
     explain: Explain
 
 
-def failure(
-    kind: Kind, cause: BaseException, progress: Progress, setting: Setting
-) -> TransportError:
+def failure(kind: Kind, cause: BaseException, trace: Trace, setting: Setting) -> TransportError:
     """The error to raise for what went wrong in an exchange."""
     before = kind in (Kind.CONNECT, Kind.CONNECT_TIMEOUT, Kind.PROXY)
-    unsent = not progress.sending and (before or progress.asked_proxy)
+    unsent = not trace.sending and (before or trace.asked_proxy)
     if kind in (Kind.CONNECT_TIMEOUT, Kind.TIMEOUT):
-        return _timeout(kind, progress, setting, unsent=unsent)
-    for error in _links(cause, progress.handled):
+        return _timeout(kind, trace, setting, unsent=unsent)
+    for error in _links(cause, trace.handled):
         # The other subclasses are states of a connection, not failures: it wants to read, it is closed.
         if type(error) is ssl.SSLError or isinstance(error, ssl.SSLCertVerificationError):
-            return _tls_failure(error, progress, setting, unsent=unsent)
+            return _tls_failure(error, trace, setting, unsent=unsent)
     if kind is Kind.PROXY:
         return TransportError(
             f"The proxy did not open the way to the service: HTTP {str(cause)[:3]}. Check the proxy's "
@@ -84,12 +80,12 @@ def failure(
             request_may_have_left=False,
         )
     return TransportError(
-        _lost(kind, cause, progress, setting, unsent=unsent), request_may_have_left=not unsent
+        _lost(kind, cause, trace, setting, unsent=unsent), request_may_have_left=not unsent
     )
 
 
 def _tls_failure(
-    error: ssl.SSLError, progress: Progress, setting: Setting, *, unsent: bool
+    error: ssl.SSLError, trace: Trace, setting: Setting, *, unsent: bool
 ) -> TransportError:
     root = setting.service_root
     if isinstance(error, OtherOrganization):
@@ -106,7 +102,7 @@ def _tls_failure(
             f"{setting.explain(error.sent)}",
             request_may_have_left=False,
         )
-    if unsent and setting.proxied and not progress.asked_proxy:
+    if unsent and setting.proxied and not trace.asked_proxy:
         if isinstance(error, ssl.SSLCertVerificationError):
             return TlsError(
                 "The certificate of the proxy is not one of a public authority for its host name. Use "
@@ -119,23 +115,19 @@ def _tls_failure(
         )
     # In TLS 1.3 the client may send before the server has looked at its certificate. A server that
     # then refuses it has not finished the handshake, and reads no request (RFC 8446, 4.4.2.4).
-    refused = (
-        progress.tls == "TLSv1.3" and not progress.answered and is_client_certificate_alert(error)
-    )
+    refused = trace.tls == "TLSv1.3" and not trace.answered and is_client_certificate_alert(error)
     return TlsError(
-        f"The service at {root} {refusal(error)}", request_may_have_left=not (unsent or refused)
+        f"The service at {root} {describe(error)}", request_may_have_left=not (unsent or refused)
     )
 
 
-def _timeout(
-    kind: Kind, progress: Progress, setting: Setting, *, unsent: bool
-) -> TransportTimeoutError:
+def _timeout(kind: Kind, trace: Trace, setting: Setting, *, unsent: bool) -> TransportTimeoutError:
     root = setting.service_root
     if unsent and kind is Kind.TIMEOUT:
         said = f"The proxy did not open the way to the service at {root} in time."
     elif unsent:
         said = f"No connection to the service at {root} within {setting.connect_seconds:g} seconds."
-    elif progress.answered:
+    elif trace.answered:
         said = (
             f"The answer of the service at {root} stopped for {setting.silence_seconds:g} seconds."
         )
@@ -144,22 +136,20 @@ def _timeout(
     return TransportTimeoutError(said, request_may_have_left=not unsent)
 
 
-def _lost(
-    kind: Kind, cause: BaseException, progress: Progress, setting: Setting, *, unsent: bool
-) -> str:
+def _lost(kind: Kind, cause: BaseException, trace: Trace, setting: Setting, *, unsent: bool) -> str:
     root = setting.service_root
-    reason = reason_of(cause, progress.handled)
+    reason = reason_of(cause, trace.handled)
     if unsent and setting.proxied:
         return f"The service at {root} can't be reached through the proxy: {reason}."
-    if unsent and progress.connected:
+    if unsent and trace.connected:
         return f"The TLS handshake with the service at {root} was broken off: {reason}.{_HINT}"
     if unsent:
         return f"The service at {root} can't be reached: {reason}."
-    if progress.answered:
+    if trace.answered:
         return f"The answer of the service at {root} was cut off: {reason}."
     if kind is Kind.PROTOCOL and "disconnected" not in str(cause):
         return f"What came from {root} is not an answer in HTTP/1.1."
-    hint = "" if progress.tls is None else _HINT
+    hint = "" if trace.tls is None else _HINT
     return (
         f"The connection to the service at {root} was lost before an answer came: {reason}.{hint}"
     )

@@ -9,8 +9,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["event_names_only"]
-
 _LOGGERS = ("httpcore.connection", "httpcore.http11", "httpcore.proxy")
 
 _OURS: ContextVar[bool] = ContextVar("posten_signering_exchange", default=False)

@@ -245,7 +245,7 @@ def is_client_certificate_alert(error: ssl.SSLError) -> bool:
     return _alert(error) in _REFUSALS
 
 
-def refusal(error: ssl.SSLError) -> str:
+def describe(error: ssl.SSLError) -> str:
     """What went wrong in TLS, as the end of a sentence that begins with "The service"."""
     alert = _alert(error)
     if alert == _HANDSHAKE_FAILURE:

@@ -18,8 +18,8 @@ import httpx
 from posten_signering._http.failures import Explain, Kind, Setting, failure, reason_of
 from posten_signering._http.log import event_names_only
 from posten_signering._http.pool import Pool
-from posten_signering._http.progress import NetworkStream, Progress, Sending, Tracing
 from posten_signering._http.tls import proxy_context
+from posten_signering._http.trace import NetworkStream, Sending, Trace
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Patience, Request
 from posten_signering._wire.urls import check_origin, is_proxy
@@ -140,25 +140,25 @@ class HttpTransport:
 
     async def _send(self, request: Request, connection: "_Connection") -> "Answer":
         setting = self._settings[request.patience]
-        progress = Progress(handled=sys.exception())
+        trace = Trace(connection, handled=sys.exception())
         body = None if request.body is None else Sending(request.body)
         try:
             with event_names_only():
                 response = await connection.http.handle_async_request(
-                    self._for_httpx(request, body, setting, Tracing(progress, connection))
+                    self._for_httpx(request, body, setting, trace)
                 )
-            return Answer(response, progress, setting)
+            return Answer(response, trace, setting)
         except _FAILURES as error:
             if body is not None and body.failure is error:
                 raise
-            told = _told(error, progress, setting)
+            told = _told(error, trace, setting)
         finally:
             if body is not None:
                 await body.aclose()
         raise told
 
     def _for_httpx(
-        self, request: Request, body: Sending | None, setting: Setting, tracing: Tracing
+        self, request: Request, body: Sending | None, setting: Setting, trace: Trace
     ) -> httpx.Request:
         length = {} if request.body is None else {"content-length": str(request.body.length)}
         try:
@@ -173,7 +173,7 @@ class HttpTransport:
                 },
                 content=body,
                 extensions={
-                    "trace": tracing,
+                    "trace": trace,
                     "timeout": httpx.Timeout(
                         setting.silence_seconds, connect=setting.connect_seconds, pool=None
                     ).as_dict(),
@@ -187,15 +187,15 @@ class HttpTransport:
 class Answer:
     """A response whose head has come; see `ResponseStream`. It is the iterator of its own body."""
 
-    def __init__(self, response: httpx.Response, progress: Progress, setting: Setting) -> None:
-        progress.answered = True
+    def __init__(self, response: httpx.Response, trace: Trace, setting: Setting) -> None:
+        trace.answered = True
         self.status = response.status_code
         self.headers: Mapping[str, str] = {
             name.lower(): value for name, value in response.headers.items()
         }
         self._stream = cast("httpx.AsyncByteStream", response.stream)
         self._raw = aiter(self._stream)
-        self._progress = progress
+        self._trace = trace
         self._setting = setting
         self._complete = False
         self._interrupted = False
@@ -226,7 +226,7 @@ class Answer:
             raise StopAsyncIteration
         if self._interrupted:
             raise TransportError("The answer was broken off.", request_may_have_left=True)
-        self._progress.handled = sys.exception()
+        self._trace.handled = sys.exception()
         try:
             with event_names_only():
                 return await anext(self._raw)
@@ -235,7 +235,7 @@ class Answer:
             raise
         except _FAILURES as error:
             self._interrupted = True
-            told = _told(error, self._progress, self._setting)
+            told = _told(error, self._trace, self._setting)
         except BaseException:
             # A read that was cancelled can't be continued.
             self._interrupted = True
@@ -353,6 +353,6 @@ async def _get(transport: httpx.AsyncHTTPTransport, address: str, limit: int) ->
     return content
 
 
-def _told(error: Exception, progress: Progress, setting: Setting) -> TransportError:
+def _told(error: Exception, trace: Trace, setting: Setting) -> TransportError:
     kind = next(kind for type_, kind in _KINDS if isinstance(error, type_))
-    return failure(kind, error, progress, setting)
+    return failure(kind, error, trace, setting)

@@ -26,8 +26,6 @@ from posten_signering._trust.environment import CertificateAuthority, Environmen
 from posten_signering._values.secret import Secret
 from posten_signering.errors import ConfigurationError, TransportError
 
-__all__ = ["TrustAnchors", "explain_untrusted"]
-
 _LOGGER = logging.getLogger("posten_signering")
 
 # A CA certificate takes 1 to 2 KiB.

@@ -25,8 +25,6 @@ from posten_signering._http.tls import organization_number_of
 from posten_signering._values.secret import Secret
 from posten_signering.errors import ConfigurationError
 
-__all__ = ["EnterpriseCertificate", "load_pkcs12"]
-
 _LOGGER = logging.getLogger("posten_signering")
 
 _EXPIRES_SOON = timedelta(days=30)

@@ -14,8 +14,6 @@ from posten_signering._values.secret import Secret
 from posten_signering._wire.urls import address_of, origin_of
 from posten_signering.errors import ConfigurationError
 
-__all__ = ["CertificateAuthority", "Environment"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateAuthority:

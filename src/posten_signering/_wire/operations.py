@@ -17,7 +17,7 @@ from posten_signering._values.status import (
     DirectSignerResponse,
     StatusPoll,
 )
-from posten_signering._wire import failures, messages, urls
+from posten_signering._wire import messages, refusals, urls
 from posten_signering._wire.exchange import (
     Body,
     Message,
@@ -92,13 +92,13 @@ def create(root: str, sender: Sender, *, reference: str | None) -> Operation[Dir
 
     def decode(response: Response) -> DirectJobResponse:
         if not succeeded(response.status):
-            refusal = failures.failure(name, response)
+            refused = refusals.refusal(name, response)
             # Only 4xx says that it was not done: a redirect often follows what was.
-            if not 400 <= response.status < 500 and type(refusal) is ApiError:
+            if not 400 <= response.status < 500 and type(refused) is ApiError:
                 raise CreateOutcomeUnknownError(
                     reference=reference, reason=f"the service answered HTTP {response.status}"
-                ) from refusal
-            raise refusal
+                ) from refused
+            raise refused
         try:
             return messages.job_response(response.content())
         except UnexpectedResponseError as error:
@@ -132,7 +132,7 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
 
     def decode(response: Response) -> StatusPoll:
         if not succeeded(response.status):
-            raise failures.failure(name, response, polling=True)
+            raise refusals.refusal(name, response, polling=True)
         permitted = next_permitted_poll_time(response.headers)
         wait = permitted_wait(response.headers)
         empty = response.status == 204
@@ -231,7 +231,7 @@ def _following(
 ) -> Operation[T]:
     def decode(response: Response) -> T:
         if not succeeded(response.status):
-            raise failures.failure(name, response, token=token)
+            raise refusals.refusal(name, response, token=token)
         return read(response.content())
 
     return Operation(
@@ -247,7 +247,7 @@ def _doing(root: str, name: str, request: Request) -> Operation[None]:
 
     def decode(response: Response) -> None:
         if not succeeded(response.status):
-            raise failures.failure(name, response)
+            raise refusals.refusal(name, response)
 
     return Operation(
         name=name,

@@ -43,7 +43,7 @@ _IDENTITY_NUMBER = re.compile(r"\d{11}")
 _BEYOND_HOST = re.compile(r"(https?://[^\s/?#<>\"']*[/?#])[^\s<>\"']+", re.IGNORECASE)
 
 
-def failure(
+def refusal(
     operation: str,
     response: Response,
     *,

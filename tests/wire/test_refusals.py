@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from posten_signering._values.secret import Secret
 from posten_signering._wire import operations
 from posten_signering._wire.exchange import Response
-from posten_signering._wire.failures import failure
+from posten_signering._wire.refusals import refusal
 from posten_signering.errors import (
     ApiError,
     BrokerNotAuthorizedError,
@@ -52,7 +52,7 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Response:
 )
 @pytest.mark.parametrize("polling", [True, False])
 def test_a_known_error_code_decides_whatever_the_status(status, code, kind, polling) -> None:
-    error = failure("do it", answer(status, error_document(code)), polling=polling)
+    error = refusal("do it", answer(status, error_document(code)), polling=polling)
     assert type(error) is kind
     assert (error.status, error.code, error.message, error.type) == (
         status,
@@ -64,7 +64,7 @@ def test_a_known_error_code_decides_whatever_the_status(status, code, kind, poll
 
 @pytest.mark.parametrize("code", ["broker_not_authorized", "SCHEMA_VALIDATION_ERROR", "NEW_ONE"])
 def test_another_code_is_an_api_error_that_tells_it(code) -> None:
-    error = failure("create the job", answer(400, error_document(code)))
+    error = refusal("create the job", answer(400, error_document(code)))
     assert type(error) is ApiError
     assert str(error) == f"The service refused to create the job: HTTP 400, {code}: Because."
 
@@ -74,7 +74,7 @@ def test_another_code_is_an_api_error_that_tells_it(code) -> None:
 )
 def test_the_content_type_does_not_decide_whether_an_error_document_is_read(content_type) -> None:
     response = answer(403, error_document("NOT_AUTHORIZED"), content_type=content_type)
-    assert type(failure("do it", response)) is NotAuthorizedError
+    assert type(refusal("do it", response)) is NotAuthorizedError
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_the_content_type_does_not_decide_whether_an_error_document_is_read(cont
     ],
 )
 def test_an_answer_in_another_form_is_described_and_kept(body, content_type, told) -> None:
-    error = failure("do it", answer(502, body, content_type=content_type))
+    error = refusal("do it", answer(502, body, content_type=content_type))
     assert type(error) is ApiError
     assert (error.code, error.message, error.type) == (None, None, None)
     assert told in str(error)
@@ -97,17 +97,17 @@ def test_an_answer_in_another_form_is_described_and_kept(body, content_type, tol
 
 
 def test_a_redirect_is_told_as_such() -> None:
-    error = failure("do it", answer(302, location="https://elsewhere.example"))
+    error = refusal("do it", answer(302, location="https://elsewhere.example"))
     assert "a redirect, which is never followed" in str(error)
     assert "elsewhere" not in str(error)
 
 
 def test_identity_numbers_in_the_services_texts_are_masked() -> None:
     document = error_document("SCHEMA_VALIDATION_ERROR", "Value '12345678910' is not valid")
-    error = failure("do it", answer(400, document))
+    error = refusal("do it", answer(400, document))
     assert error.message == "Value '***********' is not valid"
     assert "12345678910" not in str(error)
-    page = failure("do it", answer(502, b"bad 12345678910"))
+    page = refusal("do it", answer(502, b"bad 12345678910"))
     assert page.answer == "bad ***********"
 
 
@@ -127,10 +127,10 @@ TOKEN = Secret("canary+token/1")
     ],
 )
 def test_addresses_and_the_token_that_was_sent_are_masked(text, masked) -> None:
-    page = failure("do it", answer(502, text.encode()), token=TOKEN)
+    page = refusal("do it", answer(502, text.encode()), token=TOKEN)
     assert page.answer == masked
     document = error_document("A_CODE", text.replace("&", "&amp;").replace("<", "&lt;"))
-    error = failure("do it", answer(400, document), token=TOKEN)
+    error = refusal("do it", answer(400, document), token=TOKEN)
     assert error.message == masked
     assert "canary" not in str(error)
 
@@ -146,7 +146,7 @@ def test_the_token_of_a_status_query_is_masked() -> None:
 @pytest.mark.parametrize("token", [None, Secret("")])
 def test_without_a_token_there_is_none_to_mask(token) -> None:
     """The twin of the test above."""
-    error = failure("do it", answer(502, b"Token canary+token/1"), token=token)
+    error = refusal("do it", answer(502, b"Token canary+token/1"), token=token)
     assert error.answer == "Token canary+token/1"
 
 
@@ -154,7 +154,7 @@ def test_without_a_token_there_is_none_to_mask(token) -> None:
 def test_what_is_cut_off_shows_no_part_of_what_is_masked(before) -> None:
     for secret in ("17885599999", "https://h/canary-canary", TOKEN.reveal()):
         page = "x" * before + " " + secret
-        shown = failure("do it", answer(502, page.encode()), token=TOKEN).answer
+        shown = refusal("do it", answer(502, page.encode()), token=TOKEN).answer
         assert len(shown) <= 2000
         assert "178" not in shown
         assert "can" not in shown
@@ -167,26 +167,26 @@ class TestTooMany:
             x_next_permitted_poll_time="2026-01-02T04:14:05.500+01:00",
             date="Fri, 02 Jan 2026 03:04:05 GMT",
         )
-        error = failure("poll", response, polling=True)
+        error = refusal("poll", response, polling=True)
         assert type(error) is TooEagerPollingError
         assert error.next_permitted_poll_time == datetime(2026, 1, 2, 3, 14, 5, 500000, tzinfo=UTC)
         assert error.wait == timedelta(minutes=10, seconds=0.5)
 
     def test_on_a_poll_without_headers_it_means_too_early_for_an_unknown_time(self) -> None:
-        error = failure("poll", answer(429), polling=True)
+        error = refusal("poll", answer(429), polling=True)
         assert type(error) is TooEagerPollingError
         assert (error.next_permitted_poll_time, error.wait) == (None, None)
 
     @pytest.mark.parametrize("polling", [True, False])
     def test_the_services_rate_limit_blocks_for_30_seconds_everywhere(self, polling) -> None:
-        error = failure("do it", answer(429, dosfilter="delayed"), polling=polling)
+        error = refusal("do it", answer(429, dosfilter="delayed"), polling=polling)
         assert type(error) is RateLimitedError
         assert error.blocked_until == NOW + timedelta(seconds=30)
         assert error.wait == timedelta(seconds=30)
 
     @pytest.mark.parametrize(("retry_after", "seconds"), [("120", 120), ("5", 30), ("soon", 30)])
     def test_it_may_ask_for_more_than_that(self, retry_after, seconds) -> None:
-        error = failure("do it", answer(429, dosfilter="delayed", **{"retry-after": retry_after}))
+        error = refusal("do it", answer(429, dosfilter="delayed", **{"retry-after": retry_after}))
         assert error.wait == timedelta(seconds=seconds)
 
     @pytest.mark.parametrize(
@@ -194,16 +194,16 @@ class TestTooMany:
         [("7", 7), (" 60 ", 60), ("", None), ("soon", None), ("-1", None), ("9" * 400, None)],
     )
     def test_a_gateways_limit_lasts_as_long_as_it_says(self, retry_after, seconds) -> None:
-        error = failure("do it", answer(429, retry_after=retry_after))
+        error = refusal("do it", answer(429, retry_after=retry_after))
         assert type(error) is RateLimitedError
         expected = None if seconds is None else NOW + timedelta(seconds=seconds)
         assert error.blocked_until == expected
 
     def test_an_error_document_with_an_unknown_code_does_not_hide_the_limit(self) -> None:
         response = answer(429, error_document("TOO_MANY_REQUESTS"), dosfilter="x")
-        assert type(failure("do it", response)) is RateLimitedError
+        assert type(refusal("do it", response)) is RateLimitedError
 
 
 @given(st.integers(300, 599), st.binary(max_size=200), st.booleans())
 def test_every_answer_becomes_an_api_error(status, body, polling) -> None:
-    assert isinstance(failure("do it", answer(status, body), polling=polling), ApiError)
+    assert isinstance(refusal("do it", answer(status, body), polling=polling), ApiError)

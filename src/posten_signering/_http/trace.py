@@ -9,31 +9,6 @@ import anyio
 
 from posten_signering._wire.exchange import Body
 
-__all__ = ["NetworkStream", "Progress", "Sending", "Tracing"]
-
-
-@dataclass(slots=True, repr=False)
-class Progress:
-    """How far one exchange came.
-
-    Attributes:
-        connected: A TCP connection was made for this exchange, to the service or the proxy.
-        tls: The TLS version of the handshake made for this exchange; None when there was none yet,
-            or when the connection was kept from an earlier exchange.
-        asked_proxy: The proxy was asked to open a tunnel for this exchange.
-        sending: The request itself was begun: a byte of it may have left.
-        answered: The head of the answer came.
-        handled: What the caller was handling when the exchange went on: Python makes it the context
-            of every exception below, and it has nothing to do with the exchange.
-    """
-
-    connected: bool = False
-    tls: str | None = None
-    asked_proxy: bool = False
-    sending: bool = False
-    answered: bool = False
-    handled: BaseException | None = None
-
 
 class NetworkStream(Protocol):
     """What httpcore shows of a connection."""
@@ -53,31 +28,45 @@ class Holder(Protocol):
     socket: NetworkStream | None
 
 
-class Tracing:
-    """httpcore's trace extension: writes down how far an exchange came.
+@dataclass(slots=True, repr=False)
+class Trace:
+    """How far one exchange came, as httpcore's trace extension reports it.
 
-    Should an event be called otherwise one day, the request counts as sent where it was not.
+    If httpcore renames an event, a request counts as sent although it was not.
+
+    Attributes:
+        holder: Keeps the socket, to close it.
+        connected: A TCP connection was made for this exchange, to the service or the proxy.
+        tls: The TLS version of the handshake made for this exchange; None when there was none yet,
+            or when the connection was kept from an earlier exchange.
+        asked_proxy: The proxy was asked to open a tunnel for this exchange.
+        sending: The request itself was begun: a byte of it may have left.
+        answered: The head of the answer came.
+        handled: What the caller was handling when the exchange went on: Python makes it the context
+            of every exception below, and it has nothing to do with the exchange.
     """
 
-    def __init__(self, progress: Progress, holder: Holder) -> None:
-        self._progress = progress
-        self._holder = holder
+    holder: Holder
+    connected: bool = False
+    tls: str | None = None
+    asked_proxy: bool = False
+    sending: bool = False
+    answered: bool = False
+    handled: BaseException | None = None
 
     async def __call__(self, event: str, info: Mapping[str, object]) -> None:
         """Called by httpcore with `<part>.<action>.<started, complete or failed>`."""
         if event == "connection.connect_tcp.complete":
-            self._progress.connected = True
-            self._holder.socket = cast("NetworkStream", info["return_value"])
+            self.connected = True
+            self.holder.socket = cast("NetworkStream", info["return_value"])
         elif event.endswith(".start_tls.complete"):
             stream = cast("NetworkStream", info["return_value"])
-            self._progress.tls = cast(
-                "ssl.SSLObject", stream.get_extra_info("ssl_object")
-            ).version()
+            self.tls = cast("ssl.SSLObject", stream.get_extra_info("ssl_object")).version()
         elif event == "http11.send_request_headers.started":
             if getattr(info["request"], "method", None) == b"CONNECT":
-                self._progress.asked_proxy = True
+                self.asked_proxy = True
             else:
-                self._progress.sending = True
+                self.sending = True
 
 
 class Sending:
