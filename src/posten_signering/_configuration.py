@@ -49,12 +49,8 @@ class Timeouts:
     download: float = 60.0
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("connect", self.connect),
-            ("api", self.api),
-            ("download", self.download),
-        ):
-            if not value > 0:
+        for name in ("connect", "api", "download"):
+            if not getattr(self, name) > 0:
                 raise ConfigurationError(f"Timeouts.{name} must be more than 0 seconds.")
 
 

@@ -4,11 +4,12 @@ import asyncio
 import socket
 import ssl
 
+import httpx
 import loopback
 import pytest
 from transport_client import OK, Body, Client, connected, server_context
 
-from posten_signering._http.failures import Kind, Setting, failure
+from posten_signering._http.failures import Setting, failure
 from posten_signering._http.trace import Trace
 from posten_signering._wire.exchange import Patience
 from posten_signering.errors import (
@@ -200,15 +201,15 @@ class TestWords:
         # Several addresses fail together; whoever wraps it cuts the cause, and leaves the context.
         several = OSError("All connection attempts failed")
         several.__cause__ = ExceptionGroup("multiple connection attempts failed", [cause])
-        error = OSError()
+        error = httpx.ConnectError("")
         error.__context__ = several
-        told = failure(Kind.CONNECT, error, Trace(None), self.setting)
+        told = failure(error, Trace(None), self.setting)
         assert str(told) == f"The service at https://api.example/api can't be reached: {said}."
         assert told.request_may_have_left is False
 
     def test_an_alert_that_no_one_foresaw(self):
         alert = ssl.SSLError(1, "")
-        told = failure(Kind.LOST, alert, Trace(None, tls="TLSv1.3", sending=True), self.setting)
+        told = failure(alert, Trace(None, tls="TLSv1.3", sending=True), self.setting)
         assert isinstance(told, TlsError)
         assert told.request_may_have_left is True
 
@@ -216,4 +217,4 @@ class TestWords:
         error = OSError()
         error.__context__ = other = OSError()
         other.__context__ = error
-        assert failure(Kind.LOST, error, Trace(None), self.setting).request_may_have_left is True
+        assert failure(error, Trace(None), self.setting).request_may_have_left is True

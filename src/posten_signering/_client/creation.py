@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from secrets import token_hex
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import anyio
 from anyio import to_thread
@@ -41,12 +41,8 @@ logger = logging.getLogger("posten_signering")
 _PROCESSORS_AT_ONCE = 4
 
 
-class Sign(Protocol):
-    """Makes `META-INF/signatures.xml` with the enterprise certificate."""
-
-    def __call__(self, files: Sequence[SignedFile], *, signing_time: datetime) -> bytes:
-        """Signs the files of a container."""
-        ...
+Sign = Callable[[Sequence[SignedFile], datetime], bytes]
+"""Makes `META-INF/signatures.xml` over the files of a container, at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +115,7 @@ def prepare(
     container = container_layout(
         inspection.entries,
         rendered.manifest,
-        Secret(sign([*inspection.entries, manifest], signing_time=now)),
+        Secret(sign([*inspection.entries, manifest], now)),
         compression=inspection.compression,
         modified=now,
     )

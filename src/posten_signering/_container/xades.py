@@ -49,18 +49,18 @@ _EXPLICIT_VERSION = 0xA0
 
 def signatures_xml(
     files: Sequence[SignedFile],
+    signing_time: datetime,
     *,
     chain: Sequence[x509.Certificate],
     sign: Callable[[bytes], bytes],
-    signing_time: datetime,
 ) -> bytes:
     """The signature document over the files.
 
     Args:
         files: Every file of the container outside META-INF, in order.
+        signing_time: Aware. Read the clock just before: the service accepts it within 5 seconds.
         chain: The signing certificate first, then its issuers; all of them are enclosed.
         sign: Signs with the certificate's key: RSASSA-PKCS1-v1_5 with SHA-256.
-        signing_time: Aware. Read the clock just before: the service accepts it within 5 seconds.
     """
     root = etree.Element(f"{{{_ASIC}}}XAdESSignatures", nsmap={None: _ASIC})
     signature = etree.SubElement(root, f"{{{_DS}}}Signature", nsmap={None: _DS}, Id="Signature")

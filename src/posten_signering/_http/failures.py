@@ -1,7 +1,6 @@
-"""What a failed exchange means, in words and by type. Pure: performs no I/O, knows no HTTP library.
+"""What a failed exchange means, in words and by type, and whether the request may have left. Performs no I/O.
 
-Says exactly whether the service may have got the request: "certainly not" needs evidence, anything
-else is "maybe".
+That it certainly did not leave needs evidence; anything else is "maybe".
 """
 
 import os
@@ -9,8 +8,10 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import cast
+
+import anyio
+import httpx
 
 from posten_signering._http.tls import (
     OtherOrganization,
@@ -33,15 +34,17 @@ _HINT = (
 )
 
 
-class Kind(Enum):
-    """What the HTTP library calls it."""
+FAILURES = (
+    httpx.HTTPError,
+    # Where httpcore does not map them, the exceptions of anyio and of the operating system come through.
+    OSError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    anyio.EndOfStream,
+)
+"""What a failed exchange is raised with."""
 
-    CONNECT = auto()  # no connection, or no TLS over it
-    PROXY = auto()  # the proxy did not open the tunnel
-    CONNECT_TIMEOUT = auto()
-    TIMEOUT = auto()
-    PROTOCOL = auto()  # the other side broke the rules of HTTP
-    LOST = auto()
+_NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,24 +66,23 @@ class Setting:
     explain: Explain
 
 
-def failure(kind: Kind, cause: BaseException, trace: Trace, setting: Setting) -> TransportError:
-    """The error to raise for what went wrong in an exchange."""
-    before = kind in (Kind.CONNECT, Kind.CONNECT_TIMEOUT, Kind.PROXY)
-    unsent = not trace.sending and (before or trace.asked_proxy)
-    if kind in (Kind.CONNECT_TIMEOUT, Kind.TIMEOUT):
-        return _timeout(kind, trace, setting, unsent=unsent)
+def failure(cause: BaseException, trace: Trace, setting: Setting) -> TransportError:
+    """The error to raise for an exchange that failed."""
+    unsent = not trace.sending and (isinstance(cause, _NO_CONNECTION) or trace.asked_proxy)
+    if isinstance(cause, httpx.TimeoutException):
+        return _timeout(cause, trace, setting, unsent=unsent)
     for error in _links(cause, trace.handled):
         # The other subclasses are states of a connection, not failures: it wants to read, it is closed.
         if type(error) is ssl.SSLError or isinstance(error, ssl.SSLCertVerificationError):
             return _tls_failure(error, trace, setting, unsent=unsent)
-    if kind is Kind.PROXY:
+    if isinstance(cause, httpx.ProxyError):
         return TransportError(
             f"The proxy did not open the way to the service: HTTP {str(cause)[:3]}. Check the proxy's "
             "URL, with user and password if it asks for them.",
             request_may_have_left=False,
         )
     return TransportError(
-        _lost(kind, cause, trace, setting, unsent=unsent), request_may_have_left=not unsent
+        _lost(cause, trace, setting, unsent=unsent), request_may_have_left=not unsent
     )
 
 
@@ -121,9 +123,11 @@ def _tls_failure(
     )
 
 
-def _timeout(kind: Kind, trace: Trace, setting: Setting, *, unsent: bool) -> TransportTimeoutError:
+def _timeout(
+    cause: httpx.TimeoutException, trace: Trace, setting: Setting, *, unsent: bool
+) -> TransportTimeoutError:
     root = setting.service_root
-    if unsent and kind is Kind.TIMEOUT:
+    if unsent and not isinstance(cause, httpx.ConnectTimeout):
         said = f"The proxy did not open the way to the service at {root} in time."
     elif unsent:
         said = f"No connection to the service at {root} within {setting.connect_seconds:g} seconds."
@@ -136,7 +140,7 @@ def _timeout(kind: Kind, trace: Trace, setting: Setting, *, unsent: bool) -> Tra
     return TransportTimeoutError(said, request_may_have_left=not unsent)
 
 
-def _lost(kind: Kind, cause: BaseException, trace: Trace, setting: Setting, *, unsent: bool) -> str:
+def _lost(cause: BaseException, trace: Trace, setting: Setting, *, unsent: bool) -> str:
     root = setting.service_root
     reason = reason_of(cause, trace.handled)
     if unsent and setting.proxied:
@@ -147,7 +151,7 @@ def _lost(kind: Kind, cause: BaseException, trace: Trace, setting: Setting, *, u
         return f"The service at {root} can't be reached: {reason}."
     if trace.answered:
         return f"The answer of the service at {root} was cut off: {reason}."
-    if kind is Kind.PROTOCOL and "disconnected" not in str(cause):
+    if isinstance(cause, httpx.RemoteProtocolError) and "disconnected" not in str(cause):
         return f"What came from {root} is not an answer in HTTP/1.1."
     hint = "" if trace.tls is None else _HINT
     return (

@@ -15,7 +15,7 @@ from typing import cast
 import anyio
 import httpx
 
-from posten_signering._http.failures import Explain, Kind, Setting, failure, reason_of
+from posten_signering._http.failures import FAILURES, Explain, Setting, failure, reason_of
 from posten_signering._http.log import event_names_only
 from posten_signering._http.pool import Pool
 from posten_signering._http.tls import proxy_context
@@ -32,22 +32,6 @@ from posten_signering.errors import (
 
 # Servers close idle connections too; one that both ends may close at any moment is not worth keeping.
 _KEPT_SECONDS = 5
-
-# The kinds of httpx's failures, the more special first. anyio's and ssl's own come through where
-# httpcore does not map them.
-_KINDS: tuple[tuple[type[Exception], Kind], ...] = (
-    (httpx.ConnectTimeout, Kind.CONNECT_TIMEOUT),
-    (httpx.TimeoutException, Kind.TIMEOUT),
-    (httpx.ConnectError, Kind.CONNECT),
-    (httpx.ProxyError, Kind.PROXY),
-    (httpx.RemoteProtocolError, Kind.PROTOCOL),
-    (httpx.HTTPError, Kind.LOST),
-    (OSError, Kind.LOST),
-    (anyio.BrokenResourceError, Kind.LOST),
-    (anyio.ClosedResourceError, Kind.LOST),
-    (anyio.EndOfStream, Kind.LOST),
-)
-_FAILURES: tuple[type[Exception], ...] = tuple(type_ for type_, _ in _KINDS)
 
 
 class HttpTransport:
@@ -148,10 +132,10 @@ class HttpTransport:
                     self._for_httpx(request, body, setting, trace)
                 )
             return Answer(response, trace, setting)
-        except _FAILURES as error:
+        except FAILURES as error:
             if body is not None and body.failure is error:
                 raise
-            told = _told(error, trace, setting)
+            told = failure(error, trace, setting)
         finally:
             if body is not None:
                 await body.aclose()
@@ -233,9 +217,9 @@ class Answer:
         except StopAsyncIteration:
             self._complete = True
             raise
-        except _FAILURES as error:
+        except FAILURES as error:
             self._interrupted = True
-            told = _told(error, self._trace, self._setting)
+            told = failure(error, self._trace, self._setting)
         except BaseException:
             # A read that was cancelled can't be continued.
             self._interrupted = True
@@ -332,7 +316,7 @@ async def fetch_file(
                 return await _get(transport, address, limit)
     except TimeoutError:
         told = f"no answer within {seconds:g} seconds"
-    except _FAILURES as error:
+    except FAILURES as error:
         told = reason_of(error, handled)
     except httpx.InvalidURL:
         told = "its address can't be understood"
@@ -351,8 +335,3 @@ async def _get(transport: httpx.AsyncHTTPTransport, address: str, limit: int) ->
         if len(content) > limit:
             raise TransportError(f"more than {limit} bytes", request_may_have_left=True)
     return content
-
-
-def _told(error: Exception, trace: Trace, setting: Setting) -> TransportError:
-    kind = next(kind for type_, kind in _KINDS if isinstance(error, type_))
-    return failure(kind, error, trace, setting)

@@ -189,12 +189,12 @@ def pades(root: str, url: Secret[str]) -> Operation[bytes]:
 
 def confirm(root: str, url: Secret[str]) -> Operation[None]:
     """Confirms that a status change has been dealt with."""
-    return _doing(root, "confirm the status change", _bare("POST", root, url))
+    return _doing(root, "confirm the status change", "POST", url)
 
 
 def delete_documents(root: str, url: Secret[str]) -> Operation[None]:
     """Deletes a job's documents."""
-    return _doing(root, "delete the documents", _bare("DELETE", root, url))
+    return _doing(root, "delete the documents", "DELETE", url)
 
 
 def access(root: str, sender: Sender) -> Operation[str]:
@@ -218,10 +218,6 @@ def _get(url: Secret[str], accept: str, patience: Patience = Patience.API) -> Re
     return Request(method="GET", url=url, headers={"Accept": accept}, patience=patience)
 
 
-def _bare(method: Literal["POST", "DELETE"], root: str, url: Secret[str]) -> Request:
-    return Request(method=method, url=_own(url, root), headers={"Accept": _XML})
-
-
 def _following(
     root: str,
     name: str,
@@ -229,6 +225,8 @@ def _following(
     read: Callable[[Secret[bytes]], T],
     token: Secret[str] | None = None,
 ) -> Operation[T]:
+    """An operation on a URL of the service whose response is read."""
+
     def decode(response: Response) -> T:
         if not succeeded(response.status):
             raise refusals.refusal(name, response, token=token)
@@ -242,17 +240,16 @@ def _following(
     )
 
 
-def _doing(root: str, name: str, request: Request) -> Operation[None]:
-    """Something that is done or not: the body of a success means nothing, whatever it holds."""
+def _doing(
+    root: str, name: str, method: Literal["POST", "DELETE"], url: Secret[str]
+) -> Operation[None]:
+    """An operation that is done or not: the body of a success means nothing, whatever it holds."""
+    request = Request(method=method, url=_own(url, root), headers={"Accept": _XML})
 
     def decode(response: Response) -> None:
         if not succeeded(response.status):
             raise refusals.refusal(name, response)
 
-    return Operation(
-        name=name,
-        request=request,
-        decode=decode,
-        done_when_gone=True,
-        organization_number=urls.organization_in(request.url, root),
+    return replace(
+        _following(root, name, request, lambda _: None), decode=decode, done_when_gone=True
     )
