@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering._container.layout import DocumentContent, Layout, multipart
+from posten_signering._container.layout import Layout, multipart
 from posten_signering._values.secret import Secret
 
 BOUNDARY = "0123456789abcdef0123456789abcdef"
@@ -17,7 +17,7 @@ DOCUMENT = b"--\r\nnot a boundary\r\n--0123\r\n"
 
 def body_of(xml: bytes, before: bytes, after: bytes) -> tuple[str, Layout, bytes]:
     container = Layout(
-        segments=(Secret(before), DocumentContent(index=0), Secret(after)),
+        segments=(Secret(before), 0, Secret(after)),
         length=len(before) + len(DOCUMENT) + len(after),
     )
     content_type, layout = multipart(Secret(xml), container, boundary=BOUNDARY)

@@ -7,7 +7,7 @@ import hashlib
 import io
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from secrets import token_hex
@@ -123,36 +123,30 @@ def prepare(
     return PreparedJob(container=container, content_type=content_type, body=body)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobCreation:
-    """Creates jobs for an open client, and says by type what is known when no clear answer comes.
+    """Creates jobs for an open client, and says by type what is known when no clear response comes.
 
-    Args:
+    Attributes:
         session: Sends the create.
         sign: Signs the files of a container with the enterprise certificate.
         clock: The time now, aware.
         compression: How documents are stored in the container.
         processors: Called with each job and its finished container before it is sent, in order.
         limiter: For work in threads.
+        processing: For processors. They are the caller's code: however long one takes, it holds up no
+            other call.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        *,
-        sign: Sign,
-        clock: Callable[[], datetime],
-        compression: Compression,
-        processors: Sequence[BundleProcessor],
-        limiter: anyio.CapacityLimiter,
-    ) -> None:
-        self._session = session
-        self._sign = sign
-        self._clock = clock
-        self._compression = compression
-        self._processors = processors
-        self._limiter = limiter
-        # Processors are the caller's code: however long one takes, it holds up no other call.
-        self._processing = anyio.CapacityLimiter(_PROCESSORS_AT_ONCE)
+    session: Session
+    sign: Sign
+    clock: Callable[[], datetime]
+    compression: Compression
+    processors: Sequence[BundleProcessor]
+    limiter: anyio.CapacityLimiter
+    processing: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(_PROCESSORS_AT_ONCE)
+    )
 
     async def create(self, root: str, job: DirectJob, sender: Sender) -> DirectJobResponse:
         """Checks, signs and sends a job.
@@ -163,7 +157,7 @@ class JobCreation:
             SigningError: Any other error: the job does not exist.
         """
         checked = await to_thread.run_sync(
-            partial(check, job, sender, self._compression), limiter=self._limiter
+            partial(check, job, sender, self.compression), limiter=self.limiter
         )
         # Headers alone make no job: it may exist from the first bytes of the body on.
         body_has_left = False
@@ -174,25 +168,25 @@ class JobCreation:
 
         async def carrying_body(request: Request) -> Request:
             prepared = await to_thread.run_sync(
-                partial(prepare, checked, sign=self._sign, clock=self._clock),
-                limiter=self._limiter,
+                partial(prepare, checked, sign=self.sign, clock=self.clock),
+                limiter=self.limiter,
             )
-            if self._processors:
+            if self.processors:
                 await to_thread.run_sync(
                     partial(self._process, job, prepared.container, checked.inspection),
-                    limiter=self._processing,
+                    limiter=self.processing,
                 )
             body = StreamedBody(
                 layout=prepared.body,
                 inspection=checked.inspection,
-                limiter=self._limiter,
+                limiter=self.limiter,
                 leaving=leaving,
             )
             return carrying(request, content_type=prepared.content_type, body=body)
 
         operation = operations.create(root, sender, reference=job.reference)
         try:
-            return await self._session.send(operation, carrying_body)
+            return await self.session.send(operation, carrying_body)
         except CreateOutcomeUnknownError:
             raise
         except TransportError as error:
@@ -217,7 +211,7 @@ class JobCreation:
         def open_container() -> BinaryIO:
             return io.BytesIO(container.reveal())
 
-        for processor in self._processors:
+        for processor in self.processors:
             processor(job, open_container)
 
 

@@ -168,7 +168,7 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
         max_connections=configuration.max_connections,
     )
     creation = JobCreation(
-        session,
+        session=session,
         sign=sign,
         clock=configuration.clock,
         compression=configuration.compression,

@@ -72,9 +72,9 @@ def _parts(layout: Layout, inspection: Inspection) -> Iterator[Secret[bytes] | D
         if isinstance(segment, Secret):
             yield segment
             continue
-        content = inspection.documents[segment.index].content
+        content = inspection.documents[segment].content
         if isinstance(content, bytes) and inspection.compression is Compression.STORED:
             # Bytes can't change: they need no second check.
             yield Secret(content)
         else:
-            yield DocumentReading(segment.index, inspection)
+            yield DocumentReading(segment, inspection)

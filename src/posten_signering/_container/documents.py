@@ -35,7 +35,6 @@ chunk costs on its way does not add up (tests/benchmarks)."""
 # what they were made of: fewer of them, for the same memory.
 _CHUNKS_AT_ONCE = 16
 _DEFLATED_CHUNKS_AT_ONCE = 8
-_BLOCK = 2 * CHUNK
 
 # White space and a byte order mark, which a PDF that is taken for text may begin with too.
 _BEFORE_TEXT = b" \t\r\n\f\0" + codecs.BOM_UTF8
@@ -144,16 +143,16 @@ class _FirstReading:
             self.broken = [f"must be bytes or a file that can be read: {reason}"]
 
     def _read(self, file: io.BytesIO | io.FileIO) -> None:
-        size = self._stated_size(file)
+        content = self._document.content
+        size = len(content) if isinstance(content, bytes) else os.fstat(file.fileno()).st_size
         if size > LARGEST_TOTAL:
             self.size = size
         else:
-            for block in self._blocks(file):
-                self._add(block)
-                # A file may grow, or not know its size.
-                if self.size > LARGEST_TOTAL:
-                    break
-            else:
+            buffer = memoryview(bytearray(CHUNK))
+            # A file may grow, or not know its size.
+            while self.size <= LARGEST_TOTAL and (length := file.readinto(buffer)):
+                self._add(buffer[:length])
+            if self.size <= LARGEST_TOTAL:
                 self._finish()
 
         def at(offset: int, length: int) -> bytes:
@@ -162,30 +161,12 @@ class _FirstReading:
 
         self.broken += self._judge(at)
 
-    def _stated_size(self, file: io.BytesIO | io.FileIO) -> int:
-        if isinstance(self._document.content, bytes):
-            return len(self._document.content)
-        return os.fstat(file.fileno()).st_size
-
-    def _blocks(self, file: io.BytesIO | io.FileIO) -> Iterator[memoryview]:
-        if isinstance(self._document.content, bytes):
-            content = memoryview(self._document.content)
-            for start in range(0, len(content), _BLOCK):
-                yield content[start : start + _BLOCK]
-            return
-        buffer = memoryview(bytearray(_BLOCK))
-        while length := file.readinto(buffer):
-            yield buffer[:length]
-
     def _add(self, block: memoryview) -> None:
         self.size += len(block)
         self._sha256.update(block)
         self._crc32 = zlib.crc32(block, self._crc32)
         if self._deflater is not None:
-            # In the same pieces as when it is sent.
-            for start in range(0, len(block), CHUNK):
-                piece = self._deflater.compress(block[start : start + CHUNK])
-                self._deflated_size += len(piece)
+            self._deflated_size += len(self._deflater.compress(block))
         if self._document.type is DocumentType.TEXT:
             self._decode(block)
 

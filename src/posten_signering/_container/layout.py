@@ -56,19 +56,8 @@ def deflater() -> Deflater:
     return zlib.compressobj(wbits=-zlib.MAX_WBITS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentContent:
-    """The place of a document's bytes, as the container stores them.
-
-    Attributes:
-        index: Which document of the job.
-    """
-
-    index: int
-
-
-Segment = Secret[bytes] | DocumentContent
-"""Bytes that are there, or the place of a document. Messages name signers, so bytes are secret."""
+Segment = Secret[bytes] | int
+"""Bytes in memory, secret because messages name signers; or which document's bytes come here, as stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +155,7 @@ class _ZipFile:
 
     def add_document(self, index: int, document: DocumentEntry) -> None:
         self._header(document.name, document.size, document.crc32, document.stored_size)
-        self._segments += [Secret(bytes(self._pending)), DocumentContent(index=index)]
+        self._segments += [Secret(bytes(self._pending)), index]
         self._pending.clear()
         self._length += document.stored_size
 
