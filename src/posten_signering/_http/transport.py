@@ -1,7 +1,6 @@
-"""Carries requests to the service over httpx; the only importer of httpx.
+"""Carries requests to the service over httpx. Retries nothing, follows no redirect, reads no environment variable.
 
-Its exceptions stop here: they and their tracebacks hold URLs, so that none is chained. Nothing is
-retried, no redirect is followed, and no variable of the environment is read.
+The exceptions of httpx stop here: they and their tracebacks hold URLs, so they are never chained.
 """
 
 import re
@@ -15,7 +14,7 @@ from typing import cast
 import anyio
 import httpx
 
-from posten_signering._http.failures import FAILURES, Explain, Setting, failure, reason_of
+from posten_signering._http.failures import FAILURES, Explain, Setting, failure
 from posten_signering._http.log import event_names_only
 from posten_signering._http.pool import Pool
 from posten_signering._http.tls import proxy_context
@@ -66,12 +65,11 @@ class HttpTransport:
         explain: Explain,
         proxy: Secret[str] | None = None,
     ) -> None:
-        check_proxy(proxy)
         if re.fullmatch("[ -~]+", user_agent) is None:
             raise ConfigurationError("The user agent must be printable ASCII text.")
         self._service_root = service_root
         self._ssl_context = ssl_context
-        self._proxy = _httpx_proxy(proxy)
+        self._proxy = httpx_proxy(proxy)
         self._user_agent = user_agent
         self._settings = {
             patience: Setting(
@@ -258,80 +256,22 @@ class _Connection:
                 await self.socket.aclose()
 
 
-def check_proxy(proxy: Secret[str] | None) -> None:
-    """Refuses a proxy's URL that can't be used, without showing it.
+def httpx_proxy(proxy: Secret[str] | None) -> httpx.Proxy | None:
+    """The proxy for httpx.
 
     Raises:
-        ConfigurationError: It is not the http or https URL of a host.
+        ConfigurationError: It is not the http or https URL of a host. The URL is not shown.
     """
-    if proxy is not None and not (is_proxy(proxy) and _is_understood(proxy)):
-        raise ConfigurationError(
-            "The proxy must be an http or https URL of a host, such as "
-            "http://user:password@proxy.example:8080."
-        )
-
-
-def _is_understood(url: Secret[str]) -> bool:
-    try:
-        httpx.URL(url.reveal())
-    except (httpx.InvalidURL, ValueError):  # for what stands in user and password
-        return False
-    return True
-
-
-def _httpx_proxy(proxy: Secret[str] | None) -> httpx.Proxy | None:
     if proxy is None:
         return None
     encrypted = proxy.reveal().lower().startswith("https:")
-    # httpx's own context for it would read the system's store, SSL_CERT_FILE and SSLKEYLOGFILE.
-    return httpx.Proxy(proxy.reveal(), ssl_context=proxy_context() if encrypted else None)
-
-
-async def fetch_file(
-    address: str, *, limit: int, seconds: float, proxy: Secret[str] | None
-) -> bytes:
-    """A small public file whose content the caller checks, as by its fingerprint.
-
-    Nothing is believed of where it came from (an https server's certificate is not checked), and no
-    redirect is followed.
-
-    Args:
-        address: An http or https URL.
-        limit: The largest number of bytes to accept.
-        seconds: How long all of it may take.
-        proxy: A proxy's URL, checked.
-
-    Raises:
-        TransportError: It is not there, or larger than the limit.
-    """
-    handled = sys.exception()
-    unchecked = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    unchecked.check_hostname = False
-    unchecked.verify_mode = ssl.CERT_NONE
-    through = _httpx_proxy(proxy)
-    transport = httpx.AsyncHTTPTransport(verify=unchecked, trust_env=False, proxy=through)
     try:
-        with anyio.fail_after(seconds), event_names_only():
-            async with transport:
-                return await _get(transport, address, limit)
-    except TimeoutError:
-        told = f"no answer within {seconds:g} seconds"
-    except FAILURES as error:
-        told = reason_of(error, handled)
-    except httpx.InvalidURL:
-        told = "its address can't be understood"
-    raise TransportError(told, request_may_have_left=True)
-
-
-async def _get(transport: httpx.AsyncHTTPTransport, address: str, limit: int) -> bytes:
-    response = await transport.handle_async_request(
-        httpx.Request("GET", address, headers={"accept-encoding": "identity"})
+        if is_proxy(proxy):
+            # httpx's own context for it would read the system's store, SSL_CERT_FILE and SSLKEYLOGFILE.
+            return httpx.Proxy(proxy.reveal(), ssl_context=proxy_context() if encrypted else None)
+    except (httpx.InvalidURL, ValueError):  # for what stands in user and password
+        pass
+    raise ConfigurationError(
+        "The proxy must be an http or https URL of a host, such as "
+        "http://user:password@proxy.example:8080."
     )
-    if response.status_code != HTTPStatus.OK:
-        raise TransportError(f"HTTP {response.status_code}", request_may_have_left=True)
-    content = b""
-    async for piece in cast("httpx.AsyncByteStream", response.stream):
-        content += piece
-        if len(content) > limit:
-            raise TransportError(f"more than {limit} bytes", request_may_have_left=True)
-    return content

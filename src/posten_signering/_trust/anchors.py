@@ -20,7 +20,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from posten_signering._http.transport import check_proxy, fetch_file
+from posten_signering._http.fetch import fetch_file
+from posten_signering._http.transport import httpx_proxy
 from posten_signering._trust.certificates import EnterpriseCertificate
 from posten_signering._trust.environment import CertificateAuthority, Environment
 from posten_signering._values.secret import Secret
@@ -151,7 +152,7 @@ class TrustAnchors:
         """
         hidden = None if proxy is None else Secret(proxy)
         del proxy
-        check_proxy(hidden)
+        httpx_proxy(hidden)
         found: dict[str, bytes] = {}
 
         async def fetch_one(authority: CertificateAuthority, address: str) -> None:

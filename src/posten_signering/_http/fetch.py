@@ -1,0 +1,66 @@
+"""Fetches a small public file over HTTP. Checks nothing of where it came from: that is for its caller."""
+
+import ssl
+import sys
+from http import HTTPStatus
+from typing import cast
+
+import anyio
+import httpx
+
+from posten_signering._http.failures import FAILURES, reason_of
+from posten_signering._http.log import event_names_only
+from posten_signering._http.transport import httpx_proxy
+from posten_signering._values.secret import Secret
+from posten_signering.errors import TransportError
+
+
+async def fetch_file(
+    address: str, *, limit: int, seconds: float, proxy: Secret[str] | None
+) -> bytes:
+    """A small public file whose content the caller checks, as by its fingerprint.
+
+    Nothing is believed of where it came from (an https server's certificate is not checked), and no
+    redirect is followed.
+
+    Args:
+        address: An http or https URL.
+        limit: The largest number of bytes to accept.
+        seconds: How long all of it may take.
+        proxy: A proxy's URL.
+
+    Raises:
+        TransportError: It is not there, or larger than the limit.
+    """
+    handled = sys.exception()
+    unchecked = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unchecked.check_hostname = False
+    unchecked.verify_mode = ssl.CERT_NONE
+    transport = httpx.AsyncHTTPTransport(
+        verify=unchecked, trust_env=False, proxy=httpx_proxy(proxy)
+    )
+    try:
+        with anyio.fail_after(seconds), event_names_only():
+            async with transport:
+                return await _get(transport, address, limit)
+    except TimeoutError:
+        told = f"no answer within {seconds:g} seconds"
+    except FAILURES as error:
+        told = reason_of(error, handled)
+    except httpx.InvalidURL:
+        told = "its address can't be understood"
+    raise TransportError(told, request_may_have_left=True)
+
+
+async def _get(transport: httpx.AsyncHTTPTransport, address: str, limit: int) -> bytes:
+    response = await transport.handle_async_request(
+        httpx.Request("GET", address, headers={"accept-encoding": "identity"})
+    )
+    if response.status_code != HTTPStatus.OK:
+        raise TransportError(f"HTTP {response.status_code}", request_may_have_left=True)
+    content = b""
+    async for piece in cast("httpx.AsyncByteStream", response.stream):
+        content += piece
+        if len(content) > limit:
+            raise TransportError(f"more than {limit} bytes", request_may_have_left=True)
+    return content
