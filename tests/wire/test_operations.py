@@ -62,11 +62,8 @@ def error_document(code: str) -> bytes:
 
 def create(reference: str | None = "order-77"):
     operation = operations.create(ROOT, SENDER, reference=reference)
-    request = operations.carrying(
-        operation.request,
-        content_type="multipart/mixed; boundary=b",
-        body=Message(Secret(b"body")),
-    )
+    headers = {**operation.request.headers, "Content-Type": "multipart/mixed; boundary=b"}
+    request = replace(operation.request, headers=headers, body=Message(Secret(b"body")))
     return replace(operation, request=request)
 
 

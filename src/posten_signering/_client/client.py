@@ -1,4 +1,4 @@
-"""The client: a table of contents of what the service offers. Its life is in `_lifecycle`."""
+"""The client: one short method for each operation of the service. Its life is in `lifecycle`."""
 
 import logging
 import os
@@ -26,11 +26,16 @@ logger = logging.getLogger("posten_signering")
 
 
 class DirectClient(ClientLife):
-    """A client of the direct flow. Make one for the life of your application, and share it.
+    """A client of the direct flow. Create one for the life of your application, and share it.
 
     Enter it with `async with`: that is when the certificate is checked and TLS is set up. Operations
     may run side by side, in any task. Those that follow a URL of the service take the response that
-    holds it, or the URL itself, as text, when you stored it earlier.
+    holds the URL, or the URL itself as text if you stored it earlier.
+
+    Every operation raises `ClientStateError` outside `async with`; `TransportError` when no response
+    came, or it was cut off; `ApiError` when the service refused; `UnexpectedResponseError` when its
+    response can't be read; and, if it follows a URL, `UntrustedUrlError` when the URL is not one of the
+    service's API. Each operation lists only what it raises besides.
 
     Args:
         configuration: How to reach the service, and as whom.
@@ -73,11 +78,6 @@ class DirectClient(ClientLife):
         Args:
             signer: The signer of a response, or a signer URL that was stored. Mind that the redirect
                 URL is another one: that one is for the browser.
-
-        Raises:
-            UntrustedUrlError: The URL is not one of the service's API.
-            TransportError: No answer came.
-            ApiError: The service refused.
         """
         url = url_of(signer, "signer_url")
         del signer
@@ -98,9 +98,6 @@ class DirectClient(ClientLife):
             StatusUrlMissingError: The job is polled.
             InvalidStatusQueryTokenError: The token is not one of this job.
             SigningCeremonyNotCompletedError: The signer has not finished.
-            UntrustedUrlError: The URL is not one of the service's API.
-            TransportError: No answer came.
-            ApiError: The service refused for another reason.
         """
         url, token = url_of(job, "status_url"), Secret(status_query_token)
         del job, status_query_token
@@ -122,7 +119,6 @@ class DirectClient(ClientLife):
             RateLimitedError: The organisation makes too many calls.
             TransportError: No answer came; a change may have been delivered into the void, and will
                 come back.
-            ApiError: The service refused for another reason.
         """
         opened, sender = self._open(), self._sender(sender)
         operation = operations.poll(self._root, sender)
@@ -157,11 +153,6 @@ class DirectClient(ClientLife):
 
         Args:
             status: The status change, or its confirmation URL that was stored.
-
-        Raises:
-            UntrustedUrlError: The URL is not one of the service's API.
-            TransportError: No answer came.
-            ApiError: The service refused.
         """
         self._open()
         if isinstance(status, DirectJobStatusResponse) and status.confirmation_url is None:
@@ -181,9 +172,6 @@ class DirectClient(ClientLife):
 
         Raises:
             SignedDocumentMissingError: There is none yet.
-            UntrustedUrlError: The URL is not one of the service's API.
-            TransportError: No answer came, or it was cut off.
-            ApiError: The service refused.
         """
         url = url_of(status, "pades_url")
         del status
@@ -242,9 +230,6 @@ class DirectClient(ClientLife):
 
         Raises:
             SignedDocumentMissingError: The signer has not signed.
-            UntrustedUrlError: The URL is not one of the service's API.
-            TransportError: No answer came, or it was cut off.
-            ApiError: The service refused.
         """
         url = url_of(signature, "xades_url")
         del signature
@@ -300,9 +285,6 @@ class DirectClient(ClientLife):
 
         Raises:
             DocumentsNotDeletableError: The service does not offer it now.
-            UntrustedUrlError: The URL is not one of the service's API.
-            TransportError: No answer came.
-            ApiError: The service refused.
         """
         url = url_of(status, "delete_documents_url")
         del status
@@ -318,7 +300,5 @@ class DirectClient(ClientLife):
             SenderNotSpecifiedError: Neither the call nor the configuration names a sender.
             NotAuthorizedError: The organisation has no access.
             BrokerNotAuthorizedError: It may not act for the sender.
-            TransportError: No answer came.
-            ApiError: The service refused for another reason.
         """
         return await self._send(operations.access(self._root, self._sender(sender)))

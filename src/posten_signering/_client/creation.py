@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from secrets import token_hex
 from typing import BinaryIO
 
@@ -33,7 +32,6 @@ from posten_signering._values.secret import Secret
 from posten_signering._values.status import DirectJobResponse
 from posten_signering._wire import messages, operations, rules
 from posten_signering._wire.exchange import Request
-from posten_signering._wire.operations import carrying
 from posten_signering.errors import CreateOutcomeUnknownError, InvalidJobError, TransportError
 
 logger = logging.getLogger("posten_signering")
@@ -93,36 +91,6 @@ def check(job: DirectJob, sender: Sender, compression: Compression) -> CheckedJo
     return CheckedJob(rendered=rendered, inspection=inspection)
 
 
-def prepare(
-    checked: CheckedJob,
-    *,
-    sign: Sign,
-    clock: Callable[[], datetime],
-    boundary: Callable[[], str] = lambda: token_hex(16),
-) -> PreparedJob:
-    """Signs a job and lays out its body. To be done when it is about to be sent.
-
-    The service accepts a signing time within 5 seconds of its own clock, and a call may wait longer
-    than that for its turn.
-    """
-    rendered, inspection = checked.rendered, checked.inspection
-    manifest = SignedFile(
-        name=MANIFEST_NAME,
-        mime="application/xml",
-        sha256=hashlib.sha256(rendered.manifest.reveal()).digest(),
-    )
-    now = clock()
-    container = container_layout(
-        inspection.entries,
-        rendered.manifest,
-        Secret(sign([*inspection.entries, manifest], now)),
-        compression=inspection.compression,
-        modified=now,
-    )
-    content_type, body = multipart(rendered.request, container, boundary=boundary())
-    return PreparedJob(container=container, content_type=content_type, body=body)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCreation:
     """Creates jobs for an open client, and says by type what is known when no clear response comes.
@@ -157,7 +125,7 @@ class JobCreation:
             SigningError: Any other error: the job does not exist.
         """
         checked = await to_thread.run_sync(
-            partial(check, job, sender, self.compression), limiter=self.limiter
+            check, job, sender, self.compression, limiter=self.limiter
         )
         # Headers alone make no job: it may exist from the first bytes of the body on.
         body_has_left = False
@@ -167,14 +135,11 @@ class JobCreation:
             body_has_left = True
 
         async def carrying_body(request: Request) -> Request:
-            prepared = await to_thread.run_sync(
-                partial(prepare, checked, sign=self.sign, clock=self.clock),
-                limiter=self.limiter,
-            )
+            prepared = await to_thread.run_sync(self._prepare, checked, limiter=self.limiter)
             if self.processors:
+                container, inspection = prepared.container, checked.inspection
                 await to_thread.run_sync(
-                    partial(self._process, job, prepared.container, checked.inspection),
-                    limiter=self.processing,
+                    self._process, job, container, inspection, limiter=self.processing
                 )
             body = StreamedBody(
                 layout=prepared.body,
@@ -182,7 +147,8 @@ class JobCreation:
                 limiter=self.limiter,
                 leaving=leaving,
             )
-            return carrying(request, content_type=prepared.content_type, body=body)
+            headers = {**request.headers, "Content-Type": prepared.content_type}
+            return replace(request, headers=headers, body=body)
 
         operation = operations.create(root, sender, reference=job.reference)
         try:
@@ -204,6 +170,29 @@ class JobCreation:
                     else f"with reference {job.reference!r}",
                 )
             raise
+
+    def _prepare(self, checked: CheckedJob) -> PreparedJob:
+        """Signs a job and lays out its body. To be done when it is about to be sent.
+
+        The service accepts a signing time within 5 seconds of its own clock, and a call may wait longer
+        than that for its turn.
+        """
+        rendered, inspection = checked.rendered, checked.inspection
+        manifest = SignedFile(
+            name=MANIFEST_NAME,
+            mime="application/xml",
+            sha256=hashlib.sha256(rendered.manifest.reveal()).digest(),
+        )
+        now = self.clock()
+        container = container_layout(
+            inspection.entries,
+            rendered.manifest,
+            Secret(self.sign([*inspection.entries, manifest], now)),
+            compression=inspection.compression,
+            modified=now,
+        )
+        content_type, body = multipart(rendered.request, container, boundary=token_hex(16))
+        return PreparedJob(container=container, content_type=content_type, body=body)
 
     def _process(self, job: DirectJob, layout: Layout, inspection: Inspection) -> None:
         container = Secret(joined(layout, inspection))

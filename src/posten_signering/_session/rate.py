@@ -106,9 +106,7 @@ class _Bucket:
 
     def __init__(self, *, rate: float, burst: float, places: int, now: float) -> None:
         self.turn = anyio.Lock()
-        self._rate = rate
-        self._burst = burst
-        self._places = places
+        self._rate, self._burst, self._places = rate, burst, places
         # Until when each call has its place: for a second after it arrived, as far as that is known.
         self._on_the_way = dict[object, float]()
         self._tokens = burst

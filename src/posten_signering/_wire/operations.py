@@ -19,7 +19,6 @@ from posten_signering._values.status import (
 )
 from posten_signering._wire import messages, refusals, urls
 from posten_signering._wire.exchange import (
-    Body,
     Message,
     Patience,
     Request,
@@ -85,8 +84,7 @@ def succeeded(status: int) -> bool:
 def create(root: str, sender: Sender, *, reference: str | None) -> Operation[DirectJobResponse]:
     """Creates a job. What can't be told from the answer is told as such, by type.
 
-    The request is without its body, which is signed when the request is about to leave: see
-    `carrying`.
+    The request is without its body, which is signed when the request is about to leave.
     """
     name = "create the job"
 
@@ -119,11 +117,6 @@ def create(root: str, sender: Sender, *, reference: str | None) -> Operation[Dir
         repeatable=Repeatable.UNTIL_SENT,
         organization_number=sender.organization_number,
     )
-
-
-def carrying(request: Request, *, content_type: str, body: Body) -> Request:
-    """A request with its body."""
-    return replace(request, headers={**request.headers, "Content-Type": content_type}, body=body)
 
 
 def poll(root: str, sender: Sender) -> Operation[StatusPoll]:

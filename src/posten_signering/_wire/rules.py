@@ -19,30 +19,16 @@ from posten_signering.errors import Violation
 # Everything but the production Char of XML 1.0 (fifth edition, 2.2).
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-# Where a schema path leads in the public values. An index is filled in for each `[]`.
-_PUBLIC_PATHS = {
-    "reference": "reference",
-    "exit-urls": "exit_urls",
-    "exit-urls/completion-url": "exit_urls.completion",
-    "exit-urls/rejection-url": "exit_urls.rejection",
-    "exit-urls/error-url": "exit_urls.error",
-    "status-retrieval-method": "status_retrieval_method",
+# The schema's names that the public values call otherwise.
+_PUBLIC_NAMES = {
+    "completion-url": "completion",
+    "rejection-url": "rejection",
+    "error-url": "error",
     "polling-queue": "sender.polling_queue",
     "signer": "signers",
-    "signer[]": "signers[]",
-    "signer[]/personal-identification-number": "signers[].personal_identification_number",
-    "signer[]/signer-identifier": "signers[].custom_identifier",
-    "signer[]/signature-type": "signers[].signature_type",
-    "signer[]/on-behalf-of": "signers[].on_behalf_of",
-    "sender/organization-number": "sender.organization_number",
-    "title": "title",
-    "description": "description",
-    "documents": "documents",
-    "documents/document": "documents",
-    "documents/document[]": "documents[]",
-    "documents/document[]/title": "documents[].title",
+    "signer-identifier": "custom_identifier",
+    "document": "documents",
     "required-authentication": "authentication_level",
-    "identifier-in-signed-documents": "identifier_in_signed_documents",
 }
 _REPEATED = frozenset({"signer", "document"})
 
@@ -172,12 +158,10 @@ def text(value: object, *, stand_in: str = "-") -> str:
 
 
 def _public_path(fault: SchemaFault) -> str:
-    repeated = [index for name, index in fault.path if name in _REPEATED and index is not None]
-    wire = "/".join(
-        f"{name}[]" if name in _REPEATED and index is not None else name
-        for name, index in fault.path
-    )
-    public = _PUBLIC_PATHS.get(wire, wire)
-    for index in repeated:
-        public = public.replace("[]", f"[{index}]", 1)
-    return public
+    parts = list[str]()
+    for name, index in fault.path:
+        if name == "document":
+            parts.pop()  # its container, which the public values do not have
+        public = _PUBLIC_NAMES.get(name, name.replace("-", "_"))
+        parts.append(f"{public}[{index}]" if name in _REPEATED and index is not None else public)
+    return ".".join(parts)

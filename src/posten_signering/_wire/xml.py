@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from lxml import etree
 from xsdata.exceptions import ConverterWarning, ParserError
@@ -38,15 +38,10 @@ Element: TypeAlias = etree._Element  # noqa: SLF001 # pyright: ignore[reportPriv
 M = TypeVar("M")
 
 
-class _Constructible(Protocol):
-    @classmethod
-    def model_construct(cls, **values: object) -> Any: ...  # noqa: ANN401 - what pydantic says
-
-
-def _construct(cls: type[M], params: dict[str, Any]) -> M:
+def _construct(cls: Any, params: dict[str, Any]) -> Any:  # noqa: ANN401 - a generated model, which pydantic does not type
     # Without validation: a value or element that is new to us must not break reading, and pydantic's
     # ValidationError quotes values. What is required is checked where it is read.
-    return cast("M", cast("type[_Constructible]", cls).model_construct(**params))
+    return cls.model_construct(**params)
 
 
 # Building these costs more than using them, and neither holds state between calls.

@@ -1,7 +1,6 @@
 """Signed documents into safe keeping, before their status change is confirmed."""
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -53,9 +52,7 @@ class DirectoryStore:
         """
         hidden = Secret(content)
         del content
-        await anyio.to_thread.run_sync(
-            partial(_write, self._directory / str(job_id) / name, hidden)
-        )
+        await anyio.to_thread.run_sync(_write, self._directory / str(job_id) / name, hidden)
 
 
 def _write(path: Path, content: Secret[bytes]) -> None:
