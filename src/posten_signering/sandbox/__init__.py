@@ -30,6 +30,7 @@ __all__ = [
 _EXTRA = frozenset({"aiohttp", "pyhanko", "pyhanko_certvalidator", "pypdf", "reportlab"})
 
 if TYPE_CHECKING:
+    from posten_signering.sandbox._api.activity import OrganizationCounters, RequestSnapshot
     from posten_signering.sandbox._api.faults import (
         Fault,
         FaultKind,
@@ -42,10 +43,8 @@ if TYPE_CHECKING:
         ChangeSnapshot,
         DocumentSnapshot,
         JobSnapshot,
-        OrganizationCounters,
         Overview,
         QueueSnapshot,
-        RequestSnapshot,
         SignerSnapshot,
     )
     from posten_signering.sandbox._sandbox.received import Received

@@ -9,7 +9,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from posten_signering.sandbox import Fault, FaultKind, RateLimit, Sandbox
-from posten_signering.sandbox._api.activity import Answered
 from posten_signering.sandbox._values.masking import masked, masked_path
 
 pytestmark = pytest.mark.anyio
@@ -140,13 +139,8 @@ async def test_the_log_holds_the_last_requests_and_why_they_were_refused(sandbox
     assert last.refusal.startswith("Method Not Allowed")
     assert last.client == "shop/1.0 ***********"
     for _ in range(250):
-        sandbox._now_running.control.activity.answered(_as_answered(first))
+        sandbox._now_running.control.activity.answered(first, refusal_code=None)
     assert len(sandbox.overview().requests) == 200
-
-
-def _as_answered(request):
-    fields = {name: getattr(request, name) for name in Answered.__slots__ if name != "refusal_code"}
-    return Answered(**fields, refusal_code=None)
 
 
 async def test_the_log_shows_neither_tokens_nor_identity_numbers(sandbox, sender):
@@ -234,7 +228,7 @@ async def test_a_call_of_nobody_is_in_the_log_and_counted_for_nobody(sandbox, se
     """A certificate may name no organisation, and a path too."""
     await sender.get(sender.root)
     activity = sandbox._now_running.control.activity
-    nobody = _as_answered(sandbox.overview().requests[0])
-    activity.answered(replace(nobody, organization=None))
+    nobody = replace(sandbox.overview().requests[0], organization=None)
+    activity.answered(nobody, refusal_code=None)
     assert len(sandbox.overview().requests) == 2
     assert list(sandbox.counters) == [SENDER]

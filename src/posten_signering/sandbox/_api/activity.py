@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
-from posten_signering.sandbox._api.faults import Operation
-from posten_signering.sandbox._control.overview import OrganizationCounters, RequestSnapshot
 from posten_signering.sandbox._state.queues import QueueName
 
 _KEPT_REQUESTS = 200
@@ -19,19 +17,51 @@ _OTHER = "other"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answered:
-    """One request and what became of it; texts are masked already. See `RequestSnapshot`."""
+class RequestSnapshot:
+    """One request to the API.
 
+    Attributes:
+        number: From 1, in the order of arrival.
+        time: When it was answered.
+        method: The HTTP method.
+        path: The path, with its query; tokens and identity numbers are masked.
+        operation: Which operation; None when the path is none of the service's.
+        organization: The organisation number in the path, or that of the certificate; None when
+            neither is known.
+        client: Its User-Agent.
+        status: The HTTP status; None when a fault cut the connection.
+        refusal: Why it was refused; None when it was not.
+        faults: The faults that acted on it.
+    """
+
+    number: int
     time: datetime
     method: str
     path: str
-    operation: Operation | None
+    operation: str | None
     organization: str | None
     client: str
     status: int | None
-    refusal_code: str | None
     refusal: str | None
     faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrganizationCounters:
+    """What the calls of one organisation have come to, since the sandbox was started or reset.
+
+    Attributes:
+        calls: How many, by operation; refused ones too.
+        refusals: How many were refused, by error code. `DoSFilter` stands for the rate limit.
+        early_polls_of_one_client: Polls before a time that the same client had been told.
+        early_polls_between_clients: Polls before a time that only another client had been told.
+            Clients are told apart by their User-Agent.
+    """
+
+    calls: Mapping[str, int]
+    refusals: Mapping[str, int]
+    early_polls_of_one_client: int
+    early_polls_between_clients: int
 
 
 @dataclass(kw_only=True, slots=True)
@@ -47,7 +77,6 @@ class Activity:
 
     def __init__(self) -> None:
         self._requests = deque[RequestSnapshot](maxlen=_KEPT_REQUESTS)
-        self._count = 0
         self._organizations: dict[str, _Counts] = {}
         self._told: dict[tuple[QueueName, str], datetime] = {}
 
@@ -71,29 +100,20 @@ class Activity:
             }
         )
 
-    def answered(self, request: Answered) -> None:
-        """Takes note of a request."""
-        self._count += 1
-        self._requests.append(
-            RequestSnapshot(
-                number=self._count,
-                time=request.time,
-                method=request.method,
-                path=request.path,
-                operation=request.operation,
-                organization=request.organization,
-                client=request.client,
-                status=request.status,
-                refusal=request.refusal,
-                faults=request.faults,
-            )
-        )
+    @property
+    def next_number(self) -> int:
+        """The number of the next request."""
+        return self._requests[-1].number + 1 if self._requests else 1
+
+    def answered(self, request: RequestSnapshot, *, refusal_code: str | None) -> None:
+        """Adds a request that was answered, with the error code of its refusal, if it was refused."""
+        self._requests.append(request)
         if request.organization is None:
             return
         counts = self._counts(request.organization)
-        counts.calls[_OTHER if request.operation is None else request.operation.value] += 1
-        if request.refusal_code is not None:
-            counts.refusals[request.refusal_code] += 1
+        counts.calls[str(request.operation or _OTHER)] += 1
+        if refusal_code is not None:
+            counts.refusals[refusal_code] += 1
 
     def polled_too_early(self, queue: QueueName, client: str, *, now: datetime) -> None:
         """Takes note of a poll that was refused as too early."""
@@ -111,7 +131,6 @@ class Activity:
     def clear(self) -> None:
         """Forgets everything."""
         self._requests.clear()
-        self._count = 0
         self._organizations.clear()
         self._told.clear()
 

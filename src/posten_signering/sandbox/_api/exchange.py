@@ -16,7 +16,7 @@ from typing import cast
 
 from aiohttp import web
 
-from posten_signering.sandbox._api.activity import Activity, Answered
+from posten_signering.sandbox._api.activity import Activity, RequestSnapshot
 from posten_signering.sandbox._api.answers import format_time
 from posten_signering.sandbox._api.connection import body_of, certificate_organization, reset, send
 from posten_signering.sandbox._api.delays import Caller, Delays
@@ -314,7 +314,8 @@ class Exchanges:
             self.activity.told(queue, exchange.client, next_permitted)
         code, refusal = exchange.refusal or (None, None)
         self.activity.answered(
-            Answered(
+            RequestSnapshot(
+                number=self.activity.next_number,
                 time=self.settings.now(),
                 method=masked(request.method)[:_LONGEST_SHOWN],
                 path=masked_path(request.path, request.query.items())[:_LONGEST_SHOWN],
@@ -322,9 +323,9 @@ class Exchanges:
                 organization=exchange.organization,
                 client=exchange.client,
                 status=None if answer is None else answer.status,
-                refusal_code=code,
                 refusal=refusal,
                 faults=tuple(fault.kind.value for fault in exchange.faults),
-            )
+            ),
+            refusal_code=code,
         )
         self.feed.touch()

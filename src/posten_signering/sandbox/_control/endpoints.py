@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from posten_signering.sandbox._api.activity import OrganizationCounters, RequestSnapshot
 from posten_signering.sandbox._api.faults import Fault, PendingFault
 from posten_signering.sandbox._control.control import Control
 from posten_signering.sandbox._control.control_values import (
@@ -17,10 +18,8 @@ from posten_signering.sandbox._control.control_values import (
 from posten_signering.sandbox._control.overview import (
     BrokerSnapshot,
     JobSnapshot,
-    OrganizationCounters,
     Overview,
     QueueSnapshot,
-    RequestSnapshot,
 )
 from posten_signering.sandbox._state.job import Act
 from posten_signering.sandbox._values.refusal import Refusal

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from posten_signering.sandbox._api.activity import OrganizationCounters, RequestSnapshot
 from posten_signering.sandbox._api.faults import PendingFault
 
 
@@ -119,54 +120,6 @@ class QueueSnapshot:
     name: str | None
     next_permitted_poll_time: datetime | None
     changes: tuple[ChangeSnapshot, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RequestSnapshot:
-    """One request to the API.
-
-    Attributes:
-        number: From 1, in the order of arrival.
-        time: When it was answered.
-        method: The HTTP method.
-        path: The path, with its query; tokens and identity numbers are masked.
-        operation: Which operation; None when the path is none of the service's.
-        organization: The organisation number in the path, or that of the certificate; None when
-            neither is known.
-        client: Its User-Agent.
-        status: The HTTP status; None when a fault cut the connection.
-        refusal: Why it was refused; None when it was not.
-        faults: The faults that acted on it.
-    """
-
-    number: int
-    time: datetime
-    method: str
-    path: str
-    operation: str | None
-    organization: str | None
-    client: str
-    status: int | None
-    refusal: str | None
-    faults: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OrganizationCounters:
-    """What the calls of one organisation have come to, since the sandbox was started or reset.
-
-    Attributes:
-        calls: How many, by operation; refused ones too.
-        refusals: How many were refused, by error code. `DoSFilter` stands for the rate limit.
-        early_polls_of_one_client: Polls before a time that the same client had been told.
-        early_polls_between_clients: Polls before a time that only another client had been told.
-            Clients are told apart by their User-Agent.
-    """
-
-    calls: Mapping[str, int]
-    refusals: Mapping[str, int]
-    early_polls_of_one_client: int
-    early_polls_between_clients: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

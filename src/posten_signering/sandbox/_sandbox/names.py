@@ -1,15 +1,14 @@
 """The public names of the sandbox, for its package to hand out when they are first used."""
 
+from posten_signering.sandbox._api.activity import OrganizationCounters, RequestSnapshot
 from posten_signering.sandbox._api.faults import Fault, FaultKind, Faults, Operation, PendingFault
 from posten_signering.sandbox._control.overview import (
     BrokerSnapshot,
     ChangeSnapshot,
     DocumentSnapshot,
     JobSnapshot,
-    OrganizationCounters,
     Overview,
     QueueSnapshot,
-    RequestSnapshot,
     SignerSnapshot,
 )
 from posten_signering.sandbox._sandbox.received import Received

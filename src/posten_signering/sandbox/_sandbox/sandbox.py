@@ -12,10 +12,11 @@ from posten_signering import (
     Sender,
     TrustAnchors,
 )
+from posten_signering.sandbox._api.activity import OrganizationCounters
 from posten_signering.sandbox._api.faults import Faults
 from posten_signering.sandbox._control.control import refused, require_organization_number
 from posten_signering.sandbox._control.endpoints import PREFIX
-from posten_signering.sandbox._control.overview import OrganizationCounters, Overview
+from posten_signering.sandbox._control.overview import Overview
 from posten_signering.sandbox._intake.judge import Bundle
 from posten_signering.sandbox._pages.layout import OVERVIEW
 from posten_signering.sandbox._sandbox.received import Received

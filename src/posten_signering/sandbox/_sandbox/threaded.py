@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from posten_signering import ClientConfiguration, Sender
+from posten_signering.sandbox._api.activity import OrganizationCounters
 from posten_signering.sandbox._api.faults import Fault, PendingFault
-from posten_signering.sandbox._control.overview import OrganizationCounters, Overview
+from posten_signering.sandbox._control.overview import Overview
 from posten_signering.sandbox._sandbox.received import Received
 from posten_signering.sandbox._sandbox.sandbox import Sandbox
 from posten_signering.sandbox._values.errors import SandboxError
