@@ -288,7 +288,14 @@ async def test_reset_leaves_nothing_but_the_certificates(sandbox, sender, hand):
         ("POST", "/faults", {"kind": "delay"}, 400, "delay needs seconds"),
         ("POST", "/faults", {"kind": "reset", "when": 1}, 400, "no field 'when'"),
         ("POST", "/advance", {"seconds": "1"}, 400, "seconds must be a number"),
+        ("POST", "/faults", {"when": 1}, 400, "no field 'when'; it has: kind, times, operation"),
+        ("POST", "/faults", {"kind": "reset", "times": 1.5}, 400, "times must be a whole number."),
+        ("POST", "/faults", {"kind": "reset", "times": True}, 400, "times must be a whole number."),
+        ("POST", "/faults", {"kind": "reset", "after": 1}, 400, "after must be true or false."),
+        ("POST", "/faults", {"kind": "reset", "path": []}, 400, "path must be text."),
+        ("POST", "/faults", {"kind": "reset", "operation": "x"}, 400, "confirm, delete_documents."),
         ("POST", "/advance", {"seconds": True}, 400, "seconds must be a number"),
+        ("POST", "/brokers", {"sender": 1}, 400, "the body lacks certificate_organization."),
     ],
 )
 async def test_what_is_asked_for_wrongly_is_told(hand, method, path, body, status, said):
@@ -296,6 +303,27 @@ async def test_what_is_asked_for_wrongly_is_told(hand, method, path, body, statu
     assert told == status
     assert list(answer) == ["error"]
     assert said in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        PERSON,
+        {"kind": PERSON},
+        {"kind": "reset", PERSON: 1},
+        {"kind": "reset", "times": PERSON},
+        {"kind": "reset", "after": PERSON},
+        {"kind": "reset", "operation": PERSON},
+        {"kind": "reset", "path": [PERSON]},
+        {"kind": "reset", "code": PERSON},
+        {"kind": "error_document", "code": f"a {PERSON}"},
+    ],
+)
+async def test_what_was_asked_for_wrongly_is_not_quoted(hand, body, caplog):
+    status, answer = await hand("POST", "/faults", body)
+    assert status == 400
+    assert PERSON not in answer["error"]
+    assert PERSON not in caplog.text
 
 
 async def test_a_signer_that_is_not_there_and_a_body_that_is_no_json_are_told(sender, hand):

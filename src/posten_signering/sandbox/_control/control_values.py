@@ -1,8 +1,11 @@
 """What the control API takes and gives, besides the snapshots of `_overview`. No I/O."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from posten_signering.sandbox._values.octets import Octets
+from pydantic import WithJsonSchema
+
+Base64 = Annotated[str, WithJsonSchema({"type": "string", "contentEncoding": "base64"})]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +74,7 @@ class EnterpriseCertificateFile:
     """
 
     organization_number: str
-    pkcs12: Octets = field(repr=False)
+    pkcs12: Base64 = field(repr=False)
     password: str = field(repr=False)
 
 

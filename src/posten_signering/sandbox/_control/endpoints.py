@@ -1,5 +1,6 @@
 """The endpoints of the control API, each described once: routes and OpenAPI document are made of them."""
 
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -147,7 +148,9 @@ async def _issue(control: Control, asked: Asked) -> EnterpriseCertificateFile:
     number = asked.body.organization_number
     issued = await control.issue(number)
     return EnterpriseCertificateFile(
-        organization_number=number, pkcs12=issued.content, password=issued.password
+        organization_number=number,
+        pkcs12=b64encode(issued.content).decode(),
+        password=issued.password,
     )
 
 

@@ -9,9 +9,12 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
 
 from aiohttp import web
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from posten_signering.sandbox._control.control import Control
 from posten_signering.sandbox._control.control_values import Problem
@@ -23,7 +26,7 @@ from posten_signering.sandbox._control.endpoints import (
     Endpoint,
 )
 from posten_signering.sandbox._control.openapi import openapi_document
-from posten_signering.sandbox._state.plain import NotPlainError, from_plain, to_plain
+from posten_signering.sandbox._state.plain import to_plain
 from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.octets import Octets
 from posten_signering.sandbox._values.refusal import Refusal
@@ -34,6 +37,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 HEARTBEAT = 15.0
 """After so many seconds without a change the feed sends a line, so that a dead connection is noticed."""
+
+_REPORTED_FIRST = {"unexpected_keyword_argument": 0, "missing": 1}
+_TYPES = {
+    "dataclass_type": "an object",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+}
+"""What pydantic says is wrong -> what it should be."""
 
 _PATTERNS = {
     "job": "[0-9]{1,18}",
@@ -140,11 +153,39 @@ async def _body(request: web.Request, endpoint: Endpoint) -> object:
         raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", f"Send the body as {JSON}.")
     content = Octets(await request.read())
     try:
-        return from_plain(endpoint.body, json.loads(content), "the body")
-    except NotPlainError as error:
-        raise Refusal(400, "BAD_REQUEST", str(error)) from None
-    except ValueError:
-        raise Refusal(400, "BAD_REQUEST", "The body is not JSON.") from None
+        return _reader(endpoint.body).validate_json(content, strict=True)
+    except ValidationError as error:
+        reason = _reason(error, endpoint.body)
+    # Outside `except`: pydantic's error quotes what was sent, and must not be the context of this one.
+    raise Refusal(400, "BAD_REQUEST", reason)
+
+
+@cache
+def _reader(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(kind))
+
+
+def _reason(error: ValidationError, kind: type[Any]) -> str:
+    """What is wrong with a body, in words that quote no value of it."""
+    faults = error.errors(include_url=False, include_input=False)
+    fault = min(faults, key=lambda fault: _REPORTED_FIRST.get(fault["type"], len(_REPORTED_FIRST)))
+    name = str(fault["loc"][0]) if fault["loc"] else "the body"
+    context = fault.get("ctx", {})
+    match fault["type"]:
+        case "json_invalid":
+            return "The body is not JSON."
+        case "unexpected_keyword_argument":
+            known = ", ".join(field.name for field in fields(kind))
+            return f"the body has no field {name[:40]!r}; it has: {known}."
+        case "missing":
+            return f"the body lacks {name}."
+        case "value_error":
+            return str(context["error"])
+        case "enum":
+            one_of = context["expected"].replace(" or ", ", ").replace("'", "")
+            return f"{name} must be one of {one_of}."
+        case wrong_type:
+            return f"{name} must be {_TYPES.get(wrong_type, 'something else')}."
 
 
 def _json(answer: object, status: int = 200) -> web.Response:

@@ -1,13 +1,22 @@
-"""The OpenAPI document of the control API, made of its endpoints (OpenAPI 3.1). Performs no I/O."""
+"""The OpenAPI document of the control API, made of its endpoints (OpenAPI 3.1). Performs no I/O.
 
+The schemas are pydantic's; the words in them are those of the dataclasses' docstrings.
+"""
+
+import inspect
 import re
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
 from posten_signering.sandbox._control.control_values import Problem
 from posten_signering.sandbox._control.endpoints import ENDPOINTS, JSON, PREFIX, Endpoint
-from posten_signering.sandbox._control.json_schema import Schema, Schemas
 from posten_signering.sandbox._state.job import Act
+
+Schema = dict[str, Any]
 
 _NUMBER: Schema = {"type": "integer", "minimum": 0}
 _PARAMETERS: dict[str, tuple[str, Schema]] = {
@@ -23,14 +32,14 @@ _EVENTS = (
 )
 
 
+@cache
 def openapi_document() -> dict[str, Any]:
     """The document."""
-    schemas = Schemas()
-    problem = {"description": "Not done.", "content": {JSON: {"schema": schemas.of(Problem)}}}
+    schemas, components = _schemas()
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in ENDPOINTS:
         item = paths.setdefault(PREFIX + endpoint.path, {})
-        item[endpoint.method.lower()] = _operation(endpoint, schemas, problem)
+        item[endpoint.method.lower()] = _operation(endpoint, schemas)
     paths[f"{PREFIX}/events"] = {
         "get": _plain_operation("events", "Tells of every change.", _EVENTS, "text/event-stream")
     }
@@ -47,21 +56,50 @@ def openapi_document() -> dict[str, Any]:
             "version": version("posten-signering"),
         },
         "paths": paths,
-        "components": {"schemas": schemas.components},
+        "components": {"schemas": components},
     }
 
 
-def _operation(endpoint: Endpoint, schemas: Schemas, problem: Schema) -> dict[str, Any]:
+class _Words(GenerateJsonSchema):
+    """Describes a dataclass and its fields in the words of its docstring."""
+
+    def dataclass_schema(self, schema: Any) -> JsonSchemaValue:  # noqa: ANN401 - a type of pydantic_core
+        described = super().dataclass_schema(schema)
+        summary, _, rest = (inspect.getdoc(schema["cls"]) or "").partition("\n")
+        attributes = rest.partition("Attributes:\n")[2].partition("\n\n")[0]
+        found = re.findall(r"^    (\w+): (.*(?:\n      .*)*)", attributes, re.MULTILINE)
+        for name, words in found:
+            described["properties"][name]["description"] = " ".join(words.split())
+        return {**described, "description": summary, "additionalProperties": False}
+
+
+def _schemas() -> tuple[dict[Any, Schema], Schema]:
+    """The schema of each type that is given or taken, and the components that they refer to."""
+    kinds = {Problem}
+    for endpoint in ENDPOINTS:
+        kinds |= {endpoint.body, endpoint.answer} - {None}
+    schemas, definitions = TypeAdapter.json_schemas(
+        [(kind, "validation", TypeAdapter(kind)) for kind in kinds],
+        ref_template="#/components/schemas/{model}",
+        schema_generator=_Words,
+    )
+    return {kind: schema for (kind, _), schema in schemas.items()}, definitions["$defs"]
+
+
+def _operation(endpoint: Endpoint, schemas: dict[Any, Schema]) -> dict[str, Any]:
+    def content(media_type: str, kind: object) -> dict[str, Any]:
+        return {"content": {media_type: {"schema": schemas[kind]}}}
+
     operation: dict[str, Any] = {
         "operationId": endpoint.name,
         "summary": endpoint.summary,
-        "responses": {"default": problem},
+        "responses": {"default": {"description": "Not done.", **content(JSON, Problem)}},
     }
     if endpoint.answer is None:
         operation["responses"]["204"] = {"description": "Done."}
     else:
-        content = {endpoint.media_type: {"schema": schemas.of(endpoint.answer)}}
-        operation["responses"]["200"] = {"description": "Done.", "content": content}
+        answer = content(endpoint.media_type, endpoint.answer)
+        operation["responses"]["200"] = {"description": "Done.", **answer}
     names = re.findall(r"{(\w+)}", endpoint.path)
     if names:
         operation["parameters"] = [
@@ -75,8 +113,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas, problem: Schema) -> dict[st
             for name in names
         ]
     if endpoint.body is not None:
-        content = {JSON: {"schema": schemas.of(endpoint.body)}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": True, **content(JSON, endpoint.body)}
     return operation
 
 
