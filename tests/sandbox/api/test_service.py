@@ -184,7 +184,7 @@ async def test_the_whole_flow_by_token(sandbox, sender, clock):
 async def test_documents_that_are_deleted_meanwhile_are_told_as_deleted(sandbox, sender):
     created = await sender.create(signers=ONE_SIGNER)
     await sandbox.sign(redirect_urls(created)[0])
-    sandbox._now_running.control.store.delete(1)
+    sandbox._now_running.control.storage.delete(1)
     job = created.text("//s:status-url/text()").removesuffix("/status")
     assert (await sender.get(f"{job}/pades")).error == (410, "DOCUMENTS_DELETED")
 

@@ -348,11 +348,11 @@ async def test_a_mistake_in_the_sandbox_is_told_as_such(sandbox, hand, caplog, m
     monkeypatch.undo()
 
 
-async def test_a_store_that_fails_is_told(clock, tmp_path):
+async def test_a_storage_that_fails_is_told(clock, tmp_path):
     sandbox = Sandbox(clock=clock, directory=tmp_path)
     await sandbox.__aenter__()
-    store = sandbox._now_running.control.store
-    store._executor.submit(store._connection.execute, "PRAGMA query_only = ON").result()
+    storage = sandbox._now_running.control.storage
+    storage._executor.submit(storage._connection.execute, "PRAGMA query_only = ON").result()
     async with aiohttp.ClientSession() as session:
         told, answer = await Hand(session, sandbox.control_url)("POST", "/advance", {"seconds": 1})
     assert told == 500

@@ -158,9 +158,9 @@ async def test_deleted_documents_are_gone_from_the_file(started, clock, tmp_path
         with pytest.raises(SandboxError, match="deleted already"):
             await sandbox.delete_documents(1)
     async with started() as sandbox:
-        store = sandbox._now_running.control.store
-        rows = store._executor.submit(
-            lambda: store._connection.execute("SELECT count(*) FROM documents").fetchone()
+        storage = sandbox._now_running.control.storage
+        rows = storage._executor.submit(
+            lambda: storage._connection.execute("SELECT count(*) FROM documents").fetchone()
         ).result()
         assert rows == (0,)
 
@@ -171,8 +171,8 @@ async def test_a_disk_that_fails_is_told_to_who_asks_and_the_answer_is_not_given
     sandbox = started()
     await sandbox.__aenter__()
     async with caller_of(sandbox, clock, tmp_path) as sender:
-        store = sandbox._now_running.control.store
-        store._executor.submit(store._connection.execute, "PRAGMA query_only = ON").result()
+        storage = sandbox._now_running.control.storage
+        storage._executor.submit(storage._connection.execute, "PRAGMA query_only = ON").result()
         assert (await sender.send(sender.body())).error == (500, "INTERNAL_ERROR")
         assert "can't write" in caplog.text
         with pytest.raises(SandboxError, match="can't write"):

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from posten_signering.sandbox._intake.messages import read_job_request, read_manifest
 from posten_signering.sandbox._state import job as job_rules
 from posten_signering.sandbox._state import state_control
-from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.job import Act, JobStatus, SignerStatus
 from posten_signering.sandbox._state.queues import Outcome
 from posten_signering.sandbox._state.state import State
-from posten_signering.sandbox._state.tables import Tables
+from posten_signering.sandbox._state.storage import Tables
 from posten_signering.sandbox._values.octets import Octets
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Settings, SettingsArguments
@@ -430,36 +429,6 @@ def test_another_senders_job_is_not_there():
     world = World()
     job = world.create()
     assert refused(world.state.job, OTHER, job.id, now=NOW) == (404, "NOT_FOUND")
-
-
-def access(**settings):
-    return Access(Settings(**settings), Tables())
-
-
-def test_the_sender_itself_may_call_and_a_broker_only_when_authorised():
-    who = access()
-    who.authorize(SENDER, SENDER)
-    assert refused(who.authorize, OTHER, SENDER) == (403, "BROKER_NOT_AUTHORIZED")
-    who.authorize_broker(OTHER, SENDER)
-    who.authorize(OTHER, SENDER)
-    # The permission is for one direction and one sender.
-    assert refused(who.authorize, SENDER, OTHER) == (403, "BROKER_NOT_AUTHORIZED")
-    assert refused(who.authorize, OTHER, "444555666") == (403, "BROKER_NOT_AUTHORIZED")
-
-
-def test_organisations_without_an_agreement_have_no_access():
-    who = access(organizations=frozenset({SENDER}))
-    who.authorize(SENDER, SENDER)
-    assert refused(who.authorize, OTHER, OTHER) == (403, "NOT_AUTHORIZED")
-    assert refused(who.authorize, None, SENDER) == (403, "NOT_AUTHORIZED")
-
-
-def test_the_rate_limit_counts_each_organisation_alone():
-    who = access()
-    assert [who.admit(SENDER, now=NOW) for _ in range(11)] == [True] * 10 + [False]
-    assert who.admit(OTHER, now=NOW)
-    unlimited = access(rate_limit=None)
-    assert all(unlimited.admit(SENDER, now=NOW) for _ in range(100))
 
 
 # --- What is kept

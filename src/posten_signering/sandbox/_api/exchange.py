@@ -1,6 +1,6 @@
 """What every request to the API goes through, whatever it asks for.
 
-In this order: the faults that come before the service, admission, the service itself, the store, the
+In this order: the faults that come before the service, admission, the service itself, the storage, the
 faults that come after it, the log of requests. Neither URLs nor bodies are logged.
 """
 
@@ -25,7 +25,7 @@ from posten_signering.sandbox._api.faults import Fault, FaultKind, Faults, Opera
 from posten_signering.sandbox._api.spoiling import SPOILING, spoiled
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.queues import QueueName
-from posten_signering.sandbox._state.store import Store
+from posten_signering.sandbox._state.storage import Storage
 from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.masking import masked, masked_path
@@ -87,7 +87,7 @@ class Exchanges:
         faults: What goes wrong.
         delays: Hold requests back.
         activity: Told of every request.
-        store: Where changes must be before they are answered.
+        storage: Where changes must be before they are answered.
         feed: Told that something has changed.
     """
 
@@ -96,7 +96,7 @@ class Exchanges:
     faults: Faults
     delays: Delays
     activity: Activity
-    store: Store
+    storage: Storage
     feed: Feed
 
     def application(self) -> web.Application:
@@ -220,7 +220,7 @@ class Exchanges:
 
     async def _committed(self, answer: web.Response) -> web.Response:
         try:
-            await self.store.commit()
+            await self.storage.commit()
         except SandboxError as error:
             logger.error("%s", error)  # noqa: TRY400 - its message is all there is to tell
             return error_answer(500, "INTERNAL_ERROR", str(error), error_type="SERVER")

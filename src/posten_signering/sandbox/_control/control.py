@@ -17,8 +17,7 @@ from posten_signering.sandbox._state import state_control
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.job import Act
 from posten_signering.sandbox._state.state import State
-from posten_signering.sandbox._state.store import Store
-from posten_signering.sandbox._state.tables import Pkcs12
+from posten_signering.sandbox._state.storage import Pkcs12, Storage
 from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.hidden import Hidden
@@ -33,13 +32,13 @@ _LONGEST_ADVANCE = 365 * 24 * 3600
 class Control:
     """Everything that can be done to a sandbox. Signers are numbered from 1.
 
-    Each action raises a `Refusal` when it can't be done, and a `SandboxError` when the store can't
+    Each action raises a `Refusal` when it can't be done, and a `SandboxError` when the storage can't
     be written to.
 
     Attributes:
         settings: Times and limits.
         clock: The sandbox's clock.
-        store: Where changes are kept.
+        storage: Where changes are kept.
         state: Jobs and queues.
         access: Who may call.
         authority: Issues certificates.
@@ -53,7 +52,7 @@ class Control:
 
     settings: Settings
     clock: AdvancedClock
-    store: Store
+    storage: Storage
     state: State
     access: Access
     authority: Authority
@@ -107,7 +106,7 @@ class Control:
     async def delete_documents(self, job_id: int) -> None:
         """Deletes the documents of a job that has ended, whenever that was."""
         state_control.delete_documents(self.state, job_id, now=self.settings.now())
-        self.store.delete(job_id)
+        self.storage.delete(job_id)
         await self._lasting()
 
     async def advance(self, seconds: float) -> None:
@@ -140,7 +139,7 @@ class Control:
     async def reset(self) -> None:
         """Forgets everything but the certificates."""
         state_control.clear(self.state)
-        self.store.clear()
+        self.storage.clear()
         self.faults.clear()
         self.delays.let_go()
         self.activity.clear()
@@ -149,11 +148,11 @@ class Control:
 
     def lasting_now(self) -> None:
         """Waits until every change so far is there to stay; blocks meanwhile."""
-        self.store.commit_now()
+        self.storage.commit_now()
         self.feed.touch()
 
     async def _lasting(self) -> None:
-        await self.store.commit()
+        await self.storage.commit()
         self.feed.touch()
 
 

@@ -5,7 +5,6 @@ is asked for wrongly is answered with `{"error": "..."}`.
 """
 
 import asyncio
-import json
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -26,7 +25,7 @@ from posten_signering.sandbox._control.endpoints import (
     Endpoint,
 )
 from posten_signering.sandbox._control.openapi import openapi_document
-from posten_signering.sandbox._state.plain import to_plain
+from posten_signering.sandbox._state.storage import to_json
 from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.octets import Octets
 from posten_signering.sandbox._values.refusal import Refusal
@@ -189,7 +188,7 @@ def _reason(error: ValidationError, kind: type[Any]) -> str:
 
 
 def _json(answer: object, status: int = 200) -> web.Response:
-    return web.Response(status=status, text=json.dumps(to_plain(answer)), content_type=JSON)
+    return web.Response(status=status, text=to_json(answer), content_type=JSON)
 
 
 def _problem(status: int, error: str) -> web.Response:

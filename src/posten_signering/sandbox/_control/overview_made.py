@@ -1,5 +1,6 @@
 """Makes the snapshots of `_overview` from what the sandbox knows. Performs no I/O."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from posten_signering.sandbox._api.activity import Activity
@@ -15,9 +16,9 @@ from posten_signering.sandbox._control.overview import (
 )
 from posten_signering.sandbox._intake.messages import ManifestSigner
 from posten_signering.sandbox._state.job import Job, Signer, SignerStatus, awaits_confirmation
-from posten_signering.sandbox._state.queues import Queue, QueueName, is_leased
+from posten_signering.sandbox._state.queues import Change, Queue, QueueName, is_leased
 from posten_signering.sandbox._state.state import State
-from posten_signering.sandbox._state.tables import ADVANCED_BY
+from posten_signering.sandbox._state.storage import ADVANCED_BY
 from posten_signering.sandbox._values.masking import masked
 from posten_signering.sandbox._values.settings import Settings
 
@@ -29,7 +30,7 @@ def overview_of(
     now = settings.now()
     state.pass_time(now)
     tables = state.tables
-    unconfirmed = {change.job_id for queue in tables.queues.values() for change in queue.changes}
+    unconfirmed = {change.job_id for change in tables.changes.values()}
     return Overview(
         version=version,
         now=now,
@@ -39,7 +40,7 @@ def overview_of(
             for _, job in sorted(tables.jobs.items(), reverse=True)
         ),
         queues=tuple(
-            _queue(name, queue, now)
+            _queue(name, queue, state.queues.changes(name), now)
             for name, queue in sorted(
                 tables.queues.items(), key=lambda item: (item[0].sender, item[0].name or "")
             )
@@ -98,7 +99,9 @@ def _signer(number: int, signer: Signer, who: ManifestSigner) -> SignerSnapshot:
     )
 
 
-def _queue(name: QueueName, queue: Queue, now: datetime) -> QueueSnapshot:
+def _queue(
+    name: QueueName, queue: Queue, changes: Sequence[Change], now: datetime
+) -> QueueSnapshot:
     return QueueSnapshot(
         sender=name.sender,
         name=None if name.name is None else masked(name.name),
@@ -110,6 +113,6 @@ def _queue(name: QueueName, queue: Queue, now: datetime) -> QueueSnapshot:
                 status=change.status.value,
                 leased_until=change.hidden_until if is_leased(change, now=now) else None,
             )
-            for change in queue.changes
+            for change in changes
         ),
     )

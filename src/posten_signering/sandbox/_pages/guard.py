@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from posten_signering.sandbox._state.store import Store
+from posten_signering.sandbox._state.storage import Storage
 from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.feed import Feed
 
@@ -19,12 +19,12 @@ _SAFE = frozenset({"GET", "HEAD"})
 _CONTROL = "/control"
 
 
-def guard(*, port: int, store: Store, feed: Feed) -> Middleware:
+def guard(*, port: int, storage: Storage, feed: Feed) -> Middleware:
     """Lets requests through that come from here, and their answers out when what they tell lasts.
 
     Args:
         port: Of the server.
-        store: Where changes must be before they are answered.
+        storage: Where changes must be before they are answered.
         feed: Told of requests that may have changed something.
     """
     hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
@@ -41,7 +41,7 @@ def guard(*, port: int, store: Store, feed: Feed) -> Middleware:
             return _told(request, 403, "Another site may not do this.")
         answer = await handler(request)
         try:
-            await store.commit()
+            await storage.commit()
         except SandboxError as error:
             return _told(request, 500, str(error))
         if changes:

@@ -9,8 +9,9 @@ browser that opens it.
 import hmac
 from datetime import datetime
 
+from posten_signering.sandbox._state.job import SignerOf
 from posten_signering.sandbox._state.state import State
-from posten_signering.sandbox._state.tables import Session, SignerOf
+from posten_signering.sandbox._state.storage import Session
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Settings

@@ -23,9 +23,8 @@ from posten_signering.sandbox._pages.answers import (
 )
 from posten_signering.sandbox._pages.sessions import SignerSessions
 from posten_signering.sandbox._signed.signed_documents import SignedDocument
-from posten_signering.sandbox._state.job import Act, Job, SignerStatus
+from posten_signering.sandbox._state.job import Act, Job, SignerOf, SignerStatus
 from posten_signering.sandbox._state.state import State
-from posten_signering.sandbox._state.tables import SignerOf
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Settings

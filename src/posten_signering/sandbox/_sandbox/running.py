@@ -23,8 +23,7 @@ from posten_signering.sandbox._signed.pki import Authority
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.job import Job
 from posten_signering.sandbox._state.state import State
-from posten_signering.sandbox._state.store import Store
-from posten_signering.sandbox._state.tables import ADVANCED_BY
+from posten_signering.sandbox._state.storage import ADVANCED_BY, Storage
 from posten_signering.sandbox._values import links
 from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.feed import Feed
@@ -73,12 +72,12 @@ class Observers:
     reset: Callable[[], None]
 
 
-async def start(settings: Settings, store: Store, observers: Observers) -> Running:
+async def start(settings: Settings, storage: Storage, observers: Observers) -> Running:
     """Starts a sandbox.
 
     Args:
         settings: As they were given.
-        store: What is known from before; ended with the sandbox, or when it does not start.
+        storage: What is known from before; ended with the sandbox, or when it does not start.
         observers: Who is told what.
 
     Raises:
@@ -86,20 +85,20 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
         SandboxError: A port is no port.
     """
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(store.aclose)
+        stack.push_async_callback(storage.aclose)
         workers = Workers()
         stack.push_async_callback(workers.aclose)
         own_clock = settings.clock
-        clock = AdvancedClock(own_clock, store.tables.clock, ADVANCED_BY)
+        clock = AdvancedClock(own_clock, storage.tables.clock, ADVANCED_BY)
         settings = replace(settings, clock=clock)
         authority = await workers.run(
             Authority,
             now=settings.now(),
             also_now=system_clock(),
-            keys=store.tables.keys,
-            enterprises=store.tables.enterprises,
+            keys=storage.tables.keys,
+            enterprises=storage.tables.enterprises,
         )
-        await store.commit()
+        await storage.commit()
         feed = Feed()
         faults = Faults(random=settings.random, changed=feed.touch)
         delays = Delays(settings.sleep)
@@ -107,7 +106,7 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
         api_socket = stack.enter_context(_listen(settings.port))
         pages_socket = stack.enter_context(_listen(settings.pages_port))
         activity = Activity()
-        access = Access(settings, store.tables)
+        access = Access(settings, storage.tables.calls, storage.tables.brokers)
         service = Service(
             settings=settings,
             signing_clock=_in_milliseconds(own_clock),
@@ -117,12 +116,12 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
                 faults=faults,
                 delays=delays,
                 activity=activity,
-                store=store,
+                storage=storage,
                 feed=feed,
             ),
-            state=State(settings, store.tables),
+            state=State(settings, storage.tables),
             access=access,
-            documents=JobDocuments(authority, workers, store),
+            documents=JobDocuments(authority, workers, storage),
             links=Links(
                 service_root=f"https://{_address(api_socket)}{links.API}",
                 pages_url=f"http://{_address(pages_socket)}/",
@@ -134,7 +133,7 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
         control = Control(
             settings=settings,
             clock=clock,
-            store=store,
+            storage=storage,
             state=service.state,
             access=access,
             authority=authority,
@@ -148,7 +147,7 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
         await _serve(stack, service.application(), api_socket, context, told_of_leaving=True)
         pages = pages_application(service)
         pages.middlewares.insert(
-            0, guard(port=pages_socket.getsockname()[1], store=store, feed=feed)
+            0, guard(port=pages_socket.getsockname()[1], storage=storage, feed=feed)
         )
         ControlApi(control=control).add_to(pages)
         await _serve(stack, pages, pages_socket, None)

@@ -1,7 +1,6 @@
 """The sandbox: a local service that behaves as the real one, and the hands of its signers."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -22,8 +21,7 @@ from posten_signering.sandbox._pages.layout import OVERVIEW
 from posten_signering.sandbox._sandbox.received import Received
 from posten_signering.sandbox._sandbox.running import Observers, Running, start
 from posten_signering.sandbox._state.job import Act, Job
-from posten_signering.sandbox._state.sqlite import SqliteStore
-from posten_signering.sandbox._state.store import MemoryStore, Store
+from posten_signering.sandbox._state.storage import Storage
 from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import Refusal
@@ -68,9 +66,9 @@ class Sandbox:
         if self._running is not None:
             raise SandboxError("This sandbox runs already; start another for a second one.")
         self._received.clear()
-        store = await _store(self._settings.directory)
+        storage = await Storage.open(self._settings.directory)
         observers = Observers(received=self._receive, reset=self._received.clear)
-        self._running = await start(self._settings, store, observers)
+        self._running = await start(self._settings, storage, observers)
         return self
 
     async def __aexit__(
@@ -334,10 +332,6 @@ class _Unpaced:
 
     async def block(self, organization_number: str, seconds: float) -> None:
         """Takes no note of it."""
-
-
-async def _store(directory: Path | None) -> Store:
-    return MemoryStore() if directory is None else await SqliteStore.open(directory)
 
 
 async def _done(action: Awaitable[T]) -> T:

@@ -1,6 +1,6 @@
 """The documents of jobs: those that arrived, and the signed ones made of them on demand.
 
-They are kept in the store, beside the tables. A signed document is made when it is first downloaded,
+They are kept in the storage, beside the tables. A signed document is made when it is first downloaded,
 in a thread, and then stays the same: the service too makes the PAdES when it is asked for.
 """
 
@@ -17,7 +17,12 @@ from posten_signering.sandbox._signed.signed_documents import (
     make_xades,
 )
 from posten_signering.sandbox._state.job import Job
-from posten_signering.sandbox._state.store import DocumentKey, DocumentKind, Store, StoredDocument
+from posten_signering.sandbox._state.storage import (
+    DocumentKey,
+    DocumentKind,
+    Storage,
+    StoredDocument,
+)
 from posten_signering.sandbox._values.octets import Octets
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.workers import Workers
@@ -29,29 +34,29 @@ class JobDocuments:
     Args:
         authority: Issues the signers' certificates, and has the service's key.
         workers: Where documents are signed.
-        store: Where documents are kept.
+        storage: Where documents are kept.
     """
 
-    def __init__(self, authority: Authority, workers: Workers, store: Store) -> None:
+    def __init__(self, authority: Authority, workers: Workers, storage: Storage) -> None:
         self._authority = authority
         self._workers = workers
-        self._store = store
+        self._storage = storage
         self._being_made = defaultdict[DocumentKey, asyncio.Lock](asyncio.Lock)
 
     def keep(self, job: Job, bundle: Bundle) -> None:
         """Keeps the documents that arrived with a job."""
         for position, (name, content) in enumerate(bundle.documents.items()):
             key = DocumentKey(job_id=job.id, kind=DocumentKind.ORIGINAL, position=position)
-            self._store.put(key, StoredDocument(name=name, content=content))
+            self._storage.put(key, StoredDocument(name=name, content=content))
 
     def delete(self, job_id: int) -> None:
         """Forgets every document of a job."""
-        self._store.delete(job_id)
+        self._storage.delete(job_id)
 
     async def originals(self, job: Job) -> Sequence[SignedDocument]:
         """The documents that arrived with a job, in the manifest's order; none once deleted."""
         kept = [
-            await self._store.get(
+            await self._storage.get(
                 DocumentKey(job_id=job.id, kind=DocumentKind.ORIGINAL, position=position)
             )
             for position in range(len(job.manifest.documents))
@@ -77,7 +82,7 @@ class JobDocuments:
         key = DocumentKey(job_id=job.id, kind=kind, position=position or 0)
         # Whoever asks while it is being made waits for the same document.
         async with self._being_made[key]:
-            kept = await self._store.get(key)
+            kept = await self._storage.get(key)
             if kept is None:
                 originals = await self.originals(job)
                 if not originals:
@@ -86,7 +91,7 @@ class JobDocuments:
                     )
                 made = await self._workers.run(self._make, job, position, originals)
                 kept = StoredDocument(content=made)
-                self._store.put(key, kept)
+                self._storage.put(key, kept)
         return kept.content
 
     def _make(self, job: Job, position: int | None, originals: Sequence[SignedDocument]) -> Octets:

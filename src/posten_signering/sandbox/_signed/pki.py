@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from posten_signering.sandbox._signed.seal import SigningKey
-from posten_signering.sandbox._state.tables import Pkcs12, StoredKey
+from posten_signering.sandbox._state.storage import Pkcs12, StoredKey
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.octets import Octets
 

@@ -1,12 +1,37 @@
-"""Who may call the service, for whom and how often. Performs no I/O."""
+"""Who may call the service, for whom and how often. Performs no I/O and reads no clock."""
 
+from collections.abc import MutableMapping
+from dataclasses import dataclass
 from datetime import datetime
 
-from posten_signering.sandbox._state import state_rate
-from posten_signering.sandbox._state.state_rate import Calls
-from posten_signering.sandbox._state.tables import Broker, Tables
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Broker:
+    """A permission: the holder of a certificate may act for a sender.
+
+    Attributes:
+        certificate_organization: Who holds the certificate.
+        sender: For whom it may act.
+    """
+
+    certificate_organization: str
+    sender: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calls:
+    """The calls of one organisation that still count.
+
+    Attributes:
+        times: When they came, oldest first.
+        blocked_until: Every call is refused until then; None without a block.
+    """
+
+    times: tuple[datetime, ...] = ()
+    blocked_until: datetime | None = None
 
 
 class Access:
@@ -14,25 +39,42 @@ class Access:
 
     Args:
         settings: Which organisations have an agreement, and the rate limit.
-        tables: What is known from before.
+        calls: By organisation number.
+        brokers: The permissions there are; the values say nothing.
     """
 
-    def __init__(self, settings: Settings, tables: Tables) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        calls: MutableMapping[str, Calls],
+        brokers: MutableMapping[Broker, bool],
+    ) -> None:
         self._settings = settings
-        self._tables = tables
+        self._calls = calls
+        self._brokers = brokers
 
     def admit(self, organization: str, *, now: datetime) -> bool:
-        """Counts a call of an organisation, and says whether it is answered."""
+        """Counts a call of an organisation, and says whether it is answered.
+
+        One call more than the limit allows starts a block. Calls during a block neither count nor make
+        it longer ("10 API calls per second per organisation number; excess: 30 s block").
+        """
+        calls = self._calls.get(organization, Calls())
+        if calls.blocked_until is not None and now < calls.blocked_until:
+            return False
         limit = self._settings.rate_limit
-        before = self._tables.calls.get(organization, Calls())
         if limit is None:
-            return not state_rate.blocked(before, now=now)
-        self._tables.calls[organization], admitted = state_rate.admit(before, now=now, limit=limit)
+            return True
+        counted = tuple(time for time in calls.times if time > now - limit.period)
+        admitted = len(counted) < limit.calls
+        self._calls[organization] = (
+            Calls(times=(*counted, now)) if admitted else Calls(blocked_until=now + limit.block)
+        )
         return admitted
 
     def block(self, organization: str, *, until: datetime) -> None:
         """Refuses every call of an organisation for a time, as after too many calls."""
-        self._tables.calls[organization] = Calls(blocked_until=until)
+        self._calls[organization] = Calls(blocked_until=until)
 
     def authorize(self, certificate_organization: str | None, sender: str) -> None:
         """Holds that the holder of a certificate may act for a sender.
@@ -50,7 +92,7 @@ class Access:
                 f"The organisation {certificate_organization} has no access to the service.",
             )
         broker = Broker(certificate_organization=certificate_organization, sender=sender)
-        if certificate_organization != sender and broker not in self._tables.brokers:
+        if certificate_organization != sender and broker not in self._brokers:
             raise Refusal(
                 403,
                 "BROKER_NOT_AUTHORIZED",
@@ -61,4 +103,4 @@ class Access:
     def authorize_broker(self, certificate_organization: str, sender: str) -> None:
         """Permits the holder of a certificate to act for a sender."""
         broker = Broker(certificate_organization=certificate_organization, sender=sender)
-        self._tables.brokers[broker] = None
+        self._brokers[broker] = True

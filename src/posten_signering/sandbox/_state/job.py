@@ -120,6 +120,19 @@ class Job:
         return max(signer.state.since for signer in self.signers)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignerOf:
+    """One signer of one job.
+
+    Attributes:
+        job_id: The job.
+        position: Which of its signers, from 0, in the manifest's order.
+    """
+
+    job_id: int
+    position: int
+
+
 def act(job: Job, position: int, what: Act, *, now: datetime) -> Job:
     """A signer signs, rejects or meets a failure; all but signing ends the job for the others.
 

@@ -1,10 +1,11 @@
 """Polling queues: status changes that wait for their sender. Performs no I/O and reads no clock.
 
 A change that was fetched is hidden for the length of a lease and then comes back, unless it is
-confirmed; two pollers never hold the same change. A queue is a frozen value, every transition a
-function from a queue to a queue.
+confirmed; two pollers never hold the same change. Each change is an entry of its own, so that what is
+written does not grow with the queue.
 """
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -25,6 +26,14 @@ class QueueName:
 
     sender: str
     name: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangeId:
+    """Which status change: its queue, and its number there."""
+
+    queue: QueueName
+    number: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,15 +60,13 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Queue:
-    """The changes that wait, oldest first.
+    """What is known of a queue, besides its changes.
 
     Attributes:
-        changes: Those not confirmed.
         last_number: The number of the newest change there has been.
         next_permitted: When the sender may poll; None before the first poll.
     """
 
-    changes: tuple[Change, ...] = ()
     last_number: int = 0
     next_permitted: datetime | None = None
 
@@ -87,86 +94,105 @@ class Poll:
     change: Change | None = None
 
 
-def put(queue: Queue, job: Job) -> Queue:
-    """Adds the job's present state as a new change."""
-    number = queue.last_number + 1
-    change = Change(
-        number=number,
-        job_id=job.id,
-        status=job.status,
-        signers=tuple(signer.state for signer in job.signers),
-    )
-    return replace(queue, changes=(*queue.changes, change), last_number=number)
+class Queues:
+    """The polling queues of all senders.
 
-
-def poll(queue: Queue, *, now: datetime, settings: Settings) -> tuple[Queue, Poll]:
-    """Leases the oldest change that is not hidden, if the time of the next poll has come.
-
-    After a change the next poll is permitted at once, after an empty queue in
-    `settings.empty_queue_wait`. A poll that comes too early is told the time that stands: if it
-    moved that time, two pollers of one queue could hold each other off for ever.
+    Args:
+        settings: How long a lease is, and the waits between polls.
+        queues: The queues that were polled, or were given a change.
+        changes: The changes that are not confirmed.
     """
-    standing = queue.next_permitted
-    if standing is not None and now < standing:
-        permitted = standing + settings.early_poll_penalty
-        return (
-            replace(queue, next_permitted=permitted),
-            Poll(outcome=Outcome.TOO_EARLY, next_permitted=permitted),
+
+    def __init__(
+        self,
+        settings: Settings,
+        queues: MutableMapping[QueueName, Queue],
+        changes: MutableMapping[ChangeId, Change],
+    ) -> None:
+        self._settings = settings
+        self._queues = queues
+        self._changes = changes
+
+    def changes(self, name: QueueName) -> list[Change]:
+        """The changes of a queue that are not confirmed, oldest first."""
+        found = (change for key, change in self._changes.items() if key.queue == name)
+        return sorted(found, key=lambda change: change.number)
+
+    def put(self, job: Job) -> None:
+        """Adds the job's present state as a new change."""
+        name = _queue_of(job)
+        queue = self._queues.get(name, Queue())
+        number = queue.last_number + 1
+        self._queues[name] = replace(queue, last_number=number)
+        self._changes[ChangeId(queue=name, number=number)] = Change(
+            number=number,
+            job_id=job.id,
+            status=job.status,
+            signers=tuple(signer.state for signer in job.signers),
         )
-    for index, change in enumerate(queue.changes):
-        if not is_leased(change, now=now):
-            leased = replace(change, hidden_until=now + settings.lease)
-            changes = (*queue.changes[:index], leased, *queue.changes[index + 1 :])
-            return (
-                replace(queue, changes=changes, next_permitted=now),
-                Poll(outcome=Outcome.CHANGE, next_permitted=now, change=leased),
+
+    def poll(self, name: QueueName, *, now: datetime) -> Poll:
+        """Leases the oldest change that is not hidden, if the time of the next poll has come.
+
+        After a change the next poll is permitted at once, after an empty queue in
+        `empty_queue_wait`. A poll that comes too early is told the time that stands: if it moved that
+        time, two pollers of one queue could hold each other off for ever.
+        """
+        queue = self._queues.get(name, Queue())
+        change = None
+        if queue.next_permitted is not None and now < queue.next_permitted:
+            outcome = Outcome.TOO_EARLY
+            next_permitted = queue.next_permitted + self._settings.early_poll_penalty
+        else:
+            visible = (change for change in self.changes(name) if not is_leased(change, now=now))
+            change = next(visible, None)
+            if change is None:
+                outcome, next_permitted = Outcome.EMPTY, now + self._settings.empty_queue_wait
+            else:
+                outcome, next_permitted = Outcome.CHANGE, now
+                change = replace(change, hidden_until=now + self._settings.lease)
+                self._changes[ChangeId(queue=name, number=change.number)] = change
+        self._queues[name] = replace(queue, next_permitted=next_permitted)
+        return Poll(outcome=outcome, next_permitted=next_permitted, change=change)
+
+    def confirm(self, job: Job, number: int) -> None:
+        """Takes a change off the queue for good.
+
+        A change can be confirmed as long as it is in the queue, also when its lease has run out.
+
+        Raises:
+            Refusal: The queue has no such change; it was confirmed before, or never fetched.
+        """
+        key, change = self._change_of(job, number)
+        if change is None or change.hidden_until is None:
+            raise Refusal(
+                404,
+                "NOT_FOUND",
+                f"Job {job.id} has no such status change that awaits a confirmation.",
             )
-    permitted = now + settings.empty_queue_wait
-    return (
-        replace(queue, next_permitted=permitted),
-        Poll(outcome=Outcome.EMPTY, next_permitted=permitted),
-    )
+        del self._changes[key]
 
+    def end_lease(self, job: Job, number: int, *, now: datetime) -> None:
+        """Lets a leased change come back at once.
 
-def confirm(queue: Queue, job_id: int, number: int) -> Queue:
-    """Takes a change off the queue for good.
+        Raises:
+            Refusal: Nobody has such a change.
+        """
+        key, change = self._change_of(job, number)
+        if change is None or not is_leased(change, now=now):
+            raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no leased change {number}.")
+        self._changes[key] = replace(change, hidden_until=now)
 
-    A change can be confirmed as long as it is in the queue, also when its lease has run out.
-
-    Raises:
-        Refusal: The queue has no such change; it was confirmed before, or never fetched.
-    """
-    left = tuple(
-        change
-        for change in queue.changes
-        if not (
-            change.number == number and change.job_id == job_id and change.hidden_until is not None
-        )
-    )
-    if len(left) == len(queue.changes):
-        raise Refusal(
-            404, "NOT_FOUND", f"Job {job_id} has no such status change that awaits a confirmation."
-        )
-    return replace(queue, changes=left)
-
-
-def end_lease(queue: Queue, job_id: int, number: int, *, now: datetime) -> Queue:
-    """Lets a leased change come back at once.
-
-    Raises:
-        Refusal: Nobody has such a change.
-    """
-    changes = tuple(
-        replace(change, hidden_until=now)
-        if (change.job_id, change.number) == (job_id, number) and is_leased(change, now=now)
-        else change
-        for change in queue.changes
-    )
-    if changes == queue.changes:
-        raise Refusal(404, "NOT_FOUND", f"Job {job_id} has no leased change {number}.")
-    return replace(queue, changes=changes)
+    def _change_of(self, job: Job, number: int) -> tuple[ChangeId, Change | None]:
+        key = ChangeId(queue=_queue_of(job), number=number)
+        change = self._changes.get(key)
+        return key, None if change is None or change.job_id != job.id else change
 
 
 def is_leased(change: Change, *, now: datetime) -> bool:
     """Whether a poller has the change now."""
     return change.hidden_until is not None and now < change.hidden_until
+
+
+def _queue_of(job: Job) -> QueueName:
+    return QueueName(sender=job.sender, name=job.request.polling_queue)

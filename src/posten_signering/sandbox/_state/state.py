@@ -10,17 +10,17 @@ from datetime import datetime
 
 from posten_signering.sandbox._intake.messages import JobRequest, Manifest
 from posten_signering.sandbox._state import job as job_rules
-from posten_signering.sandbox._state import queues
 from posten_signering.sandbox._state.job import (
     Act,
     Job,
     JobStatus,
     Signer,
+    SignerOf,
     SignerState,
     SignerStatus,
 )
-from posten_signering.sandbox._state.queues import Change, Poll, Queue, QueueName
-from posten_signering.sandbox._state.tables import SignerOf, Tables
+from posten_signering.sandbox._state.queues import Change, Poll, QueueName, Queues
+from posten_signering.sandbox._state.storage import Tables
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Settings
@@ -60,6 +60,7 @@ class State:
     def __init__(self, settings: Settings, tables: Tables) -> None:
         self._settings = settings
         self.tables = tables
+        self.queues = Queues(settings, tables.queues, tables.changes)
         self._last_job_id = max(tables.jobs, default=0)
         # Every job has the same lifetime, so the oldest expires first: an index by age.
         self._in_progress = dict.fromkeys(
@@ -114,10 +115,7 @@ class State:
     ) -> tuple[Poll, Status | None]:
         """Polls a queue; with a change comes the status to answer with."""
         self.pass_time(now)
-        name = QueueName(sender=sender, name=queue_name)
-        self.tables.queues[name], poll = queues.poll(
-            self.tables.queues.get(name, Queue()), now=now, settings=self._settings
-        )
+        poll = self.queues.poll(QueueName(sender=sender, name=queue_name), now=now)
         return poll, None if poll.change is None else self._status_of_change(poll.change, now)
 
     def status(self, sender: str, job_id: int, token: str, *, now: datetime) -> Status:
@@ -186,10 +184,8 @@ class State:
         job = self.job(sender, job_id, now=now)
         if change is None:
             self.tables.jobs[job_id] = job_rules.confirm(job)
-            return
-        name = queue_of(job)
-        queue = self.tables.queues.get(name, Queue())
-        self.tables.queues[name] = queues.confirm(queue, job_id, change)
+        else:
+            self.queues.confirm(job, change)
 
     def delete_documents(self, sender: str, job_id: int, *, now: datetime) -> None:
         """The sender deletes the documents of a completed job.
@@ -281,8 +277,7 @@ class State:
         if job.status is not JobStatus.IN_PROGRESS:
             self._in_progress.pop(job.id, None)
         if job.polled:
-            name = queue_of(job)
-            self.tables.queues[name] = queues.put(self.tables.queues.get(name, Queue()), job)
+            self.queues.put(job)
 
     def pass_time(self, now: datetime) -> None:
         """Lets the jobs expire whose lifetime is over."""
@@ -326,8 +321,3 @@ class State:
             deletable=change.status is job.status and self._deletable(job, now),
             kept=self.documents_kept(job, now=now),
         )
-
-
-def queue_of(job: Job) -> QueueName:
-    """The queue that a polled job's changes go to."""
-    return QueueName(sender=job.sender, name=job.request.polling_queue)

@@ -7,10 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from posten_signering.sandbox._state import job as job_rules
-from posten_signering.sandbox._state import queues
 from posten_signering.sandbox._state.job import Act, Job, JobStatus
-from posten_signering.sandbox._state.queues import Queue
-from posten_signering.sandbox._state.state import State, queue_of
+from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import Refusal
 
@@ -68,9 +66,7 @@ def end_lease(state: State, job_id: int, number: int, *, now: datetime) -> None:
     Raises:
         Refusal: There is no such job, or nobody has this change of it.
     """
-    name = queue_of(job_by_id(state, job_id, now=now))
-    queue = state.tables.queues.get(name, Queue())
-    state.tables.queues[name] = queues.end_lease(queue, job_id, number, now=now)
+    state.queues.end_lease(job_by_id(state, job_id, now=now), number, now=now)
 
 
 def delete_documents(state: State, job_id: int, *, now: datetime) -> None:
@@ -94,6 +90,7 @@ def clear(state: State) -> None:
         tables.jobs,
         tables.redirects,
         tables.queues,
+        tables.changes,
         tables.calls,
         tables.brokers,
         tables.sessions,

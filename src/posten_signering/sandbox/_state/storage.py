@@ -1,0 +1,380 @@
+"""What a sandbox keeps: the tables, and the documents beside them, in SQLite.
+
+The tables are read once and then stand in memory. Every change of an entry is noted, and written as JSON
+by the next commit. What an entry means is not known here.
+"""
+
+import asyncio
+import json
+import sqlite3
+from base64 import b64decode, b64encode
+from collections import UserDict
+from collections.abc import Callable, Mapping, MutableMapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from posten_signering.sandbox._state.access import Broker, Calls
+from posten_signering.sandbox._state.job import Job, SignerOf
+from posten_signering.sandbox._state.queues import Change, ChangeId, Queue, QueueName
+from posten_signering.sandbox._values.errors import SandboxError
+from posten_signering.sandbox._values.hidden import Hidden
+from posten_signering.sandbox._values.octets import Octets
+
+FORMAT = 2
+"""The version of the file's form. It grows when what an earlier version wrote can't be read."""
+
+FILE = "sandbox.sqlite3"
+
+ADVANCED_BY = "advanced by"
+
+_SCHEMA = f"""
+CREATE TABLE entries (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE documents (job INTEGER, kind TEXT, position INTEGER, name TEXT NOT NULL,
+                        content BLOB NOT NULL, PRIMARY KEY (job, kind, position));
+PRAGMA user_version = {FORMAT};
+"""
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
+
+_Statement = tuple[str, tuple[object, ...]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """One browser at the pages of one signer of one job.
+
+    Attributes:
+        redirect_token: What opened them.
+        key: What the browser shows in its cookie.
+    """
+
+    redirect_token: Hidden = field(repr=False)
+    key: Hidden = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredKey:
+    """A certificate of the sandbox's own with its key, both in PEM form."""
+
+    key: Hidden = field(repr=False)
+    certificate: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pkcs12:
+    """A PKCS#12 file with a key, its certificate and the CAs above it."""
+
+    content: Octets = field(repr=False)
+    password: Hidden = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tables:
+    """What is known: frozen values under frozen keys, changed by assigning and deleting entries only.
+
+    Attributes:
+        jobs: By job id.
+        redirects: Whose pages a redirect token opens or has opened.
+        queues: Those that were polled, or were given a change.
+        changes: The status changes that are not confirmed.
+        calls: By organisation number.
+        brokers: The permissions there are; the values say nothing.
+        sessions: Which browser has opened a signer's pages.
+        clock: Under `ADVANCED_BY`, how many seconds the sandbox is ahead of its clock.
+        keys: The CAs' keys and the service's, by name.
+        enterprises: The enterprise certificates that were issued, by organisation number.
+    """
+
+    jobs: MutableMapping[int, Job] = field(default_factory=dict[int, Job])
+    redirects: MutableMapping[Hidden, SignerOf] = field(default_factory=dict[Hidden, SignerOf])
+    queues: MutableMapping[QueueName, Queue] = field(default_factory=dict[QueueName, Queue])
+    changes: MutableMapping[ChangeId, Change] = field(default_factory=dict[ChangeId, Change])
+    calls: MutableMapping[str, Calls] = field(default_factory=dict[str, Calls])
+    brokers: MutableMapping[Broker, bool] = field(default_factory=dict[Broker, bool])
+    sessions: MutableMapping[SignerOf, Session] = field(default_factory=dict[SignerOf, Session])
+    clock: MutableMapping[str, float] = field(default_factory=dict[str, float])
+    keys: MutableMapping[str, StoredKey] = field(default_factory=dict[str, StoredKey])
+    enterprises: MutableMapping[str, Pkcs12] = field(default_factory=dict[str, Pkcs12])
+
+
+class DocumentKind(StrEnum):
+    """What kind of document is kept."""
+
+    ORIGINAL = "original"
+    PADES = "pades"
+    XADES = "xades"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DocumentKey:
+    """Which document.
+
+    Attributes:
+        job_id: The job.
+        kind: What kind of document.
+        position: Of an original or of a signer, from 0; 0 for the PAdES.
+    """
+
+    job_id: int
+    kind: DocumentKind
+    position: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredDocument:
+    """A document.
+
+    Attributes:
+        name: Of its entry in the container; empty when it came in none.
+        content: Its bytes.
+    """
+
+    name: str = ""
+    content: Octets = field(repr=False)
+
+
+class Storage:
+    """Tables and documents; see `open`. What is changed lasts from the next `commit` on.
+
+    Tables may be changed from any thread; everything else is for the event loop's.
+    """
+
+    def __init__(self, directory: Path | None, executor: ThreadPoolExecutor) -> None:
+        self._executor = executor
+        self._statements: list[_Statement] = []
+        self._failed = False
+        path = ":memory:" if directory is None else _file_in(directory)
+        self._connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+        try:
+            _prepare(self._connection, path)
+            # A table has the name of its field.
+            self.tables = Tables(
+                **{table.name: self._table(table.name) for table in fields(Tables)}
+            )
+        except BaseException:
+            self._connection.close()
+            raise
+
+    @classmethod
+    async def open(cls, directory: Path | None) -> "Storage":
+        """Opens the storage of a directory, and makes what is missing; None keeps everything in memory.
+
+        Raises:
+            SandboxError: Another sandbox uses it, another version made it, or it is no storage.
+            OSError: The directory can't be written to.
+        """
+        # The connection belongs to the one thread that opens it.
+        executor = ThreadPoolExecutor(1, thread_name_prefix="posten-signering-sandbox-storage")
+        try:
+            return await _run(executor, lambda: cls(directory, executor))
+        except BaseException:
+            executor.shutdown()
+            raise
+
+    def put(self, key: DocumentKey, document: StoredDocument) -> None:
+        """Keeps a document."""
+        values = (key.job_id, key.kind.value, key.position, document.name, document.content)
+        self._statements.append(("REPLACE INTO documents VALUES (?, ?, ?, ?, ?)", values))
+
+    async def get(self, key: DocumentKey) -> StoredDocument | None:
+        """A document that is kept."""
+        self._submit()
+        return await _run(self._executor, lambda: self._read(key))
+
+    def delete(self, job_id: int) -> None:
+        """Forgets every document of a job."""
+        self._statements.append(("DELETE FROM documents WHERE job = ?", (job_id,)))
+
+    def clear(self) -> None:
+        """Forgets all documents."""
+        self._statements.append(("DELETE FROM documents", ()))
+
+    async def commit(self) -> None:
+        """Returns when every change so far lasts.
+
+        Raises:
+            SandboxError: It can't be written.
+        """
+        # A caller that is cancelled stops waiting, not the writing.
+        await asyncio.shield(asyncio.wrap_future(self._submit()))
+
+    def commit_now(self) -> None:
+        """Does what `commit` does, and blocks meanwhile."""
+        self._submit().result()
+
+    async def aclose(self) -> None:
+        """Ends the storage; what was changed lasts."""
+        try:
+            await self.commit()
+        finally:
+            await _run(self._executor, self._connection.close)
+            self._executor.shutdown()
+
+    def _submit(self) -> Future[None]:
+        # Other threads may add statements meanwhile: those stay for the next commit.
+        statements = self._statements[:]
+        del self._statements[: len(statements)]
+        return self._executor.submit(self._write, statements)
+
+    # What follows runs in the thread that has the connection.
+
+    def _table(self, name: str) -> "_Table[Any, Any]":
+        key_type, value_type = get_args(_fields(Tables)[name])
+        rows = self._connection.execute("SELECT key, value FROM entries WHERE kind = ?", (name,))
+        try:
+            entries = {
+                _typed(key_type, json.loads(key)): _typed(value_type, json.loads(value))
+                for key, value in rows
+            }
+        except (KeyError, TypeError, ValueError):
+            raise SandboxError(
+                f"An entry of {name} in {FILE} can't be read: remove the file to start anew."
+            ) from None
+        return _Table(name, entries, self._statements)
+
+    def _read(self, key: DocumentKey) -> StoredDocument | None:
+        row = self._connection.execute(
+            "SELECT name, content FROM documents WHERE job = ? AND kind = ? AND position = ?",
+            (key.job_id, key.kind.value, key.position),
+        ).fetchone()
+        return None if row is None else StoredDocument(name=row[0], content=Octets(row[1]))
+
+    def _write(self, statements: list[_Statement]) -> None:
+        if not self._failed:
+            try:
+                with self._connection:
+                    self._connection.execute("BEGIN")
+                    for statement, values in statements:
+                        self._connection.execute(statement, values)
+            except sqlite3.Error:
+                # What is in memory is ahead of the file now: nothing that follows can be relied upon.
+                self._failed = True
+        if self._failed:
+            raise SandboxError(
+                f"The sandbox can't write to {FILE} any more: see to its disk, and restart it."
+            )
+
+
+class _Table(UserDict[K, V]):
+    """A dictionary whose changes become statements for the next commit."""
+
+    def __init__(self, name: str, entries: dict[K, V], statements: list[_Statement]) -> None:
+        super().__init__()
+        self.data = entries
+        self._name = name
+        self._statements = statements
+
+    def __setitem__(self, key: K, value: V) -> None:
+        super().__setitem__(key, value)
+        row = (self._name, to_json(key), to_json(value))
+        self._statements.append(("REPLACE INTO entries VALUES (?, ?, ?)", row))
+
+    def __delitem__(self, key: K) -> None:
+        super().__delitem__(key)
+        where = (self._name, to_json(key))
+        self._statements.append(("DELETE FROM entries WHERE kind = ? AND key = ?", where))
+
+
+async def _run(executor: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+    return await asyncio.wrap_future(executor.submit(function))
+
+
+def _file_in(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = directory / FILE
+    # It holds keys: for this user only.
+    path.touch(mode=0o600)
+    return path
+
+
+def _prepare(connection: sqlite3.Connection, path: Path | str) -> None:
+    try:
+        # The lock is held until the end, so that no second sandbox writes to the same file.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A write that was not through to the disk survives the end of a process, not that of a machine.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("BEGIN IMMEDIATE")
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+        connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        raise SandboxError(
+            f"{path} is in use by another sandbox."
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            else f"{path} can't be opened: {error}."
+        ) from None
+    except sqlite3.DatabaseError:
+        raise SandboxError(f"{path} is not a store of a sandbox.") from None
+    if version not in {0, FORMAT}:
+        raise SandboxError(
+            f"{FILE} has form {version}, and this version of the sandbox reads form {FORMAT}: remove"
+            " the file, or take another directory."
+        )
+
+
+# Values as JSON: a dataclass is an object with its fields, a time is ISO 8601 text, bytes are Base64.
+
+
+def to_json(value: object) -> Hidden:
+    """A value as JSON text, which may hold what must not be shown."""
+    return Hidden(json.dumps(value, default=_plain))
+
+
+def _plain(value: object) -> object:
+    """What `json.dumps` does not know, as what it knows."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, object]", value))
+    return {each.name: getattr(value, each.name) for each in fields(cast("Any", value))}
+
+
+_FROM_TEXT: dict[Any, Callable[[str], object]] = {
+    datetime: datetime.fromisoformat,
+    Octets: lambda text: Octets(b64decode(text, validate=True)),
+}
+
+
+@cache
+def _fields(kind: type[Any]) -> Mapping[str, Any]:
+    return get_type_hints(kind)
+
+
+def _typed(kind: Any, plain: object) -> Any:  # noqa: ANN401 - a value of any of the types of the tables
+    """A value of a type, from what JSON had. A field that has a default may be missing.
+
+    Raises:
+        KeyError: It has a field that the type does not have.
+        TypeError: It lacks a field, or is of another type.
+        ValueError: Its text is not one of the type.
+    """
+    if get_origin(kind) is UnionType:
+        if plain is None:
+            return None
+        kind = get_args(kind)[0]
+    if type(plain) is kind:
+        return plain
+    match plain:
+        case dict() if hasattr(kind, "__dataclass_fields__"):
+            types, given = _fields(kind), cast("dict[str, object]", plain)
+            return kind(**{name: _typed(types[name], each) for name, each in given.items()})
+        case list() if get_origin(kind) is tuple:
+            item_kind = get_args(kind)[0]
+            return tuple(_typed(item_kind, item) for item in cast("list[object]", plain))
+        case str() if kind in _FROM_TEXT or issubclass(kind, str):
+            return _FROM_TEXT.get(kind, kind)(plain)
+        case _:
+            raise TypeError
