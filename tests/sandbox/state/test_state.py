@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from posten_signering.sandbox._intake.messages import read_job_request, read_manifest
 from posten_signering.sandbox._state import job as job_rules
-from posten_signering.sandbox._state import state_control
 from posten_signering.sandbox._state.job import Act, JobStatus, SignerStatus
 from posten_signering.sandbox._state.queues import Outcome
 from posten_signering.sandbox._state.state import State
@@ -258,10 +257,10 @@ def test_jobs_expire_by_their_own_time_also_after_a_restart():
 def test_a_job_can_be_expired_once_and_not_after_its_end():
     world = World()
     job = world.create(signers=2)
-    state_control.expire(world.state, job.id, now=NOW)
+    world.state.expire(job.id, now=NOW)
     assert world.signer_statuses(job) == [SignerStatus.EXPIRED] * 2
-    assert refused(state_control.expire, world.state, job.id, now=NOW) == (409, "JOB_HAS_ENDED")
-    assert refused(state_control.expire, world.state, 77, now=NOW) == (404, "NOT_FOUND")
+    assert refused(world.state.expire, job.id, now=NOW) == (409, "JOB_HAS_ENDED")
+    assert refused(world.state.expire, 77, now=NOW) == (404, "NOT_FOUND")
 
 
 # --- What the sender learns by token

@@ -13,7 +13,6 @@ from posten_signering.sandbox._api.faults import Faults
 from posten_signering.sandbox._control.overview import Overview
 from posten_signering.sandbox._control.overview_made import overview_of
 from posten_signering.sandbox._signed.pki import Authority
-from posten_signering.sandbox._state import state_control
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.job import Act
 from posten_signering.sandbox._state.state import State
@@ -81,31 +80,27 @@ class Control:
 
     async def act_as(self, job_id: int, number: int, what: Act) -> str:
         """Acts as a signer; gives the exit URL. Uses up the signer's redirect URL."""
-        exit_url = state_control.act_as(
-            self.state, job_id, number - 1, what, now=self.settings.now()
-        )
+        exit_url = self.state.act_as(job_id, number - 1, what, now=self.settings.now())
         await self._lasting()
         return exit_url
 
     def status_query_token(self, job_id: int, number: int) -> Hidden:
         """The token that the exit URL of a signer carries, or will carry."""
-        return state_control.status_query_token(
-            self.state, job_id, number - 1, now=self.settings.now()
-        )
+        return self.state.status_query_token(job_id, number - 1, now=self.settings.now())
 
     async def expire(self, job_id: int) -> None:
         """Moves a job to the end of its lifetime."""
-        state_control.expire(self.state, job_id, now=self.settings.now())
+        self.state.expire(job_id, now=self.settings.now())
         await self._lasting()
 
     async def end_lease(self, job_id: int, change: int) -> None:
         """Lets a leased status change come back at once."""
-        state_control.end_lease(self.state, job_id, change, now=self.settings.now())
+        self.state.end_lease(job_id, change, now=self.settings.now())
         await self._lasting()
 
     async def delete_documents(self, job_id: int) -> None:
         """Deletes the documents of a job that has ended, whenever that was."""
-        state_control.delete_documents(self.state, job_id, now=self.settings.now())
+        self.state.end_availability(job_id, now=self.settings.now())
         self.storage.delete(job_id)
         await self._lasting()
 
@@ -138,7 +133,7 @@ class Control:
 
     async def reset(self) -> None:
         """Forgets everything but the certificates."""
-        state_control.clear(self.state)
+        self.state.clear()
         self.storage.clear()
         self.faults.clear()
         self.delays.let_go()

@@ -1,11 +1,11 @@
-"""What senders, signers and time do to the jobs and the queues. Performs no I/O.
+"""What senders, signers, time and the controls do to the jobs and the queues. Performs no I/O.
 
 The time is an argument of every transition, random tokens come from the settings, and whatever is
 known stands in `Tables`. Before anything else, every transition lets the jobs expire whose lifetime
 is over.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 from posten_signering.sandbox._intake.messages import JobRequest, Manifest
@@ -20,7 +20,7 @@ from posten_signering.sandbox._state.job import (
     SignerStatus,
 )
 from posten_signering.sandbox._state.queues import Change, Poll, QueueName, Queues
-from posten_signering.sandbox._state.storage import Tables
+from posten_signering.sandbox._state.storage import CERTIFICATES, Tables
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Settings
@@ -161,7 +161,7 @@ class State:
             Refusal: No such job or signer, or the signer has nothing left to do.
         """
         job = self.job(sender, job_id, now=now)
-        self.require_position(job, position)
+        _signer(job, position)
         renewed = job_rules.renew_redirect(job, position, Hidden(self._settings.new_token()))
         self.tables.jobs[job_id] = renewed
         self.tables.redirects[renewed.signers[position].redirect_token] = SignerOf(
@@ -216,8 +216,7 @@ class State:
         if position is None:
             signed = job.status is JobStatus.COMPLETED_SUCCESSFULLY
         else:
-            self.require_position(job, position)
-            signed = job.signers[position].state.status is SignerStatus.SIGNED
+            signed = _signer(job, position).state.status is SignerStatus.SIGNED
         if not signed:
             raise Refusal(404, "NOT_FOUND", f"Job {job_id} has no such signed document.")
         if not self.documents_kept(job, now=now):
@@ -268,10 +267,10 @@ class State:
         redirect_token = Hidden(redirect_token)
         who = self.signer_of(redirect_token, now=now)
         job = job_rules.act(self.tables.jobs[who.job_id], who.position, what, now=now)
-        self.change(job)
+        self._change(job)
         return Hidden(job_rules.exit_url(job, who.position, what))
 
-    def change(self, job: Job) -> None:
+    def _change(self, job: Job) -> None:
         """Puts a job in the place of itself, after a signer or time did something to it."""
         self.tables.jobs[job.id] = job
         if job.status is not JobStatus.IN_PROGRESS:
@@ -286,25 +285,81 @@ class State:
             end = job.created + self._settings.lifetime
             if now < end:
                 break
-            self.change(job_rules.expire(job, now=end))
+            self._change(job_rules.expire(job, now=end))
 
-    def forget_jobs(self) -> None:
-        """Takes note that the table of jobs was emptied. Numbers of jobs are not used again."""
+    # What only the sandbox's controls do: who may use them needs no token, and acts for any sender.
+
+    def job_of_any_sender(self, job_id: int, *, now: datetime) -> Job:
+        """A job of whatever sender.
+
+        Raises:
+            Refusal: There is none.
+        """
+        self.pass_time(now)
+        job = self.tables.jobs.get(job_id)
+        if job is None:
+            raise Refusal(404, "NOT_FOUND", f"There is no job {job_id}.")
+        return job
+
+    def act_as(self, job_id: int, position: int, what: Act, *, now: datetime) -> str:
+        """Acts as a signer; this uses up the signer's redirect URL.
+
+        Returns:
+            The exit URL.
+
+        Raises:
+            Refusal: There is no such job or signer, or the signer has nothing left to do.
+        """
+        signer = _signer(self.job_of_any_sender(job_id, now=now), position)
+        return self.act(signer.redirect_token, what, now=now)
+
+    def status_query_token(self, job_id: int, position: int, *, now: datetime) -> Hidden:
+        """The token that a signer brings to the exit URL.
+
+        Raises:
+            Refusal: There is no such job or signer.
+        """
+        return _signer(self.job_of_any_sender(job_id, now=now), position).status_query_token
+
+    def expire(self, job_id: int, *, now: datetime) -> None:
+        """Ends a job as if its lifetime were over.
+
+        Raises:
+            Refusal: There is no such job, or it has ended.
+        """
+        self._change(job_rules.expire(self.job_of_any_sender(job_id, now=now), now=now))
+
+    def end_lease(self, job_id: int, number: int, *, now: datetime) -> None:
+        """Lets a leased status change come back at once.
+
+        Raises:
+            Refusal: There is no such job, or nobody has this change of it.
+        """
+        self.queues.end_lease(self.job_of_any_sender(job_id, now=now), number, now=now)
+
+    def end_availability(self, job_id: int, *, now: datetime) -> None:
+        """Deletes the documents of a job that has ended, as when the service stores them no longer.
+
+        Raises:
+            Refusal: There is no such job, it has not ended, or its documents are deleted already.
+        """
+        job = self.job_of_any_sender(job_id, now=now)
+        if job.status is JobStatus.IN_PROGRESS:
+            raise Refusal(409, "DOCUMENTS_NOT_DELETABLE", f"Job {job_id} has not ended.")
+        if not self.documents_kept(job, now=now):
+            raise Refusal(404, "NOT_FOUND", f"The documents of job {job_id} are deleted already.")
+        self.tables.jobs[job_id] = replace(job, deleted=True)
+
+    def clear(self) -> None:
+        """Forgets everything but the certificates. Numbers of jobs are not used again."""
+        for table in fields(Tables):
+            if table.name not in CERTIFICATES:
+                getattr(self.tables, table.name).clear()
         self._in_progress.clear()
 
     def documents_kept(self, job: Job, *, now: datetime) -> bool:
         """Whether the service still has the documents of a job."""
         return job_rules.documents_kept(job, now=now, available_for=self._settings.available_for)
-
-    @staticmethod
-    def require_position(job: Job, position: int) -> None:
-        """Holds that a job has a signer at this position.
-
-        Raises:
-            Refusal: It has not.
-        """
-        if not 0 <= position < len(job.signers):
-            raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no such signer.")
 
     def _deletable(self, job: Job, now: datetime) -> bool:
         return job_rules.deletable(job, now=now, deletable_after=self._settings.deletable_after)
@@ -321,3 +376,14 @@ class State:
             deletable=change.status is job.status and self._deletable(job, now),
             kept=self.documents_kept(job, now=now),
         )
+
+
+def _signer(job: Job, position: int) -> Signer:
+    """The signer at a position, from 0.
+
+    Raises:
+        Refusal: The job has no such signer.
+    """
+    if not 0 <= position < len(job.signers):
+        raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no such signer.")
+    return job.signers[position]

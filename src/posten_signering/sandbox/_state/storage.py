@@ -105,6 +105,10 @@ class Tables:
     enterprises: MutableMapping[str, Pkcs12] = field(default_factory=dict[str, Pkcs12])
 
 
+CERTIFICATES = frozenset({"keys", "enterprises"})
+"""The tables that hold the certificates, which a reset keeps."""
+
+
 class DocumentKind(StrEnum):
     """What kind of document is kept."""
 
