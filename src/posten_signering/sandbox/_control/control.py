@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from posten_signering.sandbox._api.activity import Activity
 from posten_signering.sandbox._api.delays import Delays
 from posten_signering.sandbox._api.faults import Faults
-from posten_signering.sandbox._control.overview import Overview
-from posten_signering.sandbox._control.overview_made import overview_of
+from posten_signering.sandbox._control.overview import Overview, overview_of
 from posten_signering.sandbox._signed.pki import Authority
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.job import Act
 from posten_signering.sandbox._state.state import State
-from posten_signering.sandbox._state.storage import Pkcs12, Storage
+from posten_signering.sandbox._state.storage import Storage
 from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.hidden import Hidden
@@ -70,6 +69,7 @@ class Control:
             activity=self.activity,
             faults=self.faults,
             version=self.feed.version,
+            advanced_by=self.clock.ahead,
         )
 
     async def act(self, redirect_token: Hidden, what: Act) -> str:
@@ -78,28 +78,18 @@ class Control:
         await self._lasting()
         return exit_url
 
-    async def act_as(self, job_id: int, number: int, what: Act) -> str:
-        """Acts as a signer; gives the exit URL. Uses up the signer's redirect URL."""
-        exit_url = self.state.act_as(job_id, number - 1, what, now=self.settings.now())
-        await self._lasting()
-        return exit_url
-
-    def status_query_token(self, job_id: int, number: int) -> Hidden:
-        """The token that the exit URL of a signer carries, or will carry."""
-        return self.state.status_query_token(job_id, number - 1, now=self.settings.now())
-
     async def expire(self, job_id: int) -> None:
         """Moves a job to the end of its lifetime."""
         self.state.expire(job_id, now=self.settings.now())
         await self._lasting()
 
     async def end_lease(self, job_id: int, change: int) -> None:
-        """Lets a leased status change come back at once."""
+        """Lets a status change that a poller has come back at once."""
         self.state.end_lease(job_id, change, now=self.settings.now())
         await self._lasting()
 
     async def delete_documents(self, job_id: int) -> None:
-        """Deletes the documents of a job that has ended, whenever that was."""
+        """Deletes the documents of a job that has ended, as when the service's time is over."""
         self.state.end_availability(job_id, now=self.settings.now())
         self.storage.delete(job_id)
         await self._lasting()
@@ -113,26 +103,14 @@ class Control:
         self.clock.advance(seconds)
         await self._lasting()
 
-    async def authorize_broker(self, certificate_organization: str, sender: str) -> None:
-        """Permits the holder of a certificate to act for a sender."""
-        self.allow_broker(certificate_organization, sender)
-        await self._lasting()
-
-    def allow_broker(self, certificate_organization: str, sender: str) -> None:
-        """Does what `authorize_broker` does. Whoever calls this commits."""
+    def authorize_broker(self, certificate_organization: str, sender: str) -> None:
+        """Permits the holder of a certificate to act for a sender. Whoever calls this commits."""
         for number in (certificate_organization, sender):
             require_organization_number(number)
         self.access.authorize_broker(certificate_organization, sender)
 
-    async def issue(self, organization_number: str) -> Pkcs12:
-        """The enterprise certificate of an organisation; the same for every call."""
-        require_organization_number(organization_number)
-        issued = await self.workers.run(self.authority.enterprise_pkcs12, organization_number)
-        await self._lasting()
-        return issued
-
     async def reset(self) -> None:
-        """Forgets everything but the certificates."""
+        """Forgets everything but the certificates, and sets the clock right."""
         self.state.clear()
         self.storage.clear()
         self.faults.clear()

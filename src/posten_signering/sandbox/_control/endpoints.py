@@ -1,152 +1,195 @@
-"""The endpoints of the control API, each described once: routes and OpenAPI document are made of them."""
+"""The control API: what a test in any language, or the overview page, asks of the sandbox over HTTP.
 
+JSON on loopback: the endpoints below, a feed of changes, and the OpenAPI document of both. What is asked
+for wrongly is answered with `{"error": "..."}`. The guard in front of it commits what a request changed.
+"""
+
+import asyncio
+import logging
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache, partial
+from inspect import isawaitable
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import ConfigDict, TypeAdapter, ValidationError, WithJsonSchema, with_config
 
 from posten_signering.sandbox._api.activity import OrganizationCounters, RequestSnapshot
 from posten_signering.sandbox._api.faults import Fault, PendingFault
-from posten_signering.sandbox._control.control import Control
-from posten_signering.sandbox._control.control_values import (
-    Advance,
-    EnterpriseCertificateFile,
-    ExitUrl,
-    FaultNumber,
-    Organization,
-    StatusQueryToken,
+from posten_signering.sandbox._control.control import Control, require_organization_number
+from posten_signering.sandbox._control.openapi import (
+    JSON,
+    PREFIX,
+    Endpoint,
+    Problem,
+    openapi_document,
 )
-from posten_signering.sandbox._control.overview import (
-    BrokerSnapshot,
-    JobSnapshot,
-    Overview,
-    QueueSnapshot,
-)
+from posten_signering.sandbox._control.overview import BrokerSnapshot, JobSnapshot, QueueSnapshot
 from posten_signering.sandbox._state.job import Act
+from posten_signering.sandbox._state.storage import to_json
+from posten_signering.sandbox._values.errors import SandboxError
+from posten_signering.sandbox._values.octets import Octets
 from posten_signering.sandbox._values.refusal import Refusal
 
-PREFIX = "/control"
-JSON = "application/json"
-PEM = "application/x-pem-file"
+logger = logging.getLogger("posten_signering.sandbox")
+
+HEARTBEAT = 15.0
+"""After so many seconds without a change the feed sends a line, so that a dead connection is noticed."""
+
+Base64 = Annotated[str, WithJsonSchema({"type": "string", "contentEncoding": "base64"})]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """What a request asks for.
+class ExitUrl:
+    """Where the signer's browser goes.
 
     Attributes:
-        path: The parameters in its path.
-        body: Its body, read as the endpoint's type; None where it takes none.
+        exit_url: With its `status_query_token`.
     """
 
-    path: Mapping[str, str]
-    body: Any
-
-    def number(self, name: str) -> int:
-        """A parameter of the path that is a number."""
-        return int(self.path[name])
+    exit_url: str = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Endpoint:
-    """One endpoint.
+class StatusQueryToken:
+    """What a status is asked for with.
 
     Attributes:
-        method: The HTTP method.
-        path: Below `PREFIX`; its parameters stand in braces.
-        name: The operation's name.
-        summary: What it does.
-        call: Does it.
-        body: The type of its body; None: it takes none.
-        answer: The type of its answer; None: it has none.
-        media_type: Of the answer.
+        status_query_token: The value of the parameter `status_query_token`.
     """
 
-    method: str
-    path: str
-    name: str
-    summary: str
-    call: Callable[[Control, Asked], Awaitable[object]]
-    body: Any = None
-    answer: Any = None
-    media_type: str = JSON
+    status_query_token: str = field(repr=False)
 
 
-async def _overview(control: Control, _: Asked) -> Overview:
-    return control.overview()
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Advance:
+    """How far the sandbox's clock is moved on.
+
+    Attributes:
+        seconds: More than 0.
+    """
+
+    seconds: float
 
 
-async def _jobs(control: Control, _: Asked) -> tuple[JobSnapshot, ...]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaultNumber:
+    """A fault that was added.
+
+    Attributes:
+        number: To remove it by.
+    """
+
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Organization:
+    """An organisation.
+
+    Attributes:
+        organization_number: Nine digits; any will do.
+    """
+
+    organization_number: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnterpriseCertificateFile:
+    """An enterprise certificate.
+
+    Attributes:
+        organization_number: Whose it is.
+        pkcs12: A PKCS#12 file with the key, the certificate and the CAs above it.
+        password: The file's password.
+    """
+
+    organization_number: str
+    pkcs12: Base64 = field(repr=False)
+    password: str = field(repr=False)
+
+
+# The operations that are not methods of `Control` already. Their docstrings are the summaries of the
+# OpenAPI document.
+
+
+def jobs(control: Control) -> tuple[JobSnapshot, ...]:
+    """The jobs with their signers, newest first."""
     return control.overview().jobs
 
 
-async def _job(control: Control, asked: Asked) -> JobSnapshot:
-    for job in control.overview().jobs:
-        if job.id == asked.number("job"):
-            return job
-    raise Refusal(404, "NOT_FOUND", f"There is no job {asked.number('job')}.")
+def job(control: Control, job_id: int) -> JobSnapshot:
+    """One job."""
+    for found in control.overview().jobs:
+        if found.id == job_id:
+            return found
+    raise Refusal(404, "NOT_FOUND", f"There is no job {job_id}.")
 
 
-async def _queues(control: Control, _: Asked) -> tuple[QueueSnapshot, ...]:
+def queues(control: Control) -> tuple[QueueSnapshot, ...]:
+    """The polling queues, with leases and next permitted poll times."""
     return control.overview().queues
 
 
-async def _requests(control: Control, _: Asked) -> tuple[RequestSnapshot, ...]:
+def requests(control: Control) -> tuple[RequestSnapshot, ...]:
+    """The last requests to the API, newest first."""
     return control.activity.requests
 
 
-async def _counters(control: Control, _: Asked) -> Mapping[str, OrganizationCounters]:
+def counters(control: Control) -> Mapping[str, OrganizationCounters]:
+    """What the calls of each organisation have come to, by organisation number."""
     return control.activity.counters
 
 
-async def _act(control: Control, asked: Asked) -> ExitUrl:
-    exit_url = await control.act_as(
-        asked.number("job"), asked.number("signer"), Act(asked.path["act"])
-    )
+def act(control: Control, job_id: int, number: int, what: Act) -> ExitUrl:
+    """Acts as a signer, who need not have opened the redirect URL."""
+    exit_url = control.state.act_as(job_id, number - 1, what, now=control.settings.now())
     return ExitUrl(exit_url=exit_url)
 
 
-async def _status_query_token(control: Control, asked: Asked) -> StatusQueryToken:
-    token = control.status_query_token(asked.number("job"), asked.number("signer"))
+def status_query_token(control: Control, job_id: int, number: int) -> StatusQueryToken:
+    """The token that the signer's exit URL carries, or will carry.
+
+    A status that is asked for with it before the signer has finished is refused
+    (SIGNING_CEREMONY_NOT_COMPLETED).
+    """
+    token = control.state.status_query_token(job_id, number - 1, now=control.settings.now())
     return StatusQueryToken(status_query_token=token)
 
 
-async def _expire(control: Control, asked: Asked) -> None:
-    await control.expire(asked.number("job"))
+async def advance(control: Control, body: Advance) -> None:
+    """Moves the sandbox's clock on. Signing times of containers are held against the old."""
+    await control.advance(body.seconds)
 
 
-async def _end_lease(control: Control, asked: Asked) -> None:
-    await control.end_lease(asked.number("job"), asked.number("change"))
-
-
-async def _delete_documents(control: Control, asked: Asked) -> None:
-    await control.delete_documents(asked.number("job"))
-
-
-async def _advance(control: Control, asked: Asked) -> None:
-    await control.advance(asked.body.seconds)
-
-
-async def _faults(control: Control, _: Asked) -> tuple[PendingFault, ...]:
+def faults(control: Control) -> tuple[PendingFault, ...]:
+    """The faults that will act, oldest first."""
     return control.faults.pending
 
 
-async def _add_fault(control: Control, asked: Asked) -> FaultNumber:
-    return FaultNumber(number=control.faults.add(asked.body))
+def add_fault(control: Control, body: Fault) -> FaultNumber:
+    """Lets a fault happen from the next request on."""
+    return FaultNumber(number=control.faults.add(body))
 
 
-async def _remove_fault(control: Control, asked: Asked) -> None:
-    if not control.faults.remove(asked.number("fault")):
-        raise Refusal(404, "NOT_FOUND", f"There is no fault {asked.number('fault')}.")
+def remove_fault(control: Control, number: int) -> None:
+    """Ends one fault."""
+    if not control.faults.remove(number):
+        raise Refusal(404, "NOT_FOUND", f"There is no fault {number}.")
 
 
-async def _clear_faults(control: Control, _: Asked) -> None:
+def clear_faults(control: Control) -> None:
+    """Ends all faults."""
     control.faults.clear()
 
 
-async def _issue(control: Control, asked: Asked) -> EnterpriseCertificateFile:
-    number = asked.body.organization_number
-    issued = await control.issue(number)
+async def issue(control: Control, body: Organization) -> EnterpriseCertificateFile:
+    """The enterprise certificate of an organisation; the same for every call."""
+    number = body.organization_number
+    require_organization_number(number)
+    issued = await control.workers.run(control.authority.enterprise_pkcs12, number)
     return EnterpriseCertificateFile(
         organization_number=number,
         pkcs12=b64encode(issued.content).decode(),
@@ -154,177 +197,188 @@ async def _issue(control: Control, asked: Asked) -> EnterpriseCertificateFile:
     )
 
 
-async def _authorize_broker(control: Control, asked: Asked) -> None:
-    await control.authorize_broker(asked.body.certificate_organization, asked.body.sender)
+def authorize_broker(control: Control, body: BrokerSnapshot) -> None:
+    """Permits the holder of a certificate to act for a sender."""
+    control.authorize_broker(body.certificate_organization, body.sender)
 
 
-async def _reset(control: Control, _: Asked) -> None:
-    await control.reset()
-
-
-async def _ca(control: Control, _: Asked) -> bytes:
-    return control.authority.root_pem
+def ca(control: Control) -> str:
+    """The root certificate of everything in this sandbox."""
+    return control.authority.root_pem.decode()
 
 
 ENDPOINTS = (
-    Endpoint(
-        method="GET",
-        path="/overview",
-        name="overview",
-        summary="Everything that the sandbox shows of itself.",
-        call=_overview,
-        answer=Overview,
-    ),
-    Endpoint(
-        method="GET",
-        path="/jobs",
-        name="jobs",
-        summary="The jobs with their signers, newest first.",
-        call=_jobs,
-        answer=tuple[JobSnapshot, ...],
-    ),
-    Endpoint(
-        method="GET",
-        path="/jobs/{job}",
-        name="job",
-        summary="One job.",
-        call=_job,
-        answer=JobSnapshot,
-    ),
-    Endpoint(
-        method="GET",
-        path="/queues",
-        name="queues",
-        summary="The polling queues, with leases and next permitted poll times.",
-        call=_queues,
-        answer=tuple[QueueSnapshot, ...],
-    ),
-    Endpoint(
-        method="GET",
-        path="/requests",
-        name="requests",
-        summary="The last requests to the API, newest first.",
-        call=_requests,
-        answer=tuple[RequestSnapshot, ...],
-    ),
-    Endpoint(
-        method="GET",
-        path="/counters",
-        name="counters",
-        summary="What the calls of each organisation have come to, by organisation number.",
-        call=_counters,
-        answer=Mapping[str, OrganizationCounters],
-    ),
-    Endpoint(
-        method="POST",
-        path="/jobs/{job}/signers/{signer}/{act}",
-        name="act",
-        summary="Acts as a signer, who need not have opened the redirect URL.",
-        call=_act,
-        answer=ExitUrl,
-    ),
-    Endpoint(
-        method="GET",
-        path="/jobs/{job}/signers/{signer}/status-query-token",
-        name="status_query_token",
-        summary=(
-            "The token that the signer's exit URL carries, or will carry: a status that is asked for"
-            " with it before the signer has finished is refused (SIGNING_CEREMONY_NOT_COMPLETED)."
-        ),
-        call=_status_query_token,
-        answer=StatusQueryToken,
-    ),
-    Endpoint(
-        method="POST",
-        path="/jobs/{job}/expire",
-        name="expire",
-        summary="Moves a job to the end of its lifetime.",
-        call=_expire,
-    ),
-    Endpoint(
-        method="POST",
-        path="/jobs/{job}/changes/{change}/end-lease",
-        name="end_lease",
-        summary="Lets a status change that a poller has come back at once.",
-        call=_end_lease,
-    ),
-    Endpoint(
-        method="DELETE",
-        path="/jobs/{job}/documents",
-        name="delete_documents",
-        summary="Deletes the documents of a job that has ended, as when the service's time is over.",
-        call=_delete_documents,
-    ),
-    Endpoint(
-        method="POST",
-        path="/advance",
-        name="advance",
-        summary="Moves the sandbox's clock on. Signing times of containers are held against the old.",
-        call=_advance,
-        body=Advance,
-    ),
-    Endpoint(
-        method="GET",
-        path="/faults",
-        name="faults",
-        summary="The faults that will act, oldest first.",
-        call=_faults,
-        answer=tuple[PendingFault, ...],
-    ),
-    Endpoint(
-        method="POST",
-        path="/faults",
-        name="add_fault",
-        summary="Lets a fault happen from the next request on.",
-        call=_add_fault,
-        body=Fault,
-        answer=FaultNumber,
-    ),
-    Endpoint(
-        method="DELETE",
-        path="/faults/{fault}",
-        name="remove_fault",
-        summary="Ends one fault.",
-        call=_remove_fault,
-    ),
-    Endpoint(
-        method="DELETE",
-        path="/faults",
-        name="clear_faults",
-        summary="Ends all faults.",
-        call=_clear_faults,
-    ),
-    Endpoint(
-        method="POST",
-        path="/enterprise-certificates",
-        name="issue",
-        summary="The enterprise certificate of an organisation; the same for every call.",
-        call=_issue,
-        body=Organization,
-        answer=EnterpriseCertificateFile,
-    ),
-    Endpoint(
-        method="POST",
-        path="/brokers",
-        name="authorize_broker",
-        summary="Permits the holder of a certificate to act for a sender.",
-        call=_authorize_broker,
-        body=BrokerSnapshot,
-    ),
-    Endpoint(
-        method="POST",
-        path="/reset",
-        name="reset",
-        summary="Forgets everything but the certificates, and sets the clock right.",
-        call=_reset,
-    ),
-    Endpoint(
-        method="GET",
-        path="/ca.pem",
-        name="ca",
-        summary="The root certificate of everything in this sandbox.",
-        call=_ca,
-        answer=str,
-        media_type=PEM,
-    ),
+    Endpoint.of("GET", "/overview", Control.overview),
+    Endpoint.of("GET", "/jobs", jobs),
+    Endpoint.of("GET", "/jobs/{job}", job),
+    Endpoint.of("GET", "/queues", queues),
+    Endpoint.of("GET", "/requests", requests),
+    Endpoint.of("GET", "/counters", counters),
+    Endpoint.of("POST", "/jobs/{job}/signers/{signer}/{act}", act),
+    Endpoint.of("GET", "/jobs/{job}/signers/{signer}/status-query-token", status_query_token),
+    Endpoint.of("POST", "/jobs/{job}/expire", Control.expire),
+    Endpoint.of("POST", "/jobs/{job}/changes/{change}/end-lease", Control.end_lease),
+    Endpoint.of("DELETE", "/jobs/{job}/documents", Control.delete_documents),
+    Endpoint.of("POST", "/advance", advance),
+    Endpoint.of("GET", "/faults", faults),
+    Endpoint.of("POST", "/faults", add_fault),
+    Endpoint.of("DELETE", "/faults/{fault}", remove_fault),
+    Endpoint.of("DELETE", "/faults", clear_faults),
+    Endpoint.of("POST", "/enterprise-certificates", issue),
+    Endpoint.of("POST", "/brokers", authorize_broker),
+    Endpoint.of("POST", "/reset", Control.reset),
+    Endpoint.of("GET", "/ca.pem", ca, media_type="application/x-pem-file"),
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ControlApi:
+    """The control API.
+
+    Attributes:
+        control: What it offers.
+        heartbeat: See `HEARTBEAT`.
+    """
+
+    control: Control
+    heartbeat: float = HEARTBEAT
+
+    def add_to(self, application: web.Application) -> None:
+        """Adds every address, and what ends the feeds when the application is shut down."""
+        router = application.router
+        for endpoint in ENDPOINTS:
+            router.add_route(endpoint.method, endpoint.route, partial(self._handle, endpoint))
+        router.add_route("GET", f"{PREFIX}/events", self._events)
+        for path in (PREFIX, f"{PREFIX}/", f"{PREFIX}/openapi.json"):
+            router.add_route("GET", path, self._openapi)
+        for path in (PREFIX, PREFIX + "/{rest:.*}"):
+            router.add_route("*", path, self._unknown)
+        application.on_shutdown.append(self._end_feeds)
+
+    async def _handle(self, endpoint: Endpoint, request: web.Request) -> web.Response:
+        try:
+            return await self._answer(endpoint, request)
+        except Refusal as refusal:
+            return _problem(refusal.status, refusal.message)
+        except SandboxError as error:
+            return _problem(500, str(error))
+        except web.HTTPRequestEntityTooLarge:
+            return _problem(413, "The body is too large.")
+        except Exception:
+            logger.exception("The control API failed: a mistake in the sandbox")
+            return _problem(500, "The sandbox failed; its log tells why.")
+
+    async def _answer(self, endpoint: Endpoint, request: web.Request) -> web.Response:
+        arguments = [kind(request.match_info[name]) for name, kind in endpoint.parameters.items()]
+        if endpoint.body is not None:
+            arguments.append(await _body(request, endpoint.body))
+        answer = endpoint.call(self.control, *arguments)
+        if isawaitable(answer):
+            answer = await answer
+        if endpoint.answer is None:
+            return web.Response(status=204)
+        if endpoint.media_type != JSON:
+            return web.Response(body=answer.encode(), content_type=endpoint.media_type)
+        return _json(answer)
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return _json(_document())
+
+    async def _unknown(self, _: web.Request) -> web.Response:
+        return _problem(404, f"The control API has no such address: see {PREFIX}/openapi.json.")
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
+        feed = self.control.feed
+        try:
+            await response.prepare(request)
+            while not feed.closed:
+                version = feed.version
+                event = f'event: change\ndata: {{"version": {version}}}\n\n'
+                await response.write(event.encode())
+                while not await self._changes(version):
+                    await response.write(b": still there\n\n")
+        except ConnectionError:
+            # Whoever watched is gone.
+            pass
+        return response
+
+    async def _changes(self, version: int) -> bool:
+        """Whether there was a change before the next heartbeat is due."""
+        try:
+            async with asyncio.timeout(self.heartbeat):
+                await self.control.feed.wait(version)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _end_feeds(self, _: web.Application) -> None:
+        self.control.feed.close()
+
+
+@cache
+def _document() -> Mapping[str, Any]:
+    return openapi_document(ENDPOINTS)
+
+
+async def _body(request: web.Request, kind: type[Any]) -> object:
+    if request.content_type != JSON:
+        raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", f"Send the body as {JSON}.")
+    content = Octets(await request.read())
+    try:
+        return _READERS[kind].validate_json(content, strict=True)
+    except ValidationError as error:
+        reason = _reason(error, kind)
+    # Outside `except`: pydantic's error quotes what was sent, and must not be the context of this one.
+    raise Refusal(400, "BAD_REQUEST", reason)
+
+
+_READERS = {
+    endpoint.body: TypeAdapter[Any](with_config(ConfigDict(extra="forbid"))(endpoint.body))
+    for endpoint in ENDPOINTS
+    if endpoint.body is not None
+}
+"""What reads a body, by its type. Unknown fields are refused."""
+
+_REPORTED_FIRST = {"unexpected_keyword_argument": 0, "missing": 1}
+_TYPES = {
+    "dataclass_type": "an object",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+}
+"""What pydantic says is wrong -> what it should be."""
+
+
+def _reason(error: ValidationError, kind: type[Any]) -> str:
+    """What is wrong with a body, in words that quote no value of it."""
+    faults = error.errors(include_url=False, include_input=False)
+    fault = min(faults, key=lambda fault: _REPORTED_FIRST.get(fault["type"], len(_REPORTED_FIRST)))
+    name = str(fault["loc"][0]) if fault["loc"] else "the body"
+    context = fault.get("ctx", {})
+    match fault["type"]:
+        case "json_invalid":
+            return "The body is not JSON."
+        case "unexpected_keyword_argument":
+            known = ", ".join(field.name for field in fields(kind))
+            return f"the body has no field {name[:40]!r}; it has: {known}."
+        case "missing":
+            return f"the body lacks {name}."
+        case "value_error":
+            return str(context["error"])
+        case "enum":
+            one_of = context["expected"].replace(" or ", ", ").replace("'", "")
+            return f"{name} must be one of {one_of}."
+        case wrong_type:
+            return f"{name} must be {_TYPES.get(wrong_type, 'something else')}."
+
+
+def _json(answer: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, text=to_json(answer), content_type=JSON)
+
+
+def _problem(status: int, error: str) -> web.Response:
+    return _json(Problem(error=error), status)

@@ -1,43 +1,105 @@
-"""The OpenAPI document of the control API, made of its endpoints (OpenAPI 3.1). Performs no I/O.
+"""What an endpoint of the control API is, and the OpenAPI document of them all (3.1). Performs no I/O.
 
-The schemas are pydantic's; the words in them are those of the dataclasses' docstrings.
+The schemas are pydantic's; the words in the document are those of the docstrings.
 """
 
 import inspect
 import re
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from posten_signering.sandbox._control.control_values import Problem
-from posten_signering.sandbox._control.endpoints import ENDPOINTS, JSON, PREFIX, Endpoint
 from posten_signering.sandbox._state.job import Act
 
 Schema = dict[str, Any]
 
+PREFIX = "/control"
+JSON = "application/json"
+
 _NUMBER: Schema = {"type": "integer", "minimum": 0}
-_PARAMETERS: dict[str, tuple[str, Schema]] = {
-    "job": ("The job's id.", _NUMBER),
-    "signer": ("The signer's number, from 1, in the manifest's order.", _NUMBER),
-    "act": ("What the signer does.", {"type": "string", "enum": [act.value for act in Act]}),
-    "change": ("The status change's number in its queue.", _NUMBER),
-    "fault": ("The fault's number.", _NUMBER),
+_PARAMETERS: dict[str, tuple[str, str, Schema]] = {
+    "job": ("The job's id.", "[0-9]{1,18}", _NUMBER),
+    "signer": ("The signer's number, from 1, in the manifest's order.", "[0-9]{1,2}", _NUMBER),
+    "act": ("What the signer does.", "|".join(Act), {"type": "string", "enum": list(Act)}),
+    "change": ("The status change's number in its queue.", "[0-9]{1,9}", _NUMBER),
+    "fault": ("The fault's number.", "[0-9]{1,9}", _NUMBER),
 }
+"""Each parameter of a path: what it is, the pattern that it matches, its schema."""
+
 _EVENTS = (
     'Server-Sent Events: `change`, with `{"version": N}`, at once and whenever something has changed;'
     " in between lines of comment, so that a dead connection is noticed."
 )
 
 
-@cache
-def openapi_document() -> dict[str, Any]:
-    """The document."""
-    schemas, components = _schemas()
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """Why something was not done.
+
+    Attributes:
+        error: In words.
+    """
+
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint:
+    """One endpoint; see `of`.
+
+    Attributes:
+        method: The HTTP method.
+        path: Below `PREFIX`; its parameters stand in braces.
+        call: Does it. Takes the `Control`, the parameters in the order of the path, and the body.
+        parameters: The types of the parameters of the path.
+        body: The type of its body; None: it takes none.
+        answer: The type of its answer; None: it has none.
+        media_type: Of the answer.
+    """
+
+    method: str
+    path: str
+    call: Callable[..., Any]
+    parameters: Mapping[str, type[Any]]
+    body: Any
+    answer: Any
+    media_type: str
+
+    @classmethod
+    def of(
+        cls, method: str, path: str, call: Callable[..., Any], *, media_type: str = JSON
+    ) -> "Endpoint":
+        """The endpoint of a function: its annotations say what is taken and given."""
+        types = get_type_hints(call)
+        taken: list[Any] = [types.get(name) for name in inspect.signature(call).parameters][1:]
+        names = re.findall(r"{(\w+)}", path)
+        return cls(
+            method=method,
+            path=path,
+            call=call,
+            parameters={name: taken.pop(0) for name in names},
+            body=taken.pop() if taken else None,
+            answer=None if types["return"] is type(None) else types["return"],
+            media_type=media_type,
+        )
+
+    @property
+    def route(self) -> str:
+        """The whole path, with a pattern for each parameter, as aiohttp takes it."""
+        return PREFIX + re.sub(
+            r"{(\w+)}", lambda found: f"{{{found[1]}:{_PARAMETERS[found[1]][1]}}}", self.path
+        )
+
+
+def openapi_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+    """The document of these endpoints, of the feed, and of itself."""
+    schemas, components = _schemas(endpoints)
     paths: dict[str, dict[str, Any]] = {}
-    for endpoint in ENDPOINTS:
+    for endpoint in endpoints:
         item = paths.setdefault(PREFIX + endpoint.path, {})
         item[endpoint.method.lower()] = _operation(endpoint, schemas)
     paths[f"{PREFIX}/events"] = {
@@ -73,11 +135,9 @@ class _Words(GenerateJsonSchema):
         return {**described, "description": summary, "additionalProperties": False}
 
 
-def _schemas() -> tuple[dict[Any, Schema], Schema]:
-    """The schema of each type that is given or taken, and the components that they refer to."""
-    kinds = {Problem}
-    for endpoint in ENDPOINTS:
-        kinds |= {endpoint.body, endpoint.answer} - {None}
+def _schemas(endpoints: Sequence[Endpoint]) -> tuple[dict[Any, Schema], Schema]:
+    """The schema of each type that is taken or given, and the components that they refer to."""
+    kinds = {Problem, *(kind for each in endpoints for kind in (each.body, each.answer) if kind)}
     schemas, definitions = TypeAdapter.json_schemas(
         [(kind, "validation", TypeAdapter(kind)) for kind in kinds],
         ref_template="#/components/schemas/{model}",
@@ -91,8 +151,8 @@ def _operation(endpoint: Endpoint, schemas: dict[Any, Schema]) -> dict[str, Any]
         return {"content": {media_type: {"schema": schemas[kind]}}}
 
     operation: dict[str, Any] = {
-        "operationId": endpoint.name,
-        "summary": endpoint.summary,
+        "operationId": endpoint.call.__name__,
+        "summary": " ".join((endpoint.call.__doc__ or "").split()),
         "responses": {"default": {"description": "Not done.", **content(JSON, Problem)}},
     }
     if endpoint.answer is None:
@@ -100,17 +160,16 @@ def _operation(endpoint: Endpoint, schemas: dict[Any, Schema]) -> dict[str, Any]
     else:
         answer = content(endpoint.media_type, endpoint.answer)
         operation["responses"]["200"] = {"description": "Done.", **answer}
-    names = re.findall(r"{(\w+)}", endpoint.path)
-    if names:
+    if endpoint.parameters:
         operation["parameters"] = [
             {
                 "name": name,
                 "in": "path",
                 "required": True,
                 "description": _PARAMETERS[name][0],
-                "schema": _PARAMETERS[name][1],
+                "schema": _PARAMETERS[name][2],
             }
-            for name in names
+            for name in endpoint.parameters
         ]
     if endpoint.body is not None:
         operation["requestBody"] = {"required": True, **content(JSON, endpoint.body)}

@@ -14,7 +14,7 @@ from posten_signering.sandbox._api.exchange import Exchanges
 from posten_signering.sandbox._api.faults import FaultKind, Faults
 from posten_signering.sandbox._api.service import Service
 from posten_signering.sandbox._control.control import Control
-from posten_signering.sandbox._control.http import ControlApi
+from posten_signering.sandbox._control.endpoints import ControlApi
 from posten_signering.sandbox._intake.judge import Bundle
 from posten_signering.sandbox._pages.application import pages_application
 from posten_signering.sandbox._pages.guard import guard

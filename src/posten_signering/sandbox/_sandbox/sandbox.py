@@ -14,7 +14,7 @@ from posten_signering import (
 from posten_signering.sandbox._api.activity import OrganizationCounters
 from posten_signering.sandbox._api.faults import Faults
 from posten_signering.sandbox._control.control import refused, require_organization_number
-from posten_signering.sandbox._control.endpoints import PREFIX
+from posten_signering.sandbox._control.openapi import PREFIX
 from posten_signering.sandbox._control.overview import Overview
 from posten_signering.sandbox._intake.judge import Bundle
 from posten_signering.sandbox._pages.layout import OVERVIEW
@@ -196,7 +196,7 @@ class Sandbox:
         """
         control = self._now_running.control
         try:
-            control.allow_broker(certificate_org, sender_org)
+            control.authorize_broker(certificate_org, sender_org)
         except Refusal as refusal:
             raise refused(refusal) from None
         control.lasting_now()

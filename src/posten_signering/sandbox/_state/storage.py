@@ -357,7 +357,7 @@ def _fields(kind: type[Any]) -> Mapping[str, Any]:
     return get_type_hints(kind)
 
 
-def _typed(kind: Any, plain: object) -> Any:  # noqa: ANN401 - a value of any of the types of the tables
+def _typed(kind: type[Any], plain: object) -> object:
     """A value of a type, from what JSON had. A field that has a default may be missing.
 
     Raises:
@@ -373,7 +373,7 @@ def _typed(kind: Any, plain: object) -> Any:  # noqa: ANN401 - a value of any of
         return plain
     match plain:
         case dict() if hasattr(kind, "__dataclass_fields__"):
-            types, given = _fields(kind), cast("dict[str, object]", plain)
+            types, given = _fields(cast("Any", kind)), cast("dict[str, object]", plain)
             return kind(**{name: _typed(types[name], each) for name, each in given.items()})
         case list() if get_origin(kind) is tuple:
             item_kind = get_args(kind)[0]

@@ -13,8 +13,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from posten_signering.sandbox import Fault, FaultKind, Sandbox
-from posten_signering.sandbox._control.endpoints import ENDPOINTS
-from posten_signering.sandbox._control.http import ControlApi
+from posten_signering.sandbox._control.endpoints import ENDPOINTS, ControlApi
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from callers import Clock, caller_of, redirect_urls
 from hands import Hand
 
 from posten_signering.sandbox import Fault, FaultKind, Sandbox
-from posten_signering.sandbox._control.http import ControlApi
+from posten_signering.sandbox._control.endpoints import ControlApi
 
 pytestmark = pytest.mark.anyio
 
