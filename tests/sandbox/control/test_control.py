@@ -341,7 +341,7 @@ async def test_a_signer_that_is_not_there_and_a_body_that_is_no_json_are_told(se
 
 
 async def test_a_mistake_in_the_sandbox_is_told_as_such(sandbox, hand, caplog, monkeypatch):
-    monkeypatch.setattr("posten_signering.sandbox._control.control.overview_of", lambda **_: 1 / 0)
+    monkeypatch.setattr("posten_signering.sandbox._control.control.Overview", lambda **_: 1 / 0)
     assert (await hand("GET", "/overview"))[0] == 500
     [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info is not None

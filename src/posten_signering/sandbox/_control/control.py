@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from posten_signering.sandbox._api.activity import Activity
 from posten_signering.sandbox._api.delays import Delays
 from posten_signering.sandbox._api.faults import Faults
-from posten_signering.sandbox._control.overview import Overview, overview_of
+from posten_signering.sandbox._control.overview import (
+    BrokerSnapshot,
+    Overview,
+    job_snapshot,
+    queue_snapshot,
+)
 from posten_signering.sandbox._signed.pki import Authority
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.job import Act
@@ -63,13 +68,33 @@ class Control:
 
     def overview(self) -> Overview:
         """Everything that the sandbox shows of itself."""
-        return overview_of(
-            settings=self.settings,
-            state=self.state,
-            activity=self.activity,
-            faults=self.faults,
+        now = self.settings.now()
+        self.state.pass_time(now)
+        tables = self.state.tables
+        waiting = {change.job_id for change in tables.changes.values()}
+        return Overview(
             version=self.feed.version,
+            now=now,
             advanced_by=self.clock.ahead,
+            jobs=tuple(
+                job_snapshot(job, self.settings, now, change_waits=job_id in waiting)
+                for job_id, job in sorted(tables.jobs.items(), reverse=True)
+            ),
+            queues=tuple(
+                queue_snapshot(name, queue, self.state.queues.changes(name), now)
+                for name, queue in sorted(
+                    tables.queues.items(), key=lambda item: (item[0].sender, item[0].name or "")
+                )
+            ),
+            requests=self.activity.requests,
+            counters=self.activity.counters,
+            faults=self.faults.pending,
+            brokers=tuple(
+                BrokerSnapshot(
+                    certificate_organization=broker.certificate_organization, sender=broker.sender
+                )
+                for broker in tables.brokers
+            ),
         )
 
     async def act(self, redirect_token: Hidden, what: Act) -> str:

@@ -35,9 +35,6 @@ from posten_signering.sandbox._values.refusal import Refusal
 
 logger = logging.getLogger("posten_signering.sandbox")
 
-HEARTBEAT = 15.0
-"""After so many seconds without a change the feed sends a line, so that a dead connection is noticed."""
-
 Base64 = Annotated[str, WithJsonSchema({"type": "string", "contentEncoding": "base64"})]
 
 
@@ -237,11 +234,12 @@ class ControlApi:
 
     Attributes:
         control: What it offers.
-        heartbeat: See `HEARTBEAT`.
+        heartbeat: After so many seconds without a change the feed sends a line, so that a dead
+            connection is noticed.
     """
 
     control: Control
-    heartbeat: float = HEARTBEAT
+    heartbeat: float = 15.0
 
     def add_to(self, application: web.Application) -> None:
         """Adds every address, and what ends the feeds when the application is shut down."""

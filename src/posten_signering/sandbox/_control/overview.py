@@ -8,16 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from posten_signering.sandbox._api.activity import (
-    Activity,
-    OrganizationCounters,
-    RequestSnapshot,
-)
-from posten_signering.sandbox._api.faults import Faults, PendingFault
+from posten_signering.sandbox._api.activity import OrganizationCounters, RequestSnapshot
+from posten_signering.sandbox._api.faults import PendingFault
 from posten_signering.sandbox._intake.messages import ManifestSigner
-from posten_signering.sandbox._state.job import Job, Signer, SignerStatus, awaits_confirmation
+from posten_signering.sandbox._state.job import (
+    Job,
+    Signer,
+    SignerStatus,
+    awaits_confirmation,
+    documents_kept,
+)
 from posten_signering.sandbox._state.queues import Change, Queue, QueueName, is_leased
-from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._values.masking import masked
 from posten_signering.sandbox._values.settings import Settings
 
@@ -172,49 +173,15 @@ class Overview:
     brokers: tuple[BrokerSnapshot, ...]
 
 
-def overview_of(
-    *,
-    settings: Settings,
-    state: State,
-    activity: Activity,
-    faults: Faults,
-    version: int,
-    advanced_by: float,
-) -> Overview:
-    """Everything that is shown, at the present time of the settings."""
-    now = settings.now()
-    state.pass_time(now)
-    tables = state.tables
-    unconfirmed = {change.job_id for change in tables.changes.values()}
-    return Overview(
-        version=version,
-        now=now,
-        advanced_by=advanced_by,
-        jobs=tuple(
-            _job(job, settings, state, now, unconfirmed=job.id in unconfirmed)
-            for _, job in sorted(tables.jobs.items(), reverse=True)
-        ),
-        queues=tuple(
-            _queue(name, queue, state.queues.changes(name), now)
-            for name, queue in sorted(
-                tables.queues.items(), key=lambda item: (item[0].sender, item[0].name or "")
-            )
-        ),
-        requests=activity.requests,
-        counters=activity.counters,
-        faults=faults.pending,
-        brokers=tuple(
-            BrokerSnapshot(
-                certificate_organization=broker.certificate_organization, sender=broker.sender
-            )
-            for broker in tables.brokers
-        ),
-    )
+def job_snapshot(job: Job, settings: Settings, now: datetime, *, change_waits: bool) -> JobSnapshot:
+    """What is shown of a job.
 
-
-def _job(
-    job: Job, settings: Settings, state: State, now: datetime, *, unconfirmed: bool
-) -> JobSnapshot:
+    Args:
+        job: The job.
+        settings: How long a job lives, and its documents.
+        now: The sandbox's time.
+        change_waits: Whether a queue has a change of it.
+    """
     request, manifest = job.request, job.manifest
     return JobSnapshot(
         id=job.id,
@@ -236,8 +203,8 @@ def _job(
             DocumentSnapshot(number=number, title=masked(document.title), mime=document.mime)
             for number, document in enumerate(manifest.documents, start=1)
         ),
-        unconfirmed=unconfirmed or awaits_confirmation(job),
-        documents_deleted=not state.documents_kept(job, now=now),
+        unconfirmed=change_waits or awaits_confirmation(job),
+        documents_deleted=not documents_kept(job, now=now, available_for=settings.available_for),
     )
 
 
@@ -254,9 +221,10 @@ def _signer(number: int, signer: Signer, who: ManifestSigner) -> SignerSnapshot:
     )
 
 
-def _queue(
+def queue_snapshot(
     name: QueueName, queue: Queue, changes: Sequence[Change], now: datetime
 ) -> QueueSnapshot:
+    """What is shown of a queue, which has these changes."""
     return QueueSnapshot(
         sender=name.sender,
         name=None if name.name is None else masked(name.name),

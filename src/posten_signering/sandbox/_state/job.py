@@ -105,9 +105,14 @@ class Job:
         return self.request.status_retrieval_method == POLLING
 
     @property
+    def states(self) -> tuple[SignerState, ...]:
+        """How far the signers have come, in the manifest's order."""
+        return tuple(signer.state for signer in self.signers)
+
+    @property
     def status(self) -> JobStatus:
         """The state of the whole job."""
-        states = {signer.state.status for signer in self.signers}
+        states = {state.status for state in self.states}
         if SignerStatus.WAITING in states:
             return JobStatus.IN_PROGRESS
         if states == {SignerStatus.SIGNED}:
@@ -117,7 +122,7 @@ class Job:
     @property
     def latest_change(self) -> datetime:
         """When a signer's state changed last; the job's end once it has ended."""
-        return max(signer.state.since for signer in self.signers)
+        return max(state.since for state in self.states)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,20 +145,11 @@ def act(job: Job, position: int, what: Act, *, now: datetime) -> Job:
         Refusal: The signer, or the whole job, has come to an end before.
     """
     require_waiting(job, position)
-    new_status = _LEADS_TO[what]
-    ends_job = what is not Act.SIGN
-    signers = [
-        signer
-        if index != position and not (ends_job and signer.state.status is SignerStatus.WAITING)
-        else replace(
-            signer,
-            state=SignerState(
-                status=new_status if index == position else SignerStatus.NOT_APPLICABLE, since=now
-            ),
-        )
-        for index, signer in enumerate(job.signers)
-    ]
-    return replace(job, signers=tuple(signers))
+    statuses = [state.status for state in job.states]
+    if what is not Act.SIGN:
+        statuses = _all_that_wait(statuses, SignerStatus.NOT_APPLICABLE)
+    statuses[position] = _LEADS_TO[what]
+    return _with_statuses(job, statuses, now)
 
 
 def require_waiting(job: Job, position: int) -> None:
@@ -194,13 +190,8 @@ def expire(job: Job, *, now: datetime) -> Job:
         raise Refusal(
             409, "JOB_HAS_ENDED", f"Job {job.id} has ended before, with the status {job.status}."
         )
-    signers = [
-        replace(signer, state=SignerState(status=SignerStatus.EXPIRED, since=now))
-        if signer.state.status is SignerStatus.WAITING
-        else signer
-        for signer in job.signers
-    ]
-    return replace(job, signers=tuple(signers))
+    statuses = [state.status for state in job.states]
+    return _with_statuses(job, _all_that_wait(statuses, SignerStatus.EXPIRED), now)
 
 
 def confirm(job: Job) -> Job:
@@ -264,3 +255,17 @@ def exit_url(job: Job, position: int, what: Act) -> str:
     token = f"{STATUS_QUERY_TOKEN}={quote(job.signers[position].status_query_token, safe='')}"
     query = f"{parts.query}&{token}" if parts.query else token
     return urlunsplit(parts._replace(query=query))
+
+
+def _all_that_wait(statuses: list[SignerStatus], end: SignerStatus) -> list[SignerStatus]:
+    return [end if status is SignerStatus.WAITING else status for status in statuses]
+
+
+def _with_statuses(job: Job, statuses: list[SignerStatus], now: datetime) -> Job:
+    signers = [
+        signer
+        if status is signer.state.status
+        else replace(signer, state=SignerState(status=status, since=now))
+        for signer, status in zip(job.signers, statuses, strict=True)
+    ]
+    return replace(job, signers=tuple(signers))

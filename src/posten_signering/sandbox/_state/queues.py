@@ -128,7 +128,7 @@ class Queues:
             number=number,
             job_id=job.id,
             status=job.status,
-            signers=tuple(signer.state for signer in job.signers),
+            signers=job.states,
         )
 
     def poll(self, name: QueueName, *, now: datetime) -> Poll:

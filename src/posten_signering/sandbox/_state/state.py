@@ -116,7 +116,9 @@ class State:
         """Polls a queue; with a change comes the status to answer with."""
         self.pass_time(now)
         poll = self.queues.poll(QueueName(sender=sender, name=queue_name), now=now)
-        return poll, None if poll.change is None else self._status_of_change(poll.change, now)
+        if poll.change is None:
+            return poll, None
+        return poll, self._status(self.tables.jobs[poll.change.job_id], poll.change, now)
 
     def status(self, sender: str, job_id: int, token: str, *, now: datetime) -> Status:
         """The status of a job, for one who has a signer's status query token.
@@ -144,15 +146,7 @@ class State:
                 "SIGNING_CEREMONY_NOT_COMPLETED",
                 f"The signer whom the token was given to has not finished with job {job_id}.",
             )
-        return Status(
-            job=job,
-            job_status=job.status,
-            signers=tuple(each.state for each in job.signers),
-            confirmable=job_rules.awaits_confirmation(job),
-            change=None,
-            deletable=self._deletable(job, now),
-            kept=self.documents_kept(job, now=now),
-        )
+        return self._status(job, None, now)
 
     def renew_redirect(self, sender: str, job_id: int, position: int, *, now: datetime) -> Job:
         """Gives a signer a new redirect URL.
@@ -361,19 +355,19 @@ class State:
         """Whether the service still has the documents of a job."""
         return job_rules.documents_kept(job, now=now, available_for=self._settings.available_for)
 
-    def _deletable(self, job: Job, now: datetime) -> bool:
-        return job_rules.deletable(job, now=now, deletable_after=self._settings.deletable_after)
-
-    def _status_of_change(self, change: Change, now: datetime) -> Status:
-        job = self.tables.jobs[change.job_id]
+    def _status(self, job: Job, change: Change | None, now: datetime) -> Status:
+        job_status, signers = (
+            (job.status, job.states) if change is None else (change.status, change.signers)
+        )
         return Status(
             job=job,
-            job_status=change.status,
-            signers=change.signers,
-            confirmable=True,
-            change=change.number,
+            job_status=job_status,
+            signers=signers,
+            confirmable=change is not None or job_rules.awaits_confirmation(job),
+            change=None if change is None else change.number,
             # Only the last change of a job tells that everybody has signed.
-            deletable=change.status is job.status and self._deletable(job, now),
+            deletable=job_status is job.status
+            and job_rules.deletable(job, now=now, deletable_after=self._settings.deletable_after),
             kept=self.documents_kept(job, now=now),
         )
 
