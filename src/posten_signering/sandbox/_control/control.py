@@ -1,6 +1,6 @@
-"""The hands of the sandbox: what a test, or a person at the overview page, does to it from outside.
+"""What a test, or a person at the overview page, does to the sandbox from outside. Knows no HTTP.
 
-What an action has changed is there to stay when it returns, and told to whoever watches.
+An action returns when its changes are committed; the feed then reports a change.
 """
 
 import re
@@ -46,10 +46,10 @@ class Control:
         access: Who may call.
         authority: Issues certificates.
         workers: Where certificates are issued.
-        faults: What goes wrong.
-        delays: Hold requests back.
-        activity: What was asked of the API.
-        feed: Told of every action.
+        faults: The faults that will act.
+        delays: The requests that a fault delays.
+        activity: The last requests to the API, and counters.
+        feed: Reports every action.
         forget_received: Called when the sandbox is reset.
     """
 
@@ -98,7 +98,7 @@ class Control:
         )
 
     async def act(self, redirect_token: Hidden, what: Act) -> str:
-        """A signer acts on the pages that a redirect token opens; gives the exit URL."""
+        """Acts as the signer whose pages a redirect token opens; returns the exit URL."""
         exit_url = self.state.act(redirect_token, what, now=self.settings.now())
         await self._lasting()
         return exit_url
@@ -129,7 +129,7 @@ class Control:
         await self._lasting()
 
     def authorize_broker(self, certificate_organization: str, sender: str) -> None:
-        """Permits the holder of a certificate to act for a sender. Whoever calls this commits."""
+        """Permits the holder of a certificate to act for a sender. The caller commits."""
         for number in (certificate_organization, sender):
             require_organization_number(number)
         self.access.authorize_broker(certificate_organization, sender)
@@ -145,7 +145,7 @@ class Control:
         await self._lasting()
 
     def lasting_now(self) -> None:
-        """Waits until every change so far is there to stay; blocks meanwhile."""
+        """Blocks until every change so far is committed, and reports it."""
         self.storage.commit_now()
         self.feed.touch()
 
@@ -155,15 +155,15 @@ class Control:
 
 
 def refused(refusal: Refusal) -> SandboxError:
-    """A refusal as the error of the sandbox's Python interface."""
+    """A refusal as the error of the Python interface."""
     return SandboxError(refusal.message)
 
 
 def require_organization_number(text: str) -> None:
-    """Refuses what is no organisation number.
+    """Checks the form of an organisation number.
 
     Raises:
-        Refusal: It has not nine digits.
+        Refusal: The text is not nine digits.
     """
     if re.fullmatch("[0-9]{9}", text) is None:
         raise Refusal(400, "BAD_REQUEST", "An organisation number has nine digits.")

@@ -1,7 +1,7 @@
 """The control API: what a test in any language, or the overview page, asks of the sandbox over HTTP.
 
-JSON on loopback: the endpoints below, a feed of changes, and the OpenAPI document of both. What is asked
-for wrongly is answered with `{"error": "..."}`. The guard in front of it commits what a request changed.
+It has the endpoints below, a feed of changes, and the OpenAPI document of both. A request that fails is
+answered with `{"error": "..."}`. The guard in front commits what a request changed.
 """
 
 import asyncio
@@ -108,8 +108,7 @@ class EnterpriseCertificateFile:
     password: str = field(repr=False)
 
 
-# The operations that are not methods of `Control` already. Their docstrings are the summaries of the
-# OpenAPI document.
+# The operations that `Control` does not have already. A docstring is the summary in the OpenAPI document.
 
 
 def jobs(control: Control) -> tuple[JobSnapshot, ...]:
@@ -234,7 +233,7 @@ class ControlApi:
 
     Attributes:
         control: What it offers.
-        heartbeat: After so many seconds without a change the feed sends a line, so that a dead
+        heartbeat: After this many seconds without a change the feed sends a comment, so that a dead
             connection is noticed.
     """
 
@@ -242,7 +241,7 @@ class ControlApi:
     heartbeat: float = 15.0
 
     def add_to(self, application: web.Application) -> None:
-        """Adds every address, and what ends the feeds when the application is shut down."""
+        """Adds every route, and closes the feeds when the application shuts down."""
         router = application.router
         for endpoint in ENDPOINTS:
             router.add_route(endpoint.method, endpoint.route, partial(self._handle, endpoint))
@@ -299,7 +298,7 @@ class ControlApi:
                 while not await self._changes(version):
                     await response.write(b": still there\n\n")
         except ConnectionError:
-            # Whoever watched is gone.
+            # The client has disconnected.
             pass
         return response
 
@@ -329,7 +328,7 @@ async def _body(request: web.Request, kind: type[Any]) -> object:
         return _READERS[kind].validate_json(content, strict=True)
     except ValidationError as error:
         reason = _reason(error, kind)
-    # Outside `except`: pydantic's error quotes what was sent, and must not be the context of this one.
+    # Raised outside `except`, so that pydantic's error is not its context: that quotes what was sent.
     raise Refusal(400, "BAD_REQUEST", reason)
 
 
@@ -338,7 +337,7 @@ _READERS = {
     for endpoint in ENDPOINTS
     if endpoint.body is not None
 }
-"""What reads a body, by its type. Unknown fields are refused."""
+"""Reads a body, by its type. Unknown fields are refused."""
 
 _REPORTED_FIRST = {"unexpected_keyword_argument": 0, "missing": 1}
 _TYPES = {
@@ -348,11 +347,11 @@ _TYPES = {
     "float_type": "a number",
     "string_type": "text",
 }
-"""What pydantic says is wrong -> what it should be."""
+"""pydantic's type of an error -> what the value must be."""
 
 
 def _reason(error: ValidationError, kind: type[Any]) -> str:
-    """What is wrong with a body, in words that quote no value of it."""
+    """Says what is wrong with a body, without quoting a value."""
     faults = error.errors(include_url=False, include_input=False)
     fault = min(faults, key=lambda fault: _REPORTED_FIRST.get(fault["type"], len(_REPORTED_FIRST)))
     name = str(fault["loc"][0]) if fault["loc"] else "the body"

@@ -1,6 +1,6 @@
-"""What an endpoint of the control API is, and the OpenAPI document of them all (3.1). Performs no I/O.
+"""Describes the endpoints of the control API, and makes its OpenAPI document (3.1). Performs no I/O.
 
-The schemas are pydantic's; the words in the document are those of the docstrings.
+pydantic makes the schemas; the words in the document are those of the docstrings.
 """
 
 import inspect
@@ -28,7 +28,7 @@ _PARAMETERS: dict[str, tuple[str, str, Schema]] = {
     "change": ("The status change's number in its queue.", "[0-9]{1,9}", _NUMBER),
     "fault": ("The fault's number.", "[0-9]{1,9}", _NUMBER),
 }
-"""Each parameter of a path: what it is, the pattern that it matches, its schema."""
+"""For each parameter of a path: its description, the pattern that it matches, its schema."""
 
 _EVENTS = (
     'Server-Sent Events: `change`, with `{"version": N}`, at once and whenever something has changed;'
@@ -54,11 +54,12 @@ class Endpoint:
     Attributes:
         method: The HTTP method.
         path: Below `PREFIX`; its parameters stand in braces.
-        call: Does it. Takes the `Control`, the parameters in the order of the path, and the body.
+        call: The function. Its arguments are the `Control`, the parameters in the order of the path, and
+            the body. Its name and docstring are those of the operation.
         parameters: The types of the parameters of the path.
-        body: The type of its body; None: it takes none.
-        answer: The type of its answer; None: it has none.
-        media_type: Of the answer.
+        body: The type of the body; None: it takes none.
+        answer: The type of the answer; None: it has none.
+        media_type: The media type of the answer.
     """
 
     method: str
@@ -73,7 +74,7 @@ class Endpoint:
     def of(
         cls, method: str, path: str, call: Callable[..., Any], *, media_type: str = JSON
     ) -> "Endpoint":
-        """The endpoint of a function: its annotations say what is taken and given."""
+        """The endpoint of a function, whose annotations give the types."""
         types = get_type_hints(call)
         taken: list[Any] = [types.get(name) for name in inspect.signature(call).parameters][1:]
         names = re.findall(r"{(\w+)}", path)

@@ -26,8 +26,8 @@ class Calls:
     """The calls of one organisation that still count.
 
     Attributes:
-        times: When they came, oldest first.
-        blocked_until: Every call is refused until then; None without a block.
+        times: When the calls came, oldest first.
+        blocked_until: The end of a block; None: there is none.
     """
 
     times: tuple[datetime, ...] = ()
@@ -35,12 +35,12 @@ class Calls:
 
 
 class Access:
-    """The agreements there are, and the calls that were made.
+    """Decides whether a call is answered.
 
     Args:
         settings: Which organisations have an agreement, and the rate limit.
-        calls: By organisation number.
-        brokers: The permissions there are; the values say nothing.
+        calls: The calls of each organisation that still count.
+        brokers: The permissions of brokers; the value is always True.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class Access:
     def admit(self, organization: str, *, now: datetime) -> bool:
         """Counts a call of an organisation, and says whether it is answered.
 
-        One call more than the limit allows starts a block. Calls during a block neither count nor make
-        it longer ("10 API calls per second per organisation number; excess: 30 s block").
+        One call above the limit starts a block. Calls during a block are not counted and do not make it
+        longer ("10 API calls per second per organisation number; excess: 30 s block").
         """
         calls = self._calls.get(organization, Calls())
         if calls.blocked_until is not None and now < calls.blocked_until:
@@ -77,10 +77,10 @@ class Access:
         self._calls[organization] = Calls(blocked_until=until)
 
     def authorize(self, certificate_organization: str | None, sender: str) -> None:
-        """Holds that the holder of a certificate may act for a sender.
+        """Checks that the holder of a certificate may act for a sender.
 
         Raises:
-            Refusal: It has no access, or is neither the sender nor a broker of it.
+            Refusal: The holder has no access, or is neither the sender nor a broker for it.
         """
         if certificate_organization is None:
             raise Refusal(403, "NOT_AUTHORIZED", "The certificate names no organisation number.")

@@ -1,6 +1,6 @@
-"""One job: what its signers do to it, and what time does. Performs no I/O and reads no clock.
+"""One job, and how signers, the sender and time change it. Performs no I/O and reads no clock.
 
-A job is a frozen value of plain parts; every transition is a function from a job to a job, or the
+A job is a frozen value. Every transition is a function that returns the job afterwards, or raises the
 `Refusal` that the service answers with. The rules are those of the service's documentation
 ("Endring av signeringsoppdrag", "Lagring") and of `direct.xsd`.
 """
@@ -62,12 +62,12 @@ class SignerState:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signer:
-    """One signer of a job; who it is stands at the same position of the manifest.
+    """One signer of a job; the manifest says at the same position who it is.
 
     Attributes:
         state: How far the signer has come.
-        redirect_token: Opens the signer's pages, once. An earlier one opens nothing any more.
-        status_query_token: Comes with the signer to the exit URL, and asks for the job's status.
+        redirect_token: Opens the signer's pages once. Earlier tokens of this signer no longer work.
+        status_query_token: A part of the exit URL; the sender asks for the status with it.
     """
 
     state: SignerState
@@ -86,8 +86,8 @@ class Job:
         request: What was asked for.
         manifest: Who is to sign which documents.
         signers: The state of each, in the manifest's order.
-        confirmed: The sender has confirmed the outcome of a job that is not polled.
-        deleted: The sender has deleted its documents.
+        confirmed: Whether the sender has confirmed the outcome of a job that is not polled.
+        deleted: Whether the documents are deleted.
     """
 
     id: int
@@ -101,7 +101,7 @@ class Job:
 
     @property
     def polled(self) -> bool:
-        """Its status changes go to a polling queue; it has no status URL."""
+        """Whether its status changes go to a polling queue; it then has no status URL."""
         return self.request.status_retrieval_method == POLLING
 
     @property
@@ -121,7 +121,7 @@ class Job:
 
     @property
     def latest_change(self) -> datetime:
-        """When a signer's state changed last; the job's end once it has ended."""
+        """When a signer's state last changed. For a job that has ended, this is its end."""
         return max(state.since for state in self.states)
 
 
@@ -139,10 +139,10 @@ class SignerOf:
 
 
 def act(job: Job, position: int, what: Act, *, now: datetime) -> Job:
-    """A signer signs, rejects or meets a failure; all but signing ends the job for the others.
+    """A signer signs, rejects or fails. Rejecting and failing end the job for the others.
 
     Raises:
-        Refusal: The signer, or the whole job, has come to an end before.
+        Refusal: The signer has finished already, or the job has ended.
     """
     require_waiting(job, position)
     statuses = [state.status for state in job.states]
@@ -153,10 +153,10 @@ def act(job: Job, position: int, what: Act, *, now: datetime) -> Job:
 
 
 def require_waiting(job: Job, position: int) -> None:
-    """Holds that a signer can still act.
+    """Checks that a signer can still act.
 
     Raises:
-        Refusal: The signer, or the whole job, has come to an end before.
+        Refusal: The signer has finished already, or the job has ended.
     """
     status = job.signers[position].state.status
     if status is SignerStatus.WAITING:
@@ -181,10 +181,10 @@ def renew_redirect(job: Job, position: int, redirect_token: Hidden) -> Job:
 
 
 def expire(job: Job, *, now: datetime) -> Job:
-    """Ends the job because its time is over: whoever has not acted is EXPIRED.
+    """Ends the job because its lifetime is over: signers who have not acted are EXPIRED.
 
     Raises:
-        Refusal: The job has ended before.
+        Refusal: The job has ended already.
     """
     if job.status is not JobStatus.IN_PROGRESS:
         raise Refusal(
@@ -195,10 +195,10 @@ def expire(job: Job, *, now: datetime) -> Job:
 
 
 def confirm(job: Job) -> Job:
-    """The sender has taken care of the outcome of a job that is not polled.
+    """The sender confirms the outcome of a job that is not polled.
 
     Raises:
-        Refusal: There is nothing to confirm: no outcome yet, or confirmed before.
+        Refusal: The job has no outcome yet, or it is confirmed already.
     """
     if not awaits_confirmation(job):
         raise Refusal(404, "NOT_FOUND", f"Job {job.id} has nothing that awaits a confirmation.")
@@ -214,7 +214,7 @@ def delete_documents(job: Job, *, now: datetime, deletable_after: timedelta) -> 
     """The sender deletes the documents of a completed job.
 
     Raises:
-        Refusal: They are deleted already, or can't be deleted (yet).
+        Refusal: The documents are deleted already, or can't be deleted now.
     """
     if job.deleted:
         raise Refusal(404, "NOT_FOUND", f"The documents of job {job.id} are deleted already.")

@@ -1,8 +1,7 @@
 """Polling queues: status changes that wait for their sender. Performs no I/O and reads no clock.
 
-A change that was fetched is hidden for the length of a lease and then comes back, unless it is
-confirmed; two pollers never hold the same change. Each change is an entry of its own, so that what is
-written does not grow with the queue.
+A fetched change is leased: it is hidden from pollers and comes back when the lease ends, unless it is
+confirmed before. Each change is an entry of its own, so that a commit does not grow with the queue.
 """
 
 from collections.abc import MutableMapping
@@ -17,7 +16,7 @@ from posten_signering.sandbox._values.settings import Settings
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueName:
-    """Which queue: each sender has a default one, and named ones.
+    """The name of a queue: each sender has a default queue, and named ones.
 
     Attributes:
         sender: The organisation number of the sender.
@@ -30,7 +29,7 @@ class QueueName:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangeId:
-    """Which status change: its queue, and its number there."""
+    """Identifies a status change by its queue and its number there."""
 
     queue: QueueName
     number: int
@@ -38,17 +37,17 @@ class ChangeId:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """What had become of a job when one of its signers did something.
+    """The state of a job after one of its signers acted, or after it expired.
 
-    A later change of the same job is a change of its own, so that a change that comes back says the
-    same as the first time.
+    A later state of the same job is a change of its own, so that a redelivered change says the same as
+    the first time.
 
     Attributes:
         number: Its number in the queue.
         job_id: The job.
         status: The job's status then.
         signers: The signers' states then, in the manifest's order.
-        hidden_until: While it is leased to a poller; None when it was never fetched.
+        hidden_until: The end of its latest lease; None: it was never fetched.
     """
 
     number: int
@@ -63,8 +62,8 @@ class Queue:
     """What is known of a queue, besides its changes.
 
     Attributes:
-        last_number: The number of the newest change there has been.
-        next_permitted: When the sender may poll; None before the first poll.
+        last_number: The number of its newest change, which may be confirmed; 0: it never had one.
+        next_permitted: The next permitted poll time; None before the first poll.
     """
 
     last_number: int = 0
@@ -86,7 +85,7 @@ class Poll:
     Attributes:
         outcome: How it ended.
         next_permitted: When the sender may poll this queue next.
-        change: The change, now leased to the poller; only with `Outcome.CHANGE`.
+        change: The change, which is now leased; None unless the outcome is `CHANGE`.
     """
 
     outcome: Outcome
@@ -98,8 +97,8 @@ class Queues:
     """The polling queues of all senders.
 
     Args:
-        settings: How long a lease is, and the waits between polls.
-        queues: The queues that were polled, or were given a change.
+        settings: The length of a lease, and the waits between polls.
+        queues: The queues that were polled or got a change.
         changes: The changes that are not confirmed.
     """
 
@@ -132,11 +131,11 @@ class Queues:
         )
 
     def poll(self, name: QueueName, *, now: datetime) -> Poll:
-        """Leases the oldest change that is not hidden, if the time of the next poll has come.
+        """Leases the oldest change that is not leased, unless the poll comes too early.
 
         After a change the next poll is permitted at once, after an empty queue in
-        `empty_queue_wait`. A poll that comes too early is told the time that stands: if it moved that
-        time, two pollers of one queue could hold each other off for ever.
+        `empty_queue_wait`. A poll that comes too early does not move the next permitted time (but for
+        `early_poll_penalty`): two pollers of one queue could then block each other for ever.
         """
         queue = self._queues.get(name, Queue())
         change = None
@@ -156,12 +155,12 @@ class Queues:
         return Poll(outcome=outcome, next_permitted=next_permitted, change=change)
 
     def confirm(self, job: Job, number: int) -> None:
-        """Takes a change off the queue for good.
+        """Removes a change from its queue.
 
-        A change can be confirmed as long as it is in the queue, also when its lease has run out.
+        A change can be confirmed as long as it is in the queue, also after its lease has ended.
 
         Raises:
-            Refusal: The queue has no such change; it was confirmed before, or never fetched.
+            Refusal: The job has no such change, or it was never fetched.
         """
         key, change = self._change_of(job, number)
         if change is None or change.hidden_until is None:
@@ -173,10 +172,10 @@ class Queues:
         del self._changes[key]
 
     def end_lease(self, job: Job, number: int, *, now: datetime) -> None:
-        """Lets a leased change come back at once.
+        """Ends the lease of a change, so that the next poll can get it.
 
         Raises:
-            Refusal: Nobody has such a change.
+            Refusal: The job has no such change, or it is not leased.
         """
         key, change = self._change_of(job, number)
         if change is None or not is_leased(change, now=now):
@@ -190,7 +189,7 @@ class Queues:
 
 
 def is_leased(change: Change, *, now: datetime) -> bool:
-    """Whether a poller has the change now."""
+    """Whether the change is leased to a poller now."""
     return change.hidden_until is not None and now < change.hidden_until
 
 

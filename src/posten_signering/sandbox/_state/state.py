@@ -1,8 +1,7 @@
 """What senders, signers, time and the controls do to the jobs and the queues. Performs no I/O.
 
-The time is an argument of every transition, random tokens come from the settings, and whatever is
-known stands in `Tables`. Before anything else, every transition lets the jobs expire whose lifetime
-is over.
+The time is an argument of every transition, random tokens come from the settings, and everything that
+lasts is in `Tables`. Every transition first expires the jobs whose lifetime is over.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -28,14 +27,14 @@ from posten_signering.sandbox._values.settings import Settings
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """What a status response tells of a job.
+    """What a status response says of a job.
 
     Attributes:
         job: The job.
-        job_status: Its status now, or when the change came about.
-        signers: Its signers' states, likewise.
+        job_status: Its status now, or at the time of the change.
+        signers: The states of its signers, likewise.
         confirmable: Whether the sender is asked to confirm.
-        change: The polled change; None for a status that was asked for by token.
+        change: The number of the polled change; None for a status by token.
         deletable: Whether the sender may delete the documents now.
         kept: Whether signed documents can be downloaded now.
     """
@@ -54,7 +53,7 @@ class State:
 
     Args:
         settings: Times, limits, the source of tokens.
-        tables: What is known from before.
+        tables: What was kept from before; changes are made here.
     """
 
     def __init__(self, settings: Settings, tables: Tables) -> None:
@@ -62,7 +61,7 @@ class State:
         self.tables = tables
         self.queues = Queues(settings, tables.queues, tables.changes)
         self._last_job_id = max(tables.jobs, default=0)
-        # Every job has the same lifetime, so the oldest expires first: an index by age.
+        # The jobs in progress, oldest first. All have the same lifetime, so the first one expires first.
         self._in_progress = dict.fromkeys(
             job.id
             for job in sorted(tables.jobs.values(), key=lambda job: job.created)
@@ -72,7 +71,7 @@ class State:
     # What the sender does.
 
     def create(self, sender: str, request: JobRequest, manifest: Manifest, *, now: datetime) -> Job:
-        """Creates a job from messages that were found in order."""
+        """Creates a job from messages that were judged."""
         self.pass_time(now)
         self._last_job_id += 1
         job = Job(
@@ -113,7 +112,7 @@ class State:
     def poll(
         self, sender: str, queue_name: str | None, *, now: datetime
     ) -> tuple[Poll, Status | None]:
-        """Polls a queue; with a change comes the status to answer with."""
+        """Polls a queue. With a change comes the status to answer with; otherwise None."""
         self.pass_time(now)
         poll = self.queues.poll(QueueName(sender=sender, name=queue_name), now=now)
         if poll.change is None:
@@ -121,11 +120,11 @@ class State:
         return poll, self._status(self.tables.jobs[poll.change.job_id], poll.change, now)
 
     def status(self, sender: str, job_id: int, token: str, *, now: datetime) -> Status:
-        """The status of a job, for one who has a signer's status query token.
+        """The status of a job, for a sender that has the status query token of one of its signers.
 
         Raises:
-            Refusal: No such job, or the job is polled; not a token of the job; its signer has not
-                finished.
+            Refusal: There is no such job, the job is polled, the token is not one of the job's, or its
+                signer has not finished.
         """
         token = Hidden(token)
         job = self.job(sender, job_id, now=now)
@@ -152,7 +151,7 @@ class State:
         """Gives a signer a new redirect URL.
 
         Raises:
-            Refusal: No such job or signer, or the signer has nothing left to do.
+            Refusal: There is no such job or signer, or the signer has finished.
         """
         job = self.job(sender, job_id, now=now)
         _signer(job, position)
@@ -164,7 +163,7 @@ class State:
         return renewed
 
     def confirm(self, sender: str, job_id: int, change: int | None, *, now: datetime) -> None:
-        """The sender has taken care of a change, or of the outcome of a job that is not polled.
+        """The sender confirms a change, or the outcome of a job that is not polled.
 
         Args:
             sender: The sender.
@@ -185,7 +184,7 @@ class State:
         """The sender deletes the documents of a completed job.
 
         Raises:
-            Refusal: No such job, or its documents can't be deleted now.
+            Refusal: There is no such job, or its documents can't be deleted now.
         """
         job = self.job(sender, job_id, now=now)
         self.tables.jobs[job_id] = job_rules.delete_documents(
@@ -195,7 +194,7 @@ class State:
     def job_to_download(
         self, sender: str, job_id: int, position: int | None, *, now: datetime
     ) -> Job:
-        """A job whose PAdES, or whose signer's XAdES, can be downloaded.
+        """The job, if its PAdES or the XAdES of this signer can be downloaded.
 
         Args:
             sender: The sender.
@@ -204,7 +203,7 @@ class State:
             now: The present time.
 
         Raises:
-            Refusal: No such job or signer; not signed; the documents are gone.
+            Refusal: There is no such job or signer, it is not signed, or the documents are deleted.
         """
         job = self.job(sender, job_id, now=now)
         if position is None:
@@ -220,10 +219,10 @@ class State:
     # What the signer does, and what time does.
 
     def signer_of(self, redirect_token: str, *, now: datetime) -> SignerOf:
-        """Whose pages a redirect token opens.
+        """The signer whose pages a redirect token opens.
 
         Raises:
-            Refusal: Nobody's; or it was used, replaced by a newer one, or the job has ended.
+            Refusal: The token is unknown, used, or replaced by a newer one, or the job has ended.
         """
         redirect_token = Hidden(redirect_token)
         self.pass_time(now)
@@ -250,7 +249,7 @@ class State:
         return who
 
     def act(self, redirect_token: str, what: Act, *, now: datetime) -> str:
-        """A signer acts on the pages that a redirect token opens; this uses the token up.
+        """Acts as the signer whose pages a redirect token opens. The token works once.
 
         Returns:
             The exit URL that the signer's browser is sent to.
@@ -265,7 +264,7 @@ class State:
         return Hidden(job_rules.exit_url(job, who.position, what))
 
     def _change(self, job: Job) -> None:
-        """Puts a job in the place of itself, after a signer or time did something to it."""
+        """Keeps a job whose signers have changed, and adds the change to the queue of a polled job."""
         self.tables.jobs[job.id] = job
         if job.status is not JobStatus.IN_PROGRESS:
             self._in_progress.pop(job.id, None)
@@ -273,7 +272,7 @@ class State:
             self.queues.put(job)
 
     def pass_time(self, now: datetime) -> None:
-        """Lets the jobs expire whose lifetime is over."""
+        """Expires the jobs whose lifetime is over."""
         for job_id in tuple(self._in_progress):
             job = self.tables.jobs[job_id]
             end = job.created + self._settings.lifetime
@@ -281,13 +280,13 @@ class State:
                 break
             self._change(job_rules.expire(job, now=end))
 
-    # What only the sandbox's controls do: who may use them needs no token, and acts for any sender.
+    # What only the controls of the sandbox do: for any sender, and without a token.
 
     def job_of_any_sender(self, job_id: int, *, now: datetime) -> Job:
-        """A job of whatever sender.
+        """A job by its id alone.
 
         Raises:
-            Refusal: There is none.
+            Refusal: There is no such job.
         """
         self.pass_time(now)
         job = self.tables.jobs.get(job_id)
@@ -296,13 +295,13 @@ class State:
         return job
 
     def act_as(self, job_id: int, position: int, what: Act, *, now: datetime) -> str:
-        """Acts as a signer; this uses up the signer's redirect URL.
+        """Acts as a signer, whose redirect URL then no longer works.
 
         Returns:
             The exit URL.
 
         Raises:
-            Refusal: There is no such job or signer, or the signer has nothing left to do.
+            Refusal: There is no such job or signer, or the signer has finished.
         """
         signer = _signer(self.job_of_any_sender(job_id, now=now), position)
         return self.act(signer.redirect_token, what, now=now)
@@ -324,15 +323,15 @@ class State:
         self._change(job_rules.expire(self.job_of_any_sender(job_id, now=now), now=now))
 
     def end_lease(self, job_id: int, number: int, *, now: datetime) -> None:
-        """Lets a leased status change come back at once.
+        """Ends the lease of a status change, so that the next poll can get it.
 
         Raises:
-            Refusal: There is no such job, or nobody has this change of it.
+            Refusal: There is no such job, or it has no such change that is leased.
         """
         self.queues.end_lease(self.job_of_any_sender(job_id, now=now), number, now=now)
 
     def end_availability(self, job_id: int, *, now: datetime) -> None:
-        """Deletes the documents of a job that has ended, as when the service stores them no longer.
+        """Deletes the documents of a job that has ended, as the service does after `available_for`.
 
         Raises:
             Refusal: There is no such job, it has not ended, or its documents are deleted already.
@@ -345,7 +344,7 @@ class State:
         self.tables.jobs[job_id] = replace(job, deleted=True)
 
     def clear(self) -> None:
-        """Forgets everything but the certificates. Numbers of jobs are not used again."""
+        """Forgets everything but the certificates. The ids of jobs are not used again."""
         for table in fields(Tables):
             if table.name not in CERTIFICATES:
                 getattr(self.tables, table.name).clear()
@@ -365,7 +364,7 @@ class State:
             signers=signers,
             confirmable=change is not None or job_rules.awaits_confirmation(job),
             change=None if change is None else change.number,
-            # Only the last change of a job tells that everybody has signed.
+            # Earlier changes of a job do not say that everybody has signed.
             deletable=job_status is job.status
             and job_rules.deletable(job, now=now, deletable_after=self._settings.deletable_after),
             kept=self.documents_kept(job, now=now),

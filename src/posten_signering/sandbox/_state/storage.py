@@ -1,7 +1,7 @@
 """What a sandbox keeps: the tables, and the documents beside them, in SQLite.
 
-The tables are read once and then stand in memory. Every change of an entry is noted, and written as JSON
-by the next commit. What an entry means is not known here.
+The tables are read once and then live in memory. Each changed entry is written as JSON by the next
+commit, in one transaction with the documents. What an entry means is not known here.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.octets import Octets
 
 FORMAT = 2
-"""The version of the file's form. It grows when what an earlier version wrote can't be read."""
+"""The version of the file. It grows when files of earlier versions can no longer be read."""
 
 FILE = "sandbox.sqlite3"
 
@@ -52,8 +52,8 @@ class Session:
     """One browser at the pages of one signer of one job.
 
     Attributes:
-        redirect_token: What opened them.
-        key: What the browser shows in its cookie.
+        redirect_token: The token that opened the pages.
+        key: The browser's cookie.
     """
 
     redirect_token: Hidden = field(repr=False)
@@ -62,7 +62,7 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredKey:
-    """A certificate of the sandbox's own with its key, both in PEM form."""
+    """A certificate of the sandbox with its key, both in PEM form."""
 
     key: Hidden = field(repr=False)
     certificate: str
@@ -78,19 +78,19 @@ class Pkcs12:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tables:
-    """What is known: frozen values under frozen keys, changed by assigning and deleting entries only.
+    """What is kept: frozen values under frozen keys. Entries are assigned and deleted, never mutated.
 
     Attributes:
         jobs: By job id.
-        redirects: Whose pages a redirect token opens or has opened.
-        queues: Those that were polled, or were given a change.
+        redirects: The signer whose pages a redirect token opens, or opened before.
+        queues: The queues that were polled or got a change.
         changes: The status changes that are not confirmed.
-        calls: By organisation number.
-        brokers: The permissions there are; the values say nothing.
+        calls: The calls that still count, by organisation number.
+        brokers: The permissions of brokers; the value is always True.
         sessions: Which browser has opened a signer's pages.
         clock: Under `ADVANCED_BY`, how many seconds the sandbox is ahead of its clock.
         keys: The CAs' keys and the service's, by name.
-        enterprises: The enterprise certificates that were issued, by organisation number.
+        enterprises: The issued enterprise certificates, by organisation number.
     """
 
     jobs: MutableMapping[int, Job] = field(default_factory=dict[int, Job])
@@ -119,12 +119,12 @@ class DocumentKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentKey:
-    """Which document.
+    """Identifies a document.
 
     Attributes:
         job_id: The job.
         kind: What kind of document.
-        position: Of an original or of a signer, from 0; 0 for the PAdES.
+        position: The position of an original or of a signer, from 0; 0 for the PAdES.
     """
 
     job_id: int
@@ -137,7 +137,7 @@ class StoredDocument:
     """A document.
 
     Attributes:
-        name: Of its entry in the container; empty when it came in none.
+        name: The name of its entry in the container; empty for a signed document.
         content: Its bytes.
     """
 
@@ -146,9 +146,9 @@ class StoredDocument:
 
 
 class Storage:
-    """Tables and documents; see `open`. What is changed lasts from the next `commit` on.
+    """Tables and documents; see `open`. The next `commit` writes what was changed.
 
-    Tables may be changed from any thread; everything else is for the event loop's.
+    Tables may be changed in any thread; the methods are for the thread of the event loop.
     """
 
     def __init__(self, directory: Path | None, executor: ThreadPoolExecutor) -> None:
@@ -159,7 +159,6 @@ class Storage:
         self._connection = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
             _prepare(self._connection, path)
-            # A table has the name of its field.
             self.tables = Tables(
                 **{table.name: self._table(table.name) for table in fields(Tables)}
             )
@@ -169,13 +168,13 @@ class Storage:
 
     @classmethod
     async def open(cls, directory: Path | None) -> "Storage":
-        """Opens the storage of a directory, and makes what is missing; None keeps everything in memory.
+        """Opens the storage in a directory, or creates it. None: everything is kept in memory.
 
         Raises:
-            SandboxError: Another sandbox uses it, another version made it, or it is no storage.
+            SandboxError: Another sandbox uses the file, or this version can't read it.
             OSError: The directory can't be written to.
         """
-        # The connection belongs to the one thread that opens it.
+        # A connection of SQLite is for one thread. One thread also keeps commits in order.
         executor = ThreadPoolExecutor(1, thread_name_prefix="posten-signering-sandbox-storage")
         try:
             return await _run(executor, lambda: cls(directory, executor))
@@ -184,38 +183,38 @@ class Storage:
             raise
 
     def put(self, key: DocumentKey, document: StoredDocument) -> None:
-        """Keeps a document."""
+        """Adds a document, or replaces it."""
         values = (key.job_id, key.kind.value, key.position, document.name, document.content)
         self._statements.append(("REPLACE INTO documents VALUES (?, ?, ?, ?, ?)", values))
 
     async def get(self, key: DocumentKey) -> StoredDocument | None:
-        """A document that is kept."""
+        """The document, or None if there is none."""
         self._submit()
         return await _run(self._executor, lambda: self._read(key))
 
     def delete(self, job_id: int) -> None:
-        """Forgets every document of a job."""
+        """Deletes every document of a job."""
         self._statements.append(("DELETE FROM documents WHERE job = ?", (job_id,)))
 
     def clear(self) -> None:
-        """Forgets all documents."""
+        """Deletes all documents."""
         self._statements.append(("DELETE FROM documents", ()))
 
     async def commit(self) -> None:
-        """Returns when every change so far lasts.
+        """Returns when every change so far is written.
 
         Raises:
-            SandboxError: It can't be written.
+            SandboxError: The file can't be written to, now or at an earlier commit.
         """
-        # A caller that is cancelled stops waiting, not the writing.
+        # Cancelling a caller does not cancel the write.
         await asyncio.shield(asyncio.wrap_future(self._submit()))
 
     def commit_now(self) -> None:
-        """Does what `commit` does, and blocks meanwhile."""
+        """Does what `commit` does, but blocks."""
         self._submit().result()
 
     async def aclose(self) -> None:
-        """Ends the storage; what was changed lasts."""
+        """Commits and closes the storage."""
         try:
             await self.commit()
         finally:
@@ -223,12 +222,12 @@ class Storage:
             self._executor.shutdown()
 
     def _submit(self) -> Future[None]:
-        # Other threads may add statements meanwhile: those stay for the next commit.
+        # Statements that another thread adds meanwhile are left for the next commit.
         statements = self._statements[:]
         del self._statements[: len(statements)]
         return self._executor.submit(self._write, statements)
 
-    # What follows runs in the thread that has the connection.
+    # The methods below run in the thread of the connection.
 
     def _table(self, name: str) -> "_Table[Any, Any]":
         key_type, value_type = get_args(_fields(Tables)[name])
@@ -259,7 +258,7 @@ class Storage:
                     for statement, values in statements:
                         self._connection.execute(statement, values)
             except sqlite3.Error:
-                # What is in memory is ahead of the file now: nothing that follows can be relied upon.
+                # The tables in memory are now ahead of the file, so later commits would be incomplete.
                 self._failed = True
         if self._failed:
             raise SandboxError(
@@ -301,10 +300,10 @@ def _file_in(directory: Path) -> Path:
 
 def _prepare(connection: sqlite3.Connection, path: Path | str) -> None:
     try:
-        # The lock is held until the end, so that no second sandbox writes to the same file.
+        # The file stays locked until it is closed, so that no second sandbox can use it.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
-        # A write that was not through to the disk survives the end of a process, not that of a machine.
+        # A commit survives the end of the process, but not a power failure: no fsync for each commit.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("BEGIN IMMEDIATE")
         [version] = connection.execute("PRAGMA user_version").fetchone()
@@ -327,16 +326,16 @@ def _prepare(connection: sqlite3.Connection, path: Path | str) -> None:
         )
 
 
-# Values as JSON: a dataclass is an object with its fields, a time is ISO 8601 text, bytes are Base64.
+# Values as JSON: a dataclass becomes an object, a time ISO 8601 text, bytes Base64 text.
 
 
 def to_json(value: object) -> Hidden:
-    """A value as JSON text, which may hold what must not be shown."""
+    """A value as JSON text. It may hold identity numbers and tokens, so its repr shows nothing."""
     return Hidden(json.dumps(value, default=_plain))
 
 
 def _plain(value: object) -> object:
-    """What `json.dumps` does not know, as what it knows."""
+    """Converts a value that `json.dumps` does not support to one that it does."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, bytes):
@@ -358,12 +357,12 @@ def _fields(kind: type[Any]) -> Mapping[str, Any]:
 
 
 def _typed(kind: type[Any], plain: object) -> object:
-    """A value of a type, from what JSON had. A field that has a default may be missing.
+    """Reads a value of a type from parsed JSON. A field that has a default may be missing.
 
     Raises:
-        KeyError: It has a field that the type does not have.
-        TypeError: It lacks a field, or is of another type.
-        ValueError: Its text is not one of the type.
+        KeyError: The JSON has a field that the type does not have.
+        TypeError: The JSON lacks a field, or has a different type.
+        ValueError: The text is not valid for the type.
     """
     if get_origin(kind) is UnionType:
         if plain is None:
