@@ -1,8 +1,7 @@
-"""`META-INF/signatures.xml`: the XAdES signature over the files of a container. Performs no I/O.
+"""`META-INF/signatures.xml`: the XAdES signature over the files of a container. Performs no I/O, holds no key.
 
-XAdES baseline B (ETSI TS 103 171) in the namespace of XAdES 1.3.2, as the service's documentation
-("Dokumentpakke") asks for it: rsa-sha256, SHA-256 over each file as it is, inclusive C14N 1.0, and
-SHA-1 for CertDigest alone. The key stays with the caller, who gives a function that signs.
+XAdES baseline B (ETSI TS 103 171) in the namespace of XAdES 1.3.2, with the algorithms that the service's
+documentation asks for ("Dokumentpakke"): rsa-sha256, SHA-256, inclusive C14N 1.0, SHA-1 for CertDigest alone.
 """
 
 import hashlib

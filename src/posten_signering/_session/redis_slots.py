@@ -1,8 +1,7 @@
 """The slots of a second and the blocks of an organisation, in Redis. Imported only with the extra `redis`.
 
-Every second of the budget is a handful of slots. A slot is a key that a call makes and that Redis
-removes a second later, so no second by Redis's clock holds more calls than there are slots; no other
-machine's clock is asked.
+A slot is a key that a call makes and that Redis removes a second later, so that no second by Redis's clock
+holds more calls than there are slots. No other machine's clock is used.
 """
 
 import math

@@ -1,8 +1,7 @@
 """What a sender sends: a job with its documents, signers and exit URLs. Frozen values, no I/O.
 
-Nothing is checked here: `DirectClient.create` and `DirectClient.validate` check a whole job and tell
-every violation at once. Rules are those of the service's documentation ("Opprette oppdrag") and of
-`direct.xsd`.
+Nothing is checked here: `DirectClient.create` and `validate` check a whole job. The rules are those of the
+service's documentation ("Opprette oppdrag") and of `direct.xsd`.
 """
 
 from collections.abc import Iterable, Sequence

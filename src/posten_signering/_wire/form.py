@@ -1,8 +1,7 @@
-"""What a signed document looks like from outside: how it begins, and how it ends. Pure: performs no I/O.
+"""What a signed document looks like from outside: how it begins and how it ends. Pure.
 
-A gateway may answer 200 with a page of its own, which must not be kept as what was signed. And an answer
-with neither Content-Length nor chunks ends with its connection (RFC 9112, 6.3), so that a connection
-that is cut looks like an end: such a document is held against how its format ends.
+A gateway's page with status 200 must not be kept as a signed document. And a response with neither
+Content-Length nor chunks ends with its connection (RFC 9112, 6.3): a cut must not pass for an end.
 """
 
 import re

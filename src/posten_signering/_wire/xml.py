@@ -1,8 +1,7 @@
 """XML in, XML out: strict parse, render, validate. Performs no I/O but reading the packaged schema.
 
-Strict about what breaks (truncation, DOCTYPE, another root, a single element given twice), lenient
-about what grows (unknown elements, attributes and values). Errors of lxml and xsdata quote values,
-identity numbers among them: they are neither chained nor quoted here.
+Strict about what breaks, lenient about what the service adds over time. Errors of lxml and xsdata quote
+values, identity numbers among them: they are neither chained nor quoted here.
 """
 
 import re
