@@ -161,3 +161,23 @@ async def test_a_cancelled_sleep_leaves_the_iterator_usable():
             tasks.cancel_scope.cancel()
         clock.wait(seconds=30)
         assert (await anext(changes)).job_id == 7
+
+
+@pytest.mark.parametrize(("seconds", "wait"), [(0.9, 0.0), (1, 1.0)])
+async def test_after_a_change_less_than_a_second_is_now_and_a_second_is_a_second(seconds, wait):
+    """`Date` is cut off to whole seconds, so that "now" looks like up to a second from now."""
+    headers = poll_headers(pki.NOW, timedelta(seconds=seconds))
+    clock = Clock()
+    async with client_of(
+        Answer(200, status_xml(), headers),
+        Answer(200, status_xml(), headers),
+        monotonic=clock.monotonic,
+    ) as (client, transport):
+        assert (await client.get_status_change()).change is not None
+        if wait:
+            with pytest.raises(TooEagerPollingError) as caught:
+                await client.get_status_change()
+            assert caught.value.wait == timedelta(seconds=wait)
+            clock.seconds += wait
+        assert (await client.get_status_change()).change is not None
+    assert len(transport.sent) == 2

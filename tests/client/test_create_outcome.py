@@ -79,13 +79,23 @@ async def test_a_job_that_may_have_left_may_exist(error, in_answer, reference):
     assert caught.value.job_id is None
 
 
-@pytest.mark.parametrize("status", [302, 303, 307, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [300, 302, 303, 307, 399, 500, 502, 503, 504])
 async def test_a_5xx_and_a_redirect_leave_it_open_and_are_not_repeated(status):
     answer = Answer(status, b"<html/>", {"location": "https://elsewhere.example"})
     async with client_of(answer, retries=Retries(extra_tries=5)) as (client, transport):
-        with pytest.raises(CreateOutcomeUnknownError, match=f"answered HTTP {status}"):
+        with pytest.raises(CreateOutcomeUnknownError, match=f"answered HTTP {status}") as caught:
             await client.create(job())
         assert len(transport.sent) == 1
+    assert ("a redirect" in str(caught.value.__cause__)) == (status < 400)
+
+
+@pytest.mark.parametrize("status", [400, 499])
+async def test_any_4xx_says_that_the_job_was_not_created(status):
+    """The negative twin of the test above."""
+    async with client_of(Answer(status, b"<html/>")) as (client, _):
+        with pytest.raises(ApiError) as caught:
+            await client.create(job())
+    assert (type(caught.value), caught.value.status) == (ApiError, status)
 
 
 async def test_an_answer_that_can_not_be_read_leaves_it_open_and_tells_the_id():

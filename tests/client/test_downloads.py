@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 from client_calls import URL, consumed
-from doubles import Answer, Hang, client_of
+from doubles import Answer, Hang, client_of, opened_files
 
 from posten_signering import Retries
 from posten_signering._client import downloads
@@ -83,6 +83,15 @@ async def test_a_file_that_is_there_is_replaced(download, path):
     async with client_of(sized(SIGNED)) as (client, _):
         await download(client, URL, path)
     nothing_but(path, SIGNED)
+
+
+async def test_downloads_leave_no_descriptor_open(download, path):
+    async with client_of(*[sized(SIGNED)] * 20) as (client, _):
+        await download(client, URL, path)
+        before = len(opened_files())
+        for _ in range(19):
+            await download(client, URL, path)
+        assert len(opened_files()) == before
 
 
 async def test_a_name_as_long_as_a_system_takes(download, path):

@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from contextlib import aclosing
 from functools import partial
-from pathlib import Path
 
 import anyio
 import pytest
@@ -24,6 +23,7 @@ from bodies import (
     sent,
     write,
 )
+from doubles import opened_files
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,10 +33,6 @@ from posten_signering._wire.exchange import Body
 from posten_signering.errors import DocumentChangedError
 
 pytestmark = pytest.mark.anyio
-
-
-def opened_files() -> list[Path]:
-    return sorted(Path("/dev/fd").iterdir())
 
 
 async def collect(body, chunks, after_first=lambda: None) -> None:

@@ -68,6 +68,10 @@ def test_any_certificate_of_the_chain_can_be_the_anchor(anchor, version):
     assert Handshake(context_for(anchor), pki.server_context(pki.service(), version=version))
 
 
+def test_renegotiation_is_refused():
+    assert context_for().options & ssl.OP_NO_RENEGOTIATION
+
+
 def test_another_anchor_is_not_enough_and_what_was_sent_is_known(version):
     server = pki.server_context(pki.service(), version=version)
     with pytest.raises(UntrustedChain, match="unable to get local issuer") as raised:

@@ -85,6 +85,17 @@ async def test_a_call_that_is_not_answered_is_taken_to_have_arrived_after_a_whil
     assert now() - before < 1.5
 
 
+async def test_the_next_call_leaves_soon_after_the_answer_of_a_slow_one():
+    """All places are taken by calls that are not answered; a second after an answer its place is free."""
+    bucket = limiter()
+    slow = [await bucket.acquire(OURS) for _ in range(9)]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bucket.acquire, OURS)
+        await anyio.sleep(3 - now())
+        slow[4]()
+    assert 4 <= now() <= 4.3
+
+
 async def test_slow_calls_do_not_slow_the_others_down_for_longer_than_that():
     """The fast ones' answers must not be taken for theirs."""
     bucket, moments = limiter(), []

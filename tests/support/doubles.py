@@ -221,6 +221,11 @@ class ScriptedTransport:
         self.closed += 1
 
 
+def opened_files() -> list[Path]:
+    """The descriptors that this process has open."""
+    return sorted(Path("/dev/fd").iterdir())
+
+
 # --- Time, and the pace
 
 

@@ -12,8 +12,9 @@ import anyio
 import doubles
 import pki
 import pytest
-from doubles import Answer, ScriptedTransport, client_of, status_xml
+from doubles import Answer, ScriptedTransport, client_of, opened_files, status_xml
 
+from posten_signering import DirectJobStatusResponse, Signature
 from posten_signering._client import downloads
 from posten_signering._values.secret import Secret
 from posten_signering.errors import TransportError
@@ -177,6 +178,29 @@ async def test_a_document_that_comes_again_replaces_the_first(tmp_path):
     for content in (b"first", b"second"):
         await store.save(job_id=7, name="pades.pdf", content=content)
     assert files(tmp_path) == {"a/b/7/pades.pdf": b"second"}
+
+
+async def test_saving_leaves_no_descriptor_open(tmp_path):
+    store = DirectoryStore(tmp_path)
+    await store.save(job_id=0, name="pades.pdf", content=PADES)
+    before = len(opened_files())
+    for job_id in range(1, 20):
+        await store.save(job_id=job_id, name="pades.pdf", content=PADES)
+    assert len(opened_files()) == before
+
+
+async def test_a_signer_whom_the_service_does_not_name_is_kept_beside_one_that_it_names(tmp_path):
+    first, second = (
+        Signature(signer=signer, status="SIGNED", xades_url=f"{doubles.ROOT}/xades/{number}")
+        for signer, number in (("b", 2), (None, 1))
+    )
+    change = DirectJobStatusResponse(
+        job_id=7, status="COMPLETED_SUCCESSFULLY", signatures=[first, second]
+    )
+    async with client_of(*map(whole, XADES)) as (client, transport):
+        await StoreSignedDocuments(client, DirectoryStore(tmp_path))(change)
+    assert [sent.url.rpartition("/")[2] for sent in transport.sent] == ["1", "2"]
+    assert files(tmp_path) == {"7/xades-1.xml": XADES[0], "7/xades-2.xml": XADES[1]}
 
 
 @pytest.mark.parametrize("write", ["write", "fsync", "rename"])

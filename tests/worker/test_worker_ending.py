@@ -85,6 +85,18 @@ async def test_stopped_with_a_poll_on_its_way_it_handles_the_change():
         assert len(service.polls) == 1
 
 
+async def test_stopped_with_a_poll_that_is_not_answered_it_ends_when_its_time_is_over():
+    service = ModelService(slow=500.0)
+    async with working(changes=1, service=service, stop_within=timedelta(seconds=5)) as work:
+        await anyio.sleep(1)
+        assert len(service.polls) == 1
+        stopped_at = now()
+        work.worker.stop()
+        await work.ended()
+        assert now() - stopped_at == pytest.approx(5, abs=0.01)
+        assert confirmed(service) == []
+
+
 async def test_stopped_while_it_confirms_it_finishes_that():
     service = ModelService(slow=2.0)
     async with working(changes=1, service=service, handler=Handler(seconds=5)) as work:
