@@ -99,6 +99,7 @@ SANDBOX_LIBRARIES = {
     "aiohttp",
     "anyio",
     "cryptography",
+    "jinja2",
     "lxml",
     "pyhanko",
     "pyhanko_certvalidator",
@@ -360,7 +361,7 @@ def test_a_missing_docstring_is_reported():
     assert undocumented(Bare, "Bare") == ["Bare", "Bare.method", "Bare.prop"]
 
 
-HEAVY = ("aiohttp", "pyhanko", "pypdf", "reportlab", f"{ROOT}.sandbox")
+HEAVY = ("aiohttp", "jinja2", "pyhanko", "pypdf", "reportlab", f"{ROOT}.sandbox")
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -210,7 +210,7 @@ def test_lines_are_not_held_back(capsys):
     assert capsys.readouterr().out == "a line\n"
 
 
-@pytest.mark.parametrize("missing", ["aiohttp", "pyhanko", "pypdf", "reportlab"])
+@pytest.mark.parametrize("missing", ["aiohttp", "jinja2", "pyhanko", "pypdf", "reportlab"])
 def test_without_the_extra_it_says_what_to_install(missing):
     program = (
         f"import runpy, sys; sys.modules[{missing!r}] = None;"

@@ -27,7 +27,7 @@ __all__ = [
     "ThreadedSandbox",
 ]
 
-_EXTRA = frozenset({"aiohttp", "pyhanko", "pyhanko_certvalidator", "pypdf", "reportlab"})
+_EXTRA = frozenset({"aiohttp", "jinja2", "pyhanko", "pyhanko_certvalidator", "pypdf", "reportlab"})
 
 if TYPE_CHECKING:
     from posten_signering.sandbox._api.faults import (

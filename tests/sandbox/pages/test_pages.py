@@ -7,15 +7,15 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import bundles
+import jinja2
 import pytest
 from callers import Clock, caller_of, redirect_urls, signer_named
 from yarl import URL
 
 from posten_signering.sandbox import Sandbox
-from posten_signering.sandbox._pages.html import Markup, fill
+from posten_signering.sandbox._pages.html import grouped, rendered, shown_size
 from posten_signering.sandbox._pages.language import COOKIE, Language, language_of
 from posten_signering.sandbox._pages.portal import Portal
-from posten_signering.sandbox._pages.signer_html import grouped, shown_size
 from posten_signering.sandbox._pages.texts import TEXTS
 
 pytestmark = pytest.mark.anyio
@@ -284,9 +284,7 @@ async def test_a_mistake_of_the_sandbox_is_told_on_a_page_and_in_the_log(
 ):
     first, _ = redirect_urls(await sender.create())
     await browser.enter(first)
-    monkeypatch.setattr(
-        "posten_signering.sandbox._pages.signer_html.signing_page", lambda *_: 1 / 0
-    )
+    monkeypatch.setattr("posten_signering.sandbox._pages.signer.page", lambda *_, **__: 1 / 0)
     answer = await browser.get("/signing/1/1", headers={"Accept-Language": "en"})
     assert answer.status == 500
     assert "The sandbox failed" in browser.page
@@ -339,13 +337,15 @@ def test_every_text_is_there_in_both_languages():
 # --- Values as text
 
 
-def test_templates_escape_text_and_keep_markup():
-    row = fill("fact", {"name": "<b>"}, value="\"'&")
-    assert "&lt;b&gt;" in row
-    assert "&quot;&#x27;&amp;" in row
-    assert "<i>x</i>" in fill("fact", {"name": ""}, value=Markup("<i>x</i>"))
-    with pytest.raises(KeyError):
-        fill("fact", {})
+def test_templates_escape_every_value_and_miss_none():
+    values = {"what": "error", "exit_url": "\"'&<b>", "leaving": True}
+    content = rendered("finished.html", Language.ENGLISH, **values)
+    assert content.count("&#34;&#39;&amp;&lt;b&gt;") == 3
+    assert "<b>" not in content
+    for missing in values:
+        given = {name: value for name, value in values.items() if name != missing}
+        with pytest.raises(jinja2.UndefinedError, match=missing):
+            rendered("finished.html", Language.ENGLISH, **given)
 
 
 @pytest.mark.parametrize(

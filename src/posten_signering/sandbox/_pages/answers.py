@@ -7,9 +7,8 @@ from urllib.parse import quote
 from aiohttp import web
 
 from posten_signering.sandbox._pages import language
-from posten_signering.sandbox._pages.html import Markup
+from posten_signering.sandbox._pages.html import rendered
 from posten_signering.sandbox._pages.language import Language, language_of
-from posten_signering.sandbox._pages.layout import notice_page
 from posten_signering.sandbox._values.refusal import Refusal
 
 logger = logging.getLogger("posten_signering.sandbox")
@@ -49,8 +48,11 @@ def language_of_request(request: web.Request) -> Language:
     return language_of(request.query, request.cookies, request.headers.get("Accept-Language", ""))
 
 
-def shown(content: Markup, *, status: int = 200) -> web.Response:
-    """A page as an answer."""
+def page(
+    request: web.Request, template: str, *, status: int = 200, **values: object
+) -> web.Response:
+    """A page as an answer, in the language to answer in. See `rendered`."""
+    content = rendered(template, language_of_request(request), **values)
     return web.Response(status=status, text=content, content_type="text/html")
 
 
@@ -60,8 +62,8 @@ def led_to(address: str) -> web.Response:
 
 
 def notice(request: web.Request, what: str, *, status: int = 200) -> web.Response:
-    """A page that says one thing; `notice_page` tells which."""
-    return shown(notice_page(language_of_request(request), what), status=status)
+    """A page that says one thing: the texts `<what>_title` and `<what>_text`."""
+    return page(request, "notice.html", status=status, what=what)
 
 
 def inline(content_type: str, title: str) -> dict[str, str]:

@@ -1,45 +1,61 @@
-"""Fills the templates of `web/` with text; every text is escaped. Reads package data, no other I/O."""
+"""Renders the templates of `templates/`; every value is escaped. Reads package data, no other I/O."""
 
-from collections.abc import Iterable, Mapping
 from functools import cache
-from html import escape
 from importlib import resources
-from string import Template
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from posten_signering.sandbox._pages.language import Language
+from posten_signering.sandbox._pages.texts import TEXTS
+
+OVERVIEW = "/overview"
+"""The path of the overview page."""
 
 
-class Markup(str):
-    """HTML that was made here: it is not escaped again."""
+def grouped(organization_number: str) -> str:
+    """An organisation number as people write it: 123 456 789, on one line."""
+    return "\N{NO-BREAK SPACE}".join(
+        organization_number[start : start + 3] for start in range(0, len(organization_number), 3)
+    )
 
-    __slots__ = ()
+
+def shown_size(size: int, language: str) -> str:
+    """A number of bytes as people write it, to two figures or so."""
+    if size < 1000:
+        return f"{size}\N{NO-BREAK SPACE}B"
+    if size < 1_000_000:
+        return f"{round(size / 1000)}\N{NO-BREAK SPACE}kB"
+    shown = f"{size / 1_000_000:.1f}\N{NO-BREAK SPACE}MB"
+    return shown.replace(".", ",") if language == Language.BOKMAL else shown
 
 
-def fill(name: str, texts: Mapping[str, str], /, **values: str) -> Markup:
-    """A template with its places filled: a `Markup` as it stands, any other text escaped.
+_TEMPLATES = Environment(
+    loader=PackageLoader("posten_signering.sandbox._pages"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def rendered(template: str, language: Language, **values: object) -> str:
+    """A page as HTML.
 
     Args:
-        name: The template's file in `web/`, without `.html`.
-        texts: What the template may name, such as the texts of a language.
-        values: Further values, which come before those of the same name in `texts`.
+        template: Its file in `templates/`.
+        language: Of everything but the values.
+        values: What the template names besides `texts`, the texts in that language.
 
     Raises:
-        KeyError: The template names a place that is not given.
+        jinja2.UndefinedError: The template names a value that is not given.
     """
-    found = {
-        key: value if isinstance(value, Markup) else escape(value) for key, value in texts.items()
+    always: dict[str, object] = {
+        "texts": TEXTS[language],
+        "overview_address": OVERVIEW,
+        "grouped": grouped,
+        "shown_size": shown_size,
     }
-    for key, value in values.items():
-        found[key] = value if isinstance(value, Markup) else escape(value)
-    return Markup(_template(name).substitute(found))
-
-
-def joined(parts: Iterable[Markup]) -> Markup:
-    """Pieces of HTML, one after the other."""
-    return Markup("".join(parts))
-
-
-@cache
-def _template(name: str) -> Template:
-    return Template(asset(f"{name}.html").decode())
+    return _TEMPLATES.get_template(template).render(always | values)
 
 
 @cache

@@ -14,11 +14,9 @@ from aiohttp import web
 from posten_signering.sandbox._pages.answers import (
     Handler,
     add_headers,
-    language_of_request,
-    shown,
+    page,
 )
 from posten_signering.sandbox._pages.assets import STYLE, add_assets_to
-from posten_signering.sandbox._pages.layout import notice_page
 from posten_signering.sandbox._values import links
 from posten_signering.sandbox._values.hidden import Hidden
 
@@ -109,8 +107,9 @@ class Portal:
         if links.STATUS_QUERY_TOKEN in request.query and arrival not in self._known:
             self._known.add(arrival)
             self._arrivals.put_nowait(arrival)
-        return shown(
-            notice_page(
-                language_of_request(request), request.match_info["exit"], overview=self._overview
-            )
+        return page(
+            request,
+            "notice.html",
+            what=request.match_info["exit"],
+            overview_address=self._overview,
         )

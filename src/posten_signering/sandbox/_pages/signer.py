@@ -1,7 +1,6 @@
 """The signer's pages: a redirect token is exchanged for them, and they lead to the exit URL.
 
-Over plain HTTP on loopback. What is shown is made in `_signer_page_html`, who may look is decided in
-`_signer_sessions`, and what an act does by the state.
+Over plain HTTP on loopback. Who may look is decided in `sessions`, and what an act does by the state.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,17 +11,16 @@ from io import BytesIO
 
 from aiohttp import web
 
-from posten_signering.sandbox._pages import signer_html as html
 from posten_signering.sandbox._pages.answers import (
     REASONS,
     inline,
-    language_of_request,
     led_to,
     notice,
-    shown,
+    page,
 )
 from posten_signering.sandbox._pages.sessions import SignerSessions
 from posten_signering.sandbox._signed.signed_documents import SignedDocument
+from posten_signering.sandbox._state import job as job_rules
 from posten_signering.sandbox._state.job import Act, Job, SignerStatus
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._state.tables import SignerOf
@@ -35,6 +33,11 @@ ActOnToken = Callable[[str, Act], str]
 PDF = "application/pdf"
 _ENTRY = "/signing"
 _SIGNER = _ENTRY + "/{job:[0-9]{1,18}}/{signer:[0-9]{1,2}}"
+_ACTS = {
+    SignerStatus.SIGNED: Act.SIGN,
+    SignerStatus.REJECTED: Act.REJECT,
+    SignerStatus.FAILED: Act.FAIL,
+}
 _REFUSED = {
     "unknown": HTTPStatus.NOT_FOUND,
     "replaced": HTTPStatus.GONE,
@@ -74,7 +77,7 @@ class SignerPages:
         router.add_get(_SIGNER + "/documents/{document:[0-9]{1,3}}", self._read)
 
     async def _front(self, request: web.Request) -> web.Response:
-        return shown(html.front_page(language_of_request(request)))
+        return page(request, "front.html")
 
     async def _enter(self, request: web.Request) -> web.Response:
         token = Hidden((await request.post()).get("token", ""))
@@ -94,15 +97,21 @@ class SignerPages:
 
     async def _show(self, request: web.Request) -> web.Response:
         who, job = self._admitted(request)
-        language = language_of_request(request)
         if job.signers[who.position].state.status is not SignerStatus.WAITING:
-            return shown(html.finished_page(language, job, who.position, leaving=False))
+            return _finished(request, job, who.position, leaving=False)
         # A newer redirect URL takes the pages away from whoever has not acted.
         self.state.signer_of(
             self.sessions.require(who, self._key(request)).redirect_token, now=self.settings.now()
         )
-        documents = await self.documents(job)
-        return shown(html.signing_page(language, job, who.position, documents, _address(who)))
+        return page(
+            request,
+            "signing.html",
+            job=job,
+            position=who.position,
+            signer=job.manifest.signers[who.position],
+            documents=await self.documents(job),
+            address=_address(who),
+        )
 
     async def _choose(self, request: web.Request) -> web.Response:
         act = _act((await request.post()).get("act"))
@@ -114,11 +123,9 @@ class SignerPages:
 
     async def _leave(self, request: web.Request) -> web.Response:
         who, job = self._admitted(request)
-        if html.exit_url(job, who.position) is None:
+        if exit_url(job, who.position) is None:
             return led_to(_address(who))
-        return shown(
-            html.finished_page(language_of_request(request), job, who.position, leaving=True)
-        )
+        return _finished(request, job, who.position, leaving=True)
 
     async def _read(self, request: web.Request) -> web.Response:
         who, job = self._admitted(request)
@@ -130,7 +137,7 @@ class SignerPages:
             raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no such document.")
         document = documents[number - 1]
         if document.mime != PDF:
-            return shown(html.text_page(language_of_request(request), document, _address(who)))
+            return page(request, "document.html", document=document, back=_address(who))
         return web.Response(
             body=BytesIO(document.content), headers=inline(PDF, f"{document.title}.pdf")
         )
@@ -147,6 +154,32 @@ class SignerPages:
 
     def _key(self, request: web.Request) -> Hidden:
         return Hidden(request.cookies.get(self.cookie, ""))
+
+
+def exit_url(job: Job, position: int) -> str | None:
+    """Where a signer who has acted is sent.
+
+    None for one whose job ended before, and for an exit URL that no browser should follow.
+    """
+    act = _ACTS.get(job.signers[position].state.status)
+    if act is None:
+        return None
+    address = job_rules.exit_url(job, position, act)
+    return address if address.startswith(("https://", "http://")) else None
+
+
+def _finished(request: web.Request, job: Job, position: int, *, leaving: bool) -> web.Response:
+    """What has come of a signer who can do nothing more, and the way back to the sender.
+
+    `leaving` lets the browser go to the exit URL by itself.
+    """
+    return page(
+        request,
+        "finished.html",
+        what=job.signers[position].state.status.value,
+        exit_url=exit_url(job, position),
+        leaving=leaving,
+    )
 
 
 def _address(who: SignerOf) -> str:
