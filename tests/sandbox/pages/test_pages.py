@@ -9,14 +9,20 @@ import aiohttp
 import bundles
 import jinja2
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from callers import Clock, caller_of, redirect_urls, signer_named
 from yarl import URL
 
 from posten_signering.sandbox import Sandbox
-from posten_signering.sandbox._pages.html import grouped, rendered, shown_size
-from posten_signering.sandbox._pages.language import COOKIE, Language, language_of
+from posten_signering.sandbox._pages.application import (
+    LANGUAGE_COOKIE,
+    grouped,
+    language_of,
+    page,
+    shown_size,
+)
 from posten_signering.sandbox._pages.portal import Portal
-from posten_signering.sandbox._pages.texts import TEXTS
+from posten_signering.sandbox._pages.texts import TEXTS, Language
 
 pytestmark = pytest.mark.anyio
 
@@ -314,7 +320,9 @@ async def test_a_mistake_of_the_sandbox_is_told_on_a_page_and_in_the_log(
 def test_the_language_is_that_of_the_switch_else_that_of_the_browser(
     query, cookie, header, expected
 ):
-    assert language_of({"lang": query}, {COOKIE: cookie}, header) is Language(expected)
+    headers = {"Cookie": f"{LANGUAGE_COOKIE}={cookie}", "Accept-Language": header}
+    request = make_mocked_request("GET", f"/?lang={query}", headers=headers)
+    assert language_of(request) is Language(expected)
 
 
 async def test_the_switch_is_remembered(browser):
@@ -323,7 +331,7 @@ async def test_the_switch_is_remembered(browser):
     await browser.get("/", headers={"Accept-Language": "nb"})
     assert '<html lang="en">' in browser.page
     jar = browser.session.cookie_jar.filter_cookies(URL(browser.root))
-    assert jar[COOKIE].value == "en"
+    assert jar[LANGUAGE_COOKIE].value == "en"
 
 
 def test_every_text_is_there_in_both_languages():
@@ -339,13 +347,14 @@ def test_every_text_is_there_in_both_languages():
 
 def test_templates_escape_every_value_and_miss_none():
     values = {"what": "error", "exit_url": "\"'&<b>", "leaving": True}
-    content = rendered("finished.html", Language.ENGLISH, **values)
+    request = make_mocked_request("GET", "/?lang=en")
+    content = page(request, "finished.html", **values).text
     assert content.count("&#34;&#39;&amp;&lt;b&gt;") == 3
     assert "<b>" not in content
     for missing in values:
         given = {name: value for name, value in values.items() if name != missing}
         with pytest.raises(jinja2.UndefinedError, match=missing):
-            rendered("finished.html", Language.ENGLISH, **given)
+            page(request, "finished.html", **given)
 
 
 @pytest.mark.parametrize(

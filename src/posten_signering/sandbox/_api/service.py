@@ -20,7 +20,7 @@ from posten_signering.sandbox._intake.judge import Bundle, judge
 from posten_signering.sandbox._intake.messages import check_signer_update_request
 from posten_signering.sandbox._signed.documents import JobDocuments
 from posten_signering.sandbox._state.access import Access
-from posten_signering.sandbox._state.job import Act, Job
+from posten_signering.sandbox._state.job import Job
 from posten_signering.sandbox._state.queues import Outcome, QueueName
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._values import links
@@ -82,18 +82,6 @@ class Service:
             resource = links.API + path
             application.router.add_route(method, resource, handler, name=operation.value)
         return application
-
-    def act(self, redirect_token: str, what: Act) -> str:
-        """A signer acts on the pages that a redirect token opens. Whoever calls this commits.
-
-        Returns:
-            The exit URL.
-
-        Raises:
-            Refusal: The token opens nothing.
-        """
-        redirect_token = Hidden(redirect_token)
-        return self.state.act(redirect_token, what, now=self.settings.now())
 
     # One for each endpoint.
 

@@ -4,19 +4,15 @@ A name that resolves to this machine (DNS rebinding) shows in `Host`, a page of 
 here (CSRF) in `Origin` and `Sec-Fetch-Site`: browsers write these, pages can't.
 """
 
-from collections.abc import Awaitable, Callable
-
 from aiohttp import web
-from aiohttp.typedefs import Middleware
+from aiohttp.typedefs import Handler, Middleware
 
+from posten_signering.sandbox._pages.application import is_control
 from posten_signering.sandbox._state.store import Store
 from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.feed import Feed
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 _SAFE = frozenset({"GET", "HEAD"})
-_CONTROL = "/control"
 
 
 def guard(*, port: int, store: Store, feed: Feed) -> Middleware:
@@ -33,26 +29,22 @@ def guard(*, port: int, store: Store, feed: Feed) -> Middleware:
     @web.middleware
     async def through(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.headers.get("Host") not in hosts:
-            return _told(
+            return _refusal(
                 request, 403, "This is not the address of the sandbox: use 127.0.0.1 or localhost."
             )
         changes = request.method not in _SAFE
-        if (changes or _is_control(request)) and _is_foreign(request, origins):
-            return _told(request, 403, "Another site may not do this.")
+        if (changes or is_control(request)) and _is_foreign(request, origins):
+            return _refusal(request, 403, "Another site may not do this.")
         answer = await handler(request)
         try:
             await store.commit()
         except SandboxError as error:
-            return _told(request, 500, str(error))
+            return _refusal(request, 500, str(error))
         if changes:
             feed.touch()
         return answer
 
     return through
-
-
-def _is_control(request: web.Request) -> bool:
-    return request.path == _CONTROL or request.path.startswith(f"{_CONTROL}/")
 
 
 def _is_foreign(request: web.Request, origins: set[str]) -> bool:
@@ -66,7 +58,7 @@ def _is_foreign(request: web.Request, origins: set[str]) -> bool:
     )
 
 
-def _told(request: web.Request, status: int, text: str) -> web.Response:
-    if _is_control(request):
+def _refusal(request: web.Request, status: int, text: str) -> web.Response:
+    if is_control(request):
         return web.json_response({"error": text}, status=status)
     return web.Response(status=status, text=text)

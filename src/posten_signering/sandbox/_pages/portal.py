@@ -10,13 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from posten_signering.sandbox._pages.answers import (
-    Handler,
-    add_headers,
-    page,
-)
-from posten_signering.sandbox._pages.assets import STYLE, add_assets_to
+from posten_signering.sandbox._pages.application import STYLE, application, page
 from posten_signering.sandbox._values import links
 from posten_signering.sandbox._values.hidden import Hidden
 
@@ -44,15 +40,13 @@ class Portal:
         self._root = ""
 
     async def __aenter__(self) -> Self:
-        application = web.Application(middlewares=[self._watch])
-        application.on_response_prepare.append(add_headers)
-        application.router.add_get(f"/{{exit:{'|'.join(_EXITS)}}}", self._thank, allow_head=False)
-        add_assets_to(application.router)
+        pages = application([self._watch])
+        pages.router.add_get(f"/{{exit:{'|'.join(_EXITS)}}}", self._thank, allow_head=False)
         async with AsyncExitStack() as stack:
             listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             # No access log: it would show status query tokens.
             runner = web.AppRunner(
-                application, handle_signals=False, access_log=None, shutdown_timeout=_STOP_WITHIN
+                pages, handle_signals=False, access_log=None, shutdown_timeout=_STOP_WITHIN
             )
             stack.push_async_callback(runner.cleanup)
             await runner.setup()

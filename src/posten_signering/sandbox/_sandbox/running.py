@@ -16,8 +16,10 @@ from posten_signering.sandbox._api.service import Service
 from posten_signering.sandbox._control.control import Control
 from posten_signering.sandbox._control.http import ControlApi
 from posten_signering.sandbox._intake.judge import Bundle
-from posten_signering.sandbox._pages.application import pages_application
+from posten_signering.sandbox._pages.application import OVERVIEW, application, explain_refusals
 from posten_signering.sandbox._pages.guard import guard
+from posten_signering.sandbox._pages.overview import show_overview
+from posten_signering.sandbox._pages.signer import SignerPages
 from posten_signering.sandbox._signed.documents import JobDocuments
 from posten_signering.sandbox._signed.pki import Authority
 from posten_signering.sandbox._state.access import Access
@@ -146,10 +148,15 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
             forget_received=observers.reset,
         )
         await _serve(stack, service.application(), api_socket, context, told_of_leaving=True)
-        pages = pages_application(service)
-        pages.middlewares.insert(
-            0, guard(port=pages_socket.getsockname()[1], store=store, feed=feed)
-        )
+        pages_port = pages_socket.getsockname()[1]
+        pages = application([guard(port=pages_port, store=store, feed=feed), explain_refusals])
+        SignerPages(
+            settings=settings,
+            state=service.state,
+            documents=service.documents,
+            cookie=f"posten-signering-{pages_port}",
+        ).add_to(pages.router)
+        pages.router.add_get(OVERVIEW, show_overview)
         ControlApi(control=control).add_to(pages)
         await _serve(stack, pages, pages_socket, None)
         return Running(

@@ -17,7 +17,7 @@ from posten_signering.sandbox._control.control import refused, require_organizat
 from posten_signering.sandbox._control.endpoints import PREFIX
 from posten_signering.sandbox._control.overview import OrganizationCounters, Overview
 from posten_signering.sandbox._intake.judge import Bundle
-from posten_signering.sandbox._pages.html import OVERVIEW
+from posten_signering.sandbox._pages.application import OVERVIEW
 from posten_signering.sandbox._sandbox.received import Received
 from posten_signering.sandbox._sandbox.running import Observers, Running, start
 from posten_signering.sandbox._state.job import Act, Job
