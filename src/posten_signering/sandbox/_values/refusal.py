@@ -1,6 +1,6 @@
 """What the service refuses, with the HTTP status and the texts of its error document."""
 
-import re
+from posten_signering.sandbox._values.masking import masked
 
 _LONGEST_MESSAGE = 2000
 
@@ -22,7 +22,7 @@ class Refusal(Exception):  # noqa: N818 - an answer of the service, not an error
 
     def __init__(self, status: int, code: str, message: str) -> None:
         # Names of files and elements are the sender's, and may hold an identity number.
-        message = re.sub(r"(?<![0-9])[0-9]{11}(?![0-9])", "*" * 11, message)
+        message = masked(message)
         message = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
         super().__init__(message)
         self.status = status
