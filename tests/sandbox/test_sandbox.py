@@ -89,7 +89,7 @@ async def test_what_is_no_redirect_url_is_refused_and_says_so(sandbox, sender):
         await sandbox.sign(f"{sandbox.signing_pages_url}#/redirect/guess")
 
 
-async def test_an_error_with_its_locals_shows_no_token(sandbox, sender):
+async def test_an_error_with_its_locals_shows_no_token_and_no_identity_number(sandbox, sender):
     created = await sender.create()
     url = redirect_urls(created)[0]
     await sandbox.sign(url)
@@ -100,7 +100,8 @@ async def test_an_error_with_its_locals_shows_no_token(sandbox, sender):
     # The first frame is this test's own.
     ours = "".join(traceback.StackSummary.from_list(shown.stack[1:]).format())
     assert "running" in ours
-    assert token not in ours
+    for secret in (token, bundles.PERSON):
+        assert secret not in ours
 
 
 async def test_an_expired_job_is_failed_and_its_change_polled(sandbox, sender):

@@ -17,7 +17,7 @@ from posten_signering.sandbox._control.overview import (
     RequestSnapshot,
     SignerSnapshot,
 )
-from posten_signering.sandbox._values.errors import SandboxError
+from posten_signering.sandbox._values.refusal import SandboxError
 from posten_signering.sandbox._values.settings import RateLimit
 
 __all__ = [
@@ -45,8 +45,7 @@ __all__ = [
 _EXTRA = frozenset({"aiohttp", "jinja2", "pyhanko", "pyhanko_certvalidator", "pypdf", "reportlab"})
 
 if TYPE_CHECKING:
-    from posten_signering.sandbox._sandbox.received import Received
-    from posten_signering.sandbox._sandbox.sandbox import Sandbox
+    from posten_signering.sandbox._sandbox.sandbox import Received, Sandbox
     from posten_signering.sandbox._sandbox.threaded import ThreadedSandbox
 else:
 

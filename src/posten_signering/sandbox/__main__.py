@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posten_signering.sandbox._sandbox.introduction import ClientFiles, introduction
-from posten_signering.sandbox._values.errors import SandboxError
+from posten_signering.sandbox._values.refusal import SandboxError
 
 PORT = 9443
 PAGES_PORT = 9080

@@ -26,10 +26,9 @@ from posten_signering.sandbox._api.spoiling import SPOILING, spoiled
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.queues import QueueName
 from posten_signering.sandbox._state.store import Store
-from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.masking import masked, masked_path
-from posten_signering.sandbox._values.refusal import Refusal
+from posten_signering.sandbox._values.refusal import Refusal, SandboxError
 from posten_signering.sandbox._values.settings import RateLimit, Settings
 
 logger = logging.getLogger("posten_signering.sandbox")

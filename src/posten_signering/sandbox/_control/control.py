@@ -19,7 +19,6 @@ from posten_signering.sandbox._state.job import Act
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._state.store import Store
 from posten_signering.sandbox._state.tables import Pkcs12
-from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import Refusal
@@ -155,11 +154,6 @@ class Control:
     async def _lasting(self) -> None:
         await self.store.commit()
         self.feed.touch()
-
-
-def refused(refusal: Refusal) -> SandboxError:
-    """A refusal as the error of the sandbox's Python interface."""
-    return SandboxError(refusal.message)
 
 
 def require_organization_number(text: str) -> None:

@@ -9,8 +9,8 @@ from aiohttp.typedefs import Handler, Middleware
 
 from posten_signering.sandbox._pages.application import is_control
 from posten_signering.sandbox._state.store import Store
-from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.feed import Feed
+from posten_signering.sandbox._values.refusal import SandboxError
 
 _SAFE = frozenset({"GET", "HEAD"})
 

@@ -24,13 +24,14 @@ from posten_signering.sandbox._signed.documents import JobDocuments
 from posten_signering.sandbox._signed.pki import Authority
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.job import Job
+from posten_signering.sandbox._state.sqlite import SqliteStore
 from posten_signering.sandbox._state.state import State
-from posten_signering.sandbox._state.store import Store
+from posten_signering.sandbox._state.store import MemoryStore, Store
 from posten_signering.sandbox._state.tables import ADVANCED_BY
 from posten_signering.sandbox._values import links
-from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.links import Links
+from posten_signering.sandbox._values.refusal import SandboxError
 from posten_signering.sandbox._values.settings import (
     AdvancedClock,
     Clock,
@@ -50,44 +51,40 @@ class Running:
     """A sandbox that runs.
 
     Attributes:
-        authority: Its certificates.
         links: Its addresses.
         control: What can be done to it.
         stack: Ends it.
     """
 
-    authority: Authority
     links: Links
     control: Control
     stack: AsyncExitStack
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Observers:
-    """Who is told what, outside.
-
-    Attributes:
-        received: Of every job that was created, with what arrived.
-        reset: That everything is forgotten.
-    """
-
-    received: Callable[[Job, Bundle], None]
-    reset: Callable[[], None]
-
-
-async def start(settings: Settings, store: Store, observers: Observers) -> Running:
+async def start(
+    settings: Settings,
+    *,
+    receive: Callable[[Job, Bundle], None],
+    forget_received: Callable[[], None],
+) -> Running:
     """Starts a sandbox.
 
     Args:
         settings: As they were given.
-        store: What is known from before; ended with the sandbox, or when it does not start.
-        observers: Who is told what.
+        receive: Called with every job that was created, and what arrived with it.
+        forget_received: Called when the sandbox is reset.
 
     Raises:
-        OSError: A port is taken.
-        SandboxError: A port is no port.
+        OSError: A port is taken, or the directory can't be written to.
+        SandboxError: Another sandbox uses the directory, what is in it can't be read, or a port is
+            no port.
     """
     async with AsyncExitStack() as stack:
+        store: Store = (
+            MemoryStore()
+            if settings.directory is None
+            else await SqliteStore.open(settings.directory)
+        )
         stack.push_async_callback(store.aclose)
         workers = Workers()
         stack.push_async_callback(workers.aclose)
@@ -131,7 +128,7 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
             ),
             trusted=authority.trusted,
             workers=workers,
-            received=observers.received,
+            received=receive,
         )
         control = Control(
             settings=settings,
@@ -145,7 +142,7 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
             delays=delays,
             activity=activity,
             feed=feed,
-            forget_received=observers.reset,
+            forget_received=forget_received,
         )
         await _serve(stack, service.application(), api_socket, context, told_of_leaving=True)
         pages_port = pages_socket.getsockname()[1]
@@ -159,9 +156,7 @@ async def start(settings: Settings, store: Store, observers: Observers) -> Runni
         pages.router.add_get(OVERVIEW, show_overview)
         ControlApi(control=control).add_to(pages)
         await _serve(stack, pages, pages_socket, None)
-        return Running(
-            authority=authority, links=service.links, control=control, stack=stack.pop_all()
-        )
+        return Running(links=service.links, control=control, stack=stack.pop_all())
 
 
 def _in_milliseconds(clock: Clock) -> Clock:

@@ -11,10 +11,9 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from posten_signering import ClientConfiguration, Sender
 from posten_signering.sandbox._api.faults import Fault, Faults, PendingFault
 from posten_signering.sandbox._control.overview import OrganizationCounters, Overview
-from posten_signering.sandbox._sandbox.received import Received
-from posten_signering.sandbox._sandbox.sandbox import Sandbox
-from posten_signering.sandbox._values.errors import SandboxError
+from posten_signering.sandbox._sandbox.sandbox import Received, Sandbox
 from posten_signering.sandbox._values.hidden import Hidden
+from posten_signering.sandbox._values.refusal import SandboxError
 from posten_signering.sandbox._values.settings import SettingsArguments
 
 

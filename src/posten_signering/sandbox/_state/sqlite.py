@@ -30,9 +30,9 @@ from posten_signering.sandbox._state.tables import (
     StoredKey,
     Tables,
 )
-from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.refusal import SandboxError
 
 FORMAT = 1
 """The version of the file's form. It grows when what an earlier version wrote can't be read."""
