@@ -24,11 +24,8 @@ PORT = 9443
 PAGES_PORT = 9080
 ORGANIZATION_NUMBER = "123456789"
 
-# The files for clients, below the directory.
-PKCS12 = "client.p12"
-PASSWORD = "password.txt"  # noqa: S105 - the name of a file
-TRUST = "trust"
-"""A folder with the CA certificates, one to a file, and nothing besides."""
+# The files for clients, below the directory. `trust` holds the CA certificates, one to a file, and nothing besides.
+PKCS12, PASSWORD, TRUST = "client.p12", "password.txt", "trust"
 
 
 class Options(argparse.Namespace):
