@@ -17,12 +17,17 @@ from typing import cast
 from aiohttp import web
 
 from posten_signering.sandbox._api.activity import Activity, Answered
-from posten_signering.sandbox._api.answers import format_time
+from posten_signering.sandbox._api.answers import error_answer, format_time, replacement
 from posten_signering.sandbox._api.connection import body_of, certificate_organization, reset, send
 from posten_signering.sandbox._api.delays import Caller, Delays
-from posten_signering.sandbox._api.error_answers import error_answer, replacement
-from posten_signering.sandbox._api.faults import Fault, FaultKind, Faults, Operation
-from posten_signering.sandbox._api.spoiling import SPOILING, spoiled
+from posten_signering.sandbox._api.faults import (
+    SPOILING,
+    Fault,
+    FaultKind,
+    Faults,
+    Operation,
+    spoiled,
+)
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.queues import QueueName
 from posten_signering.sandbox._state.store import Store
@@ -199,9 +204,7 @@ class Exchanges:
             return self._refused(exchange, 400, "BAD_REQUEST", "The request was cut off.")
         except Exception:
             logger.exception("The sandbox failed at a %s: a mistake in the sandbox", request.method)
-            return error_answer(
-                500, "INTERNAL_ERROR", "The sandbox failed; its log tells why.", error_type="SERVER"
-            )
+            return error_answer(500, "INTERNAL_ERROR", "The sandbox failed; its log tells why.")
 
     @staticmethod
     def _refused(exchange: _Exchange, status: int, code: str, message: str) -> web.Response:
@@ -222,7 +225,7 @@ class Exchanges:
             await self.store.commit()
         except SandboxError as error:
             logger.error("%s", error)  # noqa: TRY400 - its message is all there is to tell
-            return error_answer(500, "INTERNAL_ERROR", str(error), error_type="SERVER")
+            return error_answer(500, "INTERNAL_ERROR", str(error))
         return answer
 
     # What goes wrong.

@@ -13,7 +13,6 @@ from cryptography import x509
 
 from posten_signering.sandbox._api.answers import job_response, signer_response, status_response
 from posten_signering.sandbox._api.connection import certificate_organization
-from posten_signering.sandbox._api.error_answers import xml_answer
 from posten_signering.sandbox._api.exchange import Exchanges
 from posten_signering.sandbox._api.faults import Operation
 from posten_signering.sandbox._intake.judge import Bundle, judge
@@ -50,7 +49,6 @@ class Service:
         trusted: The CAs whose enterprise certificates may sign containers.
         workers: Where bundles are judged.
         received: Told of every job that was created, with what arrived.
-        judge: Judges what arrives.
     """
 
     settings: Settings
@@ -63,7 +61,6 @@ class Service:
     trusted: Sequence[x509.Certificate]
     workers: Workers
     received: Callable[[Job, Bundle], None]
-    judge: Callable[..., Bundle] = judge
 
     def application(self) -> web.Application:
         """What aiohttp serves below the service root's host."""
@@ -94,7 +91,7 @@ class Service:
 
     async def _create(self, request: web.Request) -> web.Response:
         bundle = await self.workers.run(
-            self.judge,
+            judge,
             content_type=request.headers.get("Content-Type", ""),
             body=Octets(await request.read()),
             organization_number=_sender(request),
@@ -109,7 +106,7 @@ class Service:
         self.documents.keep(job, bundle)
         self.received(job, bundle)
         logger.info("Created job %d with %d signers", job.id, len(job.signers))
-        return xml_answer(job_response(job, self.links))
+        return job_response(job, self.links)
 
     async def _poll(self, request: web.Request) -> web.Response:
         # A parameter without a value is the default queue, like no parameter.
@@ -125,7 +122,7 @@ class Service:
             raise Refusal(429, "TOO_EAGER_POLLING", "Polled before the next permitted poll time.")
         if status is None:
             return web.Response(status=204)
-        return xml_answer(status_response(status, self.links))
+        return status_response(status, self.links)
 
     async def _status(self, request: web.Request) -> web.Response:
         status = self.state.status(
@@ -134,7 +131,7 @@ class Service:
             Hidden(request.query.get(links.STATUS_QUERY_TOKEN, "")),
             now=self.settings.now(),
         )
-        return xml_answer(status_response(status, self.links))
+        return status_response(status, self.links)
 
     async def _renew_redirect(self, request: web.Request) -> web.Response:
         body = Octets(await request.read())
@@ -145,7 +142,7 @@ class Service:
         job = self.state.renew_redirect(
             _sender(request), _job_id(request), position, now=self.settings.now()
         )
-        return xml_answer(signer_response(job, position, self.links))
+        return signer_response(job, position, self.links)
 
     async def _confirm(self, request: web.Request) -> web.Response:
         change = request.query.get(links.CHANGE)
