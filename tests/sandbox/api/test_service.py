@@ -416,6 +416,13 @@ async def test_the_date_follows_the_sandboxs_clock(sender, clock):
         assert parsedate_to_datetime(date) == NOW + timedelta(days=3)
 
 
+async def test_what_the_server_refuses_by_itself_has_the_services_headers(sender, clock):
+    answer = await sender.call("POST", sender.jobs, data=b"x", headers={"Expect": "the moon"})
+    assert answer.status == 417
+    assert parsedate_to_datetime(answer.headers["Date"]) == clock.now
+    assert answer.headers["Server"] == "posten-signering-sandbox"
+
+
 async def test_unknown_paths_and_methods_are_answered_with_error_documents(sandbox, sender):
     assert (await sender.get(f"{sandbox.service_root}/elsewhere")).error == (404, "NOT_FOUND")
     assert (await sender.get(f"{sender.jobs}/1")).error == (404, "NOT_FOUND")

@@ -13,7 +13,7 @@ from cryptography import x509
 
 from posten_signering.sandbox._api.answers import job_response, signer_response, status_response
 from posten_signering.sandbox._api.connection import certificate_organization
-from posten_signering.sandbox._api.exchange import Exchanges
+from posten_signering.sandbox._api.exchange import Exchanges, current_exchange
 from posten_signering.sandbox._api.faults import Operation
 from posten_signering.sandbox._intake.judge import Bundle, judge
 from posten_signering.sandbox._intake.messages import check_signer_update_request
@@ -113,11 +113,8 @@ class Service:
         name = request.query.get(links.POLLING_QUEUE) or None
         poll, status = self.state.poll(_sender(request), name, now=self.settings.now())
         too_early = poll.outcome is Outcome.TOO_EARLY
-        self.exchanges.polled(
-            QueueName(sender=_sender(request), name=name),
-            poll.next_permitted,
-            too_early=too_early,
-        )
+        queue = QueueName(sender=_sender(request), name=name)
+        current_exchange().polled(queue, poll.next_permitted, too_early=too_early)
         if too_early:
             raise Refusal(429, "TOO_EAGER_POLLING", "Polled before the next permitted poll time.")
         if status is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from posten_signering.sandbox._api.activity import Activity
-from posten_signering.sandbox._api.delays import Delays
+from posten_signering.sandbox._api.connection import Delays
 from posten_signering.sandbox._api.faults import Faults
 from posten_signering.sandbox._control.overview import Overview
 from posten_signering.sandbox._control.overview_made import overview_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from posten_signering.sandbox._api.activity import Activity
-from posten_signering.sandbox._api.delays import Delays
+from posten_signering.sandbox._api.connection import Delays
 from posten_signering.sandbox._api.exchange import Exchanges
 from posten_signering.sandbox._api.faults import FaultKind, Faults
 from posten_signering.sandbox._api.service import Service
