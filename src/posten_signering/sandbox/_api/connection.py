@@ -1,4 +1,4 @@
-"""The connection below a request: whose certificate it was made with, how an answer leaves by it, when it is cut off.
+"""The connections below the requests: where they are served, whose certificate is at the other end, how answers leave.
 
 What a request asks for, and which fault happens to it, is decided elsewhere.
 """
@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -16,8 +17,62 @@ from aiohttp import web
 from cryptography import x509
 
 from posten_signering.sandbox._intake.certificates import organization_number
+from posten_signering.sandbox._values.refusal import SandboxError
 
+_HOST = "127.0.0.1"
+_LAST_PORT = 65535
+_STOP_WITHIN = 5.0
 _CHUNK = 64 * 1024
+
+
+def listen(port: int) -> socket.socket:
+    """A socket that listens on loopback; port 0 takes a free one.
+
+    Raises:
+        OSError: The port is taken.
+        SandboxError: The port is no port.
+    """
+    if not 0 <= port <= _LAST_PORT:
+        raise SandboxError(
+            f"There is no port {port}: ports are 1 to {_LAST_PORT}, and 0 a free one."
+        )
+    return socket.create_server((_HOST, port))
+
+
+def address_of(listening: socket.socket) -> str:
+    """Host and port of a socket, as a URL has them."""
+    host, port = listening.getsockname()
+    return f"{host}:{port}"
+
+
+async def serve(
+    stack: AsyncExitStack,
+    application: web.Application,
+    listening: socket.socket,
+    *,
+    context: ssl.SSLContext | None = None,
+    cancel_when_client_leaves: bool = False,
+) -> None:
+    """Serves an application until the stack is closed.
+
+    Args:
+        stack: Ends it.
+        application: What is served.
+        listening: Where.
+        context: For TLS.
+        cancel_when_client_leaves: Whether the handler of a request is cancelled then.
+    """
+    runner = web.AppRunner(
+        application,
+        handle_signals=False,
+        # aiohttp's own would show redirect tokens and status query tokens.
+        access_log=None,
+        shutdown_timeout=_STOP_WITHIN,
+        handler_cancellation=cancel_when_client_leaves,
+    )
+    stack.push_async_callback(runner.cleanup)
+    await runner.setup()
+    await web.SockSite(runner, listening, ssl_context=context).start()
 
 
 def certificate_organization(request: web.Request) -> str | None:

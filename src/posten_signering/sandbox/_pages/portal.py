@@ -4,7 +4,6 @@ It listens on loopback, thanks whoever comes, and tells which exit URL a browser
 """
 
 import asyncio
-import socket
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
@@ -12,12 +11,12 @@ from typing import Self
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from posten_signering.sandbox._api.connection import address_of, listen, serve
 from posten_signering.sandbox._pages.application import STYLE, application, page
 from posten_signering.sandbox._values import links
 from posten_signering.sandbox._values.hidden import Hidden
 
 _EXITS = ("completion", "rejection", "error")
-_STOP_WITHIN = 1.0
 
 
 class Portal:
@@ -43,16 +42,9 @@ class Portal:
         pages = application([self._watch])
         pages.router.add_get(f"/{{exit:{'|'.join(_EXITS)}}}", self._thank, allow_head=False)
         async with AsyncExitStack() as stack:
-            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            # No access log: it would show status query tokens.
-            runner = web.AppRunner(
-                pages, handle_signals=False, access_log=None, shutdown_timeout=_STOP_WITHIN
-            )
-            stack.push_async_callback(runner.cleanup)
-            await runner.setup()
-            await web.SockSite(runner, listening).start()
-            host, port = listening.getsockname()
-            self._root = f"http://{host}:{port}"
+            listening = stack.enter_context(listen(0))
+            await serve(stack, pages, listening)
+            self._root = f"http://{address_of(listening)}"
             self._stack = stack.pop_all()
         return self
 

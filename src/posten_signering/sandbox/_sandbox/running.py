@@ -1,15 +1,12 @@
 """A sandbox while it runs: everything put together, and its two servers."""
 
-import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
-from aiohttp import web
-
 from posten_signering.sandbox._api.activity import Activity
-from posten_signering.sandbox._api.connection import Delays
+from posten_signering.sandbox._api.connection import Delays, address_of, listen, serve
 from posten_signering.sandbox._api.exchange import Exchanges
 from posten_signering.sandbox._api.faults import FaultKind, Faults
 from posten_signering.sandbox._api.service import Service
@@ -31,19 +28,12 @@ from posten_signering.sandbox._state.tables import ADVANCED_BY
 from posten_signering.sandbox._values import links
 from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.links import Links
-from posten_signering.sandbox._values.refusal import SandboxError
 from posten_signering.sandbox._values.settings import (
     AdvancedClock,
-    Clock,
     Settings,
-    in_milliseconds,
     system_clock,
 )
 from posten_signering.sandbox._values.workers import Workers
-
-_HOST = "127.0.0.1"
-_STOP_WITHIN = 5.0
-_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +78,8 @@ async def start(
         stack.push_async_callback(store.aclose)
         workers = Workers()
         stack.push_async_callback(workers.aclose)
-        own_clock = settings.clock
-        clock = AdvancedClock(own_clock, store.tables.clock, ADVANCED_BY)
+        signing_clock = settings.now
+        clock = AdvancedClock(settings.clock, store.tables.clock, ADVANCED_BY)
         settings = replace(settings, clock=clock)
         authority = await workers.run(
             Authority,
@@ -103,13 +93,13 @@ async def start(
         faults = Faults(random=settings.random, changed=feed.touch)
         delays = Delays(settings.sleep)
         context = await workers.run(_server_context, authority, faults)
-        api_socket = stack.enter_context(_listen(settings.port))
-        pages_socket = stack.enter_context(_listen(settings.pages_port))
+        api_socket = stack.enter_context(listen(settings.port))
+        pages_socket = stack.enter_context(listen(settings.pages_port))
         activity = Activity()
         access = Access(settings, store.tables)
         service = Service(
             settings=settings,
-            signing_clock=_in_milliseconds(own_clock),
+            signing_clock=signing_clock,
             exchanges=Exchanges(
                 settings=settings,
                 access=access,
@@ -123,8 +113,8 @@ async def start(
             access=access,
             documents=JobDocuments(authority, workers, store),
             links=Links(
-                service_root=f"https://{_address(api_socket)}{links.API}",
-                pages_url=f"http://{_address(pages_socket)}/",
+                service_root=f"https://{address_of(api_socket)}{links.API}",
+                pages_url=f"http://{address_of(pages_socket)}/",
             ),
             trusted=authority.trusted,
             workers=workers,
@@ -144,7 +134,13 @@ async def start(
             feed=feed,
             forget_received=forget_received,
         )
-        await _serve(stack, service.application(), api_socket, context, told_of_leaving=True)
+        await serve(
+            stack,
+            service.application(),
+            api_socket,
+            context=context,
+            cancel_when_client_leaves=True,
+        )
         pages_port = pages_socket.getsockname()[1]
         pages = application([guard(port=pages_port, store=store, feed=feed), explain_refusals])
         SignerPages(
@@ -155,12 +151,8 @@ async def start(
         ).add_to(pages.router)
         pages.router.add_get(OVERVIEW, show_overview)
         ControlApi(control=control).add_to(pages)
-        await _serve(stack, pages, pages_socket, None)
+        await serve(stack, pages, pages_socket)
         return Running(links=service.links, control=control, stack=stack.pop_all())
-
-
-def _in_milliseconds(clock: Clock) -> Clock:
-    return lambda: in_milliseconds(clock())
 
 
 def _server_context(authority: Authority, faults: Faults) -> ssl.SSLContext:
@@ -175,38 +167,3 @@ def _server_context(authority: Authority, faults: Faults) -> ssl.SSLContext:
     # Called for every new connection, also for one that names no server.
     context.sni_callback = choose
     return context
-
-
-def _listen(port: int) -> socket.socket:
-    if not 0 <= port <= _LAST_PORT:
-        raise SandboxError(
-            f"There is no port {port}: ports are 1 to {_LAST_PORT}, and 0 a free one."
-        )
-    return socket.create_server((_HOST, port))
-
-
-def _address(listening: socket.socket) -> str:
-    host, port = listening.getsockname()
-    return f"{host}:{port}"
-
-
-async def _serve(
-    stack: AsyncExitStack,
-    application: web.Application,
-    listening: socket.socket,
-    context: ssl.SSLContext | None,
-    *,
-    told_of_leaving: bool = False,
-) -> None:
-    """Serves an application; `told_of_leaving` cancels a handler whose client has left."""
-    runner = web.AppRunner(
-        application,
-        handle_signals=False,
-        # aiohttp's own would show redirect tokens and status query tokens.
-        access_log=None,
-        shutdown_timeout=_STOP_WITHIN,
-        handler_cancellation=told_of_leaving,
-    )
-    stack.push_async_callback(runner.cleanup)
-    await runner.setup()
-    await web.SockSite(runner, listening, ssl_context=context).start()
