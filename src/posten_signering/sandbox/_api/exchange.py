@@ -17,7 +17,7 @@ from typing import cast
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from posten_signering.sandbox._api.activity import Activity, Answered
+from posten_signering.sandbox._api.activity import Activity, Answered, Feed
 from posten_signering.sandbox._api.answers import error_answer, format_time, replacement
 from posten_signering.sandbox._api.connection import (
     Caller,
@@ -39,7 +39,6 @@ from posten_signering.sandbox._api.faults import (
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.queues import QueueName
 from posten_signering.sandbox._state.store import Store
-from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.masking import masked, masked_path
 from posten_signering.sandbox._values.refusal import Refusal, SandboxError
 from posten_signering.sandbox._values.settings import RateLimit, Settings

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from posten_signering.sandbox._api.activity import Activity
+from posten_signering.sandbox._api.activity import Activity, Feed
 from posten_signering.sandbox._api.connection import Delays
 from posten_signering.sandbox._api.faults import Faults
 from posten_signering.sandbox._control.overview import Overview
@@ -19,7 +19,6 @@ from posten_signering.sandbox._state.job import Act
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._state.store import Store
 from posten_signering.sandbox._state.tables import Pkcs12
-from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import AdvancedClock, Settings

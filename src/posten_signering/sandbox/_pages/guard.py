@@ -7,9 +7,9 @@ here (CSRF) in `Origin` and `Sec-Fetch-Site`: browsers write these, pages can't.
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from posten_signering.sandbox._api.activity import Feed
 from posten_signering.sandbox._pages.application import is_control
 from posten_signering.sandbox._state.store import Store
-from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.refusal import SandboxError
 
 _SAFE = frozenset({"GET", "HEAD"})

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
-from posten_signering.sandbox._api.activity import Activity
+from posten_signering.sandbox._api.activity import Activity, Feed
 from posten_signering.sandbox._api.connection import Delays, address_of, listen, serve
 from posten_signering.sandbox._api.exchange import Exchanges
 from posten_signering.sandbox._api.faults import FaultKind, Faults
@@ -26,7 +26,6 @@ from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._state.store import MemoryStore, Store
 from posten_signering.sandbox._state.tables import ADVANCED_BY
 from posten_signering.sandbox._values import links
-from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.links import Links
 from posten_signering.sandbox._values.settings import (
     AdvancedClock,
