@@ -21,7 +21,7 @@ from callers import (
 
 from posten_signering.sandbox import RateLimit, Sandbox
 from posten_signering.sandbox._signed.documents import JobDocuments
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 
 pytestmark = pytest.mark.anyio
 

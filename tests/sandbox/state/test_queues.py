@@ -14,7 +14,7 @@ from posten_signering.sandbox._state import queues
 from posten_signering.sandbox._state.job import Job, JobStatus, Signer, SignerState, SignerStatus
 from posten_signering.sandbox._state.queues import Outcome, Queue
 from posten_signering.sandbox._state.state_rate import Calls, admit
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import RateLimit, Settings
 

@@ -26,8 +26,7 @@ from posten_signering.sandbox._state.store import (
     StoredDocument,
 )
 from posten_signering.sandbox._state.tables import Broker, Pkcs12, Session, SignerOf, StoredKey
-from posten_signering.sandbox._values.hidden import Hidden
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Hidden, Octets
 from posten_signering.sandbox._values.settings import Settings
 
 pytestmark = pytest.mark.anyio

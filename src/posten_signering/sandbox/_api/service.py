@@ -23,9 +23,8 @@ from posten_signering.sandbox._state.job import Job
 from posten_signering.sandbox._state.queues import Outcome, QueueName
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._values import links
-from posten_signering.sandbox._values.hidden import Hidden
+from posten_signering.sandbox._values.hidden import Hidden, Octets
 from posten_signering.sandbox._values.links import Links
-from posten_signering.sandbox._values.octets import Octets
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Clock, Settings
 from posten_signering.sandbox._values.workers import Workers

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,7 +24,7 @@ from posten_signering.sandbox._control.endpoints import (
 )
 from posten_signering.sandbox._control.openapi import openapi_document
 from posten_signering.sandbox._state.plain import NotPlainError, from_plain, to_plain
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import Refusal, SandboxError
 
 logger = logging.getLogger("posten_signering.sandbox")

@@ -18,7 +18,7 @@ from posten_signering.sandbox._signed.signed_documents import (
 )
 from posten_signering.sandbox._state.job import Job
 from posten_signering.sandbox._state.store import DocumentKey, DocumentKind, Store, StoredDocument
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.workers import Workers
 

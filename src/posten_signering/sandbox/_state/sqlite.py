@@ -30,8 +30,7 @@ from posten_signering.sandbox._state.tables import (
     StoredKey,
     Tables,
 )
-from posten_signering.sandbox._values.hidden import Hidden
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Hidden, Octets
 from posten_signering.sandbox._values.refusal import SandboxError
 
 FORMAT = 1

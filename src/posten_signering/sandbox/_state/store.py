@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from posten_signering.sandbox._state.tables import Tables
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 
 
 class DocumentKind(StrEnum):

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from posten_signering.sandbox._state.job import Job
 from posten_signering.sandbox._state.queues import Queue, QueueName
 from posten_signering.sandbox._state.state_rate import Calls
-from posten_signering.sandbox._values.hidden import Hidden
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Hidden, Octets
 
 ADVANCED_BY = "advanced by"
 
