@@ -200,7 +200,7 @@ def _organization_number(text: str) -> str:
 
 def _print_line(text: str) -> None:
     sys.stdout.write(f"{text}\n")
-    # Whoever reads a pipe waits for these lines.
+    # A program that reads a pipe waits for these lines.
     sys.stdout.flush()
 
 

@@ -1,4 +1,4 @@
-"""`python -m posten_signering.sandbox.demo`: the whole direct flow, told step by step."""
+"""`python -m posten_signering.sandbox.demo`: the whole direct flow, step by step."""
 
 import argparse
 import asyncio
@@ -169,7 +169,7 @@ def _followed_by_sandbox(sandbox: Sandbox, say: Print) -> tuple[ExitUrls, Follow
 
 
 def _followed_by_person(portal: Portal, say: Print) -> tuple[ExitUrls, Follow]:
-    """Signers that whoever runs the demo plays, in a browser."""
+    """Signers that the person who runs the demo plays, in a browser."""
 
     async def follow(redirect_url: str) -> str:
         say(f"  You are the signer. Open this in a browser, and choose:\n\n{redirect_url}\n")
@@ -256,7 +256,7 @@ class _Demo:
             del exit_url, query
             self.say(f"  The browser came back to {address} with a status query token.")
             status = await self.client.get_status(created, token)
-            self.tell(status)
+            self.say_status(status)
             if status.status == DirectJobStatus.FAILED:
                 break
 
@@ -270,7 +270,7 @@ class _Demo:
                 break
         async for change in self.client.status_changes():
             self.say("  The polling queue holds a status change.")
-            self.tell(change)
+            self.say_status(change)
             if change.status == DirectJobStatus.COMPLETED_SUCCESSFULLY:
                 await self.download(change)
             await self.client.confirm(change)
@@ -308,7 +308,7 @@ class _Demo:
         self.say(f"  The signer known by {kind} gets a fresh redirect URL.")
         return await self.follow(signer.redirect_url)
 
-    def tell(self, status: DirectJobStatusResponse) -> None:
+    def say_status(self, status: DirectJobStatusResponse) -> None:
         """Says what has become of a job."""
         signers = ", ".join(str(signature.status) for signature in status.signatures)
         self.say(f"  Job {status.job_id} is {status.status}; its signers: {signers}.")

@@ -64,7 +64,7 @@ class Exchanges:
         delays: Hold requests back.
         activity: Takes note of every request.
         store: Where changes must be before they are answered.
-        feed: Tells of every request.
+        feed: Reports every request.
     """
 
     settings: Settings
@@ -176,7 +176,7 @@ class Exchange:
         try:
             await self.common.store.commit()
         except SandboxError as error:
-            logger.error("%s", error)  # noqa: TRY400 - its message is all there is to tell
+            logger.error("%s", error)  # noqa: TRY400 - its message says everything
             answer = error_answer(500, "INTERNAL_ERROR", str(error))
         replaced = await self._disturbed(after=True)
         if replaced is not None:

@@ -211,7 +211,7 @@ class Faults:
 
     Args:
         random: A number from 0 up to 1, for faults with a probability.
-        changed: Told when there are other faults than before.
+        changed: Called when the pending faults have changed.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class Service:
 
     Attributes:
         settings: Times and limits.
-        signing_clock: The time that signing times of containers are held against. It is the senders'
+        signing_clock: The time that signing times of containers are compared with. It is the senders'
             too, so it does not move when the sandbox's clock is moved on.
         exchanges: What every request goes through.
         state: Jobs and queues.
@@ -47,7 +47,7 @@ class Service:
         links: Makes the URLs of answers.
         trusted: The CAs whose enterprise certificates may sign containers.
         workers: Where bundles are judged.
-        received: Told of every job that was created, with what arrived.
+        received: Called with every job that was created, and what arrived with it.
     """
 
     settings: Settings

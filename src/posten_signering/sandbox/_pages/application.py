@@ -75,7 +75,7 @@ def application(middlewares: Sequence[Middleware]) -> web.Application:
     for suffix, content_type in _CONTENT_TYPES.items():
         for path in _WEB.glob(f"*{suffix}"):
             made.router.add_get(f"/web/{path.name}", _file(path, content_type))
-    # A browser asks for it by itself where a page can't name another, such as a PDF.
+    # Browsers ask for this path where a page can't name an icon: a PDF.
     made.router.add_get("/favicon.ico", _file(_WEB / "favicon.svg", _CONTENT_TYPES[".svg"]))
     return made
 
@@ -86,7 +86,7 @@ def page(
     """A page as an answer.
 
     Args:
-        request: What it answers; it tells the language.
+        request: The request that it answers; the language is taken from it.
         template: The template's file in `templates/`.
         status: The HTTP status.
         values: What the template names. They go before what every template is given.

@@ -16,12 +16,12 @@ _SAFE = frozenset({"GET", "HEAD"})
 
 
 def guard(*, port: int, store: Store, feed: Feed) -> Middleware:
-    """Lets requests through that come from here, and their answers out when what they tell lasts.
+    """Refuses requests of other sites, and answers only when the changes are stored.
 
     Args:
         port: Of the server.
         store: Where changes must be before they are answered.
-        feed: Told of requests that may have changed something.
+        feed: Reports requests that may have changed something.
     """
     hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
     origins = {f"http://{host}" for host in hosts}
@@ -52,7 +52,7 @@ def _is_foreign(request: web.Request, origins: set[str]) -> bool:
     if site not in {"same-origin", "none"}:
         return True
     origin = request.headers.get("Origin")
-    # A page that sends no referrer has no origin either, as far as it tells: then `site` decides.
+    # A page that sends no referrer sends the origin `null`: then `site` decides.
     return (
         origin is not None and origin not in origins and (origin, site) != ("null", "same-origin")
     )

@@ -1,6 +1,6 @@
 """A sender's web portal, as small as it can be: where the exit URLs of a demo's or a test's jobs lead.
 
-It listens on loopback, thanks whoever comes, and tells which exit URL a browser came to.
+It listens on loopback, thanks everyone who comes, and reports which exit URL a browser came to.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class Portal:
     """Three pages, for the three exit URLs; `async with` starts and stops it.
 
     Args:
-        overview: The address of the sandbox's overview, for whoever wants to see what has happened.
+        overview: The address of the sandbox's overview, which its pages link to.
         patience: How many seconds it stays at most, in the end, for a browser that has just come to
             load the page's style.
     """

@@ -93,7 +93,7 @@ class SignerPages:
         who, job, redirect_token = self._admitted(request)
         if job.signers[who.position].state.status is not SignerStatus.WAITING:
             return _finished(request, job, who.position, leaving=False)
-        # A newer redirect URL takes the pages away from whoever has not acted.
+        # A signer who has not acted loses the pages when there is a newer redirect URL.
         self.state.signer_of(redirect_token, now=self.settings.now())
         return page(
             request,

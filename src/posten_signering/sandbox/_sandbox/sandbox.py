@@ -62,7 +62,7 @@ class Sandbox:
             organisation numbers with an agreement; None, every one. `port`, `pages_port`: 0, a free
             one. `early_poll_penalty`: what each poll that comes too early adds to the next permitted
             time. `largest_body`: in bytes. `new_token`: makes tokens. `directory`: where everything
-            is kept, so that a sandbox started there again goes on where this one ended; None, in
+            is kept, so that a sandbox started there again continues where this one ended; None, in
             memory. `random` and `sleep`: for faults with a probability or a delay.
 
     Raises:
@@ -233,7 +233,7 @@ class Sandbox:
         return await self._act(redirect_url, Act.FAIL)
 
     async def expire(self, job_id: int) -> None:
-        """Moves a job to the end of its lifetime: whoever has not acted is EXPIRED.
+        """Moves a job to the end of its lifetime: a signer who has not acted is EXPIRED.
 
         Raises:
             SandboxError: There is no such job, or it has ended.
@@ -245,10 +245,10 @@ class Sandbox:
 
         Args:
             job_id: The job.
-            change: The change's number, as `overview` tells it.
+            change: The change's number, as `overview` shows it.
 
         Raises:
-            SandboxError: Nobody has such a change.
+            SandboxError: No poller has this change.
         """
         await self._now_running.control.end_lease(job_id, change)
 
@@ -263,8 +263,8 @@ class Sandbox:
     async def advance(self, seconds: float) -> None:
         """Moves the sandbox's clock on: leases and poll times run out, jobs expire.
 
-        Signing times of containers are held against the clock as it was given, so that a client
-        whose clock is right goes on being understood.
+        Signing times of containers are still compared with the clock as it was given, so that a client
+        whose clock is right is not refused.
 
         Raises:
             SandboxError: That is no time, or more than a year.
@@ -274,7 +274,7 @@ class Sandbox:
     async def reset(self) -> None:
         """Forgets jobs, queues, brokers, faults and counters, and sets the clock right.
 
-        Certificates stay, so that clients can go on.
+        Certificates stay, so that clients keep working.
         """
         await self._now_running.control.reset()
 
@@ -325,7 +325,7 @@ class _Unpaced:
     """A rate limiter that lets everything through at once, for a sandbox without a rate limit."""
 
     async def acquire(self, organization_number: str) -> Callable[[], None]:
-        """Returns at once; of what is on its way nothing is noted."""
+        """Returns at once; it counts no calls in flight."""
         del organization_number
         return lambda: None
 
