@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from posten_signering import Sender
 from posten_signering.sandbox import Sandbox, SandboxError
-from posten_signering.sandbox._values.workers import Workers
 
 pytestmark = pytest.mark.anyio
 
@@ -283,28 +282,6 @@ async def test_stopping_leaves_no_socket_thread_or_task(clock, tmp_path):
 def open_files() -> int:
     gc.collect()
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-async def test_work_whose_result_nobody_waits_for_is_finished_before_the_stop():
-    workers = Workers()
-    started, release, done = threading.Event(), threading.Event(), []
-
-    def work():
-        started.set()
-        release.wait(timeout=30)
-        done.append(True)
-
-    task = asyncio.create_task(workers.run(work))
-    await asyncio.to_thread(started.wait, 30)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    closing = asyncio.create_task(workers.aclose())
-    await asyncio.sleep(0)
-    assert not closing.done()
-    release.set()
-    await closing
-    assert done == [True]
 
 
 async def test_a_sandbox_that_does_not_run_says_so(clock):
