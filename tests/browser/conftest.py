@@ -21,7 +21,7 @@ from posten_signering import (
 )
 from posten_signering.sandbox import Sandbox
 from posten_signering.sandbox._pages.portal import Portal
-from posten_signering.sandbox._sandbox.sample import contract
+from posten_signering.sandbox.demo import contract
 
 # Synthetic: the eighties in the month mark a person who does not exist.
 PERSON = "17885599999"

@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import expect
 
 from posten_signering import Document, DocumentType, ExitUrls
-from posten_signering.sandbox._sandbox.sample import contract
+from posten_signering.sandbox.demo import contract
 
 pytestmark = pytest.mark.anyio
 pytest_plugins = ("browser_support",)

@@ -97,6 +97,7 @@ SANDBOX_LIBRARIES = {
     "aiohttp",
     "anyio",
     "cryptography",
+    "jinja2",
     "lxml",
     "pyhanko",
     "pyhanko_certvalidator",
@@ -362,7 +363,7 @@ def test_a_missing_docstring_is_reported():
     assert undocumented(Bare, "Bare") == ["Bare", "Bare.method", "Bare.prop"]
 
 
-HEAVY = ("aiohttp", "pyhanko", "pypdf", "reportlab", f"{ROOT}.sandbox")
+HEAVY = ("aiohttp", "jinja2", "pyhanko", "pypdf", "reportlab", f"{ROOT}.sandbox")
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -210,7 +210,7 @@ def test_lines_are_not_held_back(capsys):
     assert capsys.readouterr().out == "a line\n"
 
 
-@pytest.mark.parametrize("missing", ["aiohttp", "pyhanko", "pypdf", "reportlab"])
+@pytest.mark.parametrize("missing", ["aiohttp", "jinja2", "pyhanko", "pypdf", "reportlab"])
 def test_without_the_extra_it_says_what_to_install(missing):
     program = (
         f"import runpy, sys; sys.modules[{missing!r}] = None;"
@@ -222,6 +222,25 @@ def test_without_the_extra_it_says_what_to_install(missing):
     assert "Traceback" not in errors
     assert "pip install 'posten-signering[sandbox]'" in errors
     assert missing in errors
+
+
+@pytest.mark.parametrize("missing", ["aiohttp", "jinja2", "pyhanko", "pypdf", "reportlab"])
+def test_values_need_no_extra_and_the_sandbox_says_that_it_does(missing):
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None; import posten_signering.sandbox as s\n"
+        "print(s.Fault(kind=s.FaultKind.RESET).kind, s.Overview.__name__, s.RateLimit().calls)\n"
+        "for name in ('Sandbox', 'ThreadedSandbox', 'Received'):\n"
+        "    try:\n        getattr(s, name)\n    except ImportError as error:\n        print(error)"
+    )
+    with started("-c", program) as process:
+        said, errors = process.communicate(timeout=30)
+    assert errors == ""
+    first, *others = said.splitlines()
+    assert first == "reset Overview 10"
+    assert len(others) == 3
+    for line in others:
+        assert missing in line
+        assert "pip install 'posten-signering[sandbox]'" in line
 
 
 def test_a_mistake_in_an_import_is_not_taken_for_a_missing_extra():

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -74,6 +75,19 @@ def test_signers_act_without_an_event_loop(sandbox, act, address):
     assert exit_url.query == f"status_query_token={token}"
     with pytest.raises(SandboxError, match="works no more"):
         getattr(sandbox, act)(url)
+
+
+def test_an_error_with_its_locals_shows_no_token(sandbox):
+    url = create(sandbox).single_signer.redirect_url
+    sandbox.sign(url)
+    for verb in (sandbox.sign, sandbox.reject, sandbox.fail, sandbox.status_query_token):
+        with pytest.raises(SandboxError) as caught:
+            verb(url)
+        shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+        # The first frame is this test's own.
+        ours = "".join(traceback.StackSummary.from_list(shown.stack[1:]).format())
+        assert "redirect_url" in ours
+        assert url.rpartition("/")[2] not in ours
 
 
 def test_every_verb_of_the_sandbox_is_there(sandbox):

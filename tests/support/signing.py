@@ -13,7 +13,7 @@ from posten_signering.sandbox._signed.signed_documents import (
     SigningKey,
     make_pades,
 )
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 
 
 def signing_key(holder):

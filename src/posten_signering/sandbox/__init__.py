@@ -5,6 +5,20 @@ It needs the extra `sandbox`: `pip install 'posten-signering[sandbox]'`.
 
 from typing import TYPE_CHECKING
 
+from posten_signering.sandbox._api.activity import OrganizationCounters, RequestSnapshot
+from posten_signering.sandbox._api.faults import Fault, FaultKind, Faults, Operation, PendingFault
+from posten_signering.sandbox._control.overview import (
+    BrokerSnapshot,
+    ChangeSnapshot,
+    DocumentSnapshot,
+    JobSnapshot,
+    Overview,
+    QueueSnapshot,
+    SignerSnapshot,
+)
+from posten_signering.sandbox._values.refusal import SandboxError
+from posten_signering.sandbox._values.settings import RateLimit
+
 __all__ = [
     "BrokerSnapshot",
     "ChangeSnapshot",
@@ -27,39 +41,19 @@ __all__ = [
     "ThreadedSandbox",
 ]
 
-_EXTRA = frozenset({"aiohttp", "pyhanko", "pyhanko_certvalidator", "pypdf", "reportlab"})
+_EXTRA = frozenset({"aiohttp", "jinja2", "pyhanko", "pyhanko_certvalidator", "pypdf", "reportlab"})
 
 if TYPE_CHECKING:
-    from posten_signering.sandbox._api.activity import OrganizationCounters, RequestSnapshot
-    from posten_signering.sandbox._api.faults import (
-        Fault,
-        FaultKind,
-        Faults,
-        Operation,
-        PendingFault,
-    )
-    from posten_signering.sandbox._control.overview import (
-        BrokerSnapshot,
-        ChangeSnapshot,
-        DocumentSnapshot,
-        JobSnapshot,
-        Overview,
-        QueueSnapshot,
-        SignerSnapshot,
-    )
-    from posten_signering.sandbox._sandbox.received import Received
-    from posten_signering.sandbox._sandbox.sandbox import Sandbox
+    from posten_signering.sandbox._sandbox.sandbox import Received, Sandbox
     from posten_signering.sandbox._sandbox.threaded import ThreadedSandbox
-    from posten_signering.sandbox._values.errors import SandboxError
-    from posten_signering.sandbox._values.settings import RateLimit
 else:
 
     def __getattr__(name: str) -> object:
-        """Imports the sandbox when it is first used, so that a missing extra can be told."""
+        """Imports what needs the extra when it is first used, and explains when the extra is missing."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            from posten_signering.sandbox._sandbox import names  # noqa: PLC0415 - not before it is used
+            from posten_signering.sandbox._sandbox import threaded  # noqa: PLC0415 - not before it is used
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in _EXTRA:
                 raise
@@ -67,4 +61,4 @@ else:
                 f"The sandbox needs the package {error.name}, which is not installed: "
                 "pip install 'posten-signering[sandbox]'"
             ) from None
-        return getattr(names, name)
+        return getattr(threaded, name)

@@ -1,28 +1,34 @@
-"""`python -m posten_signering.sandbox`: runs a sandbox until Ctrl-C or SIGTERM stops it."""
+"""`python -m posten_signering.sandbox`: runs a sandbox until Ctrl-C or SIGTERM stops it.
+
+It writes the files that a client needs, and prints how each kind of client is configured with them.
+"""
 
 import argparse
 import asyncio
 import re
+import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from posten_signering.sandbox._sandbox.introduction import ClientFiles, introduction
-from posten_signering.sandbox._values.errors import SandboxError
+from posten_signering.sandbox._values.refusal import SandboxError
+
+if TYPE_CHECKING:
+    from posten_signering.sandbox import Sandbox
 
 PORT = 9443
 PAGES_PORT = 9080
 ORGANIZATION_NUMBER = "123456789"
 
-Print = Callable[[str], None]
+# The files for clients, below the directory. `trust` holds the CA certificates, one to a file, and nothing besides.
+PKCS12, PASSWORD, TRUST = "client.p12", "password.txt", "trust"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class Options(argparse.Namespace):
     """What the command line says.
 
     Attributes:
@@ -45,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The last resort where signals can't be handled by the event loop.
     with suppress(KeyboardInterrupt):
         try:
-            asyncio.run(run(options, print_line=_print_line))
+            asyncio.run(_run(options))
         except ImportError as error:
             return _failed(error.msg)
         except OSError as error:
@@ -56,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def run(options: Options, *, print_line: Print) -> None:
+async def _run(options: Options) -> None:
     """Runs a sandbox until SIGINT or SIGTERM arrives.
 
     Raises:
@@ -78,25 +84,74 @@ async def run(options: Options, *, print_line: Print) -> None:
         )
         async with sandbox:
             stopped = _stop_signal()
-            files = ClientFiles(directory)
             pkcs12, password = sandbox.enterprise_pkcs12(options.organization_number)
-            await asyncio.to_thread(
-                files.write, pkcs12=pkcs12, password=password, authorities=sandbox.ca_certificates
+            _write_client_files(directory, pkcs12, password, sandbox.ca_certificates)
+            # Absolute, so that what is printed can be exported in any working directory.
+            said = _introduction(
+                sandbox, directory.absolute(), password, options.organization_number
             )
-            for line in introduction(
-                service_root=sandbox.service_root,
-                pages_url=sandbox.signing_pages_url,
-                overview_url=sandbox.overview_url,
-                control_url=sandbox.control_url,
-                files=files,
-                password=password,
-                organization_number=options.organization_number,
-            ):
-                print_line(line)
+            for line in said.splitlines():
+                _print_line(line)
             kept = "in memory" if options.directory is None else f"in {directory}"
-            print_line(f"Everything is kept {kept}. Ctrl-C stops the sandbox.")
+            _print_line(f"Everything is kept {kept}. Ctrl-C stops the sandbox.")
             await stopped.wait()
-        print_line("Stopped.")
+        _print_line("Stopped.")
+
+
+def _write_client_files(
+    directory: Path, pkcs12: bytes, password: str, authorities: Mapping[str, bytes]
+) -> None:
+    """Writes the files for clients, over those of an earlier start."""
+    files = {directory / PKCS12: pkcs12, directory / PASSWORD: password.encode()}
+    files |= {directory / TRUST / f"{name}.pem": pem for name, pem in authorities.items()}
+    (directory / TRUST).mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path, content in files.items():
+        # The key and its password are for this user only, also where the directory is not.
+        path.touch(mode=0o600)
+        path.chmod(0o600)
+        path.write_bytes(content)
+
+
+def _introduction(
+    sandbox: "Sandbox", directory: Path, password: str, organization_number: str
+) -> str:
+    """The lines that say how to use a sandbox."""
+    pkcs12, trust = directory / PKCS12, directory / TRUST
+    variables = {
+        "ENVIRONMENT": "Sandbox",
+        "SERVICE_ROOT": sandbox.service_root,
+        "CERTIFICATE": str(pkcs12),
+        "CERTIFICATE_PASSWORD": password,
+        "TRUST_ANCHORS": str(trust / "root.pem"),
+        "ORGANIZATION_NUMBER": organization_number,
+    }
+    exports = "\n".join(
+        f"export POSTEN_SIGNERING_{name}={shlex.quote(value)}" for name, value in variables.items()
+    )
+    # The official C# client puts /api before its paths by itself.
+    return f"""\
+API (mutual TLS): {sandbox.service_root}
+The signer's pages: {sandbox.signing_pages_url}
+Overview: {sandbox.overview_url}
+Control API: {sandbox.control_url} (OpenAPI document: {sandbox.control_url}/openapi.json)
+Client certificate: {pkcs12} (password: {directory / PASSWORD})
+CA certificates: {trust}
+
+For ClientConfiguration.from_env():
+{exports}
+
+For the official Java client:
+  KeyStoreConfig.fromOrganizationCertificate(Files.newInputStream(Path.of("{pkcs12}")), "{password}")
+  ServiceEnvironment.STAGING.withServiceUrl(URI.create("{sandbox.service_root}")).withCertificates("{trust}")
+  new Sender("{organization_number}")
+For the official C# client:
+  new X509Certificate2("{pkcs12}", "{password}")
+  environment.Url = new Uri("{sandbox.service_root.removesuffix("/api")}")
+  environment.AllowedChainCertificates: the certificates in {trust}
+  configuration.CertificateValidationPreferences.ValidateSenderCertificate = false
+  new Sender("{organization_number}")
+
+"""
 
 
 def _stop_signal() -> asyncio.Event:
@@ -134,13 +189,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         default=ORGANIZATION_NUMBER,
         help="whose enterprise certificate is made, nine digits (%(default)s)",
     )
-    parsed = parser.parse_args(arguments)
-    return Options(
-        port=parsed.port,
-        pages_port=parsed.pages_port,
-        directory=parsed.directory,
-        organization_number=parsed.organization_number,
-    )
+    return parser.parse_args(arguments, namespace=Options())
 
 
 def _organization_number(text: str) -> str:
@@ -151,7 +200,7 @@ def _organization_number(text: str) -> str:
 
 def _print_line(text: str) -> None:
     sys.stdout.write(f"{text}\n")
-    # Whoever reads a pipe waits for these lines.
+    # A program that reads a pipe waits for these lines.
     sys.stdout.flush()
 
 

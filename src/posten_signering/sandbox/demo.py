@@ -1,6 +1,7 @@
-"""`python -m posten_signering.sandbox.demo`: the whole direct flow, told step by step."""
+"""`python -m posten_signering.sandbox.demo`: the whole direct flow, step by step."""
 
 import argparse
+import asyncio
 import io
 import re
 import shlex
@@ -8,15 +9,11 @@ import shutil
 import sys
 import webbrowser
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import parse_qs
-
-import anyio
-import anyio.to_thread
 
 from posten_signering import (
     DirectClient,
@@ -47,8 +44,15 @@ IDENTITY_NUMBER = "17885599999"
 CUSTOM_IDENTIFIER = "customer-42"
 IDENTIFIERS = (IDENTITY_NUMBER, CUSTOM_IDENTIFIER)
 
+TERMS = """Terms of the lease
+
+1. The tenant pays on the first of every month.
+2. Either party may end the lease with three months' notice.
+3. Æ, ø and å are welcome here.
+"""
+
 Print = Callable[[str], None]
-Open = Callable[[str], object]
+Follow = Callable[[str], Awaitable[str]]
 
 
 def open_window(address: str) -> None:
@@ -62,18 +66,12 @@ def open_window(address: str) -> None:
         browser.open(address)
 
 
-def main(
-    arguments: Sequence[str] | None = None,
-    *,
-    print_line: Print = print,
-    open_address: Open = open_window,
-) -> int:
+def main(arguments: Sequence[str] | None = None, *, print_line: Print = print) -> int:
     """Runs the demo, and gives its exit status.
 
     Args:
         arguments: Those of the command line.
         print_line: Says what happens.
-        open_address: Shows a redirect URL to a person; only with `--browser`.
     """
     parser = argparse.ArgumentParser(
         prog="python -m posten_signering.sandbox.demo",
@@ -92,14 +90,8 @@ def main(
         "--browser", action="store_true", help="let a person do the signing, in a browser"
     )
     options = parser.parse_args(arguments)
-    demo = _Demo(
-        paths=options.documents,
-        output=options.output,
-        say=print_line,
-        open_address=open_address if options.browser else None,
-    )
     try:
-        anyio.run(demo.run)
+        asyncio.run(_run(options.documents, options.output, print_line, by_person=options.browser))
     except (SigningError, SandboxError, OSError) as error:
         print_line(f"\nThe demo failed: {by_file_names(str(error), options.documents)}")
         return 1
@@ -121,222 +113,237 @@ def by_file_names(message: str, paths: Sequence[Path]) -> str:
     return NAMED.sub(name, message)
 
 
-class _Signers(Protocol):
-    """Those who follow redirect URLs."""
-
-    @property
-    def exit_urls(self) -> ExitUrls:
-        """Where they are to come back to."""
-        ...
-
-    async def follow(self, redirect_url: str) -> str:
-        """Does what a signer does, and gives the exit URL that the browser came to."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _SandboxSigners:
-    """They are played by the sandbox, and always sign."""
-
-    sandbox: Sandbox
-    say: Print
-
-    @property
-    def exit_urls(self) -> ExitUrls:
-        return ExitUrls(
-            completion="https://shop.example/signed",
-            rejection="https://shop.example/rejected",
-            error="https://shop.example/failed",
+async def _run(paths: Sequence[Path], output: Path, say: Print, *, by_person: bool) -> None:
+    """Starts a sandbox and a client of it, and goes through the flow in the order of the service's guide."""
+    _make_room(output)
+    say("Starting a sandbox: a local service that behaves as Posten signering does.")
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(Sandbox(rate_limit=None))
+        client = await stack.enter_async_context(DirectClient(sandbox.client_configuration()))
+        say(f"  API with mutual TLS at {sandbox.service_root}")
+        say(f"  It says: {await client.check_access()}")
+        if by_person:
+            portal = await stack.enter_async_context(Portal(sandbox.overview_url))
+            exit_urls, follow = _followed_by_person(portal, say)
+            say(f"  Watch all of it at {sandbox.overview_url}")
+        else:
+            exit_urls, follow = _followed_by_sandbox(sandbox, say)
+        demo = _Demo(
+            client=client,
+            documents=_documents(paths),
+            exit_urls=exit_urls,
+            follow=follow,
+            output=output,
+            say=say,
         )
+        await demo.by_token()
+        await demo.by_polling()
+        _keep_container(sandbox, output, say)
 
-    async def follow(self, redirect_url: str) -> str:
-        self.say("  The signer follows it and signs.")
-        return await self.sandbox.sign(redirect_url)
+
+def _make_room(output: Path) -> None:
+    """Removes what an earlier run made, and nothing else: a run that fails leaves none of it."""
+    output.mkdir(parents=True, exist_ok=True)
+    for path in (
+        output / SIGNED,
+        output / ROOT_CERTIFICATE,
+        *(output / XADES.format(number) for number in range(1, len(IDENTIFIERS) + 1)),
+    ):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(output / CONTAINER, ignore_errors=True)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _PersonAtBrowser:
-    """They are played by whoever runs the demo."""
+def _followed_by_sandbox(sandbox: Sandbox, say: Print) -> tuple[ExitUrls, Follow]:
+    """Signers that the sandbox plays; they always sign."""
 
-    portal: Portal
-    say: Print
-    open_address: Open
+    async def follow(redirect_url: str) -> str:
+        say("  The signer follows it and signs.")
+        return await sandbox.sign(redirect_url)
 
-    @property
-    def exit_urls(self) -> ExitUrls:
-        return ExitUrls(
-            completion=self.portal.completion,
-            rejection=self.portal.rejection,
-            error=self.portal.error,
+    exit_urls = ExitUrls(
+        completion="https://shop.example/signed",
+        rejection="https://shop.example/rejected",
+        error="https://shop.example/failed",
+    )
+    return exit_urls, follow
+
+
+def _followed_by_person(portal: Portal, say: Print) -> tuple[ExitUrls, Follow]:
+    """Signers that the person who runs the demo plays, in a browser."""
+
+    async def follow(redirect_url: str) -> str:
+        say(f"  You are the signer. Open this in a browser, and choose:\n\n{redirect_url}\n")
+        await asyncio.to_thread(open_window, redirect_url)
+        return await portal.came_back()
+
+    exit_urls = ExitUrls(
+        completion=portal.completion, rejection=portal.rejection, error=portal.error
+    )
+    return exit_urls, follow
+
+
+def _documents(paths: Sequence[Path]) -> list[Document]:
+    """The files that were given, or a sample."""
+    if not paths:
+        return [
+            Document(title="Lease", content=contract()),
+            Document(title="Terms", content=TERMS.encode(), type=DocumentType.TEXT),
+        ]
+    return [
+        Document(
+            title=path.stem[:80] or "Document",
+            content=path,
+            type=DocumentType.TEXT if path.suffix.lower() == ".txt" else DocumentType.PDF,
         )
+        for path in paths
+    ]
 
-    async def follow(self, redirect_url: str) -> str:
-        self.say(f"  You are the signer. Open this in a browser, and choose:\n\n{redirect_url}\n")
-        await anyio.to_thread.run_sync(self.open_address, redirect_url)
-        return await self.portal.came_back()
+
+def contract() -> bytes:
+    """A PDF of one page."""
+    from reportlab.lib.pagesizes import A4  # noqa: PLC0415 - heavy, and only the sample's
+    from reportlab.pdfgen.canvas import Canvas  # noqa: PLC0415 - as above
+
+    file = io.BytesIO()
+    canvas = Canvas(file, pagesize=A4, invariant=True)
+    canvas.setTitle("Lease")
+    _width, height = A4
+    canvas.setFont("Helvetica-Bold", 22)
+    canvas.drawString(72, height - 110, "Lease")
+    canvas.setFont("Helvetica", 12)
+    for number, line in enumerate(
+        (
+            "Between Utleieren AS (the landlord) and the undersigned (the tenants)",
+            "on the flat at Storgata 1, 0001 Oslo.",
+            "",
+            "The rent is 12,000 kroner a month. The terms are in the second document.",
+        )
+    ):
+        canvas.drawString(72, height - 150 - 18 * number, line)
+    canvas.showPage()
+    canvas.save()
+    return file.getvalue()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Demo:
-    paths: Sequence[Path]
+    """The two ways to learn a job's status, each with a job of its own.
+
+    Attributes:
+        client: Of the sandbox.
+        documents: What is signed.
+        exit_urls: Where signers are to come back to.
+        follow: Does what a signer does at a redirect URL, and gives the exit URL that the browser came to.
+        output: Where signed documents go.
+        say: Says what happens.
+    """
+
+    client: DirectClient
+    documents: Sequence[Document]
+    exit_urls: ExitUrls
+    follow: Follow
     output: Path
     say: Print
-    open_address: Open | None
 
-    @property
-    def signed(self) -> Path:
-        """Where the signed PDF goes."""
-        return self.output / SIGNED
-
-    async def run(self) -> None:
-        """The flow, in the order of the service's own guide."""
-        self.output.mkdir(parents=True, exist_ok=True)
-        self.remove_results()
-        self.say("Starting a sandbox: a local service that behaves as Posten signering does.")
-        async with AsyncExitStack() as stack:
-            sandbox = await stack.enter_async_context(Sandbox(rate_limit=None))
-            client = await stack.enter_async_context(DirectClient(sandbox.client_configuration()))
-            signers: _Signers = _SandboxSigners(sandbox=sandbox, say=self.say)
-            self.say(f"  API with mutual TLS at {sandbox.service_root}")
-            self.say(f"  It says: {await client.check_access()}")
-            if self.open_address is not None:
-                overview = f"{sandbox.signing_pages_url}overview"
-                portal = await stack.enter_async_context(Portal(overview))
-                signers = _PersonAtBrowser(
-                    portal=portal, say=self.say, open_address=self.open_address
-                )
-                self.say(f"  Watch all of it at {overview}")
-            await self.by_token(client, signers)
-            await self.by_polling(client, signers)
-            self.keep_container(sandbox)
-
-    def remove_results(self) -> None:
-        """Removes what an earlier run made, and nothing else: a run that fails leaves none of it."""
-        for path in (
-            self.signed,
-            self.output / ROOT_CERTIFICATE,
-            *(self.output / XADES.format(number) for number in range(1, len(IDENTIFIERS) + 1)),
-        ):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(self.output / CONTAINER, ignore_errors=True)
-
-    async def by_token(self, client: DirectClient, signers: _Signers) -> None:
+    async def by_token(self) -> None:
         """A job whose status is asked for when a signer comes back."""
         self.say("\n1. A job whose status you learn by token")
-        created = await self.create(client, self.job("demo-by-token", signers))
+        created = await self.create("demo-by-token", None)
         for identifier in IDENTIFIERS:
-            exit_url = await self.sign(client, signers, created, identifier)
+            exit_url = await self.sign(created, identifier)
             address, _, query = exit_url.partition("?")
             (token,) = parse_qs(query)["status_query_token"]
             del exit_url, query
             self.say(f"  The browser came back to {address} with a status query token.")
-            status = await client.get_status(created, token)
-            self.tell(status)
+            status = await self.client.get_status(created, token)
+            self.say_status(status)
             if status.status == DirectJobStatus.FAILED:
                 break
 
-    async def by_polling(self, client: DirectClient, signers: _Signers) -> None:
+    async def by_polling(self) -> None:
         """A job whose status changes arrive in a polling queue."""
         self.say("\n2. A job whose status changes you poll for")
-        job = replace(
-            self.job("demo-by-polling", signers),
-            status_retrieval_method=StatusRetrievalMethod.POLLING,
-        )
-        created = await self.create(client, job)
+        created = await self.create("demo-by-polling", StatusRetrievalMethod.POLLING)
         for identifier in IDENTIFIERS:
-            exit_url = await self.sign(client, signers, created, identifier)
-            if not exit_url.startswith(job.exit_urls.completion):
+            exit_url = await self.sign(created, identifier)
+            if not exit_url.startswith(self.exit_urls.completion):
                 break
-        async for change in client.status_changes():
+        async for change in self.client.status_changes():
             self.say("  The polling queue holds a status change.")
-            self.tell(change)
+            self.say_status(change)
             if change.status == DirectJobStatus.COMPLETED_SUCCESSFULLY:
-                await self.download(client, change)
-            await client.confirm(change)
+                await self.download(change)
+            await self.client.confirm(change)
             self.say("  Confirmed: this change will not come back.")
             if change.status != DirectJobStatus.IN_PROGRESS:
                 break
 
-    def job(self, reference: str, signers: _Signers) -> DirectJob:
-        """What is to be signed, and by whom."""
-        return DirectJob(
+    async def create(
+        self, reference: str, status_retrieval_method: StatusRetrievalMethod | None
+    ) -> DirectJobResponse:
+        """Creates a job: what is to be signed, and by whom."""
+        job = DirectJob(
             title="Lease of a flat",
             description="Please read it all before you sign.",
-            documents=self.documents(),
+            documents=self.documents,
             signers=[
                 DirectSigner(personal_identification_number=IDENTITY_NUMBER),
                 DirectSigner(custom_identifier=CUSTOM_IDENTIFIER),
             ],
-            exit_urls=signers.exit_urls,
+            exit_urls=self.exit_urls,
             reference=reference,
+            status_retrieval_method=status_retrieval_method,
         )
-
-    def documents(self) -> list[Document]:
-        """The files given, or a sample."""
-        if not self.paths:
-            from posten_signering.sandbox._sandbox import sample  # noqa: PLC0415 - heavy, and only the sample's
-
-            return [
-                Document(title="Lease", content=sample.contract()),
-                Document(title="Terms", content=sample.TERMS.encode(), type=DocumentType.TEXT),
-            ]
-        return [
-            Document(
-                title=path.stem[:80] or "Document",
-                content=path,
-                type=DocumentType.TEXT if path.suffix.lower() == ".txt" else DocumentType.PDF,
-            )
-            for path in self.paths
-        ]
-
-    async def create(self, client: DirectClient, job: DirectJob) -> DirectJobResponse:
         self.say(f"  Signing the container of {len(job.documents)} document(s) and sending it …")
-        created = await client.create(job)
+        created = await self.client.create(job)
         self.say(f"  Created job {created.job_id} with {len(created.signers)} signers.")
         return created
 
-    async def sign(
-        self, client: DirectClient, signers: _Signers, created: DirectJobResponse, identifier: str
-    ) -> str:
-        signer = await client.request_new_redirect_url(created.signer(identifier))
+    async def sign(self, created: DirectJobResponse, identifier: str) -> str:
+        """Sends a signer to a fresh redirect URL, and gives the exit URL."""
+        signer = await self.client.request_new_redirect_url(created.signer(identifier))
         kind = (
             "national identity number" if identifier == IDENTITY_NUMBER else "your own identifier"
         )
         self.say(f"  The signer known by {kind} gets a fresh redirect URL.")
-        return await signers.follow(signer.redirect_url)
+        return await self.follow(signer.redirect_url)
 
-    def tell(self, status: DirectJobStatusResponse) -> None:
-        signers = ", ".join(str(each.status) for each in status.signatures)
+    def say_status(self, status: DirectJobStatusResponse) -> None:
+        """Says what has become of a job."""
+        signers = ", ".join(str(signature.status) for signature in status.signatures)
         self.say(f"  Job {status.job_id} is {status.status}; its signers: {signers}.")
 
-    async def download(self, client: DirectClient, change: DirectJobStatusResponse) -> None:
-        size = await client.download_pades(change, self.signed, progress=self.progress)
-        self.say(f"  PAdES, the signed PDF: {self.signed} ({size:,} bytes)")
+    async def download(self, change: DirectJobStatusResponse) -> None:
+        """Downloads the signed PDF and the signers' signatures."""
+        path = self.output / SIGNED
+        size = await self.client.download_pades(change, path, progress=self.progress)
+        self.say(f"  PAdES, the signed PDF: {path} ({size:,} bytes)")
         for number, signature in enumerate(change.signatures, start=1):
             path = self.output / XADES.format(number)
-            size = await client.download_xades(signature, path)
+            size = await self.client.download_xades(signature, path)
             self.say(f"  XAdES of signer {number}: {path} ({size:,} bytes)")
 
     def progress(self, received: int, expected: int | None) -> None:
+        """Says how far a download has come."""
         of = "" if expected is None else f" of {expected:,}"
         self.say(f"  … {received:,}{of} bytes")
 
-    def keep_container(self, sandbox: Sandbox) -> None:
-        """What was sent, for everyone to verify."""
-        folder = self.output / CONTAINER
-        with zipfile.ZipFile(io.BytesIO(sandbox.received[-1].container)) as container:
-            container.extractall(folder)
-        (self.output / ROOT_CERTIFICATE).write_bytes(sandbox.ca_pem)
-        self.say(
-            f"\n3. What was sent is in {folder}. Verify its signature with a tool that is not ours:\n\n"
-            f"cd {shlex.quote(str(folder))} && xmlsec1 --verify --trusted-pem ../{ROOT_CERTIFICATE} "
-            "--id-attr:Id http://uri.etsi.org/01903/v1.3.2#:SignedProperties META-INF/signatures.xml\n"
-        )
-        if self.signed.exists():
-            self.say(f"and the signed PDF with\n\npdfsig {shlex.quote(str(self.signed))}\n")
-        self.say(
-            "Read on in README.md; docs/official-guide.md maps the official guide to this package."
-        )
+
+def _keep_container(sandbox: Sandbox, output: Path, say: Print) -> None:
+    """Keeps what was sent, for everyone to verify."""
+    folder = output / CONTAINER
+    with zipfile.ZipFile(io.BytesIO(sandbox.received[-1].container)) as container:
+        container.extractall(folder)
+    (output / ROOT_CERTIFICATE).write_bytes(sandbox.ca_pem)
+    say(
+        f"\n3. What was sent is in {folder}. Verify its signature with a tool that is not ours:\n\n"
+        f"cd {shlex.quote(str(folder))} && xmlsec1 --verify --trusted-pem ../{ROOT_CERTIFICATE} "
+        "--id-attr:Id http://uri.etsi.org/01903/v1.3.2#:SignedProperties META-INF/signatures.xml\n"
+    )
+    signed = output / SIGNED
+    if signed.exists():
+        say(f"and the signed PDF with\n\npdfsig {shlex.quote(str(signed))}\n")
+    say("Read on in README.md; docs/official-guide.md maps the official guide to this package.")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from callers import (
 
 from posten_signering.sandbox import RateLimit, Sandbox
 from posten_signering.sandbox._signed.documents import JobDocuments
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 
 pytestmark = pytest.mark.anyio
 
@@ -414,6 +414,13 @@ async def test_the_date_follows_the_sandboxs_clock(sender, clock):
     for url in (sender.root, f"{sender.root}/elsewhere"):
         date = (await sender.get(url)).headers["Date"]
         assert parsedate_to_datetime(date) == NOW + timedelta(days=3)
+
+
+async def test_what_the_server_refuses_by_itself_has_the_services_headers(sender, clock):
+    answer = await sender.call("POST", sender.jobs, data=b"x", headers={"Expect": "the moon"})
+    assert answer.status == 417
+    assert parsedate_to_datetime(answer.headers["Date"]) == clock.now
+    assert answer.headers["Server"] == "posten-signering-sandbox"
 
 
 async def test_unknown_paths_and_methods_are_answered_with_error_documents(sandbox, sender):

@@ -17,7 +17,7 @@ from posten_signering.sandbox._intake.container import (
     form_url_decoded,
     open_container,
 )
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import Refusal
 
 PLAIN = [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from posten_signering.sandbox._intake.judge import judge
 from posten_signering.sandbox._intake.messages import check_signer_update_request
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import Refusal
 
 SIGNER = (

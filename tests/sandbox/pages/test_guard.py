@@ -2,33 +2,11 @@
 
 import aiohttp
 import pytest
-from callers import Clock, caller_of
 from hands import Hand
 
-from posten_signering.sandbox import Fault, FaultKind, Sandbox
+from posten_signering.sandbox import Fault, FaultKind
 
 pytestmark = pytest.mark.anyio
-
-POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
-ONE_SIGNER = "<signer><signer-identifier>kunde-42</signer-identifier></signer>"
-BROKER = "111222333"
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-async def sandbox(clock):
-    async with Sandbox(clock=clock, rate_limit=None) as running:
-        yield running
-
-
-@pytest.fixture
-async def sender(sandbox, clock, tmp_path):
-    async with caller_of(sandbox, clock, tmp_path) as caller:
-        yield caller
 
 
 @pytest.fixture

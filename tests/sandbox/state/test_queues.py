@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from posten_signering.sandbox._intake.messages import read_job_request, read_manifest
 from posten_signering.sandbox._state.job import Job, JobStatus, Signer, SignerState, SignerStatus
 from posten_signering.sandbox._state.queues import Outcome, QueueName, Queues
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Settings
 

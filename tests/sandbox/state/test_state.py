@@ -18,7 +18,7 @@ from posten_signering.sandbox._state.job import Act, JobStatus, SignerStatus
 from posten_signering.sandbox._state.queues import Outcome
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._state.storage import Tables
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Settings, SettingsArguments
 

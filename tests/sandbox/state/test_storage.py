@@ -30,8 +30,7 @@ from posten_signering.sandbox._state.storage import (
     _typed,
     to_json,
 )
-from posten_signering.sandbox._values.hidden import Hidden
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Hidden, Octets
 from posten_signering.sandbox._values.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -2,8 +2,11 @@
 
 A poll that comes too early is put down to the client that was told the time itself, or, when another
 client was, to the two together: that can't be avoided by one of them alone.
+
+`Feed` tells whoever watches the sandbox that something has changed.
 """
 
+import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -136,3 +139,41 @@ class Activity:
 
     def _counts(self, organization: str) -> _Counts:
         return self._organizations.setdefault(organization, _Counts())
+
+
+class Feed:
+    """The number of changes so far, and a way to wait for the next one."""
+
+    def __init__(self) -> None:
+        self._version = 0
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    @property
+    def version(self) -> int:
+        """How many changes there have been."""
+        return self._version
+
+    @property
+    def closed(self) -> bool:
+        """Whether there will be no more changes."""
+        return self._closed
+
+    def touch(self) -> None:
+        """Something has changed."""
+        self._version += 1
+        self._wake()
+
+    def close(self) -> None:
+        """Ends all waiting for good."""
+        self._closed = True
+        self._wake()
+
+    async def wait(self, version: int) -> None:
+        """Returns when the version differs from this one, or the feed is closed."""
+        while self._version == version and not self._closed:
+            await self._changed.wait()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

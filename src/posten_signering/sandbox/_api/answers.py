@@ -1,9 +1,15 @@
-"""The XML that the service answers, by `direct.xsd` and `common.xsd`. Performs no I/O."""
+"""The answers of the service: its messages (`direct.xsd`, `common.xsd`), and those that a fault puts in their place.
+
+Which answer a request gets is decided in `service` and `exchange`.
+"""
 
 from datetime import datetime, timedelta, timezone
+from http.client import responses
 
+from aiohttp import web
 from lxml import etree
 
+from posten_signering.sandbox._api.faults import Fault, FaultKind
 from posten_signering.sandbox._intake.messages import ManifestSigner
 from posten_signering.sandbox._intake.xml import SERVICE_NAMESPACE, Element
 from posten_signering.sandbox._state.job import Job, JobStatus, SignerStatus
@@ -11,6 +17,10 @@ from posten_signering.sandbox._state.state import Status
 from posten_signering.sandbox._values.links import Links
 
 _NORWAY = timezone(timedelta(hours=1))
+_PAGE = """<!DOCTYPE html>
+<html><head><title>{status} {phrase}</title></head>
+<body><h1>{status} {phrase}</h1><hr><p>posten-signering-sandbox: a fault</p></body></html>
+"""
 
 
 def format_time(time: datetime) -> str:
@@ -18,7 +28,7 @@ def format_time(time: datetime) -> str:
     return time.astimezone(_NORWAY).isoformat(timespec="milliseconds")
 
 
-def job_response(job: Job, links: Links) -> bytes:
+def job_response(job: Job, links: Links) -> web.Response:
     """The message `direct-signature-job-response`.
 
     Signers come in the reverse of the manifest's order, as in an example of the service: clients
@@ -34,17 +44,17 @@ def job_response(job: Job, links: Links) -> bytes:
         _add(root, "status-url", links.status(job.sender, job.id))
     for position in reversed(range(len(job.signers))):
         _fill_signer(_add(root, "signer"), job, position, links)
-    return _serialized(root)
+    return _answer(root)
 
 
-def signer_response(job: Job, position: int, links: Links) -> bytes:
+def signer_response(job: Job, position: int, links: Links) -> web.Response:
     """The message `direct-signer-response`."""
     root = _root("direct-signer-response")
     _fill_signer(root, job, position, links)
-    return _serialized(root)
+    return _answer(root)
 
 
-def status_response(status: Status, links: Links) -> bytes:
+def status_response(status: Status, links: Links) -> web.Response:
     """The message `direct-signature-job-status-response`."""
     job = status.job
     root = _root("direct-signature-job-status-response")
@@ -66,16 +76,31 @@ def status_response(status: Status, links: Links) -> bytes:
                 xades.set("signer", job.manifest.signers[position].identifier)
         if status.job_status is JobStatus.COMPLETED_SUCCESSFULLY:
             _add(root, "pades-url", links.pades(job.sender, job.id))
-    return _serialized(root)
+    return _answer(root)
 
 
-def error_document(code: str, message: str, error_type: str = "CLIENT") -> bytes:
+def error_answer(status: int, code: str, message: str) -> web.Response:
     """The message `error`."""
     root = _root("error")
     _add(root, "error-code", code)
     _add(root, "error-message", message)
-    _add(root, "error-type", error_type)
-    return _serialized(root)
+    _add(root, "error-type", "SERVER" if status >= 500 else "CLIENT")
+    return _answer(root, status)
+
+
+def replacement(fault: Fault) -> web.Response:
+    """The answer that a fault puts in place of the service's."""
+    if fault.kind is FaultKind.ERROR_DOCUMENT:
+        return error_answer(fault.http_status, fault.code or "", "A fault of the sandbox.")
+    unavailable = fault.kind is FaultKind.UNAVAILABLE
+    status = 503 if unavailable else fault.http_status
+    page = _PAGE.format(status=status, phrase=responses.get(status, "Error"))
+    answer = web.Response(status=status, text=page, content_type="text/html")
+    if unavailable:
+        # The header takes whole seconds (RFC 9110, section 10.2.3).
+        seconds = 1 if fault.seconds is None else fault.seconds
+        answer.headers["Retry-After"] = str(round(seconds))
+    return answer
 
 
 def _fill_signer(element: Element, job: Job, position: int, links: Links) -> None:
@@ -106,5 +131,6 @@ def _add(parent: Element, name: str, text: str | None = None) -> Element:
     return element
 
 
-def _serialized(root: Element) -> bytes:
-    return etree.tostring(root, xml_declaration=True, encoding="UTF-8", standalone=True)
+def _answer(root: Element, status: int = 200) -> web.Response:
+    content = etree.tostring(root, xml_declaration=True, encoding="UTF-8", standalone=True)
+    return web.Response(status=status, body=content, content_type="application/xml")

@@ -1,15 +1,20 @@
 """Faults to develop against: what can go wrong between a client and the service. Performs no I/O.
 
-A `Fault` is a value that says what happens and to which requests; `Faults` holds those that will
-act, and hands them out to the requests that they meet.
+A `Fault` is a value that says what happens and to which requests. `Faults` holds those that will act, and
+gives each to the requests that it meets. `spoiled` puts a fault into a message.
 """
 
 import random
 import re
 from collections.abc import Callable, Collection, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
+
+from lxml import etree
+
+from posten_signering.sandbox._intake.xml import SERVICE_NAMESPACE, Element, local_name
 
 
 class Operation(StrEnum):
@@ -164,7 +169,7 @@ class Fault:
             raise ValueError(f"The seconds of the fault {self.kind} can't be negative.")
         if self.status is not None and not 400 <= self.status <= 599:
             raise ValueError("status must be one that says no, from 400 to 599.")
-        # Not more than a year; nor a number that is none.
+        # At most one year. Rejects NaN.
         if self.seconds is not None and not abs(self.seconds) <= _LONGEST:
             raise ValueError(f"seconds must be at most {_LONGEST}.")
         if self.code is not None and re.fullmatch(r"[\w.-]{1,100}", self.code) is None:
@@ -206,7 +211,7 @@ class Faults:
 
     Args:
         random: A number from 0 up to 1, for faults with a probability.
-        changed: Told when there are other faults than before.
+        changed: Called when the pending faults have changed.
     """
 
     def __init__(
@@ -289,3 +294,88 @@ class Faults:
         else:
             self._pending[pending.number] = replace(pending, left=pending.left - 1)
         self._changed()
+
+
+# How a message is spoiled.
+
+_FOREIGN_NAMESPACE = "urn:posten-signering-sandbox:unknown"
+_PLACE = "the-place-of-the-entity"
+_STATUS_NAMES = {"signature-job-status", "status"}
+
+
+def spoiled(content: bytes, kind: FaultKind) -> bytes | None:
+    """A message with the fault in it; None when the fault finds nothing to spoil."""
+    if kind is FaultKind.MALFORMED_XML:
+        return content[: len(content) // 2]
+    root = etree.fromstring(content)
+    # Signatures are XML too, but no messages of the service.
+    if etree.QName(root).namespace != SERVICE_NAMESPACE:
+        return None
+    return _SPOILERS[kind](root)
+
+
+def _with_doctype(root: Element) -> bytes:
+    return _prefixed(root, f"<!DOCTYPE {local_name(root)}>")
+
+
+def _with_entities(root: Element) -> bytes:
+    first = next(element for element in root.iter(etree.Element) if len(element) == 0)
+    first.text = _PLACE
+    entities = '<!ENTITY a0 "ha">' + "".join(
+        f'<!ENTITY a{number} "{f"&a{number - 1};" * 10}">' for number in range(1, 10)
+    )
+    spoiled = _prefixed(root, f"<!DOCTYPE {local_name(root)} [{entities}]>")
+    return spoiled.replace(_PLACE.encode(), b"&a9;")
+
+
+def _of_another_kind(root: Element) -> bytes:
+    # A message of the service, but one that it never answers.
+    root.tag = f"{{{SERVICE_NAMESPACE}}}direct-signature-job-manifest"
+    return _serialized(root)
+
+
+def _with_doubles(root: Element) -> bytes:
+    for parent in [element for element in root.iter(etree.Element) if len(element)]:
+        names = [child.tag for child in parent]
+        for child in [child for child in parent if names.count(child.tag) == 1]:
+            child.addnext(deepcopy(child))
+    return _serialized(root)
+
+
+def _with_unknown_elements(root: Element) -> bytes:
+    for element in list(root.iter(etree.Element)):
+        element.set("unknown-attribute", "unknown")
+        if len(element):
+            element.insert(0, element.makeelement(f"{{{SERVICE_NAMESPACE}}}unknown-element"))
+            etree.SubElement(element, f"{{{_FOREIGN_NAMESPACE}}}unknown").text = "unknown"
+    return _serialized(root)
+
+
+def _with_unknown_statuses(root: Element) -> bytes | None:
+    found = [
+        element for element in root.iter(etree.Element) if local_name(element) in _STATUS_NAMES
+    ]
+    for element in found:
+        element.text = "NOBODY_KNOWS_THIS"
+    return _serialized(root) if found else None
+
+
+_SPOILERS: Mapping[FaultKind, Callable[[Element], bytes | None]] = {
+    FaultKind.DOCTYPE: _with_doctype,
+    FaultKind.ENTITIES: _with_entities,
+    FaultKind.WRONG_ROOT: _of_another_kind,
+    FaultKind.DOUBLED_ELEMENTS: _with_doubles,
+    FaultKind.UNKNOWN_ELEMENTS: _with_unknown_elements,
+    FaultKind.UNKNOWN_STATUSES: _with_unknown_statuses,
+}
+
+SPOILING = frozenset({FaultKind.MALFORMED_XML, *_SPOILERS})
+"""The faults that spoil messages."""
+
+
+def _serialized(root: Element) -> bytes:
+    return etree.tostring(root, xml_declaration=True, encoding="UTF-8", standalone=True)
+
+
+def _prefixed(root: Element, doctype: str) -> bytes:
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + doctype.encode() + etree.tostring(root)

@@ -13,20 +13,18 @@ from cryptography import x509
 
 from posten_signering.sandbox._api.answers import job_response, signer_response, status_response
 from posten_signering.sandbox._api.connection import certificate_organization
-from posten_signering.sandbox._api.error_answers import xml_answer
-from posten_signering.sandbox._api.exchange import Exchanges
+from posten_signering.sandbox._api.exchange import Exchanges, current_exchange
 from posten_signering.sandbox._api.faults import Operation
 from posten_signering.sandbox._intake.judge import Bundle, judge
 from posten_signering.sandbox._intake.messages import check_signer_update_request
 from posten_signering.sandbox._signed.documents import JobDocuments
 from posten_signering.sandbox._state.access import Access
-from posten_signering.sandbox._state.job import Act, Job
+from posten_signering.sandbox._state.job import Job
 from posten_signering.sandbox._state.queues import Outcome, QueueName
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._values import links
-from posten_signering.sandbox._values.hidden import Hidden
+from posten_signering.sandbox._values.hidden import Hidden, Octets
 from posten_signering.sandbox._values.links import Links
-from posten_signering.sandbox._values.octets import Octets
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Clock, Settings
 from posten_signering.sandbox._values.workers import Workers
@@ -40,7 +38,7 @@ class Service:
 
     Attributes:
         settings: Times and limits.
-        signing_clock: The time that signing times of containers are held against. It is the senders'
+        signing_clock: The time that signing times of containers are compared with. It is the senders'
             too, so it does not move when the sandbox's clock is moved on.
         exchanges: What every request goes through.
         state: Jobs and queues.
@@ -49,8 +47,7 @@ class Service:
         links: Makes the URLs of answers.
         trusted: The CAs whose enterprise certificates may sign containers.
         workers: Where bundles are judged.
-        received: Told of every job that was created, with what arrived.
-        judge: Judges what arrives.
+        received: Called with every job that was created, and what arrived with it.
     """
 
     settings: Settings
@@ -63,7 +60,6 @@ class Service:
     trusted: Sequence[x509.Certificate]
     workers: Workers
     received: Callable[[Job, Bundle], None]
-    judge: Callable[..., Bundle] = judge
 
     def application(self) -> web.Application:
         """What aiohttp serves below the service root's host."""
@@ -83,18 +79,6 @@ class Service:
             application.router.add_route(method, resource, handler, name=operation.value)
         return application
 
-    def act(self, redirect_token: str, what: Act) -> str:
-        """A signer acts on the pages that a redirect token opens. Whoever calls this commits.
-
-        Returns:
-            The exit URL.
-
-        Raises:
-            Refusal: The token opens nothing.
-        """
-        redirect_token = Hidden(redirect_token)
-        return self.state.act(redirect_token, what, now=self.settings.now())
-
     # One for each endpoint.
 
     async def _who(self, request: web.Request) -> web.Response:
@@ -106,7 +90,7 @@ class Service:
 
     async def _create(self, request: web.Request) -> web.Response:
         bundle = await self.workers.run(
-            self.judge,
+            judge,
             content_type=request.headers.get("Content-Type", ""),
             body=Octets(await request.read()),
             organization_number=_sender(request),
@@ -121,23 +105,20 @@ class Service:
         self.documents.keep(job, bundle)
         self.received(job, bundle)
         logger.info("Created job %d with %d signers", job.id, len(job.signers))
-        return xml_answer(job_response(job, self.links))
+        return job_response(job, self.links)
 
     async def _poll(self, request: web.Request) -> web.Response:
         # A parameter without a value is the default queue, like no parameter.
         name = request.query.get(links.POLLING_QUEUE) or None
         poll, status = self.state.poll(_sender(request), name, now=self.settings.now())
         too_early = poll.outcome is Outcome.TOO_EARLY
-        self.exchanges.polled(
-            QueueName(sender=_sender(request), name=name),
-            poll.next_permitted,
-            too_early=too_early,
-        )
+        queue = QueueName(sender=_sender(request), name=name)
+        current_exchange().polled(queue, poll.next_permitted, too_early=too_early)
         if too_early:
             raise Refusal(429, "TOO_EAGER_POLLING", "Polled before the next permitted poll time.")
         if status is None:
             return web.Response(status=204)
-        return xml_answer(status_response(status, self.links))
+        return status_response(status, self.links)
 
     async def _status(self, request: web.Request) -> web.Response:
         status = self.state.status(
@@ -146,7 +127,7 @@ class Service:
             Hidden(request.query.get(links.STATUS_QUERY_TOKEN, "")),
             now=self.settings.now(),
         )
-        return xml_answer(status_response(status, self.links))
+        return status_response(status, self.links)
 
     async def _renew_redirect(self, request: web.Request) -> web.Response:
         body = Octets(await request.read())
@@ -157,7 +138,7 @@ class Service:
         job = self.state.renew_redirect(
             _sender(request), _job_id(request), position, now=self.settings.now()
         )
-        return xml_answer(signer_response(job, position, self.links))
+        return signer_response(job, position, self.links)
 
     async def _confirm(self, request: web.Request) -> web.Response:
         change = request.query.get(links.CHANGE)

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from posten_signering.sandbox._api.activity import Activity
-from posten_signering.sandbox._api.delays import Delays
+from posten_signering.sandbox._api.activity import Activity, Feed
+from posten_signering.sandbox._api.connection import Delays
 from posten_signering.sandbox._api.faults import Faults
 from posten_signering.sandbox._control.overview import (
     BrokerSnapshot,
@@ -21,8 +21,6 @@ from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.job import Act
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._state.storage import Storage
-from posten_signering.sandbox._values.errors import SandboxError
-from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import AdvancedClock, Settings
@@ -152,11 +150,6 @@ class Control:
     async def _lasting(self) -> None:
         await self.storage.commit()
         self.feed.touch()
-
-
-def refused(refusal: Refusal) -> SandboxError:
-    """A refusal as the error of the Python interface."""
-    return SandboxError(refusal.message)
 
 
 def require_organization_number(text: str) -> None:

@@ -29,9 +29,8 @@ from posten_signering.sandbox._control.openapi import (
 from posten_signering.sandbox._control.overview import BrokerSnapshot, JobSnapshot, QueueSnapshot
 from posten_signering.sandbox._state.job import Act
 from posten_signering.sandbox._state.storage import to_json
-from posten_signering.sandbox._values.errors import SandboxError
-from posten_signering.sandbox._values.octets import Octets
-from posten_signering.sandbox._values.refusal import Refusal
+from posten_signering.sandbox._values.hidden import Octets
+from posten_signering.sandbox._values.refusal import Refusal, SandboxError
 
 logger = logging.getLogger("posten_signering.sandbox")
 

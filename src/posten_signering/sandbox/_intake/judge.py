@@ -29,7 +29,7 @@ from posten_signering.sandbox._intake.messages import (
 from posten_signering.sandbox._intake.multipart import split_body
 from posten_signering.sandbox._intake.pdf import fault_of_pdf
 from posten_signering.sandbox._intake.profile import check_package_signature
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import broken_bundle
 
 PDF = "application/pdf"

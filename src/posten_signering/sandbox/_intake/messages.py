@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from posten_signering.sandbox._intake.xml import SERVICE_NAMESPACE, Element, parse, validate
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import broken_bundle, broken_schema
 
 

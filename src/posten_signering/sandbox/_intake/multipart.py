@@ -10,7 +10,7 @@ import email
 from email.errors import CloseBoundaryNotFoundDefect, StartBoundaryNotFoundDefect
 from email.message import Message
 
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import Refusal, broken_bundle
 
 _XML_TYPES = frozenset({"application/xml", "text/xml"})

@@ -28,7 +28,7 @@ from posten_signering.sandbox._intake.xmldsig import (
     only_text,
     qualified,
 )
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import broken_bundle
 
 ASIC = "http://uri.etsi.org/2918/v1.2.1#"

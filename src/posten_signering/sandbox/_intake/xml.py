@@ -12,7 +12,7 @@ from typing import TypeAlias
 from lxml import etree
 from lxml.etree import _Element  # pyright: ignore[reportPrivateUsage] - the type's only name
 
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import Refusal, broken_schema
 
 __all__ = ["SERVICE_NAMESPACE", "Element", "local_name", "parse", "validate"]

@@ -1,36 +1,29 @@
 """A sender's web portal, as small as it can be: where the exit URLs of a demo's or a test's jobs lead.
 
-It listens on loopback, thanks whoever comes, and tells which exit URL a browser came to.
+It listens on loopback, thanks everyone who comes, and reports which exit URL a browser came to.
 """
 
 import asyncio
-import socket
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from posten_signering.sandbox._pages.answers import (
-    Handler,
-    add_headers,
-    language_of_request,
-    shown,
-)
-from posten_signering.sandbox._pages.assets import STYLE, add_assets_to
-from posten_signering.sandbox._pages.layout import notice_page
+from posten_signering.sandbox._api.connection import address_of, listen, serve
+from posten_signering.sandbox._pages.application import STYLE, application, page
 from posten_signering.sandbox._values import links
 from posten_signering.sandbox._values.hidden import Hidden
 
 _EXITS = ("completion", "rejection", "error")
-_STOP_WITHIN = 1.0
 
 
 class Portal:
     """Three pages, for the three exit URLs; `async with` starts and stops it.
 
     Args:
-        overview: The address of the sandbox's overview, for whoever wants to see what has happened.
+        overview: The address of the sandbox's overview, which its pages link to.
         patience: How many seconds it stays at most, in the end, for a browser that has just come to
             load the page's style.
     """
@@ -46,21 +39,12 @@ class Portal:
         self._root = ""
 
     async def __aenter__(self) -> Self:
-        application = web.Application(middlewares=[self._watch])
-        application.on_response_prepare.append(add_headers)
-        application.router.add_get(f"/{{exit:{'|'.join(_EXITS)}}}", self._thank, allow_head=False)
-        add_assets_to(application.router)
+        pages = application([self._watch])
+        pages.router.add_get(f"/{{exit:{'|'.join(_EXITS)}}}", self._thank, allow_head=False)
         async with AsyncExitStack() as stack:
-            listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            # No access log: it would show status query tokens.
-            runner = web.AppRunner(
-                application, handle_signals=False, access_log=None, shutdown_timeout=_STOP_WITHIN
-            )
-            stack.push_async_callback(runner.cleanup)
-            await runner.setup()
-            await web.SockSite(runner, listening).start()
-            host, port = listening.getsockname()
-            self._root = f"http://{host}:{port}"
+            listening = stack.enter_context(listen(0))
+            await serve(stack, pages, listening)
+            self._root = f"http://{address_of(listening)}"
             self._stack = stack.pop_all()
         return self
 
@@ -109,8 +93,9 @@ class Portal:
         if links.STATUS_QUERY_TOKEN in request.query and arrival not in self._known:
             self._known.add(arrival)
             self._arrivals.put_nowait(arrival)
-        return shown(
-            notice_page(
-                language_of_request(request), request.match_info["exit"], overview=self._overview
-            )
+        return page(
+            request,
+            "notice.html",
+            what=request.match_info["exit"],
+            overview_address=self._overview,
         )

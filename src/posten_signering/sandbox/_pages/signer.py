@@ -1,43 +1,41 @@
 """The signer's pages: a redirect token is exchanged for them, and they lead to the exit URL.
 
-Over plain HTTP on loopback. What is shown is made in `_signer_page_html`, who may look is decided in
-`_signer_sessions`, and what an act does by the state.
+A redirect token opens the pages once. From then on the browser proves by a cookie that it is the same one: a
+refresh works, and a second browser is refused ("Direct flow" of the service's documentation). A new redirect
+URL moves the signing over to the browser that opens it. What an act does to a job is decided in `_state`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import hmac
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from io import BytesIO
+from urllib.parse import quote
 
 from aiohttp import web
 
-from posten_signering.sandbox._pages import signer_html as html
-from posten_signering.sandbox._pages.answers import (
-    REASONS,
-    inline,
-    language_of_request,
-    led_to,
-    notice,
-    shown,
-)
-from posten_signering.sandbox._pages.sessions import SignerSessions
-from posten_signering.sandbox._signed.signed_documents import SignedDocument
+from posten_signering.sandbox._pages.application import REASONS, notice, page
+from posten_signering.sandbox._signed.documents import JobDocuments
+from posten_signering.sandbox._state import job as job_rules
 from posten_signering.sandbox._state.job import Act, Job, SignerOf, SignerStatus
 from posten_signering.sandbox._state.state import State
+from posten_signering.sandbox._state.storage import Session
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Settings
 
-ActOnToken = Callable[[str, Act], str]
-
-PDF = "application/pdf"
+_PDF = "application/pdf"
 _ENTRY = "/signing"
 _SIGNER = _ENTRY + "/{job:[0-9]{1,18}}/{signer:[0-9]{1,2}}"
 _REFUSED = {
     "unknown": HTTPStatus.NOT_FOUND,
     "replaced": HTTPStatus.GONE,
     "used": HTTPStatus.GONE,
+}
+_ACTS = {
+    SignerStatus.SIGNED: Act.SIGN,
+    SignerStatus.REJECTED: Act.REJECT,
+    SignerStatus.FAILED: Act.FAIL,
 }
 
 
@@ -46,20 +44,16 @@ class SignerPages:
     """The pages of every signer.
 
     Attributes:
-        settings: The time.
-        state: The jobs.
-        sessions: Which browser has opened which signer's pages.
-        act: Does what a signer chose; gives the exit URL, or raises a `Refusal`.
-        documents: Those to sign; none once deleted.
+        settings: The time, and the source of keys for cookies.
+        state: The jobs, and which browser has opened which signer's pages.
+        documents: Those to sign.
         cookie: The name of the cookie. Browsers share cookies among the ports of a host, so that each
             sandbox needs one of its own.
     """
 
     settings: Settings
     state: State
-    sessions: SignerSessions
-    act: ActOnToken
-    documents: Callable[[Job], Awaitable[Sequence[SignedDocument]]]
+    documents: JobDocuments
     cookie: str
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -73,17 +67,21 @@ class SignerPages:
         router.add_get(_SIGNER + "/documents/{document:[0-9]{1,3}}", self._read)
 
     async def _front(self, request: web.Request) -> web.Response:
-        return shown(html.front_page(language_of_request(request)))
+        return page(request, "front.html")
 
     async def _enter(self, request: web.Request) -> web.Response:
         token = Hidden((await request.post()).get("token", ""))
         try:
-            who, key = self.sessions.open(token, now=self.settings.now())
+            who = self.state.signer_of(token, now=self.settings.now())
         except Refusal as refusal:
             # An address of its own, which can be refreshed and read in the other language.
-            return led_to(f"{_ENTRY}/refused/{REASONS[refusal.code]}")
-        answer = led_to(_address(who))
-        if key is not None:
+            return _redirect(f"{_ENTRY}/refused/{REASONS[refusal.code]}")
+        answer = _redirect(_address(who))
+        session = self.state.tables.sessions.get(who)
+        # A second browser gets no cookie. The one that opened the pages with this token has it already.
+        if session is None or session.redirect_token != token:
+            key = Hidden(self.settings.new_token())
+            self.state.tables.sessions[who] = Session(redirect_token=token, key=key)
             answer.set_cookie(self.cookie, key, path=_address(who), httponly=True, samesite="Lax")
         return answer
 
@@ -92,60 +90,106 @@ class SignerPages:
         return notice(request, reason, status=_REFUSED[reason])
 
     async def _show(self, request: web.Request) -> web.Response:
-        who, job = self._admitted(request)
-        language = language_of_request(request)
+        who, job, redirect_token = self._admitted(request)
         if job.signers[who.position].state.status is not SignerStatus.WAITING:
-            return shown(html.finished_page(language, job, who.position, leaving=False))
-        # A newer redirect URL takes the pages away from whoever has not acted.
-        self.state.signer_of(
-            self.sessions.require(who, self._key(request)).redirect_token, now=self.settings.now()
+            return _finished(request, job, who.position, leaving=False)
+        # A signer who has not acted loses the pages when there is a newer redirect URL.
+        self.state.signer_of(redirect_token, now=self.settings.now())
+        return page(
+            request,
+            "signing.html",
+            job=job,
+            position=who.position,
+            signer=job.manifest.signers[who.position],
+            documents=await self.documents.originals(job),
+            address=_address(who),
         )
-        documents = await self.documents(job)
-        return shown(html.signing_page(language, job, who.position, documents, _address(who)))
 
     async def _choose(self, request: web.Request) -> web.Response:
         act = _act((await request.post()).get("act"))
-        who, _ = self._admitted(request)
-        # Refused is what came too late, or twice: the next page shows how things stand.
+        who, _, redirect_token = self._admitted(request)
+        # An act that comes too late, or twice, is refused: the next page shows how things stand.
         with suppress(Refusal):
-            self.act(self.sessions.require(who, self._key(request)).redirect_token, act)
-        return led_to(f"{_address(who)}/exit")
+            self.state.act(redirect_token, act, now=self.settings.now())
+        return _redirect(f"{_address(who)}/exit")
 
     async def _leave(self, request: web.Request) -> web.Response:
-        who, job = self._admitted(request)
-        if html.exit_url(job, who.position) is None:
-            return led_to(_address(who))
-        return shown(
-            html.finished_page(language_of_request(request), job, who.position, leaving=True)
-        )
+        who, job, _ = self._admitted(request)
+        if _exit_url(job, who.position) is None:
+            return _redirect(_address(who))
+        return _finished(request, job, who.position, leaving=True)
 
     async def _read(self, request: web.Request) -> web.Response:
-        who, job = self._admitted(request)
+        who, job, _ = self._admitted(request)
         if not self.state.documents_kept(job, now=self.settings.now()):
             raise Refusal(410, "DOCUMENTS_DELETED", f"The documents of job {job.id} are deleted.")
-        documents = await self.documents(job)
+        documents = await self.documents.originals(job)
         number = int(request.match_info["document"])
         if not 1 <= number <= len(documents):
             raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no such document.")
         document = documents[number - 1]
-        if document.mime != PDF:
-            return shown(html.text_page(language_of_request(request), document, _address(who)))
+        if document.mime != _PDF:
+            return page(request, "document.html", document=document, back=_address(who))
+        name = quote(f"{document.title}.pdf", safe="")
         return web.Response(
-            body=BytesIO(document.content), headers=inline(PDF, f"{document.title}.pdf")
+            body=BytesIO(document.content),
+            headers={
+                "Content-Type": _PDF,
+                "Content-Disposition": f"inline; filename*=UTF-8''{name}",
+            },
         )
 
-    def _admitted(self, request: web.Request) -> tuple[SignerOf, Job]:
-        """Whose pages are asked for, by the browser that has opened them."""
+    def _admitted(self, request: web.Request) -> tuple[SignerOf, Job, Hidden]:
+        """Whose pages are asked for, the job, and the redirect token that opened them.
+
+        Raises:
+            Refusal: This is not the browser that opened them.
+        """
         who = SignerOf(
             job_id=int(request.match_info["job"]), position=int(request.match_info["signer"]) - 1
         )
-        self.sessions.require(who, self._key(request))
+        key = Hidden(request.cookies.get(self.cookie, ""))
+        session = self.state.tables.sessions.get(who)
+        if session is None or not hmac.compare_digest(session.key.encode(), key.encode()):
+            raise Refusal(
+                403,
+                "REDIRECT_URL_OPENED",
+                f"The pages of this signer of job {who.job_id} were opened in another browser.",
+            )
         # By way of the sender, so that a job whose time is over is shown as it then is.
         sender = self.state.tables.jobs[who.job_id].sender
-        return who, self.state.job(sender, who.job_id, now=self.settings.now())
+        job = self.state.job(sender, who.job_id, now=self.settings.now())
+        return who, job, session.redirect_token
 
-    def _key(self, request: web.Request) -> Hidden:
-        return Hidden(request.cookies.get(self.cookie, ""))
+
+def _finished(request: web.Request, job: Job, position: int, *, leaving: bool) -> web.Response:
+    """What has come of a signer who can do nothing more, and the way back to the sender.
+
+    `leaving` lets the browser go to the exit URL by itself.
+    """
+    return page(
+        request,
+        "finished.html",
+        what=job.signers[position].state.status.value,
+        exit_url=_exit_url(job, position),
+        leaving=leaving,
+    )
+
+
+def _exit_url(job: Job, position: int) -> str | None:
+    """Where a signer who has acted is sent.
+
+    None for one whose job ended before, and for an exit URL that no browser should follow.
+    """
+    act = _ACTS.get(job.signers[position].state.status)
+    if act is None:
+        return None
+    address = job_rules.exit_url(job, position, act)
+    return address if address.startswith(("https://", "http://")) else None
+
+
+def _redirect(path: str) -> web.Response:
+    return web.Response(status=303, headers={"Location": path})
 
 
 def _address(who: SignerOf) -> str:

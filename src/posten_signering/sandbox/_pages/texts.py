@@ -1,9 +1,16 @@
 """The texts of the pages, in each language, under the same names. Performs no I/O."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from types import MappingProxyType
 
-from posten_signering.sandbox._pages.language import Language
+
+class Language(StrEnum):
+    """By its tag, as `lang` attributes have it."""
+
+    BOKMAL = "nb"
+    ENGLISH = "en"
+
 
 _BOKMAL = {
     "lang": "nb",

@@ -1,23 +1,22 @@
 """A sandbox while it runs: everything put together, and its two servers."""
 
-import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
-from aiohttp import web
-
-from posten_signering.sandbox._api.activity import Activity
-from posten_signering.sandbox._api.delays import Delays
+from posten_signering.sandbox._api.activity import Activity, Feed
+from posten_signering.sandbox._api.connection import Delays, address_of, listen, serve
 from posten_signering.sandbox._api.exchange import Exchanges
 from posten_signering.sandbox._api.faults import FaultKind, Faults
 from posten_signering.sandbox._api.service import Service
 from posten_signering.sandbox._control.control import Control
 from posten_signering.sandbox._control.endpoints import ControlApi
 from posten_signering.sandbox._intake.judge import Bundle
-from posten_signering.sandbox._pages.application import pages_application
+from posten_signering.sandbox._pages.application import OVERVIEW, application, explain_refusals
 from posten_signering.sandbox._pages.guard import guard
+from posten_signering.sandbox._pages.overview import show_overview
+from posten_signering.sandbox._pages.signer import SignerPages
 from posten_signering.sandbox._signed.documents import JobDocuments
 from posten_signering.sandbox._signed.pki import Authority
 from posten_signering.sandbox._state.access import Access
@@ -25,21 +24,13 @@ from posten_signering.sandbox._state.job import Job
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._state.storage import ADVANCED_BY, Storage
 from posten_signering.sandbox._values import links
-from posten_signering.sandbox._values.errors import SandboxError
-from posten_signering.sandbox._values.feed import Feed
 from posten_signering.sandbox._values.links import Links
 from posten_signering.sandbox._values.settings import (
     AdvancedClock,
-    Clock,
     Settings,
-    in_milliseconds,
     system_clock,
 )
 from posten_signering.sandbox._values.workers import Workers
-
-_HOST = "127.0.0.1"
-_STOP_WITHIN = 5.0
-_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,49 +38,41 @@ class Running:
     """A sandbox that runs.
 
     Attributes:
-        authority: Its certificates.
         links: Its addresses.
         control: What can be done to it.
         stack: Ends it.
     """
 
-    authority: Authority
     links: Links
     control: Control
     stack: AsyncExitStack
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Observers:
-    """Who is told what, outside.
-
-    Attributes:
-        received: Of every job that was created, with what arrived.
-        reset: That everything is forgotten.
-    """
-
-    received: Callable[[Job, Bundle], None]
-    reset: Callable[[], None]
-
-
-async def start(settings: Settings, storage: Storage, observers: Observers) -> Running:
+async def start(
+    settings: Settings,
+    *,
+    receive: Callable[[Job, Bundle], None],
+    forget_received: Callable[[], None],
+) -> Running:
     """Starts a sandbox.
 
     Args:
         settings: As they were given.
-        storage: What is known from before; ended with the sandbox, or when it does not start.
-        observers: Who is told what.
+        receive: Called with every job that was created, and what arrived with it.
+        forget_received: Called when the sandbox is reset.
 
     Raises:
-        OSError: A port is taken.
-        SandboxError: A port is no port.
+        OSError: A port is taken, or the directory can't be written to.
+        SandboxError: Another sandbox uses the directory, what is in it can't be read, or a port is
+            no port.
     """
     async with AsyncExitStack() as stack:
+        storage = await Storage.open(settings.directory)
         stack.push_async_callback(storage.aclose)
         workers = Workers()
         stack.push_async_callback(workers.aclose)
-        own_clock = settings.clock
-        clock = AdvancedClock(own_clock, storage.tables.clock, ADVANCED_BY)
+        signing_clock = settings.now
+        clock = AdvancedClock(settings.clock, storage.tables.clock, ADVANCED_BY)
         settings = replace(settings, clock=clock)
         authority = await workers.run(
             Authority,
@@ -103,13 +86,13 @@ async def start(settings: Settings, storage: Storage, observers: Observers) -> R
         faults = Faults(random=settings.random, changed=feed.touch)
         delays = Delays(settings.sleep)
         context = await workers.run(_server_context, authority, faults)
-        api_socket = stack.enter_context(_listen(settings.port))
-        pages_socket = stack.enter_context(_listen(settings.pages_port))
+        api_socket = stack.enter_context(listen(settings.port))
+        pages_socket = stack.enter_context(listen(settings.pages_port))
         activity = Activity()
         access = Access(settings, storage.tables.calls, storage.tables.brokers)
         service = Service(
             settings=settings,
-            signing_clock=_in_milliseconds(own_clock),
+            signing_clock=signing_clock,
             exchanges=Exchanges(
                 settings=settings,
                 access=access,
@@ -123,12 +106,12 @@ async def start(settings: Settings, storage: Storage, observers: Observers) -> R
             access=access,
             documents=JobDocuments(authority, workers, storage),
             links=Links(
-                service_root=f"https://{_address(api_socket)}{links.API}",
-                pages_url=f"http://{_address(pages_socket)}/",
+                service_root=f"https://{address_of(api_socket)}{links.API}",
+                pages_url=f"http://{address_of(pages_socket)}/",
             ),
             trusted=authority.trusted,
             workers=workers,
-            received=observers.received,
+            received=receive,
         )
         control = Control(
             settings=settings,
@@ -142,22 +125,27 @@ async def start(settings: Settings, storage: Storage, observers: Observers) -> R
             delays=delays,
             activity=activity,
             feed=feed,
-            forget_received=observers.reset,
+            forget_received=forget_received,
         )
-        await _serve(stack, service.application(), api_socket, context, told_of_leaving=True)
-        pages = pages_application(service)
-        pages.middlewares.insert(
-            0, guard(port=pages_socket.getsockname()[1], storage=storage, feed=feed)
+        await serve(
+            stack,
+            service.application(),
+            api_socket,
+            context=context,
+            cancel_when_client_leaves=True,
         )
+        pages_port = pages_socket.getsockname()[1]
+        pages = application([guard(port=pages_port, storage=storage, feed=feed), explain_refusals])
+        SignerPages(
+            settings=settings,
+            state=service.state,
+            documents=service.documents,
+            cookie=f"posten-signering-{pages_port}",
+        ).add_to(pages.router)
+        pages.router.add_get(OVERVIEW, show_overview)
         ControlApi(control=control).add_to(pages)
-        await _serve(stack, pages, pages_socket, None)
-        return Running(
-            authority=authority, links=service.links, control=control, stack=stack.pop_all()
-        )
-
-
-def _in_milliseconds(clock: Clock) -> Clock:
-    return lambda: in_milliseconds(clock())
+        await serve(stack, pages, pages_socket)
+        return Running(links=service.links, control=control, stack=stack.pop_all())
 
 
 def _server_context(authority: Authority, faults: Faults) -> ssl.SSLContext:
@@ -172,38 +160,3 @@ def _server_context(authority: Authority, faults: Faults) -> ssl.SSLContext:
     # Called for every new connection, also for one that names no server.
     context.sni_callback = choose
     return context
-
-
-def _listen(port: int) -> socket.socket:
-    if not 0 <= port <= _LAST_PORT:
-        raise SandboxError(
-            f"There is no port {port}: ports are 1 to {_LAST_PORT}, and 0 a free one."
-        )
-    return socket.create_server((_HOST, port))
-
-
-def _address(listening: socket.socket) -> str:
-    host, port = listening.getsockname()
-    return f"{host}:{port}"
-
-
-async def _serve(
-    stack: AsyncExitStack,
-    application: web.Application,
-    listening: socket.socket,
-    context: ssl.SSLContext | None,
-    *,
-    told_of_leaving: bool = False,
-) -> None:
-    """Serves an application; `told_of_leaving` cancels a handler whose client has left."""
-    runner = web.AppRunner(
-        application,
-        handle_signals=False,
-        # aiohttp's own would show redirect tokens and status query tokens.
-        access_log=None,
-        shutdown_timeout=_STOP_WITHIN,
-        handler_cancellation=told_of_leaving,
-    )
-    stack.push_async_callback(runner.cleanup)
-    await runner.setup()
-    await web.SockSite(runner, listening, ssl_context=context).start()

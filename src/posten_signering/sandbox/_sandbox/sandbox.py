@@ -1,8 +1,9 @@
-"""The sandbox: a local service that behaves as the real one, and the hands of its signers."""
+"""The sandbox as tests and programs use it: its addresses, what its signers do, what arrived."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, Unpack
 
 from posten_signering import (
     ClientConfiguration,
@@ -13,21 +14,35 @@ from posten_signering import (
 )
 from posten_signering.sandbox._api.activity import OrganizationCounters
 from posten_signering.sandbox._api.faults import Faults
-from posten_signering.sandbox._control.control import refused, require_organization_number
+from posten_signering.sandbox._control.control import require_organization_number
 from posten_signering.sandbox._control.openapi import PREFIX
 from posten_signering.sandbox._control.overview import Overview
 from posten_signering.sandbox._intake.judge import Bundle
-from posten_signering.sandbox._pages.layout import OVERVIEW
-from posten_signering.sandbox._sandbox.received import Received
-from posten_signering.sandbox._sandbox.running import Observers, Running, start
+from posten_signering.sandbox._pages.application import OVERVIEW
+from posten_signering.sandbox._sandbox.running import Running, start
 from posten_signering.sandbox._state.job import Act, Job
-from posten_signering.sandbox._state.storage import Storage
-from posten_signering.sandbox._values.errors import SandboxError
 from posten_signering.sandbox._values.hidden import Hidden
-from posten_signering.sandbox._values.refusal import Refusal
+from posten_signering.sandbox._values.refusal import SandboxError
 from posten_signering.sandbox._values.settings import Settings, SettingsArguments
 
-T = TypeVar("T")
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Received:
+    """What arrived with one job that the sandbox accepted.
+
+    Attributes:
+        job_id: The job that was made of it.
+        request: The request's XML.
+        manifest: The XML of `manifest.xml` in the container.
+        documents: The documents' bytes by the names of their entries, in the manifest's order.
+        container: The whole container (ASiC-E).
+    """
+
+    job_id: int
+    request: bytes = field(repr=False)
+    manifest: bytes = field(repr=False)
+    documents: Mapping[str, bytes] = field(repr=False)
+    container: bytes = field(repr=False)
 
 
 class Sandbox:
@@ -48,7 +63,7 @@ class Sandbox:
             organisation numbers with an agreement; None, every one. `port`, `pages_port`: 0, a free
             one. `early_poll_penalty`: what each poll that comes too early adds to the next permitted
             time. `largest_body`: in bytes. `new_token`: makes tokens. `directory`: where everything
-            is kept, so that a sandbox started there again goes on where this one ended; None, in
+            is kept, so that a sandbox started there again continues where this one ended; None, in
             memory. `random` and `sleep`: for faults with a probability or a delay.
 
     Raises:
@@ -66,9 +81,9 @@ class Sandbox:
         if self._running is not None:
             raise SandboxError("This sandbox runs already; start another for a second one.")
         self._received.clear()
-        storage = await Storage.open(self._settings.directory)
-        observers = Observers(received=self._receive, reset=self._received.clear)
-        self._running = await start(self._settings, storage, observers)
+        self._running = await start(
+            self._settings, receive=self._receive, forget_received=self._received.clear
+        )
         return self
 
     async def __aexit__(
@@ -103,7 +118,7 @@ class Sandbox:
     @property
     def ca_pem(self) -> bytes:
         """The root certificate of everything in this sandbox, in PEM form: the one to trust."""
-        return self._now_running.authority.root_pem
+        return self._now_running.control.authority.root_pem
 
     @property
     def ca_certificates(self) -> Mapping[str, bytes]:
@@ -111,7 +126,7 @@ class Sandbox:
 
         A client that wants to know every certificate of a chain needs both.
         """
-        return self._now_running.authority.certificates_pem
+        return self._now_running.control.authority.certificates_pem
 
     @property
     def received(self) -> Sequence[Received]:
@@ -144,11 +159,8 @@ class Sandbox:
             SandboxError: It has not nine digits.
         """
         running = self._now_running
-        try:
-            require_organization_number(organization_number)
-        except Refusal as refusal:
-            raise refused(refusal) from None
-        issued = running.authority.enterprise_pkcs12(organization_number)
+        require_organization_number(organization_number)
+        issued = running.control.authority.enterprise_pkcs12(organization_number)
         running.control.lasting_now()
         return bytes(issued.content), str(issued.password)
 
@@ -178,7 +190,7 @@ class Sandbox:
                 default_poll_wait=self._settings.empty_queue_wait,
             ),
             "certificate": EnterpriseCertificate.from_pkcs12(content, password=password),
-            "trust_anchors": TrustAnchors().trusting(running.authority.root_pem),
+            "trust_anchors": TrustAnchors().trusting(running.control.authority.root_pem),
             "sender": sender
             or Sender(organization_number=organization_number, polling_queue=polling_queue),
             "clock": self._settings.clock,
@@ -195,10 +207,7 @@ class Sandbox:
             sender_org: The organisation number of the sender.
         """
         control = self._now_running.control
-        try:
-            control.authorize_broker(certificate_org, sender_org)
-        except Refusal as refusal:
-            raise refused(refusal) from None
+        control.authorize_broker(certificate_org, sender_org)
         control.lasting_now()
 
     async def sign(self, redirect_url: str) -> str:
@@ -211,41 +220,38 @@ class Sandbox:
             SandboxError: The redirect URL was used, replaced by a newer one, or is not of this
                 sandbox; or the job has ended.
         """
-        hidden = Hidden(redirect_url)
-        del redirect_url  # Its token must not show in a traceback with locals.
-        return await self._act(hidden, Act.SIGN)
+        redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
+        return await self._act(redirect_url, Act.SIGN)
 
     async def reject(self, redirect_url: str) -> str:
         """Rejects, as the signer would; this ends the job for the other signers. See `sign`."""
-        hidden = Hidden(redirect_url)
-        del redirect_url  # Its token must not show in a traceback with locals.
-        return await self._act(hidden, Act.REJECT)
+        redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
+        return await self._act(redirect_url, Act.REJECT)
 
     async def fail(self, redirect_url: str) -> str:
         """Meets a technical failure as signer; this ends the job for the others. See `sign`."""
-        hidden = Hidden(redirect_url)
-        del redirect_url  # Its token must not show in a traceback with locals.
-        return await self._act(hidden, Act.FAIL)
+        redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
+        return await self._act(redirect_url, Act.FAIL)
 
     async def expire(self, job_id: int) -> None:
-        """Moves a job to the end of its lifetime: whoever has not acted is EXPIRED.
+        """Moves a job to the end of its lifetime: a signer who has not acted is EXPIRED.
 
         Raises:
             SandboxError: There is no such job, or it has ended.
         """
-        await _done(self._now_running.control.expire(job_id))
+        await self._now_running.control.expire(job_id)
 
     async def end_lease(self, job_id: int, change: int) -> None:
         """Lets a status change that a poller has fetched come back at once.
 
         Args:
             job_id: The job.
-            change: The change's number, as `overview` tells it.
+            change: The change's number, as `overview` shows it.
 
         Raises:
-            SandboxError: Nobody has such a change.
+            SandboxError: No poller has this change.
         """
-        await _done(self._now_running.control.end_lease(job_id, change))
+        await self._now_running.control.end_lease(job_id, change)
 
     async def delete_documents(self, job_id: int) -> None:
         """Deletes the documents of a job that has ended, as when the service's time for them is over.
@@ -253,25 +259,25 @@ class Sandbox:
         Raises:
             SandboxError: There is no such job, it has not ended, or they are deleted already.
         """
-        await _done(self._now_running.control.delete_documents(job_id))
+        await self._now_running.control.delete_documents(job_id)
 
     async def advance(self, seconds: float) -> None:
         """Moves the sandbox's clock on: leases and poll times run out, jobs expire.
 
-        Signing times of containers are held against the clock as it was given, so that a client
-        whose clock is right goes on being understood.
+        Signing times of containers are still compared with the clock as it was given, so that a client
+        whose clock is right is not refused.
 
         Raises:
             SandboxError: That is no time, or more than a year.
         """
-        await _done(self._now_running.control.advance(seconds))
+        await self._now_running.control.advance(seconds)
 
     async def reset(self) -> None:
         """Forgets jobs, queues, brokers, faults and counters, and sets the clock right.
 
-        Certificates stay, so that clients can go on.
+        Certificates stay, so that clients keep working.
         """
-        await _done(self._now_running.control.reset())
+        await self._now_running.control.reset()
 
     def status_query_token(self, redirect_url: str) -> str:
         """The token that the exit URL will carry when the signer has finished.
@@ -281,14 +287,9 @@ class Sandbox:
         Raises:
             SandboxError: The redirect URL opens nothing. See `sign`.
         """
-        hidden = Hidden(redirect_url)
-        del redirect_url  # Its token must not show in a traceback with locals.
+        redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         control = self._now_running.control
-        token = self._token_in(hidden)
-        try:
-            who = control.state.signer_of(token, now=control.settings.now())
-        except Refusal as refusal:
-            raise refused(refusal) from None
+        who = control.state.signer_of(self._token_in(redirect_url), now=control.settings.now())
         return control.state.tables.jobs[who.job_id].signers[who.position].status_query_token
 
     @property
@@ -297,11 +298,10 @@ class Sandbox:
             raise SandboxError("This sandbox does not run: use it inside `async with`.")
         return self._running
 
-    async def _act(self, redirect_url: Hidden, what: Act) -> str:
-        running, token = self._now_running, self._token_in(redirect_url)
-        return str(await _done(running.control.act(token, what)))
+    async def _act(self, redirect_url: str, what: Act) -> str:
+        return str(await self._now_running.control.act(self._token_in(redirect_url), what))
 
-    def _token_in(self, redirect_url: Hidden) -> Hidden:
+    def _token_in(self, redirect_url: str) -> Hidden:
         start = self._now_running.links.redirect("")
         if not redirect_url.startswith(start):
             raise SandboxError(
@@ -326,16 +326,9 @@ class _Unpaced:
     """A rate limiter that lets everything through at once, for a sandbox without a rate limit."""
 
     async def acquire(self, organization_number: str) -> Callable[[], None]:
-        """Returns at once; of what is on its way nothing is noted."""
+        """Returns at once; it counts no calls in flight."""
         del organization_number
         return lambda: None
 
     async def block(self, organization_number: str, seconds: float) -> None:
         """Takes no note of it."""
-
-
-async def _done(action: Awaitable[T]) -> T:
-    try:
-        return await action
-    except Refusal as refusal:
-        raise refused(refusal) from None

@@ -1,23 +1,21 @@
 """The sandbox in a thread with an event loop of its own, for programs and tests of any kind."""
 
-import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, Unpack
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from posten_signering import ClientConfiguration, Sender
 from posten_signering.sandbox._api.activity import OrganizationCounters
-from posten_signering.sandbox._api.faults import Fault, PendingFault
+from posten_signering.sandbox._api.faults import Fault, Faults, PendingFault
 from posten_signering.sandbox._control.overview import Overview
-from posten_signering.sandbox._sandbox.received import Received
-from posten_signering.sandbox._sandbox.sandbox import Sandbox
-from posten_signering.sandbox._values.errors import SandboxError
+from posten_signering.sandbox._sandbox.sandbox import Received, Sandbox
 from posten_signering.sandbox._values.hidden import Hidden
+from posten_signering.sandbox._values.refusal import SandboxError
 from posten_signering.sandbox._values.settings import SettingsArguments
-
-T = TypeVar("T")
 
 
 class ThreadedSandbox:
@@ -40,23 +38,19 @@ class ThreadedSandbox:
 
     def __init__(self, **settings: Unpack[SettingsArguments]) -> None:
         self._sandbox = Sandbox(**settings)
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._portal: BlockingPortal | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._thread is not None:
+        if self._portal is not None:
             raise SandboxError("This sandbox runs already; start another for a second one.")
-        started = Future[None]()
-        self._thread = threading.Thread(
-            target=self._run, args=(started,), name="posten-signering-sandbox-loop", daemon=True
-        )
-        self._thread.start()
-        try:
-            started.result()
-        except BaseException:
-            self._join()
-            raise
+        with ExitStack() as stack:
+            portal = stack.enter_context(
+                start_blocking_portal("asyncio", name="posten-signering-sandbox-loop")
+            )
+            stack.enter_context(portal.wrap_async_context_manager(self._sandbox))
+            self._portal = portal
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -65,9 +59,8 @@ class ThreadedSandbox:
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._join()
+        self._portal = None
+        self._stack.close()
 
     @property
     def service_root(self) -> str:
@@ -102,25 +95,25 @@ class ThreadedSandbox:
     @property
     def received(self) -> Sequence[Received]:
         """See `Sandbox`."""
-        return self._do(lambda: self._sandbox.received)
+        return self._loop.call(lambda: self._sandbox.received)
 
     @property
     def faults(self) -> "ThreadedFaults":
         """What goes wrong between clients and this sandbox: `faults.add(Fault(...))`."""
-        return ThreadedFaults(self._sandbox, self._do)
+        return ThreadedFaults(self._sandbox.faults, self._loop)
 
     @property
     def counters(self) -> Mapping[str, OrganizationCounters]:
         """See `Sandbox`."""
-        return self._do(lambda: self._sandbox.counters)
+        return self._loop.call(lambda: self._sandbox.counters)
 
     def overview(self) -> Overview:
         """See `Sandbox`."""
-        return self._do(self._sandbox.overview)
+        return self._loop.call(self._sandbox.overview)
 
     def enterprise_pkcs12(self, organization_number: str) -> tuple[bytes, str]:
         """See `Sandbox`."""
-        return self._do(lambda: self._sandbox.enterprise_pkcs12(organization_number))
+        return self._loop.call(self._sandbox.enterprise_pkcs12, organization_number)
 
     def client_configuration(
         self,
@@ -131,117 +124,87 @@ class ThreadedSandbox:
         **overrides: Any,  # noqa: ANN401 - the fields of ClientConfiguration, each of its own type
     ) -> ClientConfiguration:
         """See `Sandbox`."""
-        return self._do(
-            lambda: self._sandbox.client_configuration(
-                organization_number, polling_queue=polling_queue, sender=sender, **overrides
+        return self._loop.call(
+            partial(
+                self._sandbox.client_configuration,
+                organization_number,
+                polling_queue=polling_queue,
+                sender=sender,
+                **overrides,
             )
         )
 
     def authorize_broker(self, certificate_org: str, sender_org: str) -> None:
         """See `Sandbox`."""
-        self._do(lambda: self._sandbox.authorize_broker(certificate_org, sender_org))
+        self._loop.call(self._sandbox.authorize_broker, certificate_org, sender_org)
 
     def sign(self, redirect_url: str) -> str:
         """See `Sandbox`."""
-        hidden = Hidden(redirect_url)
-        del redirect_url  # Its token must not show in a traceback with locals.
-        return self._wait(lambda: self._sandbox.sign(hidden))
+        redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
+        return self._loop.call(self._sandbox.sign, redirect_url)
 
     def reject(self, redirect_url: str) -> str:
         """See `Sandbox`."""
-        hidden = Hidden(redirect_url)
-        del redirect_url  # Its token must not show in a traceback with locals.
-        return self._wait(lambda: self._sandbox.reject(hidden))
+        redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
+        return self._loop.call(self._sandbox.reject, redirect_url)
 
     def fail(self, redirect_url: str) -> str:
         """See `Sandbox`."""
-        hidden = Hidden(redirect_url)
-        del redirect_url  # Its token must not show in a traceback with locals.
-        return self._wait(lambda: self._sandbox.fail(hidden))
+        redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
+        return self._loop.call(self._sandbox.fail, redirect_url)
 
     def expire(self, job_id: int) -> None:
         """See `Sandbox`."""
-        self._wait(lambda: self._sandbox.expire(job_id))
+        self._loop.call(self._sandbox.expire, job_id)
 
     def end_lease(self, job_id: int, change: int) -> None:
         """See `Sandbox`."""
-        self._wait(lambda: self._sandbox.end_lease(job_id, change))
+        self._loop.call(self._sandbox.end_lease, job_id, change)
 
     def delete_documents(self, job_id: int) -> None:
         """See `Sandbox`."""
-        self._wait(lambda: self._sandbox.delete_documents(job_id))
+        self._loop.call(self._sandbox.delete_documents, job_id)
 
     def advance(self, seconds: float) -> None:
         """See `Sandbox`."""
-        self._wait(lambda: self._sandbox.advance(seconds))
+        self._loop.call(self._sandbox.advance, seconds)
 
     def reset(self) -> None:
         """See `Sandbox`."""
-        self._wait(self._sandbox.reset)
+        self._loop.call(self._sandbox.reset)
 
     def status_query_token(self, redirect_url: str) -> str:
         """See `Sandbox`."""
-        hidden = Hidden(redirect_url)
-        del redirect_url  # Its token must not show in a traceback with locals.
-        return self._do(lambda: self._sandbox.status_query_token(hidden))
+        redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
+        return self._loop.call(self._sandbox.status_query_token, redirect_url)
 
-    def _do(self, function: Callable[[], T]) -> T:
-        async def call() -> T:
-            return function()
-
-        return self._wait(call)
-
-    def _wait(self, action: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        if self._loop is None:
+    @property
+    def _loop(self) -> BlockingPortal:
+        if self._portal is None:
             raise SandboxError("This sandbox does not run: use it inside `with`.")
-        return asyncio.run_coroutine_threadsafe(action(), self._loop).result()
-
-    def _join(self) -> None:
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
-
-    def _run(self, started: "Future[None]") -> None:
-        try:
-            asyncio.run(self._main(started))
-        except BaseException as error:  # noqa: BLE001 - told to whoever waits for the start
-            if not started.done():
-                started.set_exception(error)
-
-    async def _main(self, started: "Future[None]") -> None:
-        async with self._sandbox:
-            self._stop = asyncio.Event()
-            self._loop = asyncio.get_running_loop()
-            started.set_result(None)
-            try:
-                await self._stop.wait()
-            finally:
-                self._loop = None
+        return self._portal
 
 
 class ThreadedFaults:
     """The faults of a `ThreadedSandbox`; see `Faults`."""
 
-    def __init__(self, sandbox: Sandbox, do: Callable[[Callable[[], Any]], Any]) -> None:
-        self._sandbox = sandbox
-        self._do = do
+    def __init__(self, faults: Faults, loop: BlockingPortal) -> None:
+        self._faults = faults
+        self._loop = loop
 
     @property
     def pending(self) -> tuple[PendingFault, ...]:
         """Those that will act, oldest first."""
-        found: tuple[PendingFault, ...] = self._do(lambda: self._sandbox.faults.pending)
-        return found
+        return self._loop.call(lambda: self._faults.pending)
 
     def add(self, fault: Fault) -> int:
         """Lets a fault happen from the next request on; gives its number, to remove it by."""
-        number: int = self._do(lambda: self._sandbox.faults.add(fault))
-        return number
+        return self._loop.call(self._faults.add, fault)
 
     def remove(self, number: int) -> bool:
         """Ends one fault; says whether there was one with this number."""
-        found: bool = self._do(lambda: self._sandbox.faults.remove(number))
-        return found
+        return self._loop.call(self._faults.remove, number)
 
     def clear(self) -> None:
         """Ends all faults."""
-        self._do(self._sandbox.faults.clear)
+        self._loop.call(self._faults.clear)

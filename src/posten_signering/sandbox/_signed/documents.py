@@ -23,7 +23,7 @@ from posten_signering.sandbox._state.storage import (
     Storage,
     StoredDocument,
 )
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.workers import Workers
 

@@ -31,8 +31,7 @@ from cryptography.x509.oid import NameOID
 
 from posten_signering.sandbox._signed.seal import SigningKey
 from posten_signering.sandbox._state.storage import Pkcs12, StoredKey
-from posten_signering.sandbox._values.hidden import Hidden
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Hidden, Octets
 
 SERVICE_ORGANIZATION = "984661185"
 """The organisation number in the service's certificate: Posten Bring AS."""

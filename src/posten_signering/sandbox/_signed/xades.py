@@ -29,7 +29,7 @@ from posten_signering.sandbox._intake.xmldsig import (
     qualified,
 )
 from posten_signering.sandbox._signed.seal import SigningKey
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Octets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

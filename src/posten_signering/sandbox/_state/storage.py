@@ -22,9 +22,8 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 from posten_signering.sandbox._state.access import Broker, Calls
 from posten_signering.sandbox._state.job import Job, SignerOf
 from posten_signering.sandbox._state.queues import Change, ChangeId, Queue, QueueName
-from posten_signering.sandbox._values.errors import SandboxError
-from posten_signering.sandbox._values.hidden import Hidden
-from posten_signering.sandbox._values.octets import Octets
+from posten_signering.sandbox._values.hidden import Hidden, Octets
+from posten_signering.sandbox._values.refusal import SandboxError
 
 FORMAT = 2
 """The version of the file. It grows when files of earlier versions can no longer be read."""

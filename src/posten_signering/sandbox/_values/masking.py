@@ -17,7 +17,7 @@ _SHOWN_PARAMETERS = frozenset({"polling_queue", "change"})
 
 
 def masked(text: str) -> str:
-    """A text in which every national identity number is asterisks: the date of birth tells too much."""
+    """A text in which every national identity number is asterisks, its date of birth too."""
     return _IDENTITY_NUMBER.sub("*" * 11, text)
 
 

@@ -1,6 +1,6 @@
-"""What the service refuses, with the HTTP status and the texts of its error document."""
+"""What the sandbox can't or won't do: the error of its own interface, and the refusals of the service."""
 
-import re
+from posten_signering.sandbox._values.masking import masked
 
 _LONGEST_MESSAGE = 2000
 
@@ -11,8 +11,14 @@ ASICE_VALIDATION_FAILED = "ASICE_VALIDATION_FAILED"
 """Error code: the container, its documents or its signature break the profile."""
 
 
-class Refusal(Exception):  # noqa: N818 - an answer of the service, not an error of this program
-    """An answer that says no.
+class SandboxError(Exception):
+    """The sandbox can't do what it was asked to do; the message says why."""
+
+
+class Refusal(SandboxError):  # noqa: N818 - an answer of the service, not an error of this program
+    """An answer of the service that says no.
+
+    The sandbox's own verbs, such as `Sandbox.sign`, raise it as it is.
 
     Attributes:
         status: The HTTP status.
@@ -22,7 +28,7 @@ class Refusal(Exception):  # noqa: N818 - an answer of the service, not an error
 
     def __init__(self, status: int, code: str, message: str) -> None:
         # Names of files and elements are the sender's, and may hold an identity number.
-        message = re.sub(r"(?<![0-9])[0-9]{11}(?![0-9])", "*" * 11, message)
+        message = masked(message)
         message = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
         super().__init__(message)
         self.status = status

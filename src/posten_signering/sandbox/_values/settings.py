@@ -84,7 +84,7 @@ class Settings:
             certificate. Others are refused with NOT_AUTHORIZED.
         largest_body: In bytes; a request with more is refused with HTTP 413.
         clock: The present time, with an offset. Everything the sandbox says of time follows it.
-        directory: Where everything is kept, so that a sandbox started there again goes on where this
+        directory: Where everything is kept, so that a sandbox started there again continues where this
             one ended; None keeps everything in memory. It holds private keys: for this user only.
         random: A number from 0 up to 1, for faults with a probability.
         sleep: Waits for some seconds, for faults that delay.
@@ -110,10 +110,9 @@ class Settings:
     new_token: Callable[[], str] = random_token
 
     def now(self) -> datetime:
-        """The clock's time in whole milliseconds, which is how the service tells times.
+        """The clock's time in whole milliseconds, which is how the service writes times.
 
-        A time that was told to a client is then exactly the time that its next call is held
-        against.
+        A time in an answer is then exactly the time that the client's next call is compared with.
         """
         return in_milliseconds(self.clock())
 

@@ -8,7 +8,7 @@ import pytest
 from callers import Clock, caller_of
 
 from posten_signering.sandbox import Fault, FaultKind, Operation, Sandbox
-from posten_signering.sandbox._sandbox import running
+from posten_signering.sandbox._api import connection
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +44,7 @@ def sleep():
 @pytest.fixture
 async def sandbox(clock, sleep, monkeypatch):
     # Whatever ends a request within the tests' time limit, it is not the shutdown's patience.
-    monkeypatch.setattr(running, "_STOP_WITHIN", 3600.0)
+    monkeypatch.setattr(connection, "_STOP_WITHIN", 3600.0)
     async with asyncio.timeout(60), Sandbox(clock=clock, rate_limit=None, sleep=sleep) as opened:
         yield opened
 
@@ -87,7 +87,7 @@ async def test_a_delay_ends_when_its_time_is_over(sandbox, sender, sleep, after,
 async def test_a_sandbox_that_stops_ends_a_delay(
     clock, sleep, tmp_path, monkeypatch, after, created
 ):
-    monkeypatch.setattr(running, "_STOP_WITHIN", 3600.0)
+    monkeypatch.setattr(connection, "_STOP_WITHIN", 3600.0)
     async with asyncio.timeout(60), AsyncExitStack() as clients:
         async with Sandbox(clock=clock, rate_limit=None, sleep=sleep) as sandbox:
             sender = await clients.enter_async_context(caller_of(sandbox, clock, tmp_path))

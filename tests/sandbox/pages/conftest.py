@@ -1,0 +1,30 @@
+"""A sandbox, a sender who creates jobs in it, and a browser without a screen."""
+
+import pytest
+from callers import Clock, caller_of
+from visitors import visitor
+
+from posten_signering.sandbox import Sandbox
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def sandbox(clock):
+    async with Sandbox(clock=clock, rate_limit=None) as running:
+        yield running
+
+
+@pytest.fixture
+async def sender(sandbox, clock, tmp_path):
+    async with caller_of(sandbox, clock, tmp_path) as caller:
+        yield caller
+
+
+@pytest.fixture
+async def browser(sandbox):
+    async with visitor(sandbox) as come:
+        yield come

@@ -1,0 +1,143 @@
+"""The signer's pages over HTTP, as a browser asks for them: who is let in, and where an act leads."""
+
+from urllib.parse import urlsplit
+
+import bundles
+import pytest
+from callers import redirect_urls, signer_named
+from visitors import visitor
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_token_is_exchanged_for_a_cookie_that_no_script_and_no_other_site_gets(
+    sandbox, sender, browser
+):
+    first, _ = redirect_urls(await sender.create())
+    answer = await browser.enter(first)
+    assert answer.status == 303
+    assert answer.headers["Location"] == "/signing/1/1"
+    [cookie] = answer.cookies.values()
+    assert cookie["httponly"]
+    assert cookie["samesite"] == "Lax"
+    assert cookie["path"] == "/signing/1/1"
+    assert cookie.key == f"posten-signering-{urlsplit(browser.root).port}"
+    assert (await browser.get("/signing/1/1")).status == 200
+    # The cookie is for this signer's pages only.
+    assert (await browser.get("/signing/1/2")).status == 403
+
+
+@pytest.mark.parametrize(
+    ("act", "address"),
+    [
+        ("sign", "https://example.com/done?a=1&amp;b=2&amp;status_query_token="),
+        ("reject", "https://example.com/rejected?status_query_token="),
+        ("fail", "https://example.com/error?status_query_token="),
+    ],
+)
+async def test_an_act_leads_to_its_exit_url(sandbox, sender, browser, act, address):
+    first, _ = redirect_urls(await sender.create())
+    await browser.enter(first)
+    answer = await browser.ask("POST", "/signing/1/1", data={"act": act})
+    assert answer.status == 303
+    assert answer.headers["Location"] == "/signing/1/1/exit"
+    assert (await browser.get("/signing/1/1/exit")).status == 200
+    assert f'<meta http-equiv="refresh" content="0; url={address}' in browser.page
+    # Whoever comes back is not sent away again.
+    await browser.get("/signing/1/1")
+    assert 'http-equiv="refresh"' not in browser.page
+    assert f'href="{address}' in browser.page
+    # A second act, as by a double click, changes nothing and leads to the same place.
+    await browser.ask("POST", "/signing/1/1", data={"act": "sign"})
+    await browser.get("/signing/1/1/exit")
+    assert f"url={address}" in browser.page
+
+
+async def test_whoever_has_not_acted_is_not_sent_away(sandbox, sender, browser):
+    first, _ = redirect_urls(await sender.create())
+    await browser.enter(first)
+    answer = await browser.get("/signing/1/1/exit")
+    assert (answer.status, answer.headers["Location"]) == (303, "/signing/1/1")
+
+
+@pytest.mark.parametrize("form", [{"act": "dance"}, {}])
+async def test_an_act_that_no_page_offers_is_refused(sandbox, sender, browser, form):
+    first, _ = redirect_urls(await sender.create())
+    await browser.enter(first)
+    assert (await browser.ask("POST", "/signing/1/1", data=form)).status == 400
+    await browser.get("/signing/1/1")
+    assert 'value="sign"' in browser.page
+
+
+async def test_documents_are_shown_where_they_are_read(sandbox, sender, browser, clock):
+    first, second = redirect_urls(await sender.create())
+    await browser.enter(first)
+    answer = await browser.get("/signing/1/1/documents/1")
+    assert answer.content_type == "application/pdf"
+    assert answer.headers["Content-Disposition"] == "inline; filename*=UTF-8''Leiekontrakt.pdf"
+    assert browser.body == bundles.pdf()
+    answer = await browser.get("/signing/1/1/documents/2")
+    assert answer.content_type == "text/html"
+    assert "Husleie på ettersommeren." in browser.page
+    for number in (0, 3):
+        assert (await browser.get(f"/signing/1/1/documents/{number}")).status == 404
+    async with visitor(sandbox) as other:
+        assert (await other.get("/signing/1/1/documents/1")).status == 403
+        assert b"%PDF" not in other.body
+
+    await sandbox.sign(first)
+    await sandbox.sign(second)
+    clock.wait(days=41)
+    assert (await browser.get("/signing/1/1/documents/1")).status == 410
+    assert (await browser.get("/signing/1/1")).status == 200
+
+
+async def test_a_job_whose_time_is_over_shows_that_without_an_act(sandbox, sender, browser, clock):
+    first, _ = redirect_urls(await sender.create())
+    await browser.enter(first)
+    clock.wait(days=31)
+    await browser.get("/signing/1/1", headers={"Accept-Language": "en"})
+    assert "The time is over" in browser.page
+
+
+async def test_a_link_opened_elsewhere_used_replaced_or_unknown_is_refused(
+    sandbox, sender, browser
+):
+    created = await sender.create()
+    first, second = redirect_urls(created)
+    await browser.enter(first)
+    async with visitor(sandbox, **{"Accept-Language": "en"}) as other:
+        answer = await other.enter(first)
+        assert answer.headers["Location"] == "/signing/1/1"
+        assert not answer.cookies
+        assert (await other.get("/signing/1/1")).status == 403
+        assert "open in another browser" in other.page
+        assert (await other.ask("POST", "/signing/1/1", data={"act": "sign"})).status == 403
+
+        await sandbox.sign(first)
+        signer = signer_named(created, "kunde-42").get("href")
+        [fresh] = (await sender.post(signer)).texts("//s:redirect-url/text()")
+        for token, status, said in (
+            (first, 410, "This link is used"),
+            (second, 410, "A newer link took the place of this one"),
+            ("#/redirect/nobody", 404, "This link is unknown"),
+            ("#/redirect/", 404, "This link is unknown"),
+        ):
+            answer = await other.enter(token)
+            assert answer.status == 303
+            assert (await other.get(answer.headers["Location"])).status == status
+            assert said in other.page
+        await other.enter(fresh)
+        assert (await other.get("/signing/1/2")).status == 200
+
+
+async def test_a_newer_redirect_url_takes_the_page_away_from_whoever_has_not_acted(
+    sandbox, sender, browser
+):
+    created = await sender.create()
+    await browser.enter(redirect_urls(created)[0])
+    signer = signer_named(created, bundles.PERSON).get("href")
+    [fresh] = (await sender.post(signer)).texts("//s:redirect-url/text()")
+    assert (await browser.get("/signing/1/1")).status == 410
+    await browser.ask("POST", "/signing/1/1", data={"act": "sign"})
+    assert (await sandbox.sign(fresh)).startswith("https://example.com/done")

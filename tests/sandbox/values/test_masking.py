@@ -1,0 +1,71 @@
+"""What must not be shown: identity numbers, however they are written, and the values of secret parameters."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from posten_signering.sandbox._values.masking import masked, masked_path
+from posten_signering.sandbox._values.refusal import Refusal
+
+
+def test_masking_takes_identity_numbers_however_they_are_written():
+    assert masked("01817099921") == "***********"
+    assert masked("fnr 018170 99921, 018170-99921.") == "fnr ***********, ***********."
+    assert masked_path("/a", [("x", ""), ("polling_queue", "")]) == "/a?x&polling_queue"
+
+
+GAPS = st.text(
+    " .-_/\t\N{NO-BREAK SPACE}\N{THIN SPACE}\N{EN DASH}\N{NON-BREAKING HYPHEN}", max_size=3
+)
+
+
+@given(
+    st.from_regex("[0-9]{11}", fullmatch=True),
+    st.lists(GAPS, min_size=3, max_size=3).filter(lambda gaps: bool(gaps[0]) == bool(gaps[1])),
+    st.text(st.characters(exclude_categories=["Nd"])),
+    st.text(st.characters(exclude_categories=["Nd"])),
+)
+@example("17885599999", ["", "", "\N{NO-BREAK SPACE}"], "", "")
+@example("17885599999", ["", "", "\t"], "", "")
+@example("17885599999", ["", "", "  "], "", "")
+@example("17885599999", ["", "", "\N{EN DASH}"], "", "")
+@example("17885599999", ["", "", "_"], "", "")
+@example("17885599999", [" ", " ", " "], "", "")
+@example("17885599999", [".", ".", " "], "", "")
+def test_whatever_stands_between_its_parts_an_identity_number_is_masked(
+    number, gaps, before, after
+):
+    parts = zip((number[:2], number[2:4], number[4:6]), gaps, strict=True)
+    written = "".join(part + gap for part, gap in parts) + number[6:]
+    assert masked(before + written + after) == f"{before}***********{after}"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "0181709992",
+        "018170999210",
+        "ordre-77",
+        "123456789",
+        "job 123456789012",
+        "jobs/1/signers/2",
+        "999 888 777",
+        "NO 999888777 MVA",
+        "999888777 12",
+        "2026-03-05",
+        "2026-03-05T12:30:00.000+01:00",
+        "05.03.2026 12345",
+        "05.03.26 kl. 12.30",
+        "1234.56.78901",
+        "+47 22 33 44 55",
+        "178855\n99999",
+    ],
+)
+def test_what_is_no_identity_number_is_shown(kept):
+    assert masked(kept) == kept
+
+
+@pytest.mark.parametrize("number", ["17088912345", "170889 12345", "17 08 89 12345"])
+def test_a_refusal_tells_no_identity_number(number):
+    refusal = Refusal(400, "BAD_REQUEST", f"the entry {number}.pdf of 123456789012 is odd")
+    assert str(refusal) == refusal.message == "the entry ***********.pdf of 123456789012 is odd"
