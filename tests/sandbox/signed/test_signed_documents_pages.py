@@ -95,6 +95,14 @@ def test_the_same_document_twice_and_annotations_of_documents_are_kept():
     assert [page["/Annots"][0].get_object()["/Contents"] for page in pages[1:3]] == ["merk", "merk"]
 
 
+@pytest.mark.timeout(20)
+def test_a_field_that_is_its_own_parent_ends():
+    content = widget_pdf(b"<< /Subtype /Widget /Rect [0 0 9 9] /Parent 9 0 R >>")
+    assert fault_of_pdf(content) is None
+    [annotation] = PdfReader(io.BytesIO(pades(document(content)))).pages[1]["/Annots"]
+    assert annotation.get_object()["/Subtype"] == "/Widget"
+
+
 def of_version(version):
     """A PDF 1.4 whose catalog says another version."""
     return bundles.pdf().replace(b"<< /Type /Catalog ", b"<< /Version %b /Type /Catalog " % version)

@@ -109,9 +109,12 @@ def _without_signatures(annotations: PdfObject) -> ArrayObject:
 
 def _is_signature(annotation: PdfObject) -> bool:
     found = annotation.get_object()
-    while isinstance(found, DictionaryObject):
+    seen = set[int]()
+    # A field may be its own parent in a broken document: each is visited once.
+    while isinstance(found, DictionaryObject) and id(found) not in seen:
         if found.get("/FT") == "/Sig":
             return True
+        seen.add(id(found))
         parent = found.get("/Parent")
         found = parent.get_object() if parent is not None else None
     return False
