@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
-from posten_signering.sandbox._intake.pdf import PageCollector, page_count
+from posten_signering.sandbox._intake.pdf import joined, read
 from posten_signering.sandbox._signed.front_page import FrontPage, ListedDocument, front_page
 from posten_signering.sandbox._signed.seal import SigningKey, sealed
 from posten_signering.sandbox._signed.signatory import Signatory
@@ -43,9 +43,11 @@ def make_pades(
         at: The time of the seal: an aware time.
     """
     pdfs = [
-        document.content
-        if document.mime == _PDF
-        else text_pages(document.content, title=document.title)
+        read(
+            document.content
+            if document.mime == _PDF
+            else text_pages(document.content, title=document.title)
+        )
         for document in documents
     ]
     first = front_page(
@@ -54,7 +56,7 @@ def make_pades(
             description=description,
             sender=sender,
             documents=[
-                _listed(document, pages=page_count(pdf))
+                _listed(document, pages=len(pdf.pages))
                 for document, pdf in zip(documents, pdfs, strict=True)
             ],
             signatories=signatories,
@@ -62,13 +64,9 @@ def make_pades(
             sealed_at=at,
         )
     )
-    pages = PageCollector()
-    pages.add(first, title="Signatures")
-    for document, pdf in zip(documents, pdfs, strict=True):
-        pages.add(pdf, title=document.title)
-    return sealed(
-        pages.to_bytes(title=title), seal=seal, at=at, reason="Signed documents of a signature job"
-    )
+    titles = [document.title for document in documents]
+    pages = joined([("Signatures", read(first)), *zip(titles, pdfs, strict=True)], title=title)
+    return sealed(pages, seal=seal, at=at, reason="Signed documents of a signature job")
 
 
 def _listed(document: SignedDocument, *, pages: int) -> ListedDocument:

@@ -2,13 +2,14 @@
 
 import io
 import subprocess
+from random import Random
 
 import pytest
 from PIL import Image, ImageChops, ImageStat
 from pypdf import PdfReader
 from signing import document, pades, pdfsig_says, text_of
 
-from posten_signering.sandbox._intake.pdf import PageCollector, fault_of_pdf
+from posten_signering.sandbox._intake.pdf import fault_of_pdf, joined, read
 
 A4 = (595, 842)
 SAME = 4.0
@@ -36,7 +37,7 @@ CATALOG = "<< /Type /Catalog /Pages 2 0 R >>"
 PAGES = "<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
 
 
-def picture(left=0, bottom=0, right=842, top=595, *, entries="", media_box=None):
+def picture(left=0, bottom=0, right=842, top=595, *, entries="", media_box=None, more=()):
     """A page that looks different in each corner: text, a pattern, and an annotation that draws."""
     width, height = right - left, top - bottom
     size = min(width, height) / 8
@@ -67,14 +68,12 @@ def picture(left=0, bottom=0, right=842, top=595, *, entries="", media_box=None)
         stream(content),
         annotation,
         stream(drawing, "/Type /XObject /Subtype /Form /BBox [0 0 20 10]"),
+        *more,
     )
 
 
 def collected(*contents):
-    pages = PageCollector()
-    for content in contents:
-        pages.add(content, title="Bilag")
-    return pages.to_bytes(title="Bilag")
+    return joined([("Bilag", read(content)) for content in contents], title="Bilag")
 
 
 def drawn(pdftoppm, content, *options, resolution=72.0):
@@ -116,6 +115,10 @@ SHAPES = {
     "A4 that is turned": (picture(right=595, top=842, entries="/Rotate 90"), (842, 595)),
     "A4 upside down": (picture(right=595, top=842, entries="/Rotate -180"), (595, 842)),
     "turned more than once": (picture(entries="/Rotate 630"), (595, 842)),
+    "turned by a number that stands elsewhere": (
+        picture(entries="/Rotate 7 0 R", more=["90"]),
+        (595, 842),
+    ),
     "turned by what is no right angle": (picture(entries="/Rotate 45"), (842, 595)),
     "letter": (picture(right=612, top=792), (612, 792)),
     "A3": (picture(right=842, top=1191), (842, 1191)),
@@ -184,7 +187,8 @@ def test_three_points_off_is_not_a4():
 
 
 @pytest.mark.parametrize(
-    "box", ["[0 0 0 792]", "[0 0 612]", "[0 0 612 (a)]", "null", "612", "[7 7 7 7]"]
+    "box",
+    ["[0 0 0 792]", "[0 0 612]", "[0 0 612 (a)]", "[0 /N 612 400]", "null", "612", "[7 7 7 7]"],
 )
 def test_a_box_that_is_none_is_us_letter_as_in_viewers(box):
     content = page_of("4 0 R", "0 g", box=box)
@@ -262,17 +266,20 @@ def test_content_that_two_pages_share_is_drawn_on_both(pdftoppm):
 def test_many_pages_take_no_more_room_than_before():
     """Content goes over as it is, once: nothing of the old pages is left behind."""
     count = 300
+    # Random numbers, so that a second copy of them would take room even when it is compressed.
+    numbers = Random(7)
+    drawings = [" ".join(f"{numbers.random():.9f}" for _ in range(200)) for _ in range(count)]
     kids = " ".join(f"{3 + 2 * each} 0 R" for each in range(count))
     objects = [CATALOG, f"<< /Type /Pages /Kids [{kids}] /Count {count} >>"]
-    for each in range(count):
+    for each, drawing in enumerate(drawings):
         objects += [
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 842 595] /Contents {4 + 2 * each} 0 R >>",
-            stream("0 0 m 9 9 l S " * 200),
+            stream(drawing),
         ]
     content = pdf(*objects)
     made = collected(content)
-    assert len(PdfReader(io.BytesIO(made)).pages) == count
-    assert made.count(b"0 0 m 9 9 l S " * 200) == count
+    forms = [page["/Resources"]["/XObject"]["/Page"] for page in PdfReader(io.BytesIO(made)).pages]
+    assert [form.get_data().decode() for form in forms] == drawings
     assert len(made) < len(content) + count * 700
 
 
@@ -327,7 +334,7 @@ def test_points_of_annotations_move_along(points, expected):
 def test_each_look_of_a_form_is_turned_and_a_shared_one_once(pdftoppm):
     boxes = " ".join(
         f"<< /Subtype /Widget /FT /Btn /F 4 /AS /{state} /Rect [{left} 400 {left + 200} 500]"
-        " /AP << /N << /On 5 0 R /Off 6 0 R >> >> >>"
+        " /AP << /N << /On 5 0 R /Off 6 0 R >> /D null >> >>"
         for state, left in (("On", 100), ("Off", 400))
     )
     form = "/Type /XObject /Subtype /Form /BBox [0 0 20 10]"
