@@ -20,7 +20,7 @@ from pypdf import PdfReader, PdfWriter
 from pypdf.generic import RectangleObject
 from signing import document, flipped, pades, pdfsig_says, signatory, signing_key, text, text_of
 
-from posten_signering.sandbox._signed.signatory import date_of_birth, shown_identity
+from posten_signering.sandbox._signed.front_page import date_of_birth, shown_identity
 from posten_signering.sandbox._signed.signed_documents import make_xades
 
 
@@ -106,6 +106,13 @@ def test_front_page_first_then_every_page_of_every_document(pdftotext, tmp_path)
     assert found[5] == "Vedlegg p1"
 
 
+def test_what_a_line_cant_carry_shows_no_box_on_the_front_page(pdftotext, tmp_path):
+    content = pades(title="Leie\u200bkontrakt", description="Vær\r\nså\tgod & <b>vel</b>")
+    front = text_of(pdftotext, content, tmp_path)
+    assert "Leiekontrakt" in front
+    assert "Vær så god & <b>vel</b>" in front
+
+
 def test_every_page_is_a4_portrait():
     writer = PdfWriter(io.BytesIO(bundles.pdf()))
     writer.pages[0].mediabox = RectangleObject((0, 0, 1000, 500))
@@ -154,9 +161,9 @@ def test_any_title_and_description_become_a_front_page(title, description):
     ],
 )
 def test_signers_are_named_as_the_manifest_asks(identifier, shown):
-    assert shown_identity(signatory(), identifier) == shown
+    assert shown_identity(signatory().signer, identifier) == shown
     by_other_means = signatory(personal_identification_number=None)
-    assert shown_identity(by_other_means, identifier) is None
+    assert shown_identity(by_other_means.signer, identifier) is None
 
 
 def test_only_the_asked_identifier_stands_on_the_page(pdftotext, tmp_path):
@@ -191,7 +198,7 @@ def test_dates_of_birth_are_read_from_identity_numbers(number, born):
 
 def test_a_number_without_a_date_shows_no_date():
     unknown = signatory(personal_identification_number="99999999999")
-    assert shown_identity(unknown, "DATE_OF_BIRTH_AND_NAME") is None
+    assert shown_identity(unknown.signer, "DATE_OF_BIRTH_AND_NAME") is None
 
 
 def test_reprs_show_no_one():

@@ -14,7 +14,7 @@ from pypdf import PdfReader, PdfWriter
 from signing import document, pades, pdfsig_says, run, text_of
 
 from posten_signering.sandbox._intake.pdf import fault_of_pdf
-from posten_signering.sandbox._signed.text_pages import text_pages
+from posten_signering.sandbox._signed.front_page import text_pages
 
 
 def with_object_streams():
@@ -173,10 +173,12 @@ def test_any_text_becomes_pages(content, title):
 
 def test_no_line_of_a_text_is_lost_or_runs_off_the_page(pdftotext, tmp_path):
     lines = [f"linje {number} " + "ord " * (number % 60) for number in range(200)]
-    made = text_pages("\r\n".join([*lines, "y" * 500]).encode("utf-8-sig"), title="Tekst")
+    lines += ["y" * 500, " " * 500 + "innrykket"]
+    made = text_pages("\r\n".join(lines).encode("utf-8-sig"), title="Tekst")
     words = text_of(pdftotext, made, tmp_path).split()
     assert words.count("ord") == sum(number % 60 for number in range(200))
     assert words.count("linje") == 200
+    assert words.count("innrykket") == 1
     assert sum(word.count("y") for word in words if set(word) == {"y"}) == 500
     boxes = re.findall(r'xMax="([\d.]+)"', run(pdftotext, "-bbox", tmp_path / "read.pdf", "-"))
     assert max(map(float, boxes)) <= 595 - 50

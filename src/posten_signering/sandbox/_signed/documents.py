@@ -97,23 +97,18 @@ class JobDocuments:
     def _make_pades(self, job: Job, originals: Sequence[SignedDocument]) -> Octets:
         return Octets(
             make_pades(
-                title=job.manifest.title,
-                description=job.manifest.description,
-                sender=job.sender,
+                manifest=job.manifest,
                 documents=originals,
                 signatories=[
                     Signatory(
                         name=_name_of_signer(position),
-                        personal_identification_number=signer.personal_identification_number,
+                        signer=signer,
                         signed_at=state.state.since,
-                        signature_type=signer.signature_type,
-                        on_behalf_of=signer.on_behalf_of,
                     )
                     for position, (signer, state) in enumerate(
                         zip(job.manifest.signers, job.signers, strict=True)
                     )
                 ],
-                identifier_in_signed_documents=job.manifest.identifier_in_signed_documents,
                 seal=self._authority.service,
                 at=job.latest_change,
             )
