@@ -7,7 +7,6 @@ import bundles
 import certificates
 import pytest
 from bundles import Recipe
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from verdicts import accepted_by_xmlsec1, judged, refusal_of, spoiled_signatures
@@ -107,25 +106,6 @@ def test_what_breaks_the_profile_is_refused_although_xmlsec1_accepts_it(
     assert said in refusal_of(recipe).message
 
 
-def test_a_key_that_is_not_rsa_is_refused():
-    holder = certificates.issue(
-        certificates.enterprise_name(),
-        certificates.intermediate(),
-        ec.generate_private_key(ec.SECP256R1()),
-    )
-    assert "not an RSA key" in refusal_of(Recipe(holder=holder)).message
-
-
-def test_a_certificate_without_digital_signature_is_refused():
-    holder = certificates.issue(
-        certificates.enterprise_name(),
-        certificates.intermediate(),
-        certificates.rsa_key(3),
-        digital_signature=False,
-    )
-    assert "digitalSignature" in refusal_of(Recipe(holder=holder)).message
-
-
 def test_a_file_referenced_twice_is_refused():
     recipe = Recipe(twice_referenced="0000_document.pdf")
     assert "two References name 0000_document.pdf" in refusal_of(recipe).message
@@ -136,25 +116,6 @@ def test_a_file_may_have_no_transform():
     assert "must have no Transform" in refusal_of(Recipe(file_transform=transform)).message
     with_parameters = transform.replace("></Transform>", "><XPath></XPath></Transform>")
     assert "has parameters" in refusal_of(Recipe(file_transform=with_parameters)).message
-
-
-def test_cas_that_issue_each_other_lead_nowhere():
-    names = [certificates.name("CA A"), certificates.name("CA B")]
-    keys = [certificates.rsa_key(8), certificates.rsa_key(9)]
-    start = certificates.issue(names[0], None, keys[0], ca=True)
-    other = certificates.issue(names[1], start, keys[1], ca=True)
-    again = certificates.issue(names[0], other, keys[0], ca=True)
-    leaf = certificates.issue(certificates.enterprise_name(), again, certificates.rsa_key(3))
-    assert "does not chain" in refusal_of(Recipe(holder=leaf)).message
-
-
-def test_a_certificate_without_extensions_neither_signs_nor_issues():
-    bare = certificates.issue(
-        certificates.name("Bar CA"), certificates.root(), certificates.rsa_key(8), bare=True
-    )
-    below = certificates.issue(certificates.enterprise_name(), bare, certificates.rsa_key(3))
-    assert "does not chain" in refusal_of(Recipe(holder=below)).message
-    assert "digitalSignature" in refusal_of(Recipe(holder=bare)).message
 
 
 def test_names_are_form_url_encoded_or_plain():

@@ -6,7 +6,7 @@ Must not be called in a thread whose event loop runs. Performs no I/O.
 import asyncio
 import io
 import logging
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, cast
@@ -14,13 +14,15 @@ from typing import Any, Protocol, cast
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from pyhanko.keys import load_certs_from_pemder_data, load_private_key_from_pemder_data
+from pyhanko.keys import load_private_key_from_pemder_data
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.sign.fields import SigSeedSubFilter
 from pyhanko.sign.signers import SimpleSigner
 from pyhanko.sign.signers.cms_embedder import PdfCMSEmbedder, SigIOSetup, SigObjSetup
 from pyhanko.sign.signers.pdf_byterange import SignatureObject
 from pyhanko_certvalidator.registry import SimpleCertificateStore
+
+from posten_signering.sandbox._intake.certificates import as_pyhanko_takes
 
 # A program that has set up no logging is not to see the library's remarks.
 logging.getLogger("pyhanko").addHandler(logging.NullHandler())
@@ -78,20 +80,15 @@ def _signer(seal: SigningKey) -> "_Signer":
     # Serialised without encryption: it stays in memory.
     key = seal.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     issuers = cast("Callable[[], _Store]", SimpleCertificateStore)()
-    for issuer in seal.chain:
-        issuers.register(_loaded(issuer))
+    certificate, *chain = as_pyhanko_takes([seal.certificate, *seal.chain])
+    for issuer in chain:
+        issuers.register(issuer)
     make = cast("Callable[..., _Signer]", SimpleSigner)
     return make(
-        signing_cert=_loaded(seal.certificate),
+        signing_cert=certificate,
         signing_key=load_private_key_from_pemder_data(key, passphrase=None),
         cert_registry=issuers,
     )
-
-
-def _loaded(certificate: x509.Certificate) -> object:
-    load = cast("Callable[[bytes], Iterable[object]]", load_certs_from_pemder_data)
-    [loaded] = load(certificate.public_bytes(Encoding.DER))
-    return loaded
 
 
 class _Signer(Protocol):
