@@ -8,12 +8,10 @@ import certificates
 from bundles import NOW, PERSON, SENDER
 
 from posten_signering.sandbox._intake.messages import Manifest, ManifestDocument, ManifestSigner
-from posten_signering.sandbox._signed.signed_documents import (
-    Signatory,
-    SignedDocument,
-    SigningKey,
-    make_pades,
-)
+from posten_signering.sandbox._signed.documents import make_pades
+from posten_signering.sandbox._signed.front_page import Signatory
+from posten_signering.sandbox._signed.pki import SigningKey
+from posten_signering.sandbox._signed.xades import SignedDocument
 from posten_signering.sandbox._values.octets import Octets
 
 

@@ -1,12 +1,15 @@
-"""Pages of any size on A4 portrait: what poppler draws of them is what it draws of the originals."""
+"""PDFs that can be signed, and pages of any size on A4 portrait: poppler draws of them what it draws of the originals."""
 
 import io
 import subprocess
 from random import Random
 
+import bundles
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
-from pypdf import PdfReader
+from pypdf import PdfReader, PdfWriter
 from signing import document, pades, pdfsig_says, text_of
 
 from posten_signering.sandbox._intake.pdf import fault_of_pdf, joined, read
@@ -370,3 +373,63 @@ def test_a_link_to_another_page_still_leads_there():
     first, second = PdfReader(io.BytesIO(collected(content))).pages
     target = first["/Annots"][0].get_object()["/Dest"][0]
     assert target.idnum == second.indirect_reference.idnum
+
+
+# --- What can't be signed
+
+
+def of_version(version):
+    """A PDF 1.4 whose catalog says another version."""
+    return bundles.pdf().replace(b"<< /Type /Catalog ", b"<< /Version %b /Type /Catalog " % version)
+
+
+@pytest.mark.parametrize("version", [b"/1.7", b"/1.3", b"/PDF", b"null", b"(2.0)", b"[]"])
+def test_any_other_version_in_the_catalog_is_no_fault(version):
+    assert fault_of_pdf(of_version(version)) is None
+
+
+def encrypted(**options):
+    writer = PdfWriter(io.BytesIO(bundles.pdf()))
+    writer.encrypt(algorithm="AES-128", **options)
+    writer.write(out := io.BytesIO())
+    return out.getvalue()
+
+
+def without_pages():
+    return bundles.pdf(pages=0)
+
+
+def cyclic():
+    return bundles.pdf().replace(b"/Kids [4 0 R]", b"/Kids [2 0 R]")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (encrypted(user_password="hemmelig"), "is an encrypted PDF"),
+        (encrypted(user_password="", owner_password="eier"), "is an encrypted PDF"),
+        (bundles.pdf(version="2.0"), "is not a PDF of version 1.1 to 1.7"),
+        (bundles.pdf(version="1.0"), "is not a PDF of version 1.1 to 1.7"),
+        (of_version(b"/2.0"), "is not a PDF of version 1.1 to 1.7"),
+        (of_version(b"/1.8"), "is not a PDF of version 1.1 to 1.7"),
+        (b"x" * 2000 + bundles.pdf(), "is not a PDF of version"),
+        (b"", "is not a PDF of version"),
+        (without_pages(), "is a PDF without pages"),
+        (cyclic(), "PDF"),
+        (bundles.pdf()[:400], "is not a readable PDF"),
+        (b"%PDF-1.4\n" + bytes(range(256)) * 40, "is not a readable PDF"),
+    ],
+)
+def test_a_pdf_that_cant_be_signed_is_found_out(content, said):
+    assert said in (fault_of_pdf(content) or "no fault")
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_broken_pdf_has_a_fault_or_its_pages_can_be_taken(data):
+    """Whatever is broken, the judge of PDFs answers, and what it lets through becomes pages."""
+    content = bytearray(bundles.pdf(pages=2))
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    fault = fault_of_pdf(bytes(content))
+    assert fault is None or "PDF" in fault

@@ -22,7 +22,7 @@ from posten_signering.sandbox._pages.answers import (
     shown,
 )
 from posten_signering.sandbox._pages.sessions import SignerSessions
-from posten_signering.sandbox._signed.signed_documents import SignedDocument
+from posten_signering.sandbox._signed.xades import SignedDocument
 from posten_signering.sandbox._state.job import Act, Job, SignerStatus
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._state.tables import SignerOf

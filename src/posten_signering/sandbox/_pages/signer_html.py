@@ -6,7 +6,7 @@ from posten_signering.sandbox._pages.html import Markup, fill, joined
 from posten_signering.sandbox._pages.language import Language
 from posten_signering.sandbox._pages.layout import notice_page, page
 from posten_signering.sandbox._pages.texts import TEXTS
-from posten_signering.sandbox._signed.signed_documents import SignedDocument
+from posten_signering.sandbox._signed.xades import SignedDocument
 from posten_signering.sandbox._state import job as job_rules
 from posten_signering.sandbox._state.job import Act, Job, SignerStatus
 
