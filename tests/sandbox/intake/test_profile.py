@@ -122,7 +122,7 @@ def test_names_are_form_url_encoded_or_plain():
     file = bundles.File("leie kontrakt (1).pdf", bundles.pdf(), href="leie+kontrakt+%281%29.pdf")
     for uri in (file.entry, file.href, "leie%20kontrakt%20(1).pdf"):
         bundle = judged(Recipe(files=(file,), uris={file.entry: uri}))
-        assert bundle.content(bundle.manifest.documents[0]) == file.content
+        assert list(bundle.documents.values()) == [file.content]
 
 
 @pytest.mark.parametrize("form", [bundles.hex_issuer_name, bundles.dotnet_issuer_name])
@@ -130,6 +130,35 @@ def test_issuer_names_of_the_official_clients_are_taken(form):
     named = form(certificates.enterprise().certificate)
     assert judged(Recipe(issuer_name=named))
     assert "X509IssuerName" in refusal_of(Recipe(issuer_name=named[:-1] + "X")).message
+
+
+@pytest.mark.parametrize(
+    ("spelled", "named"),
+    [
+        ("O={}", True),
+        ("organizationName =  {} ", True),
+        ('O="Prøve, Sertifikat + AS"', True),
+        (r"O=Pr\C3\B8ve\2C Sertifikat \2b AS", True),
+        (r"O=Pr\f8ve\, Sertifikat \+ AS", False),
+        (f"O=#0c17{'Prøve, Sertifikat + AS'.encode().hex()}", True),
+        (f"O=#0c8117{'Prøve, Sertifikat + AS'.encode().hex()}", True),
+        (f"O=#1e2c{'Prøve, Sertifikat + AS'.encode('utf-16-be').hex()}", True),
+        (f"O=#1417{'Prøve, Sertifikat + AS'.encode('latin-1').hex()}", True),
+        (f"O=#0a17{'Prøve, Sertifikat + AS'.encode().hex()}", False),
+        ("O=#0c", False),
+        ('O="Prøve, Sertifikat + AS', False),
+        ("={}", False),
+        ("{}", False),
+        ("O={},", False),
+    ],
+)
+def test_values_of_an_issuer_name_may_be_written_in_many_ways(spelled, named):
+    attribute = spelled.format(r"Prøve\, Sertifikat \+ AS")
+    issuer = f"CN=Mellom CA æøå,2.5.4.97=NTRNO-983163327,C=NO,{attribute}"
+    if named:
+        assert judged(Recipe(issuer_name=issuer))
+    else:
+        assert "X509IssuerName" in refusal_of(Recipe(issuer_name=issuer)).message
 
 
 def test_the_tolerance_and_the_clock_are_arguments():

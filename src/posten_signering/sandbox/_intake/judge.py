@@ -22,7 +22,6 @@ from posten_signering.sandbox._intake.container import (
 from posten_signering.sandbox._intake.messages import (
     JobRequest,
     Manifest,
-    ManifestDocument,
     read_job_request,
     read_manifest,
 )
@@ -67,10 +66,6 @@ class Bundle:
     certificates: tuple[x509.Certificate, ...] = field(repr=False)
     signing_time: datetime
 
-    def content(self, document: ManifestDocument) -> Octets:
-        """The bytes of a document of the manifest."""
-        return self.documents[entry_named(document.href, self.documents) or document.href]
-
 
 def judge(
     *,
@@ -110,7 +105,9 @@ def judge(
     media_types = {MANIFEST: _XML}
     for (name, content), document in zip(documents.items(), manifest.documents, strict=True):
         media_types[name] = document.mime
-        _check_document(name, document.mime, content)
+        fault = _fault(document.mime, content)
+        if fault is not None:
+            raise broken_bundle(f"the document {name} {fault}")
     signature = check_package_signature(
         container.signatures,
         {**documents, MANIFEST: container.manifest},
@@ -149,18 +146,12 @@ def _documents(manifest: Manifest, container: Container) -> dict[str, Octets]:
     return documents
 
 
-def _check_document(name: str, media_type: str, content: Octets) -> None:
+def _fault(media_type: str, content: Octets) -> str | None:
+    """What keeps a document from being signed, in words that follow "the document X", or `None`."""
     if media_type == PDF:
-        fault = fault_of_pdf(content)
-    elif media_type == TEXT:
-        fault = _fault_of_text(content)
-    else:
-        fault = f"has the media type {media_type}; a document is {PDF} or {TEXT}"
-    if fault is not None:
-        raise broken_bundle(f"the document {name} {fault}")
-
-
-def _fault_of_text(content: Octets) -> str | None:
+        return fault_of_pdf(content)
+    if media_type != TEXT:
+        return f"has the media type {media_type}; a document is {PDF} or {TEXT}"
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:

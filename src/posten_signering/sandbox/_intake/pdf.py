@@ -10,6 +10,7 @@ import logging
 import math
 import re
 from collections.abc import Sequence
+from itertools import filterfalse
 from typing import cast
 
 from pypdf import PageObject, PdfReader, PdfWriter, Transformation
@@ -96,18 +97,15 @@ def joined(documents: Sequence[tuple[str, PdfReader]], *, title: str) -> bytes:
     for name, reader in documents:
         moved = set[int]()
         for page in reader.pages:
+            # Signatures that a document carried would be reported as broken ones of the result.
+            kept = filterfalse(_is_signature, _items(page.get("/Annots")))
+            page[NameObject("/Annots")] = ArrayObject(kept)
             _put_on_a4(page, moved)
         writer.append(reader, outline_item=name or None, import_outline=False)
     writer.pdf_header = _RESULT_HEADER
     writer.add_metadata({"/Title": title})
-    # Forms have been filled in by now. Without this, signatures that a document carried would be
-    # reported as broken ones of the result.
+    # Forms have been filled in by now.
     writer.root_object.pop(NameObject("/AcroForm"), None)
-    for page in writer.pages:
-        if "/Annots" in page:
-            page[NameObject("/Annots")] = ArrayObject(
-                each for each in _items(page["/Annots"]) if not _is_signature(each)
-            )
     output = io.BytesIO()
     writer.write(output)
     return output.getvalue()

@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 from lxml.builder import ElementMaker
 
-from posten_signering.sandbox._intake.profile import SIGNED_PROPERTIES_TYPE, XADES
+from posten_signering.sandbox._intake.profile import SIGNED_PROPERTIES_TYPE
 from posten_signering.sandbox._intake.xml import Element
 from posten_signering.sandbox._intake.xmldsig import (
     C14N_10,
-    DSIG,
+    PREFIXES,
     RSA_SHA256,
     SHA256,
     canonical,
@@ -31,9 +31,8 @@ from posten_signering.sandbox._signed.pki import SigningKey
 from posten_signering.sandbox._values.octets import Octets
 
 # Each element declares both prefixes, and so has the canonical form that it has inside of the whole.
-_PREFIXES = {"ds": DSIG, "xades": XADES}
-_DS = ElementMaker(namespace=DSIG, nsmap=_PREFIXES)
-_XADES = ElementMaker(namespace=XADES, nsmap=_PREFIXES)
+_DS = ElementMaker(namespace=PREFIXES["ds"], nsmap=PREFIXES)
+_XADES = ElementMaker(namespace=PREFIXES["xades"], nsmap=PREFIXES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
