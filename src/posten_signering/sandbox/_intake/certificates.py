@@ -1,7 +1,7 @@
 """Judges the certificate that signed a container: its chain, its key, its time, its organisation.
 
-The path is validated by pyhanko-certvalidator (RFC 5280). Asks no network: revocation is not looked
-up. Must not be called in a thread whose event loop runs.
+pyhanko-certvalidator validates the path (RFC 5280), without network access and so without revocation.
+Call it in a thread without an event loop.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ from pyhanko_certvalidator.authority import CertTrustAnchor
 
 from posten_signering.sandbox._values.refusal import broken_bundle
 
-# A program that has set up no logging is not to see the library's remarks.
+# Without a handler, the library's warnings would appear on the standard error of a program that has
+# not set up logging.
 logging.getLogger("pyhanko_certvalidator").addHandler(logging.NullHandler())
 
 
@@ -36,12 +37,12 @@ def check_signing_certificate(
 
     Args:
         certificate: The signer's certificate.
-        others: Further certificates of its `KeyInfo`, in any order; may be none.
+        others: The other certificates of its `KeyInfo`, in any order; may be empty.
         trusted: The certificates of the CAs that the service trusts, roots or intermediates.
         at: When it must be valid.
 
     Raises:
-        Refusal: The key, key usage, validity or chain is not acceptable.
+        Refusal: The key, the key usage, the validity or the chain is not acceptable.
     """
     key = certificate.public_key()
     if not isinstance(key, RSAPublicKey):
@@ -63,8 +64,8 @@ def check_signing_certificate(
 def organization_number(certificate: x509.Certificate) -> str | None:
     """The organisation number of an enterprise certificate, read by OID.
 
-    The first of these that holds one decides: organizationIdentifier (2.5.4.97, with or without
-    `NTRNO-`), serialNumber (2.5.4.5), a common name that starts with nine digits.
+    The first attribute that holds one decides: organizationIdentifier (2.5.4.97, with or without
+    `NTRNO-`), then serialNumber (2.5.4.5), then a common name that starts with nine digits.
     """
     patterns = (
         (NameOID.ORGANIZATION_IDENTIFIER, r"(?:NTRNO-)?([0-9]{9})\Z"),
@@ -80,7 +81,7 @@ def organization_number(certificate: x509.Certificate) -> str | None:
 
 
 def as_pyhanko_takes(certificates: Iterable[x509.Certificate]) -> list[Any]:
-    """Certificates in the form that pyHanko's packages take them."""
+    """Converts certificates to the type that pyHanko and pyhanko-certvalidator take."""
     load = cast("Callable[[bytes], Iterable[Any]]", load_certs_from_pemder_data)
     pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
     return list(load(pem))

@@ -1,8 +1,7 @@
-"""Opens an ASiC-E container as the service's profile of document packages has it.
+"""Opens an ASiC-E container, in memory and within limits, by the standard library's `zipfile`.
 
-Its entries are exactly `manifest.xml`, `META-INF/signatures.xml` and the documents; a `mimetype`
-is optional (ETSI EN 319 162-1, A.1) and `META-INF/manifest.xml` must not exist. Read by the
-standard library's `zipfile`, within limits, in memory. Performs no I/O.
+Its entries are `manifest.xml`, `META-INF/signatures.xml`, the documents and optionally `mimetype` (ETSI
+EN 319 162-1, A.1). Does not look into them.
 """
 
 import io
@@ -46,7 +45,7 @@ class Container:
 
 
 def open_container(content: Octets) -> Container:
-    """Reads a container whole, and checks every entry's name, size and CRC-32.
+    """Reads every entry of a container, and checks its name, size and CRC-32.
 
     Raises:
         Refusal: It is not a ZIP file, or its entries are not what the profile asks for.
@@ -74,8 +73,7 @@ def open_container(content: Octets) -> Container:
 def entry_named(reference: str, documents: Mapping[str, object]) -> str | None:
     """The entry that a `href` or a `Reference/@URI` names: literally, or form-URL-encoded.
 
-    The service decodes such names as a form's: `+` is a space and `%XX` a byte of UTF-8. A name
-    with a malformed `%` is taken as it stands.
+    The service decodes these names as it decodes a form: `+` is a space and `%XX` a byte of UTF-8.
 
     Args:
         reference: The name as the XML spells it.
@@ -88,7 +86,7 @@ def entry_named(reference: str, documents: Mapping[str, object]) -> str | None:
 
 
 def form_url_decoded(text: str) -> str:
-    """A form-URL-encoded text decoded, or the text as it stands if any `%` of it is malformed."""
+    """A form-URL-encoded text decoded, or the text unchanged if one `%` of it is malformed."""
     if re.search("%(?![0-9a-fA-F]{2})", text):
         return text
     return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "replace")
@@ -110,7 +108,7 @@ def _read_entries(archive: zipfile.ZipFile) -> dict[str, Octets]:
             raise broken_bundle(f"the entry {name} is neither stored nor deflated")
         is_document = name not in {MANIFEST, SIGNATURES, MIMETYPE}
         most = left if is_document else _OTHER_FILE_BYTES
-        # The declared size is the sender's word; reading one byte further than allowed is not.
+        # The declared size may be wrong. Reading one byte more than allowed shows the real size.
         with archive.open(entry) as opened:
             files[name] = Octets(opened.read(most + 1))
         if len(files[name]) > most:
@@ -124,7 +122,7 @@ def _read_entries(archive: zipfile.ZipFile) -> dict[str, Octets]:
 
 
 def _safe_name(entry: zipfile.ZipInfo) -> str:
-    # `filename` has been made harmless by the reader; what was sent is judged.
+    # `zipfile` has already changed an unsafe `filename`. The name that was sent is judged.
     name = entry.orig_filename
     segments = name.split("/")
     if (

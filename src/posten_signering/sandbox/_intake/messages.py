@@ -1,7 +1,7 @@
 """Reads what a sender asks for: the request, and the manifest of the container. Performs no I/O.
 
-The messages are those of `direct.xsd`; each is held against the schema before it is read. Reprs
-show no identity numbers, titles or addresses.
+Each message is validated against `direct.xsd` before it is read. Reprs show no identity numbers, titles
+or URLs.
 """
 
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class JobRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ManifestSigner:
-    """One who is to sign (schema type `direct-signer`): one of the two identifiers is set.
+    """A signer (schema type `direct-signer`): one of the two identifiers is set.
 
     Attributes:
         personal_identification_number: The national identity number, 11 digits.
@@ -50,7 +50,7 @@ class ManifestSigner:
 
     @property
     def identifier(self) -> str:
-        """The identifier, of whichever kind."""
+        """The identifier that is set."""
         return self.personal_identification_number or self.signer_identifier or ""
 
 
@@ -74,7 +74,7 @@ class Manifest:
     """The message `direct-signature-job-manifest`, in its present or its deprecated form.
 
     Attributes:
-        signers: Those who are to sign, in the manifest's order.
+        signers: The signers, in the manifest's order.
         sender: The sender's organisation number.
         title: The job's title; in the deprecated form that of its one document.
         description: The message to the signers, if any.
@@ -111,7 +111,7 @@ def read_job_request(content: Octets) -> JobRequest:
 
 
 def check_signer_update_request(content: Octets) -> None:
-    """Holds a request for a new redirect URL (`direct-signer-update-request`) against the schema.
+    """Validates a request for a new redirect URL (`direct-signer-update-request`).
 
     Raises:
         Refusal: It is not well-formed, hostile, or breaks the schema.
@@ -173,7 +173,7 @@ def _message(content: Octets, name: str, *, root_name: str) -> Element:
 
 
 def _optional_text(element: Element, *path: str) -> str | None:
-    """The text at the end of a path; the schema has seen to it that all is in its namespace."""
+    """The text at the end of a path. The schema has already checked the namespaces."""
     return element.findtext("/".join(f"{{*}}{name}" for name in path))
 
 

@@ -1,7 +1,7 @@
-"""Reads PDF documents, and puts their pages one after another, on A4 portrait. Performs no I/O.
+"""Reads PDF documents, and joins them with every page on A4 portrait. Performs no I/O.
 
-A document that can't be read to its last page is found out when it arrives, not when it has been
-signed: `fault_of_pdf` does all that `joined` will do.
+`fault_of_pdf` does everything that `joined` will do, so that a document that can't be read is refused
+when it arrives, and not after it has been signed.
 """
 
 import copy
@@ -28,8 +28,8 @@ from pypdf.generic import (
 )
 from reportlab.lib.pagesizes import A4
 
-# The library tells every oddity of a document. Without this, a program that has set up no logging
-# would see them on its standard error; one that has, still gets them.
+# The library logs whatever is odd in a document. Without a handler, this would appear on the standard
+# error of a program that has not set up logging.
 logging.getLogger("pypdf").addHandler(logging.NullHandler())
 
 _HEADER = re.compile(rb"%PDF-1\.[1-7]")
@@ -40,7 +40,7 @@ _RESULT_HEADER = "%PDF-1.7"
 
 _WIDTH, _HEIGHT = A4
 _TOLERANCE = 2.0
-# What viewers show of a page without a usable box.
+# Viewers show a page without a usable box in this size.
 _US_LETTER = RectangleObject((0, 0, 612, 792))
 # Clockwise, as `/Rotate` counts.
 _TURNS = {
@@ -52,16 +52,16 @@ _TURNS = {
 _OTHER_BOXES = ("/CropBox", "/BleedBox", "/TrimBox", "/ArtBox")
 _OF_THE_OLD_SPACE = (*_OTHER_BOXES, "/Rotate", "/UserUnit", "/VP", "/Thumb", "/StructParents")
 _POINTS = ("/QuadPoints", "/Vertices", "/L", "/CL", "/InkList")
-"""What an annotation has of points, besides its rectangle: x, y, x, y ..., or arrays of these."""
+"""Keys of an annotation whose values are points: x, y, x, y ..., or arrays of these."""
 
 
 def read(content: bytes) -> PdfReader:
-    """A PDF, taken apart as far as it can be."""
+    """Opens a PDF. Its pages are parsed when they are used."""
     return PdfReader(io.BytesIO(content), strict=False)
 
 
 def fault_of_pdf(content: bytes) -> str | None:
-    """What keeps a PDF from being signed, in words that follow "the document X", or `None`.
+    """Why a PDF can't be signed, in words that follow "the document X"; `None` if it can.
 
     The service takes PDF 1.1 to 1.7 and PDF/A, without a password or permissions ("Opprette
     oppdrag").
@@ -75,7 +75,7 @@ def fault_of_pdf(content: bytes) -> str | None:
         reader = read(content)
         if reader.is_encrypted:
             return "is an encrypted PDF; the service takes none with a password or permissions"
-        # An update may raise the version there (ISO 32000-1, 7.5.2).
+        # An incremental update may raise the version there (ISO 32000-1, 7.5.2).
         if _LATER_VERSION.match(str(reader.root_object.get("/Version"))):
             return _OTHER_VERSION
         if not reader.pages:
@@ -87,24 +87,24 @@ def fault_of_pdf(content: bytes) -> str | None:
 
 
 def joined(documents: Sequence[tuple[str, PdfReader]], *, title: str) -> bytes:
-    """The pages of several documents as one PDF, each as A4 portrait.
+    """Joins documents to one PDF whose pages are A4 portrait.
 
     Args:
-        documents: For each, its name in the outline, and the document. Its pages are changed.
+        documents: The name in the outline and the reader of each document. Its pages are changed.
         title: The title in the properties of the PDF.
     """
     writer = PdfWriter()
     for name, reader in documents:
         moved = set[int]()
         for page in reader.pages:
-            # Signatures that a document carried would be reported as broken ones of the result.
+            # Viewers would report signatures of the documents as broken signatures of the result.
             kept = filterfalse(_is_signature, _items(page.get("/Annots")))
             page[NameObject("/Annots")] = ArrayObject(kept)
             _put_on_a4(page, moved)
         writer.append(reader, outline_item=name or None, import_outline=False)
     writer.pdf_header = _RESULT_HEADER
     writer.add_metadata({"/Title": title})
-    # Forms have been filled in by now.
+    # Nobody fills in a signed form.
     writer.root_object.pop(NameObject("/AcroForm"), None)
     output = io.BytesIO()
     writer.write(output)
@@ -114,7 +114,7 @@ def joined(documents: Sequence[tuple[str, PdfReader]], *, title: str) -> bytes:
 def _is_signature(annotation: PdfObject) -> bool:
     found = annotation.get_object()
     seen = set[int]()
-    # A field may be its own parent in a broken document: each is visited once.
+    # In a broken document, a field may be its own parent: visit each field once.
     while isinstance(found, DictionaryObject) and id(found) not in seen:
         if found.get("/FT") == "/Sig":
             return True
@@ -127,13 +127,13 @@ def _is_signature(annotation: PdfObject) -> bool:
 def _put_on_a4(page: PageObject, moved: set[int]) -> None:
     """Changes a page to A4 portrait, as the service does with every page.
 
-    What the page shows stays the same: it is scaled in its proportions, turned by 90 degrees when
-    it is wider than high, and centred. A page that is A4 within two points stays as it is.
+    The page is scaled in its proportions, turned by 90 degrees if it is wider than high, and centred.
+    A page that is A4 within two points does not change.
 
     Args:
         page: A page of a reader.
-        moved: The annotations of its document that have been moved. One belongs to one page, once
-            (ISO 32000-1, 12.5.2).
+        moved: The ids of the document's annotations that have been moved. An annotation belongs to
+            one page (ISO 32000-1, 12.5.2), so it must not be moved twice.
     """
     media_box = _box(page.get("/MediaBox")) or _US_LETTER
     crop_box = _box(page.get("/CropBox")) or media_box
@@ -154,7 +154,7 @@ def _put_on_a4(page: PageObject, moved: set[int]) -> None:
     if turn % 180:
         width, height = height, width
     if width > height:
-        # Its top comes to the left.
+        # The top of the page comes to the left.
         turn, width, height = (turn + 270) % 360, height, width
     scale = min(_WIDTH / width, _HEIGHT / height)
     onto_a4 = (
@@ -175,17 +175,17 @@ def _put_on_a4(page: PageObject, moved: set[int]) -> None:
             moved.add(id(annotation))
             _move(annotation, onto_a4)
             if turn and "/AP" in annotation:
-                # What it draws is fitted into the rectangle by the viewer, but not turned.
+                # A viewer fits the appearance into the rectangle, but does not turn it.
                 annotation[NameObject("/AP")] = _turned(annotation["/AP"], _TURNS[turn])
             kept.append(reference)
     page[NameObject("/Annots")] = kept
 
 
 def _draw_as_form(page: PageObject, visible: RectangleObject, onto_a4: Transformation) -> None:
-    """Makes the content a form XObject that is cut at the box, and that the page draws.
+    """Moves the content into a form XObject, which is clipped to the box and which the page draws.
 
-    So patterns and shadings, whose matrices count from the origin of what they stand in, move along
-    with everything else (ISO 32000-1, 8.7.3.1).
+    The matrix of a pattern counts from the origin of the form or page that uses it (ISO 32000-1,
+    8.7.3.1). In a form, patterns therefore move together with everything else.
     """
     contents = page.get("/Contents", NullObject()).get_object()
     if not isinstance(contents, StreamObject | ArrayObject):
@@ -223,9 +223,9 @@ def _moved(points: PdfObject | None, onto_a4: Transformation) -> ArrayObject:
 
 
 def _turned(appearance: PdfObject, turned: Transformation) -> PdfObject:
-    """An appearance, or a dictionary of them, whose content is turned."""
+    """Turns an appearance stream, or every stream of a dictionary of appearances."""
     if isinstance(appearance, StreamObject):
-        # A stream of its own, with the same bytes: the other may be in use elsewhere.
+        # A copy: another annotation may use the same stream.
         form = copy.copy(appearance)
         form.indirect_reference = None
         numbers = _numbers(form.get("/Matrix"))

@@ -1,7 +1,7 @@
-"""Holds the signature of a container against the service's profile of it.
+"""Checks that the signature of a container follows the service's profile. Performs no I/O.
 
 The profile is the documentation's page "Dokumentpakke": XAdES baseline B (ETSI TS 103 171) with one
-signature over every file outside META-INF and over the signed properties. Performs no I/O.
+signature over every file outside META-INF and over the signed properties.
 """
 
 import hashlib
@@ -49,11 +49,11 @@ _ENCODINGS = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1E
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackageSignature:
-    """A signature that was found right.
+    """A signature that was accepted.
 
     Attributes:
-        certificates: Those of its `KeyInfo`; the first one's key made it.
-        signing_time: The time it claims.
+        certificates: The certificates of its `KeyInfo`; the first one's key made it.
+        signing_time: The time that it states.
     """
 
     certificates: tuple[x509.Certificate, ...]
@@ -72,12 +72,12 @@ def check_package_signature(
     """Verifies `META-INF/signatures.xml`.
 
     Args:
-        signatures: Its bytes.
-        files: Every file outside META-INF by the name of its entry, the manifest among them.
-        media_types: The media type that each of them must be signed as.
+        signatures: The bytes of that file.
+        files: Every file outside META-INF by the name of its entry, also the manifest.
+        media_types: The media type that the signature must state for each of these files.
         trusted: The certificates of the CAs that the service trusts.
         now: The service's time.
-        tolerance: How far from it the signing time may be.
+        tolerance: How far the signing time may be from it.
 
     Raises:
         Refusal: The signature does not verify, or the profile does not allow it.
@@ -85,8 +85,7 @@ def check_package_signature(
     root = parse(signatures, name=SIGNATURES, refuse=broken_bundle)
     if root.tag != f"{{{ASIC}}}XAdESSignatures":
         raise broken_bundle(f"{SIGNATURES}: the root element is not XAdESSignatures of {ASIC}")
-    # No type of the schemas has one. They are what C14N 1.0 and 1.1 treat differently, so that
-    # without them the two are the same.
+    # The schemas allow no `xml:` attribute. Without one, C14N 1.0 and 1.1 give the same bytes.
     if root.xpath("//@xml:*"):
         raise broken_bundle("the signature file has an attribute xml:…, which it must not")
     signature = only_child(root, "ds:Signature")
@@ -156,10 +155,10 @@ def _check_cert(of_signature: Element, certificate: x509.Certificate) -> None:
 def _names_issuer(text: str, certificate: x509.Certificate) -> bool:
     """Whether an `X509IssuerName` names the issuer of a certificate.
 
-    The clients write it in different ways: RFC 2253 with unknown types as OID and hexadecimal DER,
-    RFC 4514 with text values, .NET's own form with a space after each comma. The service takes them
-    all, since CertDigest pins the certificate. So the attributes' values are compared, and neither
-    their order nor the spelling of their types.
+    Clients write the name in different ways: RFC 2253 with unknown types as OID and hexadecimal DER,
+    RFC 4514 with text values, .NET's form with a space after each comma. The service accepts them all,
+    because CertDigest already pins the certificate. So only the values are compared; their order and
+    the spelling of their types do not matter.
     """
     values: list[str] = []
     position = 0
@@ -180,11 +179,11 @@ def _folded(value: str) -> str:
 def _attribute_value(text: str) -> str:
     if re.fullmatch(r"#(?:[0-9a-fA-F]{2}){2,}", text):
         tag, length, *content = bytes.fromhex(text[1:])
-        # A length of 128 and more is given as the count of its own bytes, then those (X.690, 8.1.3).
+        # A length from 128 on is the count of the length's own bytes, then these (X.690, 8.1.3).
         content = content[length & 0x7F if length & 0x80 else 0 :]
         return bytes(content).decode(_ENCODINGS[tag], "replace") if tag in _ENCODINGS else text
     text = re.sub(r'\A"(.*)"\Z', r"\1", text, flags=re.DOTALL)
-    # Escaped bytes come in runs: one character of UTF-8 may take several.
+    # One character of UTF-8 may be several escaped bytes, so decode a run of them together.
     text = re.sub(
         r"(?:\\[0-9a-fA-F]{2})+",
         lambda run: bytes.fromhex(run[0].replace("\\", "")).decode("utf-8", "replace"),

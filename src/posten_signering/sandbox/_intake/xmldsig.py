@@ -1,8 +1,7 @@
-"""Verifies an XML signature over files (W3C XML Signature 1.1), as far as the profile uses it.
+"""Verifies the parts of XML Signature 1.1 that the profile uses. Performs no I/O.
 
-That is: RSA-SHA256 over inclusive C14N 1.0 or 1.1, SHA-256 digests, files by name, and elements of
-the signature file by Id. What the signature means (XAdES, the profile) is in `profile`. Performs no
-I/O.
+These are RSA-SHA256, SHA-256, inclusive C14N 1.0 and 1.1, and references to files by name and to
+elements by Id. What the signature means (XAdES, the profile) is in `profile`.
 """
 
 import base64
@@ -26,7 +25,7 @@ PREFIXES = {
     "ds": "http://www.w3.org/2000/09/xmldsig#",
     "xades": "http://uri.etsi.org/01903/v1.3.2#",
 }
-"""The prefixes that the names of elements are written with here."""
+"""The prefixes of element names in this package's paths."""
 
 C14N_10 = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"
 C14N_11 = "http://www.w3.org/2006/12/xml-c14n11"
@@ -36,11 +35,11 @@ SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class References:
-    """What a signature signs, by references whose digests were found right.
+    """What a signature signs. The digests were checked.
 
     Attributes:
-        files: For the name of each entry the `Id` of its reference, if it has one.
-        elements: Elements of the signature's own file, each with the reference's `Type`.
+        files: The `Id` of the reference, if it has one, by the name of the entry.
+        elements: Elements of the signature's own file, each with the `Type` of its reference.
     """
 
     files: Mapping[str, str | None]
@@ -48,11 +47,11 @@ class References:
 
 
 def canonical(element: Element) -> bytes:
-    """An element in inclusive C14N without comments, as it stands in its document.
+    """An element of a document in inclusive C14N without comments.
 
-    It is serialised and parsed again first: canonicalised in place, the library adds `xmlns=""` to
-    descendants in a default namespace. Serialising brings along the namespaces in scope, as
-    C14N 1.0 section 2.4 asks. It would bring `xml:` attributes too, but `profile` refuses these.
+    The element is serialised and parsed again first, because canonicalising it in place adds
+    `xmlns=""` to descendants in a default namespace. Serialising keeps the namespaces in scope, as C14N
+    1.0 section 2.4 requires. It does not keep inherited `xml:` attributes, but `profile` refuses these.
 
     Raises:
         Refusal: The element has no canonical form: a namespace of it is a relative URI.
@@ -65,10 +64,10 @@ def canonical(element: Element) -> bytes:
 
 
 def only_child(parent: Element, *path: str) -> Element:
-    """The element at the end of a path; each step of it leads to exactly one child.
+    """The element at the end of a path, each step of which must lead to exactly one child.
 
     Raises:
-        Refusal: There is none of a name, or there are several.
+        Refusal: A step leads to no child, or to several.
     """
     for name in path:
         found = parent.findall(name, PREFIXES)
@@ -109,7 +108,7 @@ def key_info_certificates(signature: Element) -> tuple[x509.Certificate, ...]:
         der = decoded(element.text or "", name="X509Certificate")
         try:
             certificate = x509.load_der_x509_certificate(der)
-            # Read when first asked for; what can't be read must show here.
+            # The library parses these when they are first used. An error must show here.
             _ = certificate.subject, certificate.issuer, certificate.extensions
             _ = certificate.public_key()
         except Exception:  # noqa: BLE001 - of a broken one the library can raise anything

@@ -1,7 +1,7 @@
-"""The documents of jobs: those that arrived, and the signed ones made of them on demand.
+"""The documents of jobs: those that arrived, and the PAdES and XAdES that are made of them.
 
-They are kept in the store, beside the tables. A signed document is made when it is first downloaded,
-in a thread, and then stays the same: the service too makes the PAdES when it is asked for.
+As in the service, a signed document is made when it is first downloaded. It is kept in the store, so
+that it stays the same.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ class JobDocuments:
     """The documents of every job that has not been deleted.
 
     Args:
-        authority: Issues the signers' certificates, and has the service's key.
-        workers: Where documents are signed.
-        store: Where documents are kept.
+        authority: Issues the signers' certificates, and holds the service's key.
+        workers: The threads that sign documents.
+        store: Keeps the documents.
     """
 
     def __init__(self, authority: Authority, workers: Workers, store: Store) -> None:
@@ -45,11 +45,11 @@ class JobDocuments:
             self._store.put(key, StoredDocument(name=name, content=content))
 
     def delete(self, job_id: int) -> None:
-        """Forgets every document of a job."""
+        """Deletes every document of a job."""
         self._store.delete(job_id)
 
     async def originals(self, job: Job) -> Sequence[SignedDocument]:
-        """The documents that arrived with a job, in the manifest's order; none once deleted."""
+        """The documents that arrived with a job, in the manifest's order; empty after deletion."""
         originals: list[SignedDocument] = []
         for position, document in enumerate(job.manifest.documents):
             key = DocumentKey(job_id=job.id, kind=DocumentKind.ORIGINAL, position=position)
@@ -66,7 +66,7 @@ class JobDocuments:
         return originals
 
     async def pades(self, job: Job) -> Octets:
-        """The signed PDF of a job that everybody has signed."""
+        """The signed PDF of a job that every signer has signed."""
         signatories = [
             Signatory(name=_name_of_signer(position), signer=signer, signed_at=state.state.since)
             for position, (signer, state) in enumerate(
@@ -86,7 +86,7 @@ class JobDocuments:
         return await self._signed(job, DocumentKey(job_id=job.id, kind=DocumentKind.PADES), make)
 
     async def xades(self, job: Job, position: int) -> Octets:
-        """The signature of a signer who has signed."""
+        """The XAdES of a signer who has signed."""
 
         def make(originals: Sequence[SignedDocument]) -> bytes:
             signer = self._authority.person(_name_of_signer(position))
@@ -99,7 +99,7 @@ class JobDocuments:
     async def _signed(
         self, job: Job, key: DocumentKey, make: Callable[[Sequence[SignedDocument]], bytes]
     ) -> Octets:
-        # Whoever asks while it is being made waits for the same document.
+        # A second request for a document that is being made waits for it.
         async with self._being_made[key]:
             kept = await self._store.get(key)
             if kept is None:
@@ -121,16 +121,16 @@ def make_pades(
     seal: SigningKey,
     at: datetime,
 ) -> bytes:
-    """The signed PDF: a front page and every page of every document, sealed (PAdES).
+    """The signed PDF (PAdES): a front page and every page of every document, sealed.
 
-    CPU-heavy: run it in a thread.
+    CPU-heavy: run it in a thread without an event loop.
 
     Args:
         manifest: The job's manifest.
         documents: The documents in the manifest's order, as `judge` accepted them.
-        signatories: Those who have signed, in the manifest's order.
+        signatories: The signers, in the manifest's order.
         seal: The service's key.
-        at: The time of the seal: an aware time.
+        at: The time of the seal, an aware time.
     """
     pdfs = [
         read(
@@ -148,5 +148,5 @@ def make_pades(
 
 
 def _name_of_signer(position: int) -> str:
-    # Nobody's name: the sandbox asks no register, and its signers are made up.
+    # The sandbox does not know the names of signers, so it makes up one.
     return f"Sandbox Signer {position + 1}"

@@ -1,7 +1,7 @@
-"""Typesets what a signed PDF has besides PDF documents: its front page, and the pages of texts.
+"""Typesets the front page of a signed PDF, and the pages of a text document. Reads only its fonts.
 
-The fonts are those that reportlab carries (Bitstream Vera): the Latin letters of Western Europe.
-A character that they lack shows as a box. Performs no I/O but reading the fonts.
+The fonts come with reportlab (Bitstream Vera). They have the Latin letters of Western Europe; any other
+character shows as a box.
 """
 
 import hashlib
@@ -39,8 +39,7 @@ for _font in (TTFont(_REGULAR, "Vera.ttf"), TTFont(_BOLD, "VeraBd.ttf")):
     pdfmetrics.registerFont(_font)  # pyright: ignore[reportUnknownMemberType] - untyped in the stub
 
 _typesetting = Lock()
-"""Held while a PDF is made: all threads share one object for each font, which reads its file by
-position."""
+"""Held while a PDF is written: threads share the font objects, which seek in their files."""
 
 _WIDTH, _HEIGHT = A4
 _MARGIN = 56.0
@@ -63,12 +62,12 @@ _SIGNATURE_TYPES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signatory:
-    """One who has signed.
+    """A signer who has signed.
 
     Attributes:
-        name: The name that their e-ID gave.
-        signer: What the manifest says of them.
-        signed_at: When they signed: an aware time.
+        name: The signer's name, from the e-ID.
+        signer: The signer in the manifest.
+        signed_at: The time of signing, an aware time.
     """
 
     name: str = field(repr=False)
@@ -85,25 +84,20 @@ def front_page(
 ) -> bytes:
     """A PDF that says what was signed, for whom, by whom and when.
 
-    It has one page of A4, portrait; more if there are many documents and signers.
+    It has one page of A4, or more if there are many documents and signers.
 
     Args:
         manifest: The job's manifest.
-        documents: The documents in their order, each with its number of pages.
-        signatories: Those who have signed, in the manifest's order.
-        sealed_at: When the signed documents were put together: an aware time.
+        documents: The documents in the manifest's order, each with its number of pages.
+        signatories: The signers, in the manifest's order.
+        sealed_at: The time of the seal, an aware time.
     """
-    sender = manifest.sender
+    sender = f"{manifest.sender[:3]} {manifest.sender[3:6]} {manifest.sender[6:]}"
     content: list[Flowable] = [
         _paragraph("SIGNED DOCUMENT", 8.5, bold=True, colour=_ACCENT, after=10),
         _paragraph(manifest.title, 22, bold=True, after=9),
         _paragraph(manifest.description or "", 10.5, after=6),
-        _paragraph(
-            f"Requested by organisation {sender[:3]} {sender[3:6]} {sender[6:]}",
-            9.5,
-            colour=_MUTED,
-            after=10,
-        ),
+        _paragraph(f"Requested by organisation {sender}", 9.5, colour=_MUTED, after=10),
         *_heading("Documents" if len(manifest.documents) > 1 else "Document"),
     ]
     for number, (document, pages) in enumerate(documents, start=1):
@@ -135,7 +129,7 @@ def front_page(
         canvas.drawRightString(_WIDTH - _MARGIN, _MARGIN, str(canvas.getPageNumber()))
 
     output = io.BytesIO()
-    # Inside of the margins, reportlab leaves 6 points more.
+    # Within the margins, reportlab adds a padding of 6 points.
     template = SimpleDocTemplate(
         output,
         pagesize=A4,
@@ -151,11 +145,11 @@ def front_page(
 
 
 def text_pages(content: bytes, *, title: str) -> bytes:
-    """A PDF of a text: its lines in their order, broken where they are too long for A4.
+    """A PDF of a text, on pages of A4. Lines that are too long are broken.
 
     Args:
-        content: Text in UTF-8, with or without a byte order mark; form feeds start a new page.
-        title: The document's title, which stands above every page.
+        content: Text in UTF-8, with or without a byte order mark. A form feed starts a new page.
+        title: The document's title, which is shown at the top of every page.
     """
     heading = next(_wrapped(title, size=8, width=_TEXT_WIDTH - 40))
     output = io.BytesIO()
@@ -182,9 +176,9 @@ def text_pages(content: bytes, *, title: str) -> bytes:
 
 
 def _wrapped(line: str, *, size: float = _TEXT_SIZE, width: float = _TEXT_WIDTH) -> Iterator[str]:
-    """The lines that fit a width: broken at spaces, or within words that are longer than a line."""
+    """Breaks a line at spaces, or within a word that is longer than a line."""
     fitting = ""
-    # Any 30 characters fit a line.
+    # 30 characters always fit, also the widest.
     for piece in re.findall(r"\s{1,30}|\S{1,30}", _visible(line).expandtabs()):
         if fitting and pdfmetrics.stringWidth(fitting + piece, _REGULAR, size) > width:
             yield fitting
@@ -245,7 +239,7 @@ def _paragraph(
 
 
 def _visible(text: str) -> str:
-    """A text without its format characters, which would show as boxes."""
+    """A text without format characters, which would show as boxes."""
     return "".join(character for character in text if unicodedata.category(character) != "Cf")
 
 
@@ -256,14 +250,13 @@ def _time(time: datetime) -> str:
 def shown_identity(
     signer: ManifestSigner, identifier_in_signed_documents: str | None
 ) -> str | None:
-    """What stands below a signer's name ("Signert dokument"), or `None` for the name alone.
+    """What is shown below a signer's name ("Signert dokument"); `None` if it is only the name.
 
-    An identity number shows only for those whom the sender addressed by it; of the others this
-    service knows no date of birth either.
+    Only a signer whom the sender addressed by an identity number has one here, and so a date of birth.
 
     Args:
-        signer: Who has signed.
-        identifier_in_signed_documents: The wire's value; left out, it is the number and the name.
+        signer: The signer in the manifest.
+        identifier_in_signed_documents: The value in the manifest. `None` means number and name.
     """
     number = signer.personal_identification_number
     if number is None or identifier_in_signed_documents == "NAME":
@@ -277,8 +270,8 @@ def shown_identity(
 def date_of_birth(number: str) -> date | None:
     """The date of birth in a national identity number, or `None` if it holds none.
 
-    D-numbers add 40 to the day, synthetic numbers 40, 65 or 80 to the month; digits 7 to 9 tell the
-    century (Skatteetaten, "Fødselsnummer").
+    D-numbers add 40 to the day, and synthetic numbers add 40, 65 or 80 to the month. Digits 7 to 9
+    give the century (Skatteetaten, "Fødselsnummer").
 
     Args:
         number: 11 digits.

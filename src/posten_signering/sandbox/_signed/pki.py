@@ -1,10 +1,7 @@
-"""Certificates for one sandbox: a root, an issuing CA below it, and what the two vouch for.
+"""The certificates of one sandbox: a root, an issuing CA below it, and the certificates of holders.
 
-They look like those of the service and its senders: enterprise certificates carry the organisation
-number as organizationIdentifier (`NTRNO-...`, ETSI EN 319 412-1), no host name, no extended key
-usage. Keys are made once for a process, since that is slow; the CAs' names are new for each sandbox,
-so that one sandbox's certificates are worth nothing to another. Makes certificates in memory; the
-one file written is a private one that the TLS library reads at once.
+They look like real ones: the organisation number is in organizationIdentifier (`NTRNO-...`, ETSI EN 319
+412-1), and there is no host name and no extended key usage. Each sandbox has CAs of its own.
 """
 
 import secrets
@@ -47,19 +44,19 @@ _ROOT, _ISSUING, _SERVICE, _PERSONS, _FIRST_ENTERPRISE = range(5)
 
 @cache
 def _key(number: int) -> rsa.RSAPrivateKey:
-    """The key of this process with this number."""
+    """The key of this process with this number. Making a key is slow, so each is made once."""
     del number
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SigningKey:
-    """What signs: a key, its certificate, and the certificates that lead to the root.
+    """A key to sign with, its certificate, and the certificates up to the root.
 
     Attributes:
         certificate: The key's certificate.
         key: The private key.
-        chain: The certificates of its issuers, nearest first; the root may be among them.
+        chain: The certificates of its issuers, nearest first; may include the root.
     """
 
     certificate: x509.Certificate
@@ -68,16 +65,16 @@ class SigningKey:
 
 
 class Authority:
-    """The CAs of one sandbox, and the certificates they have issued.
+    """The CAs of one sandbox, and the certificates that they have issued.
 
-    Slow to make (it makes keys): do so in a thread.
+    Makes keys, which is slow: create it in a thread.
 
     Args:
-        now: The sandbox's time. Certificates are valid from the day before it...
-        also_now: ...or before this, if that is earlier: the machine's time, by which others judge.
-        keys: The CAs' keys and the service's from before, if any; new ones are put there.
-        enterprises: The enterprise certificates issued before, by organisation number; new ones
-            are put there.
+        now: The sandbox's time.
+        also_now: The machine's time, which clients use. Certificates are valid from one day before
+            the earlier of the two.
+        keys: The stored keys of the CAs and the service. New ones are added.
+        enterprises: The stored enterprise certificates by organisation number. New ones are added.
     """
 
     def __init__(
@@ -105,13 +102,13 @@ class Authority:
         if "service" not in keys:
             keys["service"] = _stored(self._enterprise(SERVICE_ORGANIZATION, _key(_SERVICE)))
         self.service = _read(keys["service"], self._issuing.certificate, self.root)
-        # Made now, so that the first sender need not wait for it in an event loop.
+        # Made now, because the first sender would wait for them in an event loop.
         _key(_PERSONS)
         _key(_FIRST_ENTERPRISE)
 
     @property
     def trusted(self) -> Sequence[x509.Certificate]:
-        """The CAs whose certificates the service accepts."""
+        """The CAs that the service trusts."""
         return (self.root, self._issuing.certificate)
 
     @property
@@ -125,7 +122,7 @@ class Authority:
         return {"root": self.root_pem, "issuing": _pem(self._issuing.certificate)}
 
     def enterprise_pkcs12(self, organization_number: str) -> Pkcs12:
-        """The enterprise certificate of an organisation as a PKCS#12 file; the same for every call."""
+        """The enterprise certificate of an organisation as a PKCS#12 file, the same for every call."""
         if organization_number not in self._files:
             key = _key(_FIRST_ENTERPRISE + len(self._files))
             enterprise = self._enterprise(organization_number, key)
@@ -141,16 +138,19 @@ class Authority:
         return self._files[organization_number]
 
     def person(self, name: str) -> SigningKey:
-        """A new certificate of a person, as the e-ID of a signer gives one."""
+        """A new certificate of a person, as a signer's e-ID has."""
         subject = x509.Name.from_rfc4514_string(f"C=NO,CN={name}")
         return self._issue(subject, _key(_PERSONS), issuer=self._issuing)
 
     def server_context(self, served: SigningKey) -> ssl.SSLContext:
-        """TLS 1.2 and 1.3 with a server's certificate, for clients with one of these CAs'."""
+        """TLS 1.2 and 1.3 with this certificate, for clients with a certificate of these CAs.
+
+        The key is in a private file for a moment, because the TLS library reads keys only from files.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
-        # The issuing CA too: a client may send nothing but its own certificate.
+        # Includes the issuing CA, because a client may send only its own certificate.
         context.load_verify_locations(
             cadata="".join(_pem(authority).decode() for authority in self.trusted)
         )
@@ -164,7 +164,7 @@ class Authority:
         return context
 
     def foreign_service(self) -> SigningKey:
-        """A certificate as the service's, of another organisation: what clients must refuse."""
+        """A certificate like the service's, of a different organisation: clients must refuse it."""
         return self._enterprise(_FOREIGN_ORGANIZATION, self.service.key)
 
     def _enterprise(self, organization_number: str, key: rsa.RSAPrivateKey) -> SigningKey:
@@ -182,10 +182,10 @@ class Authority:
         """Makes a certificate.
 
         Args:
-            subject: Whose.
-            key: The subject's key.
-            issuer: The CA; None for a root.
-            path_length: How many CAs may stand below it; None if it is no CA.
+            subject: The holder's name.
+            key: The holder's key.
+            issuer: The CA, or None for a root.
+            path_length: The number of CAs that may follow below it, or None if it is not a CA.
         """
         is_ca = path_length is not None
         key_usage = x509.KeyUsage(

@@ -1,6 +1,6 @@
-"""Seals a PDF: a signature that PAdES baseline B asks for (ETSI EN 319 142-1), made by pyHanko.
+"""Seals a PDF with a signature of PAdES baseline B (ETSI EN 319 142-1), made by pyHanko.
 
-Must not be called in a thread whose event loop runs. Performs no I/O.
+Performs no I/O. Call it in a thread without an event loop.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ from pyhanko_certvalidator.registry import SimpleCertificateStore
 from posten_signering.sandbox._intake.certificates import as_pyhanko_takes
 from posten_signering.sandbox._signed.pki import SigningKey
 
-# A program that has set up no logging is not to see the library's remarks.
+# Without a handler, the library's warnings would appear on the standard error of a program that has
+# not set up logging.
 logging.getLogger("pyhanko").addHandler(logging.NullHandler())
 
 _DIGEST = "sha256"
@@ -30,15 +31,15 @@ _RESERVED = 32 * 1024
 
 
 def sealed(pdf: bytes, *, seal: SigningKey, at: datetime, reason: str) -> bytes:
-    """A PDF with a signature over all of it.
+    """A PDF with a signature over the whole of it.
 
     Args:
-        pdf: The PDF, not signed yet.
+        pdf: The PDF, without a signature.
         seal: The key to sign with.
         at: The time of signing that the signature states.
-        reason: Why it is sealed, in words.
+        reason: The reason that the signature states.
     """
-    # Serialised without encryption: it stays in memory.
+    # Without encryption, because it stays in memory.
     key = seal.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     certificate, *chain = as_pyhanko_takes([seal.certificate, *seal.chain])
     # The library leaves some types out.

@@ -1,8 +1,7 @@
-"""Makes a signer's XAdES: baseline B (ETSI EN 319 132-1), detached from the documents it signs.
+"""Makes a signer's XAdES: baseline B (ETSI EN 319 132-1), detached from the documents. Performs no I/O.
 
-It names the documents as their entries in the container were named, so that it verifies beside
-them. The live service's files are larger, with evidence for the long term; to a sender both are
-opaque. Performs no I/O.
+It refers to the documents by the names of their entries in the container. The live service's files also
+have evidence for the long term, which this one lacks.
 """
 
 import base64
@@ -30,7 +29,7 @@ from posten_signering.sandbox._intake.xmldsig import (
 from posten_signering.sandbox._signed.pki import SigningKey
 from posten_signering.sandbox._values.octets import Octets
 
-# Each element declares both prefixes, and so has the canonical form that it has inside of the whole.
+# Every element declares both prefixes, so its canonical form is the same alone and in the signature.
 _DS = ElementMaker(namespace=PREFIXES["ds"], nsmap=PREFIXES)
 _XADES = ElementMaker(namespace=PREFIXES["xades"], nsmap=PREFIXES)
 
@@ -60,7 +59,7 @@ def make_xades(
     Args:
         documents: The documents in the manifest's order.
         signer: The signer's key.
-        signed_at: When the signer signed: an aware time.
+        signed_at: The time of signing, an aware time.
     """
     time = signed_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     certificates = [
