@@ -60,6 +60,8 @@ def issue(
         datetime(2060, 1, 1, tzinfo=UTC),
     ),
     digital_signature: bool = True,
+    cert_sign: bool = True,
+    extensions: tuple[x509.ExtensionType, ...] = (),
     bare: bool = False,
 ) -> Holder:
     signer = issuer.key if issuer else key
@@ -69,7 +71,7 @@ def issue(
         key_encipherment=False,
         data_encipherment=False,
         key_agreement=False,
-        key_cert_sign=ca,
+        key_cert_sign=ca and cert_sign,
         crl_sign=ca,
         encipher_only=False,
         decipher_only=False,
@@ -87,6 +89,8 @@ def issue(
         constraints = x509.BasicConstraints(ca=ca, path_length=path_length if ca else None)
         builder = builder.add_extension(constraints, critical=True)
         builder = builder.add_extension(usage, critical=True)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
     certificate = builder.sign(signer, hashes.SHA256())
     chain = (issuer.certificate, *issuer.chain) if issuer else ()
     return Holder(certificate, key, chain)

@@ -7,12 +7,11 @@ import bundles
 import certificates
 from bundles import NOW, PERSON, SENDER
 
-from posten_signering.sandbox._signed.signed_documents import (
-    Signatory,
-    SignedDocument,
-    SigningKey,
-    make_pades,
-)
+from posten_signering.sandbox._intake.messages import Manifest, ManifestDocument, ManifestSigner
+from posten_signering.sandbox._signed.documents import make_pades
+from posten_signering.sandbox._signed.front_page import Signatory
+from posten_signering.sandbox._signed.pki import SigningKey
+from posten_signering.sandbox._signed.xades import SignedDocument
 from posten_signering.sandbox._values.hidden import Octets
 
 
@@ -39,29 +38,38 @@ def text(content, **changes):
     return document(content.encode(), **options)
 
 
-def signatory(**changes):
+def signatory(*, name="Kari Nordmann", **changes):
     values = {
-        "name": "Kari Nordmann",
         "personal_identification_number": PERSON,
-        "signed_at": NOW,
+        "signer_identifier": None,
         "signature_type": "ADVANCED_ELECTRONIC_SIGNATURE",
         "on_behalf_of": "SELF",
     }
-    return Signatory(**(values | changes))
+    return Signatory(name=name, signer=ManifestSigner(**(values | changes)), signed_at=NOW)
 
 
-def pades(*documents, **changes):
+def pades(*documents, signatories=None, **changes):
+    """A signed PDF; `changes` are those of its manifest."""
+    documents = documents or (document(bundles.pdf()),)
+    signatories = signatories or [signatory()]
     values = {
         "title": "Leie av bolig",
         "description": "Vær så god",
         "sender": SENDER,
-        "documents": documents or (document(bundles.pdf()),),
-        "signatories": [signatory()],
+        "documents": tuple(
+            ManifestDocument(title=each.title, href=each.name, mime=each.mime) for each in documents
+        ),
+        "signers": tuple(each.signer for each in signatories),
+        "required_authentication": None,
         "identifier_in_signed_documents": None,
-        "seal": seal_key(),
-        "at": bundles.later(60),
     }
-    return make_pades(**(values | changes))
+    return make_pades(
+        manifest=Manifest(**(values | changes)),
+        documents=documents,
+        signatories=signatories,
+        seal=seal_key(),
+        at=bundles.later(60),
+    )
 
 
 def run(program, *arguments, **options):

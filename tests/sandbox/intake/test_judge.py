@@ -99,7 +99,7 @@ def test_the_deprecated_manifest_of_one_document_is_read():
     bundle = judged(with_manifest(bundles.legacy_manifest_xml(file), (file,)))
     assert (bundle.manifest.title, bundle.manifest.description) == ("Leiekontrakt", "Gammel form")
     assert bundle.manifest.required_authentication == "4"
-    assert bundle.content(bundle.manifest.documents[0]) == file.content
+    assert list(bundle.documents.values()) == [file.content]
 
 
 @pytest.mark.parametrize("container_first", [False, True])

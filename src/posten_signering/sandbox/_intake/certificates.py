@@ -1,21 +1,29 @@
 """Judges the certificate that signed a container: its chain, its key, its time, its organisation.
 
-The rules are RFC 5280's path validation for the parts an enterprise certificate uses: names,
-signatures, validity, basic constraints and key usage. Revocation is not looked up. Performs no I/O.
+pyhanko-certvalidator validates the path (RFC 5280), without network access and so without revocation.
+Call it in a thread without an event loop.
 """
 
+import asyncio
+import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import Any, cast
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from pyhanko.keys import load_certs_from_pemder_data
+from pyhanko_certvalidator import CertificateValidator, ValidationContext
+from pyhanko_certvalidator.authority import CertTrustAnchor
 
 from posten_signering.sandbox._values.refusal import broken_bundle
 
-_LONGEST_CHAIN = 8
+# Without a handler, the library's warnings would appear on the standard error of a program that has
+# not set up logging.
+logging.getLogger("pyhanko_certvalidator").addHandler(logging.NullHandler())
 
 
 def check_signing_certificate(
@@ -29,12 +37,12 @@ def check_signing_certificate(
 
     Args:
         certificate: The signer's certificate.
-        others: Further certificates of its `KeyInfo`, in any order; may be none.
+        others: The other certificates of its `KeyInfo`, in any order; may be empty.
         trusted: The certificates of the CAs that the service trusts, roots or intermediates.
         at: When it must be valid.
 
     Raises:
-        Refusal: The key, key usage, validity or chain is not acceptable.
+        Refusal: The key, the key usage, the validity or the chain is not acceptable.
     """
     key = certificate.public_key()
     if not isinstance(key, RSAPublicKey):
@@ -45,7 +53,7 @@ def check_signing_certificate(
     if not _valid(certificate, at):
         when = "has expired" if certificate.not_valid_after_utc < at else "is not valid yet"
         raise broken_bundle(f"the signing certificate {when}")
-    if not _chains(certificate, others=others, trusted=trusted, at=at, intermediates=0):
+    if not _chains([certificate, *others], trusted=trusted, at=at):
         raise broken_bundle(
             "the signing certificate does not chain to a CA that this service trusts; its issuer"
             f" is {certificate.issuer.rfc4514_string()}"
@@ -56,8 +64,8 @@ def check_signing_certificate(
 def organization_number(certificate: x509.Certificate) -> str | None:
     """The organisation number of an enterprise certificate, read by OID.
 
-    The first of these that holds one decides: organizationIdentifier (2.5.4.97, with or without
-    `NTRNO-`), serialNumber (2.5.4.5), a common name that starts with nine digits.
+    The first attribute that holds one decides: organizationIdentifier (2.5.4.97, with or without
+    `NTRNO-`), then serialNumber (2.5.4.5), then a common name that starts with nine digits.
     """
     patterns = (
         (NameOID.ORGANIZATION_IDENTIFIER, r"(?:NTRNO-)?([0-9]{9})\Z"),
@@ -72,53 +80,37 @@ def organization_number(certificate: x509.Certificate) -> str | None:
     return None
 
 
+def as_pyhanko_takes(certificates: Iterable[x509.Certificate]) -> list[Any]:
+    """Converts certificates to the type that pyHanko and pyhanko-certvalidator take."""
+    load = cast("Callable[[bytes], Iterable[Any]]", load_certs_from_pemder_data)
+    pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
+    return list(load(pem))
+
+
 def _chains(
-    certificate: x509.Certificate,
-    *,
-    others: Sequence[x509.Certificate],
-    trusted: Sequence[x509.Certificate],
-    at: datetime,
-    intermediates: int,
+    certificates: Sequence[x509.Certificate], *, trusted: Sequence[x509.Certificate], at: datetime
 ) -> bool:
-    if intermediates > _LONGEST_CHAIN:
-        return False
-    if any(True for _ in _issuers(certificate, trusted, at, intermediates)):
-        return True
-    return any(
-        _chains(issuer, others=others, trusted=trusted, at=at, intermediates=intermediates + 1)
-        for issuer in _issuers(certificate, others, at, intermediates)
-        if issuer.subject != issuer.issuer
-    )
-
-
-def _issuers(
-    certificate: x509.Certificate,
-    candidates: Sequence[x509.Certificate],
-    at: datetime,
-    intermediates: int,
-) -> Iterator[x509.Certificate]:
-    for candidate in candidates:
-        if candidate.subject == certificate.issuer and _may_issue(candidate, at, intermediates):
-            try:
-                certificate.verify_directly_issued_by(candidate)
-            except (InvalidSignature, ValueError, TypeError):
-                continue
-            yield candidate
-
-
-def _may_issue(candidate: x509.Certificate, at: datetime, intermediates: int) -> bool:
     try:
-        constraints = candidate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (x509.ExtensionNotFound, ValueError):
+        certificate, *others = as_pyhanko_takes(certificates)
+        anchors = [
+            CertTrustAnchor(ca, derive_default_quals_from_cert=True)
+            for ca in as_pyhanko_takes(ca for ca in trusted if _may_issue(ca, at))
+            if ca.ca
+        ]
+        context = ValidationContext(
+            trust_roots=anchors, other_certs=others, moment=at, allow_fetching=False
+        )
+        validator = CertificateValidator(certificate, validation_context=context)
+        asyncio.run(validator.async_validate_path())
+    except Exception:  # noqa: BLE001 - of a broken certificate the library can raise anything
         return False
-    usage = _key_usage(candidate)
-    within = constraints.path_length is None or intermediates <= constraints.path_length
-    return (
-        constraints.ca
-        and within
-        and (usage is None or usage.key_cert_sign)
-        and _valid(candidate, at)
-    )
+    return True
+
+
+def _may_issue(ca: x509.Certificate, at: datetime) -> bool:
+    """Whether a trusted CA is valid and may sign: path validation takes that for granted."""
+    usage = _key_usage(ca)
+    return _valid(ca, at) and (usage is None or usage.key_cert_sign)
 
 
 def _key_usage(certificate: x509.Certificate) -> x509.KeyUsage | None:

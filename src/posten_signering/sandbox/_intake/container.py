@@ -1,11 +1,11 @@
-"""Opens an ASiC-E container as the service's profile of document packages has it.
+"""Opens an ASiC-E container, in memory and within limits, by the standard library's `zipfile`.
 
-Its entries are exactly `manifest.xml`, `META-INF/signatures.xml` and the documents; a `mimetype`
-is optional (ETSI EN 319 162-1, A.1) and `META-INF/manifest.xml` must not exist. Read by the
-standard library's `zipfile`, within limits, in memory. Performs no I/O.
+Its entries are `manifest.xml`, `META-INF/signatures.xml`, the documents and optionally `mimetype` (ETSI
+EN 319 162-1, A.1). Does not look into them.
 """
 
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from posten_signering.sandbox._values.hidden import Octets
-from posten_signering.sandbox._values.refusal import Refusal, broken_bundle
+from posten_signering.sandbox._values.refusal import broken_bundle
 
 MANIFEST = "manifest.xml"
 SIGNATURES = "META-INF/signatures.xml"
@@ -45,7 +45,7 @@ class Container:
 
 
 def open_container(content: Octets) -> Container:
-    """Reads a container whole, and checks every entry's name, size and CRC-32.
+    """Reads every entry of a container, and checks its name, size and CRC-32.
 
     Raises:
         Refusal: It is not a ZIP file, or its entries are not what the profile asks for.
@@ -73,8 +73,7 @@ def open_container(content: Octets) -> Container:
 def entry_named(reference: str, documents: Mapping[str, object]) -> str | None:
     """The entry that a `href` or a `Reference/@URI` names: literally, or form-URL-encoded.
 
-    The service decodes such names as a form's: `+` is a space and `%XX` a byte of UTF-8. A name
-    with a malformed `%` is taken as it stands.
+    The service decodes these names as it decodes a form: `+` is a space and `%XX` a byte of UTF-8.
 
     Args:
         reference: The name as the XML spells it.
@@ -87,16 +86,10 @@ def entry_named(reference: str, documents: Mapping[str, object]) -> str | None:
 
 
 def form_url_decoded(text: str) -> str:
-    """A form-URL-encoded text decoded, or the text as it stands if any `%` of it is malformed."""
-    pieces = text.split("%")[1:]
-    if any(not _starts_with_hexadecimal(piece) for piece in pieces):
+    """A form-URL-encoded text decoded, or the text unchanged if one `%` of it is malformed."""
+    if re.search("%(?![0-9a-fA-F]{2})", text):
         return text
     return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "replace")
-
-
-def _starts_with_hexadecimal(piece: str) -> bool:
-    digits = piece[:2]
-    return len(digits) == 2 and all(digit in "0123456789abcdefABCDEF" for digit in digits)
 
 
 def _read_entries(archive: zipfile.ZipFile) -> dict[str, Octets]:
@@ -113,31 +106,23 @@ def _read_entries(archive: zipfile.ZipFile) -> dict[str, Octets]:
             raise broken_bundle(f"the entry {name} is encrypted")
         if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             raise broken_bundle(f"the entry {name} is neither stored nor deflated")
-        if name in {MANIFEST, SIGNATURES, MIMETYPE}:
-            too_large = broken_bundle(f"{name} is larger than {_OTHER_FILE_BYTES} bytes")
-            files[name] = _read_entry(archive, entry, _OTHER_FILE_BYTES, too_large)
-        else:
-            too_large = broken_bundle(
+        is_document = name not in {MANIFEST, SIGNATURES, MIMETYPE}
+        most = left if is_document else _OTHER_FILE_BYTES
+        # The declared size may be wrong. Reading one byte more than allowed shows the real size.
+        with archive.open(entry) as opened:
+            files[name] = Octets(opened.read(most + 1))
+        if len(files[name]) > most:
+            raise broken_bundle(
                 f"the documents have more than {DOCUMENTS_IN_ALL} bytes in all"
+                if is_document
+                else f"{name} is larger than {_OTHER_FILE_BYTES} bytes"
             )
-            files[name] = _read_entry(archive, entry, left, too_large)
-            left -= len(files[name])
+        left -= len(files[name]) if is_document else 0
     return files
 
 
-def _read_entry(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int, too_large: Refusal
-) -> Octets:
-    # The declared size is the sender's word; reading one byte further than allowed is not.
-    with archive.open(entry) as opened:
-        content = Octets(opened.read(most + 1))
-    if len(content) > most:
-        raise too_large
-    return content
-
-
 def _safe_name(entry: zipfile.ZipInfo) -> str:
-    # `filename` has been made harmless by the reader; what was sent is judged.
+    # `zipfile` has already changed an unsafe `filename`. The name that was sent is judged.
     name = entry.orig_filename
     segments = name.split("/")
     if (

@@ -1,7 +1,7 @@
 """Judges what arrives when a sender creates a job: the request, and the container of documents.
 
-It judges by its own path: the standard library's `email` and `zipfile`, and a verification of the
-signature that shares no code with the client. CPU-heavy and free of I/O: run it in a thread.
+It shares no code with the client, so that it cannot repeat a mistake of the client's. CPU-heavy and
+without I/O: run it in a thread.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,6 @@ from posten_signering.sandbox._intake.container import (
 from posten_signering.sandbox._intake.messages import (
     JobRequest,
     Manifest,
-    ManifestDocument,
     read_job_request,
     read_manifest,
 )
@@ -42,18 +41,18 @@ SIGNING_TIME_TOLERANCE = timedelta(seconds=5)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
-    """What arrived, and was found right. Reprs show no identity number and no content.
+    """A request and a container that the judge accepted. Its repr shows no identity number and no content.
 
     Attributes:
-        request: The request, read.
-        manifest: The manifest, read.
+        request: The values of the request.
+        manifest: The values of the manifest.
         request_xml: The request's bytes.
         manifest_xml: The manifest's bytes.
         documents: The documents' bytes by the names of their entries, in the manifest's order.
         container: The container's bytes.
-        organization_number: That of the certificate that signed the container, if it has one; a
-            broker's differs from the sender's.
-        certificates: Those of the signature's KeyInfo, the signer's first.
+        organization_number: The one in the certificate that signed the container, if there is one.
+            A broker's differs from the sender's.
+        certificates: The certificates of the signature's KeyInfo; the first one signed.
         signing_time: The time that the signature claims.
     """
 
@@ -66,10 +65,6 @@ class Bundle:
     organization_number: str | None
     certificates: tuple[x509.Certificate, ...] = field(repr=False)
     signing_time: datetime
-
-    def content(self, document: ManifestDocument) -> Octets:
-        """The bytes of a document of the manifest."""
-        return self.documents[entry_named(document.href, self.documents) or document.href]
 
 
 def judge(
@@ -84,16 +79,16 @@ def judge(
     """Judges the body of a create.
 
     Args:
-        content_type: The header `Content-Type`, as it came.
-        body: The body, as it came.
-        organization_number: The sender's, from the path of the request.
+        content_type: The header `Content-Type`, unchanged.
+        body: The body, unchanged.
+        organization_number: The sender's organisation number, from the path of the request.
         trusted: The certificates of the CAs whose enterprise certificates may sign, roots or
             intermediates.
-        now: The service's clock, read once: aware times.
+        now: The service's clock, which gives aware times. It is read once.
         tolerance: How far the signing time may be from it.
 
     Raises:
-        Refusal: What arrived breaks the schema or the profile.
+        Refusal: The request or the container breaks the schema or the profile.
     """
     time = now()
     body = Octets(body)
@@ -110,7 +105,9 @@ def judge(
     media_types = {MANIFEST: _XML}
     for (name, content), document in zip(documents.items(), manifest.documents, strict=True):
         media_types[name] = document.mime
-        _check_document(name, document.mime, content)
+        fault = _fault(document.mime, content)
+        if fault is not None:
+            raise broken_bundle(f"the document {name} {fault}")
     signature = check_package_signature(
         container.signatures,
         {**documents, MANIFEST: container.manifest},
@@ -149,18 +146,12 @@ def _documents(manifest: Manifest, container: Container) -> dict[str, Octets]:
     return documents
 
 
-def _check_document(name: str, media_type: str, content: Octets) -> None:
+def _fault(media_type: str, content: Octets) -> str | None:
+    """What keeps a document from being signed, in words that follow "the document X", or `None`."""
     if media_type == PDF:
-        fault = fault_of_pdf(content)
-    elif media_type == TEXT:
-        fault = _fault_of_text(content)
-    else:
-        fault = f"has the media type {media_type}; a document is {PDF} or {TEXT}"
-    if fault is not None:
-        raise broken_bundle(f"the document {name} {fault}")
-
-
-def _fault_of_text(content: Octets) -> str | None:
+        return fault_of_pdf(content)
+    if media_type != TEXT:
+        return f"has the media type {media_type}; a document is {PDF} or {TEXT}"
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,13 +1,12 @@
 """Reads what a sender asks for: the request, and the manifest of the container. Performs no I/O.
 
-The messages are those of `direct.xsd`; each is held against the schema before it is read. Reprs
-show no identity numbers, titles or addresses.
+Each message is validated against `direct.xsd` before it is read. Reprs show no identity numbers, titles
+or URLs.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from posten_signering.sandbox._intake.xml import SERVICE_NAMESPACE, Element, parse, validate
+from posten_signering.sandbox._intake.xml import Element, parse, validate
 from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import broken_bundle, broken_schema
 
@@ -35,7 +34,7 @@ class JobRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ManifestSigner:
-    """One who is to sign (schema type `direct-signer`): one of the two identifiers is set.
+    """A signer (schema type `direct-signer`): one of the two identifiers is set.
 
     Attributes:
         personal_identification_number: The national identity number, 11 digits.
@@ -51,7 +50,7 @@ class ManifestSigner:
 
     @property
     def identifier(self) -> str:
-        """The identifier, of whichever kind."""
+        """The identifier that is set."""
         return self.personal_identification_number or self.signer_identifier or ""
 
 
@@ -75,7 +74,7 @@ class Manifest:
     """The message `direct-signature-job-manifest`, in its present or its deprecated form.
 
     Attributes:
-        signers: Those who are to sign, in the manifest's order.
+        signers: The signers, in the manifest's order.
         sender: The sender's organisation number.
         title: The job's title; in the deprecated form that of its one document.
         description: The message to the signers, if any.
@@ -99,32 +98,25 @@ def read_job_request(content: Octets) -> JobRequest:
     Raises:
         Refusal: It is not well-formed, hostile, or breaks the schema.
     """
-    name = "the request"
-    root = parse(content, name=name, refuse=broken_schema)
-    validate(root, name=name, root_name="direct-signature-job-request")
-    exit_urls = _child(root, "exit-urls")
+    root = _message(content, "the request", root_name="direct-signature-job-request")
     return JobRequest(
         reference=_optional_text(root, "reference"),
-        completion_url=_text(exit_urls, "completion-url").strip(),
-        rejection_url=_text(exit_urls, "rejection-url").strip(),
-        error_url=_text(exit_urls, "error-url").strip(),
-        status_retrieval_method=(
-            _optional_text(root, "status-retrieval-method") or "WAIT_FOR_CALLBACK"
-        ),
+        completion_url=_text(root, "exit-urls", "completion-url").strip(),
+        rejection_url=_text(root, "exit-urls", "rejection-url").strip(),
+        error_url=_text(root, "exit-urls", "error-url").strip(),
+        status_retrieval_method=_text(root, "status-retrieval-method") or "WAIT_FOR_CALLBACK",
         # An empty name is the default queue: one of the official clients can send it.
-        polling_queue=_optional_text(root, "polling-queue") or None,
+        polling_queue=_text(root, "polling-queue") or None,
     )
 
 
 def check_signer_update_request(content: Octets) -> None:
-    """Holds a request for a new redirect URL (`direct-signer-update-request`) against the schema.
+    """Validates a request for a new redirect URL (`direct-signer-update-request`).
 
     Raises:
         Refusal: It is not well-formed, hostile, or breaks the schema.
     """
-    name = "the request"
-    root = parse(content, name=name, refuse=broken_schema)
-    validate(root, name=name, root_name="direct-signer-update-request")
+    _message(content, "the request", root_name="direct-signer-update-request")
 
 
 def read_manifest(content: Octets) -> Manifest:
@@ -134,68 +126,56 @@ def read_manifest(content: Octets) -> Manifest:
         Refusal: It is not well-formed, hostile, breaks the schema, or two of its signers share an
             identifier.
     """
-    name = "manifest.xml"
-    root = parse(content, name=name, refuse=broken_schema)
-    validate(root, name=name, root_name="direct-signature-job-manifest")
-    legacy = root.find(_qualified("document"))
+    root = _message(content, "manifest.xml", root_name="direct-signature-job-manifest")
+    legacy = root.find("{*}document")
     # The deprecated form keeps the job's title and description on its one document.
     titled = root if legacy is None else legacy
-    documents = [legacy] if legacy is not None else list(_child(root, "documents"))
-    manifest = Manifest(
-        signers=tuple(_signer(element) for element in root.findall(_qualified("signer"))),
-        sender=_text(_child(root, "sender"), "organization-number"),
+    documents = root.findall("{*}documents/{*}document") if legacy is None else [legacy]
+    signers = tuple(
+        ManifestSigner(
+            personal_identification_number=_optional_text(signer, "personal-identification-number"),
+            signer_identifier=_optional_text(signer, "signer-identifier"),
+            signature_type=_optional_text(signer, "signature-type"),
+            on_behalf_of=_text(signer, "on-behalf-of") or "SELF",
+        )
+        for signer in root.findall("{*}signer")
+    )
+    positions: dict[str, int] = {}
+    for position, signer in enumerate(signers):
+        earlier = positions.setdefault(signer.identifier, position)
+        if earlier != position:
+            raise broken_bundle(
+                f"manifest.xml: signer[{earlier}] and signer[{position}] have the same identifier;"
+                " each signer's must be unique in the job"
+            )
+    return Manifest(
+        signers=signers,
+        sender=_text(root, "sender", "organization-number"),
         title=_text(titled, "title"),
         description=_optional_text(titled, "description"),
-        documents=tuple(_document(element) for element in documents),
+        documents=tuple(
+            ManifestDocument(
+                title=_text(document, "title"),
+                href=document.get("href", ""),
+                mime=document.get("mime", ""),
+            )
+            for document in documents
+        ),
         required_authentication=_optional_text(root, "required-authentication"),
         identifier_in_signed_documents=_optional_text(root, "identifier-in-signed-documents"),
     )
-    _refuse_shared_identifiers(manifest.signers)
-    return manifest
 
 
-def _signer(element: Element) -> ManifestSigner:
-    return ManifestSigner(
-        personal_identification_number=_optional_text(element, "personal-identification-number"),
-        signer_identifier=_optional_text(element, "signer-identifier"),
-        signature_type=_optional_text(element, "signature-type"),
-        on_behalf_of=_optional_text(element, "on-behalf-of") or "SELF",
-    )
+def _message(content: Octets, name: str, *, root_name: str) -> Element:
+    root = parse(content, name=name, refuse=broken_schema)
+    validate(root, name=name, root_name=root_name)
+    return root
 
 
-def _document(element: Element) -> ManifestDocument:
-    return ManifestDocument(
-        title=_text(element, "title"),
-        href=element.get("href", ""),
-        mime=element.get("mime", ""),
-    )
+def _optional_text(element: Element, *path: str) -> str | None:
+    """The text at the end of a path. The schema has already checked the namespaces."""
+    return element.findtext("/".join(f"{{*}}{name}" for name in path))
 
 
-def _refuse_shared_identifiers(signers: Sequence[ManifestSigner]) -> None:
-    for position, signer in enumerate(signers):
-        for earlier in range(position):
-            if signers[earlier].identifier == signer.identifier:
-                raise broken_bundle(
-                    f"manifest.xml: signer[{earlier}] and signer[{position}] have the same"
-                    " identifier; each signer's must be unique in the job"
-                )
-
-
-def _qualified(name: str) -> str:
-    return f"{{{SERVICE_NAMESPACE}}}{name}"
-
-
-def _child(element: Element, name: str) -> Element:
-    found = element.find(_qualified(name))
-    if found is None:
-        raise broken_schema(f"the element {name} is missing")
-    return found
-
-
-def _text(element: Element, name: str) -> str:
-    return _child(element, name).text or ""
-
-
-def _optional_text(element: Element, name: str) -> str | None:
-    found = element.find(_qualified(name))
-    return None if found is None else found.text or ""
+def _text(element: Element, *path: str) -> str:
+    return _optional_text(element, *path) or ""

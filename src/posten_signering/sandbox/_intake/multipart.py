@@ -1,9 +1,7 @@
-"""Takes the body of a create apart: `multipart/mixed` with the request and the container.
+"""Splits the body of a create, `multipart/mixed`, into the request and the container.
 
-Read by the standard library's `email` package, so that what is judged here was not split by code
-of the sender's. Takes the parts in either order, and the headers that the official Java and C#
-clients add: a charset on the multipart type, `Content-Disposition`, `Content-Length`. Performs no
-I/O.
+The standard library's `email` package does it. The parts may come in either order, with the headers
+that the official Java and C# clients add. Performs no I/O.
 """
 
 import email
@@ -19,17 +17,17 @@ _SHOWN_TYPE = 100
 
 
 def split_body(content_type: str, body: Octets) -> tuple[Octets, Octets]:
-    """The request and the container of a create.
+    """Splits the body of a create into the request and the container.
 
     Args:
-        content_type: The request's header `Content-Type`, as it came.
-        body: The request's body, as it came.
+        content_type: The request's header `Content-Type`, unchanged.
+        body: The request's body, unchanged.
 
     Returns:
         The request's XML and the container's bytes.
 
     Raises:
-        Refusal: The body is not `multipart/mixed`, is cut off, or does not hold exactly the two.
+        Refusal: The body is not `multipart/mixed`, is cut off, or does not have these two parts.
     """
     parts = _parts(content_type, body)
     requests = [part for part in parts if part.get_content_type() in _XML_TYPES]
@@ -46,7 +44,7 @@ def split_body(content_type: str, body: Octets) -> tuple[Octets, Octets]:
 def _parts(content_type: str, body: Octets) -> "list[Message]":
     if not content_type.strip():
         raise _not_multipart("missing")
-    # `email` takes what it can't read for text/plain.
+    # `email` takes a type that it can't read for text/plain.
     readable = content_type.partition(";")[0].count("/") == 1
     if not readable or any(character in content_type for character in "\r\n\0"):
         raise _not_multipart("unreadable")

@@ -1,7 +1,7 @@
-"""Reads XML strictly, and holds it against the packaged schema. Performs no I/O but that reading.
+"""Parses XML strictly, and validates it against the packaged schema. Reads no other file.
 
-What arrives may be hostile: a document type, entities, processing instructions and huge trees are
-refused. No message of the XML library reaches a refusal, since those quote values.
+Document types, entities, processing instructions and huge trees are refused. Refusals never contain
+messages of the XML library, because these quote values.
 """
 
 import re
@@ -22,7 +22,7 @@ Element: TypeAlias = _Element
 SERVICE_NAMESPACE = "http://signering.posten.no/schema/v1"
 
 MESSAGE_BYTES = 1024 * 1024
-"""No message of the direct flow comes near this size; what is larger is an attack or a mistake."""
+"""A message of the direct flow is far smaller. A larger one is an attack or a mistake."""
 
 
 def parse(content: Octets, *, name: str, refuse: Callable[[str], Refusal]) -> Element:
@@ -63,7 +63,7 @@ def _position(error: Exception) -> str:
 
 
 def validate(root: Element, *, name: str, root_name: str) -> None:
-    """Holds a message against `direct.xsd`.
+    """Validates a message against `direct.xsd`.
 
     Args:
         root: The root element of the message.
@@ -71,7 +71,7 @@ def validate(root: Element, *, name: str, root_name: str) -> None:
         root_name: The local name that the root must have.
 
     Raises:
-        Refusal: The message breaks the schema; every violation is told, by path and rule.
+        Refusal: The message breaks the schema. The refusal names the path and rule of every violation.
     """
     if root.tag != f"{{{SERVICE_NAMESPACE}}}{root_name}":
         raise broken_schema(

@@ -1,21 +1,21 @@
-"""The documents of jobs: those that arrived, and the signed ones made of them on demand.
+"""The documents of jobs: those that arrived, and the PAdES and XAdES that are made of them.
 
-They are kept in the storage, beside the tables. A signed document is made when it is first downloaded,
-in a thread, and then stays the same: the service too makes the PAdES when it is asked for.
+As in the service, a signed document is made when it is first downloaded. It is kept in the storage, so
+that it stays the same.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
-from posten_signering.sandbox._intake.judge import Bundle
-from posten_signering.sandbox._signed.pki import Authority
-from posten_signering.sandbox._signed.signed_documents import (
-    Signatory,
-    SignedDocument,
-    make_pades,
-    make_xades,
-)
+from posten_signering.sandbox._intake.judge import PDF, Bundle
+from posten_signering.sandbox._intake.messages import Manifest
+from posten_signering.sandbox._intake.pdf import joined, read
+from posten_signering.sandbox._signed.front_page import Signatory, front_page, text_pages
+from posten_signering.sandbox._signed.pki import Authority, SigningKey
+from posten_signering.sandbox._signed.seal import sealed
+from posten_signering.sandbox._signed.xades import SignedDocument, make_xades
 from posten_signering.sandbox._state.job import Job
 from posten_signering.sandbox._state.storage import (
     DocumentKey,
@@ -32,9 +32,9 @@ class JobDocuments:
     """The documents of every job that has not been deleted.
 
     Args:
-        authority: Issues the signers' certificates, and has the service's key.
-        workers: Where documents are signed.
-        storage: Where documents are kept.
+        authority: Issues the signers' certificates, and holds the service's key.
+        workers: The threads that sign documents.
+        storage: Keeps the documents.
     """
 
     def __init__(self, authority: Authority, workers: Workers, storage: Storage) -> None:
@@ -50,37 +50,61 @@ class JobDocuments:
             self._storage.put(key, StoredDocument(name=name, content=content))
 
     def delete(self, job_id: int) -> None:
-        """Forgets every document of a job."""
+        """Deletes every document of a job."""
         self._storage.delete(job_id)
 
     async def originals(self, job: Job) -> Sequence[SignedDocument]:
-        """The documents that arrived with a job, in the manifest's order; none once deleted."""
-        kept = [
-            await self._storage.get(
-                DocumentKey(job_id=job.id, kind=DocumentKind.ORIGINAL, position=position)
-            )
-            for position in range(len(job.manifest.documents))
-        ]
-        return [
-            SignedDocument(
-                name=stored.name, title=document.title, mime=document.mime, content=stored.content
-            )
-            for stored, document in zip(kept, job.manifest.documents, strict=True)
-            if stored is not None
-        ]
+        """The documents that arrived with a job, in the manifest's order; empty after deletion."""
+        originals: list[SignedDocument] = []
+        for position, document in enumerate(job.manifest.documents):
+            key = DocumentKey(job_id=job.id, kind=DocumentKind.ORIGINAL, position=position)
+            stored = await self._storage.get(key)
+            if stored is not None:
+                originals.append(
+                    SignedDocument(
+                        name=stored.name,
+                        title=document.title,
+                        mime=document.mime,
+                        content=stored.content,
+                    )
+                )
+        return originals
 
     async def pades(self, job: Job) -> Octets:
-        """The signed PDF of a job that everybody has signed."""
-        return await self._signed(job, None)
+        """The signed PDF of a job that every signer has signed."""
+        signatories = [
+            Signatory(name=_name_of_signer(position), signer=signer, signed_at=state.state.since)
+            for position, (signer, state) in enumerate(
+                zip(job.manifest.signers, job.signers, strict=True)
+            )
+        ]
+
+        def make(originals: Sequence[SignedDocument]) -> bytes:
+            return make_pades(
+                manifest=job.manifest,
+                documents=originals,
+                signatories=signatories,
+                seal=self._authority.service,
+                at=job.latest_change,
+            )
+
+        return await self._signed(job, DocumentKey(job_id=job.id, kind=DocumentKind.PADES), make)
 
     async def xades(self, job: Job, position: int) -> Octets:
-        """The signature of a signer who has signed."""
-        return await self._signed(job, position)
+        """The XAdES of a signer who has signed."""
 
-    async def _signed(self, job: Job, position: int | None) -> Octets:
-        kind = DocumentKind.PADES if position is None else DocumentKind.XADES
-        key = DocumentKey(job_id=job.id, kind=kind, position=position or 0)
-        # Whoever asks while it is being made waits for the same document.
+        def make(originals: Sequence[SignedDocument]) -> bytes:
+            signer = self._authority.person(_name_of_signer(position))
+            signed_at = job.signers[position].state.since
+            return make_xades(documents=originals, signer=signer, signed_at=signed_at)
+
+        key = DocumentKey(job_id=job.id, kind=DocumentKind.XADES, position=position)
+        return await self._signed(job, key, make)
+
+    async def _signed(
+        self, job: Job, key: DocumentKey, make: Callable[[Sequence[SignedDocument]], bytes]
+    ) -> Octets:
+        # A second request for a document that is being made waits for it.
         async with self._being_made[key]:
             kept = await self._storage.get(key)
             if kept is None:
@@ -89,51 +113,45 @@ class JobDocuments:
                     raise Refusal(
                         410, "DOCUMENTS_DELETED", f"The documents of job {job.id} are deleted."
                     )
-                made = await self._workers.run(self._make, job, position, originals)
-                kept = StoredDocument(content=made)
+                kept = StoredDocument(content=Octets(await self._workers.run(make, originals)))
                 self._storage.put(key, kept)
         return kept.content
 
-    def _make(self, job: Job, position: int | None, originals: Sequence[SignedDocument]) -> Octets:
-        if position is None:
-            return self._make_pades(job, originals)
-        return self._make_xades(job, position, originals)
 
-    def _make_pades(self, job: Job, originals: Sequence[SignedDocument]) -> Octets:
-        return Octets(
-            make_pades(
-                title=job.manifest.title,
-                description=job.manifest.description,
-                sender=job.sender,
-                documents=originals,
-                signatories=[
-                    Signatory(
-                        name=_name_of_signer(position),
-                        personal_identification_number=signer.personal_identification_number,
-                        signed_at=state.state.since,
-                        signature_type=signer.signature_type,
-                        on_behalf_of=signer.on_behalf_of,
-                    )
-                    for position, (signer, state) in enumerate(
-                        zip(job.manifest.signers, job.signers, strict=True)
-                    )
-                ],
-                identifier_in_signed_documents=job.manifest.identifier_in_signed_documents,
-                seal=self._authority.service,
-                at=job.latest_change,
-            )
-        )
+def make_pades(
+    *,
+    manifest: Manifest,
+    documents: Sequence[SignedDocument],
+    signatories: Sequence[Signatory],
+    seal: SigningKey,
+    at: datetime,
+) -> bytes:
+    """The signed PDF (PAdES): a front page and every page of every document, sealed.
 
-    def _make_xades(self, job: Job, position: int, originals: Sequence[SignedDocument]) -> Octets:
-        return Octets(
-            make_xades(
-                documents=originals,
-                signer=self._authority.person(_name_of_signer(position)),
-                signed_at=job.signers[position].state.since,
-            )
+    CPU-heavy: run it in a thread without an event loop.
+
+    Args:
+        manifest: The job's manifest.
+        documents: The documents in the manifest's order, as `judge` accepted them.
+        signatories: The signers, in the manifest's order.
+        seal: The service's key.
+        at: The time of the seal, an aware time.
+    """
+    pdfs = [
+        read(
+            document.content
+            if document.mime == PDF
+            else text_pages(document.content, title=document.title)
         )
+        for document in documents
+    ]
+    counted = [(document, len(pdf.pages)) for document, pdf in zip(documents, pdfs, strict=True)]
+    first = read(front_page(manifest, counted, signatories, sealed_at=at))
+    titles = ["Signatures", *(document.title for document in documents)]
+    pages = joined(list(zip(titles, [first, *pdfs], strict=True)), title=manifest.title)
+    return sealed(pages, seal=seal, at=at, reason="Signed documents of a signature job")
 
 
 def _name_of_signer(position: int) -> str:
-    # Nobody's name: the sandbox asks no register, and its signers are made up.
+    # The sandbox does not know the names of signers, so it makes up one.
     return f"Sandbox Signer {position + 1}"

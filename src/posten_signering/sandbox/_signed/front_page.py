@@ -1,32 +1,59 @@
-"""The front page of the signed documents: what was signed, for whom, by whom and when.
+"""Typesets the front page of a signed PDF, and the pages of a text document. Reads only its fonts.
 
-Performs no I/O.
+The fonts come with reportlab (Bitstream Vera). They have the Latin letters of Western Europe; any other
+character shows as a box.
 """
 
-from collections.abc import Sequence
+import hashlib
+import io
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from threading import Lock
+from xml.sax.saxutils import escape
 
-from posten_signering.sandbox._signed.signatory import Signatory, shown_identity
-from posten_signering.sandbox._signed.typesetting import (
-    ACCENT,
-    BOLD,
-    INK,
-    MARGIN,
-    MUTED,
-    PAGE_HEIGHT,
-    PAGE_WIDTH,
-    REGULAR,
-    TEXT_WIDTH,
-    Colour,
-    Paper,
-    printable,
-    wrapped,
+from reportlab.lib.colors import Color
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import (
+    CondPageBreak,
+    Flowable,
+    HRFlowable,
+    KeepTogether,
+    Paragraph,
+    SimpleDocTemplate,
+    Spacer,
 )
 
-_BAND = 8.0
-_BOTTOM = MARGIN + 34
+from posten_signering.sandbox._intake.messages import Manifest, ManifestSigner
+from posten_signering.sandbox._signed.xades import SignedDocument
+
+_REGULAR = "PostenSigneringSandbox"
+_BOLD = "PostenSigneringSandbox-Bold"
+for _font in (TTFont(_REGULAR, "Vera.ttf"), TTFont(_BOLD, "VeraBd.ttf")):
+    pdfmetrics.registerFont(_font)  # pyright: ignore[reportUnknownMemberType] - untyped in the stub
+
+_typesetting = Lock()
+"""Held while a PDF is written: threads share the font objects, which seek in their files."""
+
+_WIDTH, _HEIGHT = A4
+_MARGIN = 56.0
+_TEXT_WIDTH = _WIDTH - 2 * _MARGIN
 _INDENT = 22.0
+_INK = Color(0.11, 0.14, 0.18)
+_MUTED = Color(0.38, 0.42, 0.47)
+_ACCENT = Color(0.02, 0.36, 0.42)
+_LINE = Color(0.82, 0.84, 0.86)
+
+_TEXT_SIZE, _TEXT_LEADING = 10.0, 14.0
+_TEXT_TOP = _HEIGHT - _MARGIN - 34
+_LINES_ON_PAGE = int((_TEXT_TOP - _MARGIN - 10) / _TEXT_LEADING)
+
 _SIGNATURE_TYPES = {
     "ADVANCED_ELECTRONIC_SIGNATURE": "Advanced electronic signature",
     "AUTHENTICATED_ELECTRONIC_SIGNATURE": "Authenticated electronic signature",
@@ -34,165 +61,232 @@ _SIGNATURE_TYPES = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ListedDocument:
-    """A document as the front page lists it.
+class Signatory:
+    """A signer who has signed.
 
     Attributes:
-        title: Its title.
-        kind: What it is, such as "PDF, 3 pages".
-        sha256: The digest of its bytes, in hexadecimal.
+        name: The signer's name, from the e-ID.
+        signer: The signer in the manifest.
+        signed_at: The time of signing, an aware time.
     """
 
-    title: str = field(repr=False)
-    kind: str
-    sha256: str
+    name: str = field(repr=False)
+    signer: ManifestSigner
+    signed_at: datetime
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FrontPage:
-    """What the front page says.
+def front_page(
+    manifest: Manifest,
+    documents: Iterable[tuple[SignedDocument, int]],
+    signatories: Iterable[Signatory],
+    *,
+    sealed_at: datetime,
+) -> bytes:
+    """A PDF that says what was signed, for whom, by whom and when.
 
-    Attributes:
-        title: The job's title.
-        description: The message to the signers, if any.
-        sender: The organisation number of the sender.
-        documents: The documents in their order.
-        signatories: Those who have signed, in the manifest's order.
-        identifier_in_signed_documents: How they are named: the wire's value, or `None`.
-        sealed_at: When the signed documents were put together.
+    It has one page of A4, or more if there are many documents and signers.
+
+    Args:
+        manifest: The job's manifest.
+        documents: The documents in the manifest's order, each with its number of pages.
+        signatories: The signers, in the manifest's order.
+        sealed_at: The time of the seal, an aware time.
     """
+    sender = f"{manifest.sender[:3]} {manifest.sender[3:6]} {manifest.sender[6:]}"
+    content: list[Flowable] = [
+        _paragraph("SIGNED DOCUMENT", 8.5, bold=True, colour=_ACCENT, after=10),
+        _paragraph(manifest.title, 22, bold=True, after=9),
+        _paragraph(manifest.description or "", 10.5, after=6),
+        _paragraph(f"Requested by organisation {sender}", 9.5, colour=_MUTED, after=10),
+        *_heading("Documents" if len(manifest.documents) > 1 else "Document"),
+    ]
+    for number, (document, pages) in enumerate(documents, start=1):
+        kind = "PDF" if document.mime == "application/pdf" else "Text"
+        count = "1 page" if pages == 1 else f"{pages} pages"
+        digest = hashlib.sha256(document.content).hexdigest()
+        content.append(_item(number, document.title, f"{kind}, {count}", f"SHA-256 {digest}"))
+    content += _heading("Signatures" if len(manifest.signers) > 1 else "Signature")
+    for number, signatory in enumerate(signatories, start=1):
+        signer = signatory.signer
+        identity = shown_identity(signer, manifest.identifier_in_signed_documents)
+        signed = f"Signed {_time(signatory.signed_at)}"
+        if signer.on_behalf_of == "OTHER":
+            signed += ", on behalf of another"
+        signature_type = _SIGNATURE_TYPES.get(signer.signature_type or "")
+        content.append(_item(number, signatory.name, identity, signed, signature_type))
 
-    title: str = field(repr=False)
-    description: str | None = field(repr=False)
-    sender: str
-    documents: Sequence[ListedDocument]
-    signatories: Sequence[Signatory]
-    identifier_in_signed_documents: str | None
-    sealed_at: datetime
+    def draw_paper(canvas: Canvas, _: object) -> None:
+        canvas.setFillColor(_ACCENT)
+        canvas.rect(0, _HEIGHT - 8, _WIDTH, 8, stroke=0, fill=1)
+        _draw_line(canvas, _MARGIN + 14)
+        canvas.setFillColor(_MUTED)
+        canvas.setFont(_REGULAR, 7.5)
+        sealed = f"Sealed {_time(sealed_at)} by the sandbox of posten-signering."
+        canvas.drawString(_MARGIN, _MARGIN, sealed)
+        canvas.drawString(
+            _MARGIN, _MARGIN - 11, "For tests only: this document has no legal effect."
+        )
+        canvas.drawRightString(_WIDTH - _MARGIN, _MARGIN, str(canvas.getPageNumber()))
 
-
-def front_page(said: FrontPage) -> bytes:
-    """A PDF of one page of A4, portrait; of more, if there are many documents and signers."""
-    flow = _Flow(Paper(title=said.title), said.sealed_at)
-    flow.paragraph("SIGNED DOCUMENT", size=8.5, font=BOLD, colour=ACCENT, after=10)
-    flow.paragraph(said.title, size=22, font=BOLD, after=9)
-    if said.description:
-        flow.paragraph(said.description, size=10.5, after=6)
-    flow.paragraph(
-        f"Requested by organisation {_grouped(said.sender)}", size=9.5, colour=MUTED, after=10
+    output = io.BytesIO()
+    # Within the margins, reportlab adds a padding of 6 points.
+    template = SimpleDocTemplate(
+        output,
+        pagesize=A4,
+        leftMargin=_MARGIN - 6,
+        rightMargin=_MARGIN - 6,
+        topMargin=_MARGIN,
+        bottomMargin=_MARGIN + 28,
+        invariant=1,
     )
-    flow.heading("Documents" if len(said.documents) > 1 else "Document")
-    for number, document in enumerate(said.documents, start=1):
-        flow.keep_together(44)
-        flow.mark(str(number))
-        flow.paragraph(document.title, size=11, font=BOLD, indent=_INDENT, after=1)
-        flow.paragraph(document.kind, size=9, colour=MUTED, indent=_INDENT)
-        flow.paragraph(f"SHA-256 {document.sha256}", size=7, colour=MUTED, indent=_INDENT, after=10)
-    flow.heading("Signatures" if len(said.signatories) > 1 else "Signature")
-    for number, signatory in enumerate(said.signatories, start=1):
-        flow.keep_together(64)
-        flow.mark(str(number))
-        flow.paragraph(signatory.name, size=11, font=BOLD, indent=_INDENT, after=1)
-        for line in _about(signatory, said.identifier_in_signed_documents):
-            flow.paragraph(line, size=9, colour=MUTED, indent=_INDENT)
-        flow.space(10)
-    return flow.to_bytes()
+    with _typesetting:
+        template.build(content, onFirstPage=draw_paper, onLaterPages=draw_paper)
+    return output.getvalue()
 
 
-def _about(signatory: Signatory, identifier_in_signed_documents: str | None) -> list[str]:
-    identity = shown_identity(signatory, identifier_in_signed_documents)
-    signed = f"Signed {_time(signatory.signed_at)}"
-    if signatory.on_behalf_of == "OTHER":
-        signed += ", on behalf of another"
-    kind = _SIGNATURE_TYPES.get(signatory.signature_type or "")
-    return [line for line in (identity, signed, kind) if line is not None]
+def text_pages(content: bytes, *, title: str) -> bytes:
+    """A PDF of a text, on pages of A4. Lines that are too long are broken.
+
+    Args:
+        content: Text in UTF-8, with or without a byte order mark. A form feed starts a new page.
+        title: The document's title, which is shown at the top of every page.
+    """
+    heading = next(_wrapped(title, size=8, width=_TEXT_WIDTH - 40))
+    output = io.BytesIO()
+    canvas = Canvas(output, pagesize=A4, invariant=1)
+    for section in content.decode("utf-8-sig").split("\f"):
+        lines = [part for line in section.splitlines() or [""] for part in _wrapped(line)]
+        for start in range(0, len(lines), _LINES_ON_PAGE):
+            canvas.setFont(_REGULAR, 8)
+            canvas.setFillColor(_ACCENT)
+            canvas.drawString(_MARGIN, _HEIGHT - _MARGIN, heading)
+            canvas.setFillColor(_MUTED)
+            number = str(canvas.getPageNumber())
+            canvas.drawRightString(_WIDTH - _MARGIN, _HEIGHT - _MARGIN, number)
+            _draw_line(canvas, _HEIGHT - _MARGIN - 8)
+            text = canvas.beginText(_MARGIN, _TEXT_TOP)
+            text.setFont(_REGULAR, _TEXT_SIZE, _TEXT_LEADING)
+            text.setFillColor(_INK)
+            text.textLines(lines[start : start + _LINES_ON_PAGE])
+            canvas.drawText(text)
+            canvas.showPage()
+    with _typesetting:
+        canvas.save()
+    return output.getvalue()
 
 
-class _Flow:
-    """Writes from the top down, and goes on at the top of a new page when one is full."""
+def _wrapped(line: str, *, size: float = _TEXT_SIZE, width: float = _TEXT_WIDTH) -> Iterator[str]:
+    """Breaks a line at spaces, or within a word that is longer than a line."""
+    fitting = ""
+    # 30 characters always fit, also the widest.
+    for piece in re.findall(r"\s{1,30}|\S{1,30}", _visible(line).expandtabs()):
+        if fitting and pdfmetrics.stringWidth(fitting + piece, _REGULAR, size) > width:
+            yield fitting
+            fitting = piece.lstrip()
+        else:
+            fitting += piece
+    yield fitting
 
-    def __init__(self, paper: Paper, sealed_at: datetime) -> None:
-        self._paper = paper
-        self._sealed_at = sealed_at
-        self._number = 0
-        self._y = 0.0
-        self._start_page()
 
-    def paragraph(
-        self,
-        text: str,
-        *,
-        size: float,
-        font: str = REGULAR,
-        colour: Colour = INK,
-        indent: float = 0,
-        after: float = 0,
-    ) -> None:
-        """Writes a text in as many lines as it needs."""
-        leading = size * 1.38
-        one_line = " ".join(printable(text).split())
-        for line in wrapped(one_line, width=TEXT_WIDTH - indent, size=size, font=font):
-            self.keep_together(leading)
-            self._y -= leading
-            self._paper.write(
-                line, x=MARGIN + indent, y=self._y, font=font, size=size, colour=colour
-            )
-        self.space(after)
+def _draw_line(canvas: Canvas, y: float) -> None:
+    canvas.setStrokeColor(_LINE)
+    canvas.setLineWidth(0.6)
+    canvas.line(_MARGIN, y, _WIDTH - _MARGIN, y)
 
-    def heading(self, text: str) -> None:
-        """Writes the heading of a section, with a line above it."""
-        self.keep_together(90)
-        self.space(6)
-        self._paper.line(x=MARGIN, y=self._y, width=TEXT_WIDTH)
-        self.space(12)
-        self.paragraph(text, size=13, font=BOLD, colour=ACCENT, after=6)
 
-    def mark(self, text: str) -> None:
-        """Writes before the indent of the paragraph that follows."""
-        self._paper.write(text, x=MARGIN, y=self._y - 11 * 1.38, size=11, font=BOLD, colour=ACCENT)
+def _heading(text: str) -> list[Flowable]:
+    return [
+        CondPageBreak(90),
+        HRFlowable(width="100%", thickness=0.6, color=_LINE, spaceBefore=6, spaceAfter=12),
+        _paragraph(text, 13, bold=True, colour=_ACCENT, after=6),
+    ]
 
-    def space(self, points: float) -> None:
-        """Leaves space."""
-        self._y -= points
 
-    def keep_together(self, points: float) -> None:
-        """Starts a new page unless this much of the present one is left."""
-        if self._y - points < _BOTTOM:
-            self._paper.turn()
-            self._start_page()
+def _item(number: int, title: str, *lines: str | None) -> Flowable:
+    return KeepTogether(
+        [
+            _paragraph(title, 11, bold=True, indent=_INDENT, after=1, number=number),
+            *(_paragraph(line, 9, colour=_MUTED, indent=_INDENT) for line in lines if line),
+            Spacer(0, 10),
+        ]
+    )
 
-    def to_bytes(self) -> bytes:
-        """The PDF."""
-        self._paper.turn()
-        return self._paper.to_bytes()
 
-    def _start_page(self) -> None:
-        self._number += 1
-        self._paper.box(x=0, y=PAGE_HEIGHT - _BAND, width=PAGE_WIDTH, height=_BAND, colour=ACCENT)
-        self._paper.line(x=MARGIN, y=MARGIN + 14, width=TEXT_WIDTH)
-        self._paper.write(
-            f"Sealed {_time(self._sealed_at)} by the sandbox of posten-signering.",
-            x=MARGIN,
-            y=MARGIN,
-            size=7.5,
-            colour=MUTED,
-        )
-        self._paper.write(
-            "For tests only: this document has no legal effect.",
-            x=MARGIN,
-            y=MARGIN - 11,
-            size=7.5,
-            colour=MUTED,
-        )
-        self._paper.write(
-            str(self._number), x=PAGE_WIDTH - MARGIN - 8, y=MARGIN, size=7.5, colour=MUTED
-        )
-        self._y = PAGE_HEIGHT - MARGIN - 6
+def _paragraph(
+    text: str,
+    size: float,
+    *,
+    bold: bool = False,
+    colour: Color = _INK,
+    after: float = 0,
+    indent: float = 0,
+    number: int | None = None,
+) -> Paragraph:
+    font = _BOLD if bold else _REGULAR
+    style = ParagraphStyle(
+        "",
+        fontName=font,
+        fontSize=size,
+        leading=size * 1.38,
+        textColor=colour,
+        leftIndent=indent,
+        spaceAfter=after,
+        bulletFontName=font,
+        bulletFontSize=size,
+    )
+    bullet = "" if number is None else f'<bullet color="{_ACCENT.hexval()}">{number}</bullet>'
+    return Paragraph(bullet + escape(_visible(text)), style)
+
+
+def _visible(text: str) -> str:
+    """A text without format characters, which would show as boxes."""
+    return "".join(character for character in text if unicodedata.category(character) != "Cf")
 
 
 def _time(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%d at %H:%M:%S UTC")
 
 
-def _grouped(organization_number: str) -> str:
-    return f"{organization_number[:3]} {organization_number[3:6]} {organization_number[6:]}"
+def shown_identity(
+    signer: ManifestSigner, identifier_in_signed_documents: str | None
+) -> str | None:
+    """What is shown below a signer's name ("Signert dokument"); `None` if it is only the name.
+
+    Only a signer whom the sender addressed by an identity number has one here, and so a date of birth.
+
+    Args:
+        signer: The signer in the manifest.
+        identifier_in_signed_documents: The value in the manifest. `None` means number and name.
+    """
+    number = signer.personal_identification_number
+    if number is None or identifier_in_signed_documents == "NAME":
+        return None
+    if identifier_in_signed_documents == "DATE_OF_BIRTH_AND_NAME":
+        born = date_of_birth(number)
+        return f"Born {born.isoformat()}" if born is not None else None
+    return f"National identity number {number[:6]} {number[6:]}"
+
+
+def date_of_birth(number: str) -> date | None:
+    """The date of birth in a national identity number, or `None` if it holds none.
+
+    D-numbers add 40 to the day, and synthetic numbers add 40, 65 or 80 to the month. Digits 7 to 9
+    give the century (Skatteetaten, "Fødselsnummer").
+
+    Args:
+        number: 11 digits.
+    """
+    day, month, year = int(number[:2]), int(number[2:4]), int(number[4:6])
+    individual = int(number[6:9])
+    day -= 40 if day > 40 else 0
+    month -= next((added for added in (80, 65, 40) if month > added), 0)
+    if individual < 500 or (individual >= 900 and year >= 40):
+        century = 1900
+    elif individual < 750 and year >= 54:
+        century = 1800
+    else:
+        century = 2000
+    try:
+        return date(century + year, month, day)
+    except ValueError:
+        return None

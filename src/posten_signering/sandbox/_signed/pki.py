@@ -1,19 +1,17 @@
-"""Certificates for one sandbox: a root, an issuing CA below it, and what the two vouch for.
+"""The certificates of one sandbox: a root, an issuing CA below it, and the certificates of holders.
 
-They look like those of the service and its senders: enterprise certificates carry the organisation
-number as organizationIdentifier (`NTRNO-...`, ETSI EN 319 412-1), no host name, no extended key
-usage. Keys are made once for a process, since that is slow; the CAs' names are new for each sandbox,
-so that one sandbox's certificates are worth nothing to another. Makes certificates in memory; the
-one file written is a private one that the TLS library reads at once.
+They look like real ones: the organisation number is in organizationIdentifier (`NTRNO-...`, ETSI EN 319
+412-1), and there is no host name and no extended key usage. Each sandbox has CAs of its own.
 """
 
 import secrets
 import ssl
 import tempfile
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
-from threading import Lock
 from typing import cast
 
 from cryptography import x509
@@ -27,9 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     pkcs12,
 )
-from cryptography.x509.oid import NameOID
 
-from posten_signering.sandbox._signed.seal import SigningKey
 from posten_signering.sandbox._state.storage import Pkcs12, StoredKey
 from posten_signering.sandbox._values.hidden import Hidden, Octets
 
@@ -37,40 +33,47 @@ SERVICE_ORGANIZATION = "984661185"
 """The organisation number in the service's certificate: Posten Bring AS."""
 
 _FOREIGN_ORGANIZATION = "900000001"
+_CA_ORGANIZATION = "999999999"
 
 _DAY = timedelta(days=1)
 _LIFETIME = timedelta(days=3 * 365)
 
-
-class _Keys:
-    """RSA keys of this process by number, each made when it is first asked for."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._keys: list[rsa.RSAPrivateKey] = []
-
-    def key(self, number: int) -> rsa.RSAPrivateKey:
-        """The key with this number, from 0."""
-        with self._lock:
-            while len(self._keys) <= number:
-                self._keys.append(rsa.generate_private_key(public_exponent=65537, key_size=2048))
-            return self._keys[number]
-
-
-_keys = _Keys()
 _ROOT, _ISSUING, _SERVICE, _PERSONS, _FIRST_ENTERPRISE = range(5)
 
 
-class Authority:
-    """The CAs of one sandbox, and the certificates they have issued.
+@cache
+def _key(number: int) -> rsa.RSAPrivateKey:
+    """The key of this process with this number. Making a key is slow, so each is made once."""
+    del number
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
-    Slow to make (it makes keys): do so in a thread.
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SigningKey:
+    """A key to sign with, its certificate, and the certificates up to the root.
+
+    Attributes:
+        certificate: The key's certificate.
+        key: The private key.
+        chain: The certificates of its issuers, nearest first; may include the root.
+    """
+
+    certificate: x509.Certificate
+    key: rsa.RSAPrivateKey = field(repr=False)
+    chain: Sequence[x509.Certificate] = field(repr=False)
+
+
+class Authority:
+    """The CAs of one sandbox, and the certificates that they have issued.
+
+    Makes keys, which is slow: create it in a thread.
 
     Args:
-        now: The sandbox's time. Certificates are valid from the day before it...
-        also_now: ...or before this, if that is earlier: the machine's time, by which others judge.
-        keys: The CAs' keys and the service's from before, if any; new ones are put there.
-        enterprises: The enterprise certificates issued before, by organisation number; likewise.
+        now: The sandbox's time.
+        also_now: The machine's time, which clients use. Certificates are valid from one day before
+            the earlier of the two.
+        keys: The stored keys of the CAs and the service. New ones are added.
+        enterprises: The stored enterprise certificates by organisation number. New ones are added.
     """
 
     def __init__(
@@ -78,159 +81,134 @@ class Authority:
         *,
         now: datetime,
         also_now: datetime,
-        keys: MutableMapping[str, StoredKey] | None = None,
-        enterprises: MutableMapping[str, Pkcs12] | None = None,
+        keys: MutableMapping[str, StoredKey],
+        enterprises: MutableMapping[str, Pkcs12],
     ) -> None:
         self._valid_from = min(now, also_now) - _DAY
         self._valid_until = max(now, also_now) + _LIFETIME
-        self._stored: MutableMapping[str, StoredKey] = {} if keys is None else keys
-        self._files: MutableMapping[str, Pkcs12] = {} if enterprises is None else enterprises
-        if not self._stored_are_valid(now):
-            self._stored.clear()
-            self._files.clear()
-            self._make_authorities()
-        self._root_key, self.root = _read(self._stored["root"])
-        self._issuing_key, self.issuing = _read(self._stored["issuing"])
-        key, certificate = _read(self._stored["service"])
-        self.service = SigningKey(certificate=certificate, key=key, chain=self._chain)
-        # Made now, so that the first sender need not wait for it in an event loop.
-        _keys.key(_PERSONS)
-        _keys.key(_FIRST_ENTERPRISE)
+        self._files = enterprises
+        if not _are_valid(keys, now):
+            keys.clear()
+            enterprises.clear()
+            mark = secrets.token_hex(4)
+            name = _name(f"Sandbox Root CA {mark}", _CA_ORGANIZATION)
+            root = self._issue(name, _key(_ROOT), issuer=None, path_length=1)
+            name = _name(f"Sandbox Enterprise CA {mark}", _CA_ORGANIZATION)
+            issuing = self._issue(name, _key(_ISSUING), issuer=root, path_length=0)
+            keys["root"], keys["issuing"] = _stored(root), _stored(issuing)
+        self.root = _read(keys["root"]).certificate
+        self._issuing = _read(keys["issuing"], self.root)
+        if "service" not in keys:
+            keys["service"] = _stored(self._enterprise(SERVICE_ORGANIZATION, _key(_SERVICE)))
+        self.service = _read(keys["service"], self._issuing.certificate, self.root)
+        # Made now, because the first sender would wait for them in an event loop.
+        _key(_PERSONS)
+        _key(_FIRST_ENTERPRISE)
 
     @property
     def trusted(self) -> Sequence[x509.Certificate]:
-        """The CAs whose certificates the service accepts."""
-        return (self.root, self.issuing)
+        """The CAs that the service trusts."""
+        return (self.root, self._issuing.certificate)
 
     @property
     def root_pem(self) -> bytes:
         """The root certificate."""
-        return self.root.public_bytes(Encoding.PEM)
+        return _pem(self.root)
 
     @property
     def certificates_pem(self) -> Mapping[str, bytes]:
         """The certificates of the CAs by name."""
-        return {name: self._stored[name].certificate.encode() for name in ("root", "issuing")}
+        return {"root": self.root_pem, "issuing": _pem(self._issuing.certificate)}
 
     def enterprise_pkcs12(self, organization_number: str) -> Pkcs12:
-        """The enterprise certificate of an organisation as a PKCS#12 file; the same for every call."""
+        """The enterprise certificate of an organisation as a PKCS#12 file, the same for every call."""
         if organization_number not in self._files:
-            self._files[organization_number] = self._new_pkcs12(organization_number)
+            key = _key(_FIRST_ENTERPRISE + len(self._files))
+            enterprise = self._enterprise(organization_number, key)
+            password = Hidden(secrets.token_urlsafe(12))
+            content = pkcs12.serialize_key_and_certificates(
+                f"enterprise {organization_number}".encode(),
+                key,
+                enterprise.certificate,
+                list(enterprise.chain),
+                BestAvailableEncryption(password.encode()),
+            )
+            self._files[organization_number] = Pkcs12(content=Octets(content), password=password)
         return self._files[organization_number]
 
     def person(self, name: str) -> SigningKey:
-        """A new certificate of a person, as the e-ID of a signer gives one."""
-        subject = x509.Name(
-            [
-                x509.NameAttribute(NameOID.COMMON_NAME, name),
-                x509.NameAttribute(NameOID.COUNTRY_NAME, "NO"),
-            ]
-        )
-        return self._issued(subject, _keys.key(_PERSONS))
+        """A new certificate of a person, as a signer's e-ID has."""
+        subject = x509.Name.from_rfc4514_string(f"C=NO,CN={name}")
+        return self._issue(subject, _key(_PERSONS), issuer=self._issuing)
 
     def server_context(self, served: SigningKey) -> ssl.SSLContext:
-        """TLS 1.2 and 1.3 with a server's certificate, for clients with one of these CAs'."""
+        """TLS 1.2 and 1.3 with this certificate, for clients with a certificate of these CAs.
+
+        The key is in a private file for a moment, because the TLS library reads keys only from files.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
-        # The issuing CA too: a client may send nothing but its own certificate.
+        # Includes the issuing CA, because a client may send only its own certificate.
         context.load_verify_locations(
-            cadata="".join(each.public_bytes(Encoding.PEM).decode() for each in self.trusted)
+            cadata="".join(_pem(authority).decode() for authority in self.trusted)
         )
         with tempfile.TemporaryDirectory(prefix="posten-signering-sandbox-") as directory:
             path = Path(directory) / "service.pem"
             path.touch(mode=0o600)
             path.write_bytes(
-                _key_pem(served.key)
-                + served.certificate.public_bytes(Encoding.PEM)
-                + self.issuing.public_bytes(Encoding.PEM)
+                _key_pem(served.key) + _pem(served.certificate) + _pem(self._issuing.certificate)
             )
             context.load_cert_chain(path)
         return context
 
     def foreign_service(self) -> SigningKey:
-        """A certificate as the service's, of another organisation: what clients must refuse."""
+        """A certificate like the service's, of a different organisation: clients must refuse it."""
         return self._enterprise(_FOREIGN_ORGANIZATION, self.service.key)
 
-    @property
-    def _chain(self) -> tuple[x509.Certificate, ...]:
-        return (self.issuing, self.root)
-
-    def _stored_are_valid(self, now: datetime) -> bool:
-        if "root" not in self._stored:
-            return False
-        _, root = _read(self._stored["root"])
-        return root.not_valid_before_utc <= now < root.not_valid_after_utc
-
-    def _make_authorities(self) -> None:
-        mark = secrets.token_hex(4)
-        organization = "NTRNO-999999999"
-        root_name = _name(f"Sandbox Root CA {mark}", organization)
-        self._root_key = self._issuing_key = _keys.key(_ROOT)
-        self.root = self._certificate(
-            subject=root_name, key=self._root_key, issuer=root_name, ca_key=self._root_key, ca=1
-        )
-        self.issuing = self._certificate(
-            subject=_name(f"Sandbox Enterprise CA {mark}", organization),
-            key=_keys.key(_ISSUING),
-            issuer=root_name,
-            ca_key=self._root_key,
-            ca=0,
-        )
-        self._issuing_key = _keys.key(_ISSUING)
-        service = self._enterprise(SERVICE_ORGANIZATION, _keys.key(_SERVICE))
-        self._stored["root"] = _stored(self._root_key, self.root)
-        self._stored["issuing"] = _stored(self._issuing_key, self.issuing)
-        self._stored["service"] = _stored(service.key, service.certificate)
-
-    def _new_pkcs12(self, organization_number: str) -> Pkcs12:
-        number = _FIRST_ENTERPRISE + len(self._files)
-        enterprise = self._enterprise(organization_number, _keys.key(number))
-        password = Hidden(secrets.token_urlsafe(12))
-        content = pkcs12.serialize_key_and_certificates(
-            f"enterprise {organization_number}".encode(),
-            enterprise.key,
-            enterprise.certificate,
-            list(enterprise.chain),
-            BestAvailableEncryption(password.encode()),
-        )
-        return Pkcs12(content=Octets(content), password=password)
-
     def _enterprise(self, organization_number: str, key: rsa.RSAPrivateKey) -> SigningKey:
-        subject = _name(f"Sandbox Enterprise {organization_number}", f"NTRNO-{organization_number}")
-        return self._issued(subject, key)
+        name = _name(f"Sandbox Enterprise {organization_number}", organization_number)
+        return self._issue(name, key, issuer=self._issuing)
 
-    def _issued(self, subject: x509.Name, key: rsa.RSAPrivateKey) -> SigningKey:
-        certificate = self._certificate(
-            subject=subject,
-            key=key,
-            issuer=self.issuing.subject,
-            ca_key=self._issuing_key,
-            ca=None,
-        )
-        return SigningKey(certificate=certificate, key=key, chain=self._chain)
-
-    def _certificate(
+    def _issue(
         self,
-        *,
         subject: x509.Name,
         key: rsa.RSAPrivateKey,
-        issuer: x509.Name,
-        ca_key: rsa.RSAPrivateKey,
-        ca: int | None,
-    ) -> x509.Certificate:
-        """Makes a certificate; `ca` is how many CAs may stand below it, None for no CA at all."""
-        is_ca = ca is not None
-        return (
+        *,
+        issuer: SigningKey | None,
+        path_length: int | None = None,
+    ) -> SigningKey:
+        """Makes a certificate.
+
+        Args:
+            subject: The holder's name.
+            key: The holder's key.
+            issuer: The CA, or None for a root.
+            path_length: The number of CAs that may follow below it, or None if it is not a CA.
+        """
+        is_ca = path_length is not None
+        key_usage = x509.KeyUsage(
+            digital_signature=not is_ca,
+            content_commitment=False,
+            key_encipherment=not is_ca,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=is_ca,
+            crl_sign=is_ca,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        ca_key = key if issuer is None else issuer.key
+        certificate = (
             x509.CertificateBuilder()
             .subject_name(subject)
-            .issuer_name(issuer)
+            .issuer_name(subject if issuer is None else issuer.certificate.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(self._valid_from)
             .not_valid_after(self._valid_until)
-            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=ca), critical=True)
-            .add_extension(_key_usage(ca=is_ca), critical=True)
+            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=path_length), critical=True)
+            .add_extension(key_usage, critical=True)
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
             )
@@ -240,45 +218,38 @@ class Authority:
             )
             .sign(ca_key, hashes.SHA256())
         )
+        chain = () if issuer is None else (issuer.certificate, *issuer.chain)
+        return SigningKey(certificate=certificate, key=key, chain=chain)
 
 
-def _stored(key: rsa.RSAPrivateKey, certificate: x509.Certificate) -> StoredKey:
+def _are_valid(stored: Mapping[str, StoredKey], now: datetime) -> bool:
+    if "root" not in stored:
+        return False
+    root = _read(stored["root"]).certificate
+    return root.not_valid_before_utc <= now < root.not_valid_after_utc
+
+
+def _stored(held: SigningKey) -> StoredKey:
     return StoredKey(
-        key=Hidden(_key_pem(key).decode()),
-        certificate=certificate.public_bytes(Encoding.PEM).decode(),
+        key=Hidden(_key_pem(held.key).decode()), certificate=_pem(held.certificate).decode()
     )
 
 
-def _read(stored: StoredKey) -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
+def _read(stored: StoredKey, *chain: x509.Certificate) -> SigningKey:
     key = load_pem_private_key(stored.key.encode(), password=None)
     certificate = x509.load_pem_x509_certificate(stored.certificate.encode())
-    return cast("rsa.RSAPrivateKey", key), certificate
+    return SigningKey(certificate=certificate, key=cast("rsa.RSAPrivateKey", key), chain=chain)
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.PEM)
 
 
 def _key_pem(key: rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _name(common_name: str, organization_identifier: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.COUNTRY_NAME, "NO"),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "posten-signering sandbox"),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-            x509.NameAttribute(NameOID.ORGANIZATION_IDENTIFIER, organization_identifier),
-        ]
-    )
-
-
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not ca,
-        content_commitment=False,
-        key_encipherment=not ca,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        encipher_only=False,
-        decipher_only=False,
+def _name(common_name: str, organization_number: str) -> x509.Name:
+    return x509.Name.from_rfc4514_string(
+        f"2.5.4.97=NTRNO-{organization_number},CN={common_name},O=posten-signering sandbox,C=NO"
     )

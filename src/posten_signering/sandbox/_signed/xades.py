@@ -1,8 +1,7 @@
-"""Makes a signer's XAdES: baseline B (ETSI EN 319 132-1), detached from the documents it signs.
+"""Makes a signer's XAdES: baseline B (ETSI EN 319 132-1), detached from the documents. Performs no I/O.
 
-It names the documents as their entries in the container were named, so that it verifies beside
-them. The live service's files are larger, with evidence for the long term; to a sender both are
-opaque. Performs no I/O.
+It refers to the documents by the names of their entries in the container. The live service's files also
+have evidence for the long term, which this one lacks.
 """
 
 import base64
@@ -12,24 +11,27 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
+from lxml.builder import ElementMaker
 
-from posten_signering.sandbox._intake.profile import SIGNED_PROPERTIES_TYPE, XADES, in_xades
+from posten_signering.sandbox._intake.profile import SIGNED_PROPERTIES_TYPE
 from posten_signering.sandbox._intake.xml import Element
 from posten_signering.sandbox._intake.xmldsig import (
     C14N_10,
-    DSIG,
+    PREFIXES,
     RSA_SHA256,
     SHA256,
     canonical,
-    qualified,
 )
-from posten_signering.sandbox._signed.seal import SigningKey
+from posten_signering.sandbox._signed.pki import SigningKey
 from posten_signering.sandbox._values.hidden import Octets
+
+# Every element declares both prefixes, so its canonical form is the same alone and in the signature.
+_DS = ElementMaker(namespace=PREFIXES["ds"], nsmap=PREFIXES)
+_XADES = ElementMaker(namespace=PREFIXES["xades"], nsmap=PREFIXES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,72 +59,58 @@ def make_xades(
     Args:
         documents: The documents in the manifest's order.
         signer: The signer's key.
-        signed_at: When the signer signed: an aware time.
+        signed_at: The time of signing, an aware time.
     """
-    root = etree.Element(qualified("Signature"), nsmap={"ds": DSIG, "xades": XADES}, Id="Signature")
-    signed_info = etree.SubElement(root, qualified("SignedInfo"))
-    etree.SubElement(signed_info, qualified("CanonicalizationMethod"), Algorithm=C14N_10)
-    etree.SubElement(signed_info, qualified("SignatureMethod"), Algorithm=RSA_SHA256)
-    for number, document in enumerate(documents):
-        reference = etree.SubElement(
-            signed_info, qualified("Reference"), Id=f"Document-{number}", URI=quote(document.name)
-        )
-        _add_digest(reference, document.content)
-    to_properties = etree.SubElement(
-        signed_info, qualified("Reference"), Type=SIGNED_PROPERTIES_TYPE, URI="#SignedProperties"
+    time = signed_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    certificates = [
+        certificate.public_bytes(Encoding.DER)
+        for certificate in (signer.certificate, *signer.chain)
+    ]
+    properties = _XADES.SignedProperties(
+        _XADES.SignedSignatureProperties(
+            _XADES.SigningTime(time),
+            _XADES.SigningCertificateV2(_XADES.Cert(_XADES.CertDigest(*_digest(certificates[0])))),
+        ),
+        _XADES.SignedDataObjectProperties(
+            *(
+                _XADES.DataObjectFormat(
+                    _XADES.MimeType(document.mime), ObjectReference=f"#Document-{number}"
+                )
+                for number, document in enumerate(documents)
+            )
+        ),
+        Id="SignedProperties",
     )
-    transforms = etree.SubElement(to_properties, qualified("Transforms"))
-    etree.SubElement(transforms, qualified("Transform"), Algorithm=C14N_10)
-    value = etree.SubElement(root, qualified("SignatureValue"))
-    x509_data = etree.SubElement(
-        etree.SubElement(root, qualified("KeyInfo")), qualified("X509Data")
+    signed_info = _DS.SignedInfo(
+        _DS.CanonicalizationMethod(Algorithm=C14N_10),
+        _DS.SignatureMethod(Algorithm=RSA_SHA256),
+        *(
+            _DS.Reference(
+                *_digest(document.content), Id=f"Document-{number}", URI=quote(document.name)
+            )
+            for number, document in enumerate(documents)
+        ),
+        _DS.Reference(
+            _DS.Transforms(_DS.Transform(Algorithm=C14N_10)),
+            *_digest(canonical(properties)),
+            Type=SIGNED_PROPERTIES_TYPE,
+            URI="#SignedProperties",
+        ),
     )
-    for certificate in (signer.certificate, *signer.chain):
-        etree.SubElement(x509_data, qualified("X509Certificate")).text = _base64(_der(certificate))
-    properties = _add_properties(root, documents, signer.certificate, signed_at)
-    _add_digest(to_properties, canonical(properties))
     signature = signer.key.sign(canonical(signed_info), PKCS1v15(), hashes.SHA256())
-    value.text = _base64(signature)
+    root = _DS.Signature(
+        signed_info,
+        _DS.SignatureValue(_base64(signature)),
+        _DS.KeyInfo(_DS.X509Data(*(_DS.X509Certificate(_base64(der)) for der in certificates))),
+        _DS.Object(_XADES.QualifyingProperties(properties, Target="#Signature")),
+        Id="Signature",
+    )
     return etree.tostring(root, xml_declaration=True, encoding="UTF-8")
 
 
-def _add_properties(
-    root: Element,
-    documents: Sequence[SignedDocument],
-    certificate: x509.Certificate,
-    signed_at: datetime,
-) -> Element:
-    qualifying = etree.SubElement(
-        etree.SubElement(root, qualified("Object")),
-        in_xades("QualifyingProperties"),
-        Target="#Signature",
-    )
-    properties = etree.SubElement(qualifying, in_xades("SignedProperties"), Id="SignedProperties")
-    of_signature = etree.SubElement(properties, in_xades("SignedSignatureProperties"))
-    time = signed_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    etree.SubElement(of_signature, in_xades("SigningTime")).text = time
-    cert = etree.SubElement(
-        etree.SubElement(of_signature, in_xades("SigningCertificateV2")), in_xades("Cert")
-    )
-    _add_digest(etree.SubElement(cert, in_xades("CertDigest")), _der(certificate))
-    of_documents = etree.SubElement(properties, in_xades("SignedDataObjectProperties"))
-    for number, document in enumerate(documents):
-        element = etree.SubElement(
-            of_documents, in_xades("DataObjectFormat"), ObjectReference=f"#Document-{number}"
-        )
-        etree.SubElement(element, in_xades("MimeType")).text = document.mime
-    return properties
-
-
-def _add_digest(parent: Element, content: bytes) -> None:
-    etree.SubElement(parent, qualified("DigestMethod"), Algorithm=SHA256)
-    etree.SubElement(parent, qualified("DigestValue")).text = _base64(
-        hashlib.sha256(content).digest()
-    )
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.DER)
+def _digest(content: bytes) -> tuple[Element, Element]:
+    value = _base64(hashlib.sha256(content).digest())
+    return _DS.DigestMethod(Algorithm=SHA256), _DS.DigestValue(value)
 
 
 def _base64(content: bytes) -> str:

@@ -1,14 +1,18 @@
-"""Pages of any size on A4 portrait: what poppler draws of them is what it draws of the originals."""
+"""PDFs that can be signed, and pages of any size on A4 portrait: poppler draws of them what it draws of the originals."""
 
 import io
 import subprocess
+from random import Random
 
+import bundles
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
-from pypdf import PdfReader
+from pypdf import PdfReader, PdfWriter
 from signing import document, pades, pdfsig_says, text_of
 
-from posten_signering.sandbox._intake.pdf import PageCollector, fault_of_pdf
+from posten_signering.sandbox._intake.pdf import fault_of_pdf, joined, read
 
 A4 = (595, 842)
 SAME = 4.0
@@ -36,7 +40,7 @@ CATALOG = "<< /Type /Catalog /Pages 2 0 R >>"
 PAGES = "<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
 
 
-def picture(left=0, bottom=0, right=842, top=595, *, entries="", media_box=None):
+def picture(left=0, bottom=0, right=842, top=595, *, entries="", media_box=None, more=()):
     """A page that looks different in each corner: text, a pattern, and an annotation that draws."""
     width, height = right - left, top - bottom
     size = min(width, height) / 8
@@ -67,14 +71,12 @@ def picture(left=0, bottom=0, right=842, top=595, *, entries="", media_box=None)
         stream(content),
         annotation,
         stream(drawing, "/Type /XObject /Subtype /Form /BBox [0 0 20 10]"),
+        *more,
     )
 
 
 def collected(*contents):
-    pages = PageCollector()
-    for content in contents:
-        pages.add(content, title="Bilag")
-    return pages.to_bytes(title="Bilag")
+    return joined([("Bilag", read(content)) for content in contents], title="Bilag")
 
 
 def drawn(pdftoppm, content, *options, resolution=72.0):
@@ -116,6 +118,10 @@ SHAPES = {
     "A4 that is turned": (picture(right=595, top=842, entries="/Rotate 90"), (842, 595)),
     "A4 upside down": (picture(right=595, top=842, entries="/Rotate -180"), (595, 842)),
     "turned more than once": (picture(entries="/Rotate 630"), (595, 842)),
+    "turned by a number that stands elsewhere": (
+        picture(entries="/Rotate 7 0 R", more=["90"]),
+        (595, 842),
+    ),
     "turned by what is no right angle": (picture(entries="/Rotate 45"), (842, 595)),
     "letter": (picture(right=612, top=792), (612, 792)),
     "A3": (picture(right=842, top=1191), (842, 1191)),
@@ -184,7 +190,8 @@ def test_three_points_off_is_not_a4():
 
 
 @pytest.mark.parametrize(
-    "box", ["[0 0 0 792]", "[0 0 612]", "[0 0 612 (a)]", "null", "612", "[7 7 7 7]"]
+    "box",
+    ["[0 0 0 792]", "[0 0 612]", "[0 0 612 (a)]", "[0 /N 612 400]", "null", "612", "[7 7 7 7]"],
 )
 def test_a_box_that_is_none_is_us_letter_as_in_viewers(box):
     content = page_of("4 0 R", "0 g", box=box)
@@ -262,17 +269,20 @@ def test_content_that_two_pages_share_is_drawn_on_both(pdftoppm):
 def test_many_pages_take_no_more_room_than_before():
     """Content goes over as it is, once: nothing of the old pages is left behind."""
     count = 300
+    # Random numbers, so that a second copy of them would take room even when it is compressed.
+    numbers = Random(7)
+    drawings = [" ".join(f"{numbers.random():.9f}" for _ in range(200)) for _ in range(count)]
     kids = " ".join(f"{3 + 2 * each} 0 R" for each in range(count))
     objects = [CATALOG, f"<< /Type /Pages /Kids [{kids}] /Count {count} >>"]
-    for each in range(count):
+    for each, drawing in enumerate(drawings):
         objects += [
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 842 595] /Contents {4 + 2 * each} 0 R >>",
-            stream("0 0 m 9 9 l S " * 200),
+            stream(drawing),
         ]
     content = pdf(*objects)
     made = collected(content)
-    assert len(PdfReader(io.BytesIO(made)).pages) == count
-    assert made.count(b"0 0 m 9 9 l S " * 200) == count
+    forms = [page["/Resources"]["/XObject"]["/Page"] for page in PdfReader(io.BytesIO(made)).pages]
+    assert [form.get_data().decode() for form in forms] == drawings
     assert len(made) < len(content) + count * 700
 
 
@@ -327,7 +337,7 @@ def test_points_of_annotations_move_along(points, expected):
 def test_each_look_of_a_form_is_turned_and_a_shared_one_once(pdftoppm):
     boxes = " ".join(
         f"<< /Subtype /Widget /FT /Btn /F 4 /AS /{state} /Rect [{left} 400 {left + 200} 500]"
-        " /AP << /N << /On 5 0 R /Off 6 0 R >> >> >>"
+        " /AP << /N << /On 5 0 R /Off 6 0 R >> /D null >> >>"
         for state, left in (("On", 100), ("Off", 400))
     )
     form = "/Type /XObject /Subtype /Form /BBox [0 0 20 10]"
@@ -363,3 +373,63 @@ def test_a_link_to_another_page_still_leads_there():
     first, second = PdfReader(io.BytesIO(collected(content))).pages
     target = first["/Annots"][0].get_object()["/Dest"][0]
     assert target.idnum == second.indirect_reference.idnum
+
+
+# --- What can't be signed
+
+
+def of_version(version):
+    """A PDF 1.4 whose catalog says another version."""
+    return bundles.pdf().replace(b"<< /Type /Catalog ", b"<< /Version %b /Type /Catalog " % version)
+
+
+@pytest.mark.parametrize("version", [b"/1.7", b"/1.3", b"/PDF", b"null", b"(2.0)", b"[]"])
+def test_any_other_version_in_the_catalog_is_no_fault(version):
+    assert fault_of_pdf(of_version(version)) is None
+
+
+def encrypted(**options):
+    writer = PdfWriter(io.BytesIO(bundles.pdf()))
+    writer.encrypt(algorithm="AES-128", **options)
+    writer.write(out := io.BytesIO())
+    return out.getvalue()
+
+
+def without_pages():
+    return bundles.pdf(pages=0)
+
+
+def cyclic():
+    return bundles.pdf().replace(b"/Kids [4 0 R]", b"/Kids [2 0 R]")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (encrypted(user_password="hemmelig"), "is an encrypted PDF"),
+        (encrypted(user_password="", owner_password="eier"), "is an encrypted PDF"),
+        (bundles.pdf(version="2.0"), "is not a PDF of version 1.1 to 1.7"),
+        (bundles.pdf(version="1.0"), "is not a PDF of version 1.1 to 1.7"),
+        (of_version(b"/2.0"), "is not a PDF of version 1.1 to 1.7"),
+        (of_version(b"/1.8"), "is not a PDF of version 1.1 to 1.7"),
+        (b"x" * 2000 + bundles.pdf(), "is not a PDF of version"),
+        (b"", "is not a PDF of version"),
+        (without_pages(), "is a PDF without pages"),
+        (cyclic(), "PDF"),
+        (bundles.pdf()[:400], "is not a readable PDF"),
+        (b"%PDF-1.4\n" + bytes(range(256)) * 40, "is not a readable PDF"),
+    ],
+)
+def test_a_pdf_that_cant_be_signed_is_found_out(content, said):
+    assert said in (fault_of_pdf(content) or "no fault")
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_broken_pdf_has_a_fault_or_its_pages_can_be_taken(data):
+    """Whatever is broken, the judge of PDFs answers, and what it lets through becomes pages."""
+    content = bytearray(bundles.pdf(pages=2))
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    fault = fault_of_pdf(bytes(content))
+    assert fault is None or "PDF" in fault

@@ -1,0 +1,121 @@
+"""The certificate that signs a container: its key, and the path from a CA that the service trusts."""
+
+import socket
+from datetime import UTC, datetime
+
+import certificates
+import pytest
+from bundles import Recipe
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import AuthorityInformationAccessOID
+from verdicts import judged, refusal_of
+
+PAST = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC))
+FUTURE = (datetime(2059, 1, 1, tzinfo=UTC), datetime(2060, 1, 1, tzinfo=UTC))
+
+
+def test_a_key_that_is_not_rsa_is_refused():
+    holder = certificates.issue(
+        certificates.enterprise_name(),
+        certificates.intermediate(),
+        ec.generate_private_key(ec.SECP256R1()),
+    )
+    assert "not an RSA key" in refusal_of(Recipe(holder=holder)).message
+
+
+def test_a_certificate_without_digital_signature_is_refused():
+    holder = certificates.issue(
+        certificates.enterprise_name(),
+        certificates.intermediate(),
+        certificates.rsa_key(3),
+        digital_signature=False,
+    )
+    assert "digitalSignature" in refusal_of(Recipe(holder=holder)).message
+
+
+def test_cas_that_issue_each_other_lead_nowhere():
+    names = [certificates.name("CA A"), certificates.name("CA B")]
+    keys = [certificates.rsa_key(8), certificates.rsa_key(9)]
+    start = certificates.issue(names[0], None, keys[0], ca=True)
+    other = certificates.issue(names[1], start, keys[1], ca=True)
+    again = certificates.issue(names[0], other, keys[0], ca=True)
+    leaf = certificates.issue(certificates.enterprise_name(), again, certificates.rsa_key(3))
+    assert "does not chain" in refusal_of(Recipe(holder=leaf)).message
+
+
+def test_a_certificate_without_extensions_neither_signs_nor_issues():
+    bare = certificates.issue(
+        certificates.name("Bar CA"), certificates.root(), certificates.rsa_key(8), bare=True
+    )
+    below = certificates.issue(certificates.enterprise_name(), bare, certificates.rsa_key(3))
+    assert "does not chain" in refusal_of(Recipe(holder=below)).message
+    assert "digitalSignature" in refusal_of(Recipe(holder=bare)).message
+
+
+def below(**changes):
+    """An enterprise below a CA of its own, which is below the root."""
+    options = {"ca": True} | changes
+    middle = certificates.issue(
+        certificates.name("Mellom"), certificates.root(), certificates.rsa_key(8), **options
+    )
+    return certificates.issue(certificates.enterprise_name(), middle, certificates.rsa_key(3))
+
+
+def test_a_ca_of_the_key_info_leads_to_the_root():
+    assert judged(Recipe(holder=below()), trusted=[certificates.root().certificate])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"ca": False}, id="no CA"),
+        pytest.param({"bare": True}, id="no extensions"),
+        pytest.param({"cert_sign": False}, id="a key usage without keyCertSign"),
+        pytest.param({"valid": PAST}, id="expired"),
+        pytest.param({"valid": FUTURE}, id="not valid yet"),
+    ],
+)
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_ca_that_may_not_issue_leads_nowhere(changes, trusted):
+    """Neither below the root, nor as one that is trusted itself."""
+    holder = below(**changes)
+    anchors = [holder.chain[0] if trusted else certificates.root().certificate]
+    assert "does not chain" in refusal_of(Recipe(holder=holder), trusted=anchors).message
+
+
+def test_the_path_length_of_a_trusted_ca_holds():
+    sub = certificates.issue(
+        certificates.name("Sub CA"), certificates.intermediate(), certificates.rsa_key(8), ca=True
+    )
+    holder = certificates.issue(certificates.enterprise_name(), sub, certificates.rsa_key(3))
+    anchors = [certificates.intermediate().certificate]
+    assert "does not chain" in refusal_of(Recipe(holder=holder), trusted=anchors).message
+
+
+def test_without_trusted_cas_nothing_is_trusted():
+    """An empty list is not that of the operating system."""
+    assert "does not chain" in refusal_of(Recipe(), trusted=[]).message
+
+
+def test_no_network_is_asked_for_issuers_or_revocations(monkeypatch):
+    asked = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *names, **_: asked.append(names))
+    where = x509.UniformResourceIdentifier("http://ca.example.com/list")
+    points = x509.CRLDistributionPoints([x509.DistributionPoint([where], None, None, None)])
+    access = x509.AuthorityInformationAccess(
+        [
+            x509.AccessDescription(AuthorityInformationAccessOID.OCSP, where),
+            x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, where),
+        ]
+    )
+    holder = certificates.issue(
+        certificates.enterprise_name(),
+        certificates.intermediate(),
+        certificates.rsa_key(3),
+        extensions=(points, access),
+    )
+    assert judged(Recipe(holder=holder))
+    alone = Recipe(holder=holder, whole_chain=False)
+    assert "does not chain" in refusal_of(alone, trusted=[certificates.root().certificate]).message
+    assert asked == []

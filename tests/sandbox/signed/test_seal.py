@@ -1,0 +1,57 @@
+"""The seal of a signed PDF, judged by pdfsig and pyHanko."""
+
+import io
+
+import bundles
+import certificates
+from bundles import NOW
+from cryptography.hazmat.primitives.serialization import Encoding
+from pyhanko.keys import load_certs_from_pemder_data
+from pyhanko.pdf_utils.reader import PdfFileReader
+from pyhanko.sign.validation import validate_pdf_signature
+from pyhanko_certvalidator import ValidationContext
+from signing import (
+    flipped,
+    pades,
+    pdfsig_says,
+)
+
+
+def test_pdfsig_finds_one_valid_signature_over_the_whole_file(pdfsig, tmp_path):
+    said = pdfsig_says(pdfsig, pades(), tmp_path)
+    assert said.count("Signature Validation: Signature is Valid.") == 1
+    assert "Signature #2" not in said
+    assert "Total document signed" in said
+    assert "ETSI.CAdES.detached" in said
+    assert "SHA-256" in said
+    assert "984661185" in said
+
+
+def test_pdfsig_finds_a_changed_byte(pdfsig, tmp_path):
+    content = pades()
+    for mark in (b"A lease p1", b"/Reason"):
+        said = pdfsig_says(pdfsig, flipped(content, content.index(mark) + 4), tmp_path)
+        assert "Signature is Valid." not in said
+
+
+def test_pyhanko_trusts_the_seal_under_the_root_and_states_the_time():
+    def judged(content, *roots):
+        trusted = [
+            found
+            for holder in roots
+            for found in load_certs_from_pemder_data(holder.certificate.public_bytes(Encoding.DER))
+        ]
+        context = ValidationContext(trust_roots=trusted, moment=NOW, allow_fetching=False)
+        [signature] = PdfFileReader(io.BytesIO(content)).embedded_signatures
+        return validate_pdf_signature(signature, context)
+
+    content = pades()
+    status = judged(content, certificates.root())
+    assert (status.intact, status.valid, status.trusted) == (True, True, True)
+    assert status.signer_reported_dt == bundles.later(60)
+    assert status.coverage.name == "ENTIRE_FILE"
+    stranger = certificates.issue(
+        certificates.name("Fremmed"), None, certificates.rsa_key(8), ca=True
+    )
+    assert not judged(content, stranger).trusted
+    assert not judged(flipped(content, content.index(b"A lease p1")), certificates.root()).intact
