@@ -12,6 +12,8 @@ import inspect
 import re
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
@@ -23,6 +25,7 @@ ROOT = "posten_signering"
 
 # Folder (or module of the package root) -> the folders that it may import, besides itself.
 BELOW_WIRE = {"_values", "errors"}
+BELOW_API = {"sandbox._signed", "sandbox._state", "sandbox._intake", "sandbox._values"}
 FOLDERS: dict[str, set[str]] = {
     "errors": set(),
     "_values": {"errors"},
@@ -42,6 +45,22 @@ FOLDERS: dict[str, set[str]] = {
         *BELOW_WIRE,
     },
     "worker": {"_client", *BELOW_WIRE},
+    "sandbox._values": set(),
+    "sandbox._intake": {"sandbox._values"},
+    "sandbox._state": {"sandbox._intake", "sandbox._values"},
+    "sandbox._signed": {"sandbox._state", "sandbox._intake", "sandbox._values"},
+    "sandbox._api": BELOW_API,
+    "sandbox._control": {"sandbox._api", *BELOW_API},
+    "sandbox._pages": {"sandbox._api", *BELOW_API} - {"sandbox._intake"},
+    "sandbox._sandbox": {"sandbox._pages", "sandbox._control", "sandbox._api", *BELOW_API},
+    # The public modules of the sandbox.
+    "sandbox": {
+        "sandbox._sandbox",
+        "sandbox._pages",
+        "sandbox._control",
+        "sandbox._api",
+        "sandbox._values",
+    },
 }
 
 # Library -> the folders and modules that may import it.
@@ -141,7 +160,10 @@ def is_in(module: str, places: set[str]) -> bool:
 
 
 def folder_of(module: str) -> str:
-    return module.partition(".")[0]
+    """The row of a module."""
+    first, *rest = module.split(".")
+    is_private = first == "sandbox" and rest and rest[0].startswith("_") and rest[0] != "__main__"
+    return f"sandbox.{rest[0]}" if is_private else first
 
 
 def imports(module: str, source: str) -> set[tuple[str, str | None]]:
@@ -187,17 +209,20 @@ def complaints(module: str, source: str) -> list[str]:
         for library in sorted(libraries(module, source))
         if not is_in(module, DOORS.get(library, set()))
     ]
-    for target in sorted(own_imports(module, source)):
-        folder = folder_of(target)
-        if not module:
-            allowed = folder != "sandbox"
-        else:
-            allowed = folder in {folder_of(module), *FOLDERS[folder_of(module)]}
-        if not allowed:
-            found.append(f"{module} imports {target or 'the package root'}: not below it")
+    found += [
+        f"{module} imports {target or 'the package root'}: not below it"
+        for target in sorted(own_imports(module, source))
+        if not _is_below(folder_of(target), module)
+    ]
     if is_in(module, PURE):
         found += _impurities(module, source)
     return found
+
+
+def _is_below(folder: str, module: str) -> bool:
+    if not module:
+        return not is_in(folder, {"sandbox"})
+    return folder in {folder_of(module), *FOLDERS[folder_of(module)]}
 
 
 def _sandbox_complaints(module: str, source: str) -> list[str]:
@@ -216,6 +241,11 @@ def _sandbox_complaints(module: str, source: str) -> list[str]:
             found.append(
                 f"{module} imports {name} of {base}: only the values it returns, from the root"
             )
+    found += [
+        f"{module} imports {target}: not below it"
+        for target in sorted(own_imports(module, source))
+        if is_in(target, {"sandbox"}) and not _is_below(folder_of(target), module)
+    ]
     return found
 
 
@@ -232,6 +262,52 @@ def _impurities(module: str, source: str) -> list[str]:
             if name in banned:
                 found.append(f"{module}:{node.lineno} calls {name}(), and is pure")
     return found
+
+
+# Folder -> the most entries that it may hold. What lies in a folder is read at one look.
+MOST_ENTRIES = {"": 13, "sandbox": 13}
+MOST_MODULES = 14
+
+
+def crowded(files: Iterable[Path]) -> list[str]:
+    """The folders of the package, by their paths below it, that hold too much."""
+    folders = defaultdict(set)
+    for file in files:
+        parts = file.parts
+        for depth in range(len(parts)):
+            folders["/".join(parts[:depth])].add(parts[depth])
+    return [
+        f"{folder or 'the package root'} has {len(entries)} entries"
+        for folder, entries in sorted(folders.items())
+        if len(entries) > MOST_ENTRIES.get(folder, 22)
+        or sum(entry.endswith(".py") for entry in entries) > MOST_MODULES
+    ]
+
+
+def test_no_folder_is_crowded():
+    assert crowded(file.relative_to(SOURCES) for file in Path(SOURCES).rglob("*.py")) == []
+
+
+def test_that_check_sees_a_crowded_folder():
+    many = [Path("sandbox", "_x", f"module{number}.py") for number in range(15)]
+    assert crowded(many) == ["sandbox/_x has 15 entries"]
+    assert crowded(Path(f"folder{number}", "a.py") for number in range(14)) == [
+        "the package root has 14 entries"
+    ]
+
+
+# What these modules say is documentation for users.
+DOCUMENTATION = {*(name.removeprefix(f"{ROOT}").removeprefix(".") for name in PUBLIC)}
+
+
+def test_every_module_opens_with_one_to_three_lines_that_say_what_is_there():
+    found = {}
+    for module, file in MODULES.items():
+        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        lines = len([line for line in docstring.splitlines() if line.strip()])
+        if not (1 <= lines <= 3 or (lines and module in DOCUMENTATION)):
+            found[module] = lines
+    assert found == {}
 
 
 def normalised(distribution: str) -> str:
@@ -301,6 +377,12 @@ def test_no_row_allows_what_nobody_imports():
         ("sandbox._api.faults", "import pydantic", "not one of the sandbox's"),
         ("sandbox._intake", "from posten_signering import DirectClient", "only the values"),
         ("sandbox.demo", "from posten_signering import _http", "only the values it returns"),
+        ("sandbox._intake.pdf", "from .._signed import pki", "_signed.pki: not below it"),
+        (
+            "sandbox._pages.portal",
+            "from .._control import control",
+            "_control.control: not below it",
+        ),
     ],
 )
 def test_an_import_against_the_rows_is_reported(module, source, complaint):

@@ -1,9 +1,7 @@
-"""What has been asked of the API: the last requests, and counters for each organisation. No I/O.
+"""What was asked of the API: the last requests, counters for each organisation, and the feed of changes. No I/O.
 
-A poll that comes too early is put down to the client that was told the time itself, or, when another
-client was, to the two together: that can't be avoided by one of them alone.
-
-`Feed` tells whoever watches the sandbox that something has changed.
+An early poll counts for the client that knew the time itself, or else for the two clients together: one of
+them alone can't avoid it.
 """
 
 import asyncio

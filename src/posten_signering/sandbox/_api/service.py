@@ -5,6 +5,7 @@ Nothing is decided here but which transition a request asks for, and how its ans
 """
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -142,7 +143,7 @@ class Service:
 
     async def _confirm(self, request: web.Request) -> web.Response:
         change = request.query.get(links.CHANGE)
-        if change is not None and not change.isdecimal():
+        if change is not None and re.fullmatch("[0-9]{1,19}", change) is None:
             raise Refusal(404, "NOT_FOUND", "There is no such status change.")
         self.state.confirm(
             _sender(request),

@@ -1,8 +1,7 @@
 """The signer's pages: a redirect token is exchanged for them, and they lead to the exit URL.
 
-A redirect token opens the pages once. From then on the browser proves by a cookie that it is the same one: a
-refresh works, and a second browser is refused ("Direct flow" of the service's documentation). A new redirect
-URL moves the signing over to the browser that opens it. What an act does to a job is decided in `_state`.
+The token opens the pages once; then the browser proves by a cookie that it is the same one. A new redirect URL
+moves the signing to the browser that opens it. What an act does to a job is decided in `_state`.
 """
 
 import hmac

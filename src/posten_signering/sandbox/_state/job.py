@@ -1,8 +1,7 @@
-"""One job, and how signers, the sender and time change it. Performs no I/O and reads no clock.
+"""One job, and how signers, the sender and time change it: functions from job to job. Pure.
 
-A job is a frozen value. Every transition is a function that returns the job afterwards, or raises the
-`Refusal` that the service answers with. The rules are those of the service's documentation
-("Endring av signeringsoppdrag", "Lagring") and of `direct.xsd`.
+The rules are those of the service's documentation ("Endring av signeringsoppdrag", "Lagring") and of
+`direct.xsd`; a transition that they forbid raises the `Refusal` that the service answers with.
 """
 
 from dataclasses import dataclass, field, replace
