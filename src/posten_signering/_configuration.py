@@ -88,7 +88,6 @@ class ClientConfiguration:
         sleep: Waits for some seconds.
         random: A number from 0 up to 1: for delays, so that many clients do not act at once.
         transport: In place of the package's own mutual TLS. `certificate` then only signs.
-        anchors: For the package itself: the trust anchors of the environment, in DER form.
 
     Raises:
         ConfigurationError: No CA certificate of the environment was found, or a value is out of
@@ -112,7 +111,6 @@ class ClientConfiguration:
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     random: Callable[[], float] = random.random
     transport: Transport | None = None
-    anchors: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.max_connections < 1:
@@ -125,16 +123,8 @@ class ClientConfiguration:
                     "A bundle processor must be a plain function: it is called in a worker thread, "
                     "and an async function would not run."
                 )
-        object.__setattr__(self, "anchors", self._select_anchors())
-
-    def _select_anchors(self) -> tuple[bytes, ...]:
-        try:
-            return self.trust_anchors.select(self.environment, certificate=self.certificate)
-        except ConfigurationError:
-            # A client with a transport of its own checks no certificate of the service.
-            if self.transport is None:
-                raise
-            return ()
+        if self.transport is None:
+            self.trust_anchors.select(self.environment, certificate=self.certificate)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "ClientConfiguration":

@@ -74,16 +74,13 @@ class SigningError(Exception):
     """The base of every error of this package."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Constructors take facts and compose a message; a copy in another process has what came of it.
-        return _copied, (type(self), self.args, self.__dict__)
+        # Constructors take facts and compose a message. A copy in another process gets the message and
+        # the facts, without the constructor.
+        return _without_constructor, (type(self), self.args), self.__dict__
 
 
-def _copied(
-    kind: type[SigningError], args: tuple[object, ...], facts: dict[str, object]
-) -> SigningError:
-    error = kind.__new__(kind, *args)
-    error.__dict__.update(facts)
-    return error
+def _without_constructor(kind: type[SigningError], args: tuple[object, ...]) -> SigningError:
+    return kind.__new__(kind, *args)
 
 
 # You: mend the call, the job or the set-up.

@@ -2,7 +2,9 @@
 
 import logging
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
+import doubles
 import pki
 import pytest
 from client_calls import ADDRESSED, FOLLOWING, TOKEN, URL, every, status
@@ -27,6 +29,7 @@ from doubles import (
 from lxml import etree
 
 from posten_signering import (
+    DirectJobResponse,
     DirectJobStatus,
     Retries,
     Sender,
@@ -39,6 +42,7 @@ from posten_signering.errors import (
     RateLimitedError,
     SenderNotSpecifiedError,
     SigningCeremonyNotCompletedError,
+    StatusUrlMissingError,
     TransportError,
     UnexpectedResponseError,
     UntrustedUrlError,
@@ -85,8 +89,18 @@ async def test_a_status_without_a_confirmation_url_is_confirmed_by_doing_nothing
     caplog.set_level(logging.INFO, "posten_signering")
     async with client_of() as (client, transport):
         await client.confirm(status())
+        # A double of a user's tests too.
+        await client.confirm(SimpleNamespace(confirmation_url=None))
         assert transport.sent == []
-    assert "nothing to confirm" in caplog.text
+    assert caplog.text.count("nothing to confirm") == 2
+
+
+async def test_a_status_that_can_not_be_asked_for_shows_no_token():
+    created = DirectJobResponse(job_id=7)
+    async with client_of() as (client, _):
+        with pytest.raises(StatusUrlMissingError) as caught:
+            await client.get_status(created, "t0k3n")
+    assert "t0k3n" not in doubles.frames_with_locals(caught.value)
 
 
 @pytest.mark.parametrize("url", ["https://evil.example/api/x", "http://api.example/api", "", "x"])

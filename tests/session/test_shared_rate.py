@@ -310,7 +310,7 @@ async def test_when_redis_dies_and_when_it_is_back_no_second_holds_too_many(redi
             back = time.now
             # Redis does not see the time that passes here: its slots are taken, and given back, in its
             # own seconds. What is looked at is that each process also keeps to its own part.
-            alone = fleet[0]._alone._bucket(ORGANIZATION)
+            alone = fleet[0]._alone._buckets[ORGANIZATION]
             for seconds in (0, 2, 4, 5.9):
                 time.now = back + seconds
                 await let_through(fleet[0], ORGANIZATION)

@@ -1,5 +1,6 @@
 """`validate`: every rule that a job breaks at once, also where its parts are not what they should be."""
 
+import dataclasses
 import os
 import zipfile
 from dataclasses import replace
@@ -10,7 +11,14 @@ import doubles
 import pytest
 from doubles import PDF, PERSON, Answer, client_of, created_xml, job
 
-from posten_signering import DirectClient, DirectSigner, Document, DocumentType, Sender
+from posten_signering import (
+    DirectClient,
+    DirectJob,
+    DirectSigner,
+    Document,
+    DocumentType,
+    Sender,
+)
 from posten_signering.errors import InvalidJobError
 
 BOTH = "exactly one of personal_identification_number and custom_identifier is required"
@@ -204,6 +212,37 @@ def test_of_both_identifiers_each_is_held_against_the_schema():
     ]
     right = DirectSigner(personal_identification_number=PERSON, custom_identifier="x" * 80)
     assert violations(job(signers=[named("a"), right])) == [f"signers[1]: {BOTH}"]
+
+
+def test_both_identifiers_of_a_signer_are_checked_when_there_are_too_many_signers():
+    signers = [
+        DirectSigner(personal_identification_number=PERSON, custom_identifier=str(index))
+        for index in range(11)
+    ]
+    signers[2] = replace(signers[2], custom_identifier="x" * 81)
+    found = violations(job(signers=signers))
+    assert {
+        "signers: at most 10",
+        "signers[2].custom_identifier: at most 80 characters",
+        *(f"signers[{index}]: {BOTH}" for index in range(11)),
+    } <= set(found)
+    assert len(found) == len(set(found))
+
+
+class OrderedJob(DirectJob):
+    """A job of a user's own kind, whose constructor takes something else."""
+
+    def __init__(self, number, **fields):
+        super().__init__(**{**vars_of(job()), **fields, "reference": f"order-{number}"})
+
+
+def vars_of(value):
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def test_a_job_of_a_subclass_with_its_own_constructor_is_checked_like_any_other():
+    assert violations(OrderedJob(77)) == []
+    assert violations(OrderedJob(77, title="")) == ["title: at least 1 character"]
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,30 @@ async def test_a_second_signal_cancels_what_is_in_hand_and_the_poll_on_its_way()
         assert confirmed(service) == []
 
 
+async def test_a_former_handler_is_back_while_what_can_not_be_cancelled_still_runs():
+    """Or a signal would kill the process in the meantime."""
+    before, heard = signal.getsignal(signal.SIGTERM), []
+    signal.signal(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))
+
+    async def shielded(change):
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(100)
+
+    try:
+        async with working(changes=1, handler=shielded, handle_signals=True) as work:
+            await anyio.sleep(5)
+            work.task.cancel()
+            await anyio.sleep(1)
+            work.task.cancel()
+            await anyio.sleep(1)
+            assert not work.task.done()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait([work.task])
+        assert heard == ["SIGTERM"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 async def test_without_being_asked_it_leaves_signals_alone():
     before = signal.getsignal(signal.SIGTERM)
     async with working() as work:

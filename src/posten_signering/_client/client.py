@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from posten_signering._client import creation
+from posten_signering._client.creation import check
 from posten_signering._client.downloads import DownloadStream, Progress
 from posten_signering._client.lifecycle import ClientLife
 from posten_signering._client.polling import Persistence, StatusChanges
@@ -32,10 +32,10 @@ class DirectClient(ClientLife):
     may run side by side, in any task. Those that follow a URL of the service take the response that
     holds the URL, or the URL itself as text if you stored it earlier.
 
-    Every operation raises `ClientStateError` outside `async with`; `TransportError` when no response
-    came, or it was cut off; `ApiError` when the service refused; `UnexpectedResponseError` when its
-    response can't be read; and, if it follows a URL, `UntrustedUrlError` when the URL is not one of the
-    service's API. Each operation lists only what it raises besides.
+    Every operation but `validate` raises `ClientStateError` outside `async with`; `TransportError` when
+    no response came, or it was cut off; `ApiError` when the service refused; `UnexpectedResponseError`
+    when the response can't be read; and, if it follows a URL, `UntrustedUrlError` when the URL is not
+    one of the service's API. Each operation lists only what it raises besides.
 
     Args:
         configuration: How to reach the service, and as whom.
@@ -58,8 +58,8 @@ class DirectClient(ClientLife):
             TransportError: No connection could be made; the job does not exist.
             ApiError: The service refused; the job does not exist.
         """
-        sender = self._sender(job.sender)
-        return await self._open().creation.create(self._root, job, sender)
+        creation = self._open().creation
+        return await creation.create(self._root, job, self._sender(job.sender))
 
     def validate(self, job: DirectJob) -> None:
         """Does the checks of `create`, and sends nothing. Reads the documents, and blocks meanwhile.
@@ -68,7 +68,7 @@ class DirectClient(ClientLife):
             InvalidJobError: The job breaks rules of the service; all of them are told.
             SenderNotSpecifiedError: Neither the job nor the configuration names a sender.
         """
-        creation.check(job, self._sender(job.sender), self._configuration.compression)
+        check(job, self._sender(job.sender), self._configuration.compression)
 
     async def request_new_redirect_url(
         self, signer: DirectSignerResponse | str
@@ -99,8 +99,10 @@ class DirectClient(ClientLife):
             InvalidStatusQueryTokenError: The token is not one of this job.
             SigningCeremonyNotCompletedError: The signer has not finished.
         """
-        url, token = url_of(job, "status_url"), Secret(status_query_token)
-        del job, status_query_token
+        token = Secret(status_query_token)
+        del status_query_token
+        url = url_of(job, "status_url")
+        del job
         return await self._send(operations.status(self._root, url, token))
 
     async def get_status_change(self, *, sender: Sender | None = None) -> StatusPoll:
@@ -155,7 +157,7 @@ class DirectClient(ClientLife):
             status: The status change, or its confirmation URL that was stored.
         """
         self._open()
-        if isinstance(status, DirectJobStatusResponse) and status.confirmation_url is None:
+        if not isinstance(status, str) and status.confirmation_url is None:
             logger.info("The status has no confirmation URL: there is nothing to confirm.")
             return
         url = url_of(status, "confirmation_url")

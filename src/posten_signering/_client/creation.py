@@ -1,6 +1,6 @@
 """Creating a job: check, sign, send; and what is known of it when that fails.
 
-`check` reads documents; it and `prepare` are for a worker thread.
+`check` reads documents; it and `_prepare` are for a worker thread.
 """
 
 import hashlib
@@ -77,14 +77,12 @@ def check(job: DirectJob, sender: Sender, compression: Compression) -> CheckedJo
     Raises:
         InvalidJobError: The job breaks rules; all of them are listed.
     """
-    misshapen = tuple(rules.shape(job, sender))
-    if misshapen:
+    if misshapen := rules.shape(job, sender):
         raise InvalidJobError(misshapen)
     # The type may have been given as its text.
     documents = [replace(document, type=DocumentType(document.type)) for document in job.documents]
     inspection = inspect(documents, compression=compression)
-    names = [entry.name for entry in inspection.entries]
-    rendered = messages.job_messages(replace(job, documents=documents), sender, names)
+    rendered = messages.job_messages(job, sender, [entry.name for entry in inspection.entries])
     broken = rules.broken(job, sender, [rendered.request, rendered.manifest])
     if broken or inspection.violations:
         raise InvalidJobError([*broken, *inspection.violations])
@@ -120,7 +118,7 @@ class JobCreation:
         """Checks, signs and sends a job.
 
         Raises:
-            InvalidJobError: The job breaks rules; nothing was sent.
+            InvalidJobError: The job breaks rules; it was not created.
             CreateOutcomeUnknownError: The job may exist.
             SigningError: Any other error: the job does not exist.
         """

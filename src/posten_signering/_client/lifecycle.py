@@ -28,7 +28,7 @@ from posten_signering._values.secret import Secret
 from posten_signering._wire import xml
 from posten_signering._wire.exchange import ResponseStream, Transport
 from posten_signering._wire.operations import Operation
-from posten_signering.errors import ClientStateError, SenderNotSpecifiedError
+from posten_signering.errors import ClientStateError, ConfigurationError, SenderNotSpecifiedError
 
 T = TypeVar("T")
 
@@ -183,7 +183,14 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
     """What takes long to prepare: the certificate's chain, the TLS context, the schema."""
     certificate, environment = configuration.certificate, configuration.environment
     certificate.check(configuration.clock())
-    chain, missing_issuer = certificate.complete_chain(configuration.anchors)
+    try:
+        anchors = configuration.trust_anchors.select(environment, certificate=certificate)
+    except ConfigurationError:
+        # A client with a transport of its own checks no certificate of the service.
+        if configuration.transport is None:
+            raise
+        anchors = ()
+    chain, missing_issuer = certificate.complete_chain(anchors)
     if missing_issuer is not None:
         logger.warning(
             "The enterprise certificate's chain is not complete: the certificate of %s is missing. "
@@ -199,14 +206,14 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
         ssl_context=client_context(
             chain,
             certificate.pem,
-            anchors=configuration.anchors,
+            anchors=anchors,
             server_organization_number=environment.server_organization_number,
         ),
         connect_seconds=configuration.timeouts.connect,
         api_seconds=configuration.timeouts.api,
         download_seconds=configuration.timeouts.download,
         user_agent=_user_agent(configuration.user_agent_suffix),
-        explain=partial(explain_untrusted, environment, configuration.anchors),
+        explain=partial(explain_untrusted, environment, anchors),
         proxy=None if configuration.proxy is None else Secret(configuration.proxy),
     )
     return transport, sign

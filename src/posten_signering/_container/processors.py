@@ -26,10 +26,6 @@ processor must be quick. A client with processors holds the container in memory 
 _LONGEST_REFERENCE = 64
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class DocumentBundleToDisk:
     """A bundle processor that keeps each container as a file, to look at or to archive.
 
@@ -47,7 +43,9 @@ class DocumentBundleToDisk:
             be written there. The job was not created.
     """
 
-    def __init__(self, directory: str | Path, *, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(
+        self, directory: str | Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._directory = Path(directory)
         self._clock = clock
 

@@ -5,6 +5,7 @@ seconds when there are more ("Rate limiting", the service's documentation).
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -72,16 +73,18 @@ class InMemoryRateLimiter:
         # Rate and burst together stay below the limit, so that no second holds more calls than the
         # service allows. Of a share of less than two calls a second one fits into a second, not two.
         limit = _SERVICE_LIMIT * share
-        self._places = max(2 if limit >= 2 else 1, int(0.9 * limit + 1e-9))
-        self._rate = 0.7 * limit if limit >= 2 else min(0.7 * limit, 0.9)
-        self._burst = max(1.0, 0.2 * limit)
+        places = max(2 if limit >= 2 else 1, int(0.9 * limit + 1e-9))
+        rate = 0.7 * limit if limit >= 2 else min(0.7 * limit, 0.9)
+        burst = max(1.0, 0.2 * limit)
         self._monotonic = monotonic
         self._sleep = sleep
-        self._buckets = dict[str, _Bucket]()
+        self._buckets = defaultdict[str, _Bucket](
+            lambda: _Bucket(rate=rate, burst=burst, places=places, now=monotonic())
+        )
 
     async def acquire(self, organization_number: str) -> Callable[[], None]:
         """Returns when a call on behalf of the organisation may be made, in the order of asking."""
-        bucket = self._bucket(organization_number)
+        bucket = self._buckets[organization_number]
         # The lock is a queue: whoever is cancelled leaves it, and takes nothing along.
         async with bucket.turn:
             while (wait := bucket.wait(self._monotonic())) > 0:
@@ -91,14 +94,7 @@ class InMemoryRateLimiter:
 
     async def block(self, organization_number: str, seconds: float) -> None:
         """Takes note that the service blocks the organisation: nobody gets through meanwhile."""
-        self._bucket(organization_number).block(self._monotonic() + seconds)
-
-    def _bucket(self, organization_number: str) -> "_Bucket":
-        if organization_number not in self._buckets:
-            self._buckets[organization_number] = _Bucket(
-                rate=self._rate, burst=self._burst, places=self._places, now=self._monotonic()
-            )
-        return self._buckets[organization_number]
+        self._buckets[organization_number].block(self._monotonic() + seconds)
 
 
 class _Bucket:

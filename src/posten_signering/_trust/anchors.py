@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import anyio
@@ -214,7 +215,7 @@ class TrustAnchors:
         candidates = (
             *self.candidates,
             *(each.public_bytes(Encoding.DER) for each in own),
-            *_certificates_in(Path(certifi.where()).read_bytes()),
+            *_public_authorities(),
         )
         pins = {each.sha256 for each in environment.authorities}
         pinned = [each for each in candidates if _sha256(each) in pins]
@@ -309,6 +310,12 @@ def _certificates_in(content: bytes) -> Iterator[bytes]:
             yield base64.b64decode(b"".join(match[1].split()), validate=True)
         except binascii.Error:
             continue
+
+
+@cache
+def _public_authorities() -> tuple[bytes, ...]:
+    """The certificates of certifi, read once."""
+    return tuple(_certificates_in(Path(certifi.where()).read_bytes()))
 
 
 def _sha256(der: bytes) -> str:

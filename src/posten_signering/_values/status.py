@@ -224,25 +224,19 @@ class StatusPoll:
 _MISSING_URLS: dict[str, tuple[type[NotAvailableError], str]] = {
     "status_url": (
         StatusUrlMissingError,
-        (
-            "The job has no status URL: it was created with StatusRetrievalMethod.POLLING, and its status "
-            "comes through get_status_change or status_changes."
-        ),
+        "The job has no status URL, because it is polled: use get_status_change or status_changes.",
     ),
     "pades_url": (
         SignedDocumentMissingError,
-        "The job has no PAdES now: the service makes it when everybody has signed.",
+        "The job has no PAdES now: the service makes it when every signer has signed.",
     ),
     "xades_url": (
         SignedDocumentMissingError,
-        "The signer has no XAdES: they have not signed.",
+        "The signer has no XAdES, because they have not signed.",
     ),
     "delete_documents_url": (
         DocumentsNotDeletableError,
-        (
-            "The documents can't be deleted now. The service offers it for a job that everybody has "
-            "signed, 24 hours later at the earliest: get the status again then."
-        ),
+        "The documents can't be deleted now. The service permits it 24 hours after every signer has signed.",
     ),
 }
 

@@ -237,12 +237,15 @@ def _doing(
     root: str, name: str, method: Literal["POST", "DELETE"], url: Secret[str]
 ) -> Operation[None]:
     """An operation that is done or not: the body of a success means nothing, whatever it holds."""
-    request = Request(method=method, url=_own(url, root), headers={"Accept": _XML})
 
     def decode(response: Response) -> None:
         if not succeeded(response.status):
             raise refusals.refusal(name, response)
 
-    return replace(
-        _following(root, name, request, lambda _: None), decode=decode, done_when_gone=True
+    return Operation(
+        name=name,
+        request=Request(method=method, url=_own(url, root), headers={"Accept": _XML}),
+        decode=decode,
+        done_when_gone=True,
+        organization_number=urls.organization_in(url, root),
     )

@@ -6,7 +6,7 @@ The schema validates lengths, patterns and counts (`xml.faults`): nothing of tha
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import is_dataclass, replace
+from dataclasses import is_dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any, cast, get_args, get_origin, get_type_hints
@@ -33,11 +33,9 @@ _PUBLIC_NAMES = {
 _REPEATED = frozenset({"signer", "document"})
 
 
-def shape(job: DirectJob, sender: Sender) -> Iterator[Violation]:
+def shape(job: DirectJob, sender: Sender) -> list[Violation]:
     """What of a job is of a wrong type, so that no message can be made of it."""
-    for path, value, kind in _parts("", replace(job, sender=sender), DirectJob):
-        if not _is_field(kind):
-            yield from _of_kind(path, value, kind)
+    return _violations(job, sender, fields=False)
 
 
 def broken(
@@ -50,21 +48,25 @@ def broken(
         sender: The sender that was resolved for it.
         messages: The job as rendered messages, which are validated with the packaged schema.
     """
-    found = [
-        *_signers(job),
-        *(
-            violation
-            for path, value, kind in _parts("", replace(job, sender=sender), DirectJob)
-            if _is_field(kind)
-            for violation in _of_kind(path, value, kind)
-        ),
-        *(
-            Violation(path=_public_path(fault), rule=fault.rule)
-            for message in messages
-            for fault in faults(message)
-        ),
-    ]
+    of_schema = (
+        Violation(path=_public_path(fault), rule=fault.rule)
+        for message in messages
+        for fault in faults(message)
+    )
+    found = [*_signers(job), *_violations(job, sender, fields=True), *of_schema]
     return tuple(dict.fromkeys(found))
+
+
+def _violations(job: DirectJob, sender: Sender, *, fields: bool) -> list[Violation]:
+    # The sender may be the job's own, and then comes twice.
+    parts = [*_parts("", job, DirectJob), *_parts("sender", sender, Sender)]
+    found = (
+        violation
+        for path, value, kind in parts
+        if _is_field(kind) is fields
+        for violation in _of_kind(path, value, kind)
+    )
+    return list(dict.fromkeys(found))
 
 
 # The annotations of the public values say what each field of a job must be.

@@ -206,7 +206,8 @@ def faults(document: Secret[bytes]) -> tuple[SchemaFault, ...]:
         for entry in _schema_errors(root):
             (element,) = cast("list[Element]", root.xpath(entry.path or "."))
             if entry.type_name == "SCHEMAV_ELEMENT_CONTENT" and "not expected" in entry.message:
-                surplus = element
+                # The first one: what stands behind it has not been checked yet.
+                surplus = element if surplus is None else surplus
                 continue
             rule = _rule(entry.type_name, entry.message)
             found.append(SchemaFault(path=paths[element], rule=rule))
@@ -221,7 +222,8 @@ def faults(document: Secret[bytes]) -> tuple[SchemaFault, ...]:
             path = (*paths[surplus][:-1], (name, None))
             found.append(SchemaFault(path=path, rule=f"at most {len(alike)}"))
         # With none alike it is the second of two elements that exclude each other.
-        for checked in alike or list(parent)[: parent.index(surplus)][-1:] or [surplus]:
+        previous = surplus.getprevious()
+        for checked in alike or [surplus if previous is None else previous]:
             parent.remove(checked)
 
 

@@ -14,26 +14,33 @@ _ONE_WORKER = threading.Lock()
 
 @contextmanager
 def signals_taken() -> Generator[None]:
-    """Within the context the signals belong to one worker. Then their former handlers are back.
+    """Within the context the signals are for one worker, and for no other of the process.
 
     Raises:
         ConfigurationError: Another worker has them, or the event loop has a handler of its own.
     """
-    if _ONE_WORKER.locked():
+    if not _ONE_WORKER.acquire(blocking=False):
         raise ConfigurationError(
             "Another StatusChangeWorker of this process handles signals already. Leave "
             "handle_signals off, and call stop() of every worker from a signal handler of your own."
         )
-    _refuse_handlers_of_the_loop()
+    try:
+        _refuse_handlers_of_the_loop()
+        yield
+    finally:
+        _ONE_WORKER.release()
+
+
+@contextmanager
+def handlers_restored() -> Generator[None]:
+    """Gives the signals their former handlers back: an event loop would leave the system's default."""
     # None is a handler that Python did not install, and can't install again.
     before = {each: found for each in SIGNALS if (found := signal.getsignal(each)) is not None}
-    with _ONE_WORKER:
-        try:
-            yield
-        finally:
-            # An event loop would leave the system's default.
-            for each, handler in before.items():
-                signal.signal(each, handler)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _refuse_handlers_of_the_loop() -> None:

@@ -17,7 +17,7 @@ from posten_signering._client.polling import Persistence, PollCounts, StatusChan
 from posten_signering._values.job import Sender
 from posten_signering._values.status import DirectJobStatusResponse
 from posten_signering.errors import ClientStateError, ConfigurationError, SigningError
-from posten_signering.worker._signals import SIGNALS, signals_taken
+from posten_signering.worker._signals import SIGNALS, handlers_restored, signals_taken
 
 logger = logging.getLogger("posten_signering")
 
@@ -305,7 +305,7 @@ class StatusChangeWorker:
     async def _listen(
         self, fetching: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]
     ) -> None:
-        with anyio.open_signal_receiver(*SIGNALS) as signals:
+        with handlers_restored(), anyio.open_signal_receiver(*SIGNALS) as signals:
             task_status.started()
             async for received in signals:
                 if self._stopping:
