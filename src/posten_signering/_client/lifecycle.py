@@ -3,7 +3,7 @@
 import logging
 import os
 import platform
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -183,13 +183,10 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
     """What takes long to prepare: the certificate's chain, the TLS context, the schema."""
     certificate, environment = configuration.certificate, configuration.environment
     certificate.check(configuration.clock())
-    try:
+    anchors: tuple[bytes, ...] = ()
+    # The configuration has made sure that there are anchors, unless it brings a transport of its own.
+    with suppress(ConfigurationError):
         anchors = configuration.trust_anchors.select(environment, certificate=certificate)
-    except ConfigurationError:
-        # A client with a transport of its own checks no certificate of the service.
-        if configuration.transport is None:
-            raise
-        anchors = ()
     chain, missing_issuer = certificate.complete_chain(anchors)
     if missing_issuer is not None:
         logger.warning(
