@@ -1,28 +1,22 @@
 """Every operation of the client but `create`: what it sends, and what its caller gets."""
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import doubles
 import pki
 import pytest
-from client_calls import ADDRESSED, FOLLOWING, TOKEN, URL, every, status
+from client_calls import ADDRESSED, FOLLOWING, TOKEN, URL, status
 from doubles import (
     CUSTOMER,
     JOBS,
     NS,
-    PADES,
     PERSON,
     ROOT,
     SENDER,
     Answer,
-    Clock,
-    Sleep,
-    Unpaced,
-    Unsent,
     client_of,
-    error_xml,
     signer_xml,
     status_xml,
 )
@@ -31,20 +25,12 @@ from lxml import etree
 from posten_signering import (
     DirectJobResponse,
     DirectJobStatus,
-    Retries,
     Sender,
 )
 from posten_signering.errors import (
-    ApiError,
-    BrokerNotAuthorizedError,
-    InvalidStatusQueryTokenError,
     NotAvailableError,
-    RateLimitedError,
     SenderNotSpecifiedError,
-    SigningCeremonyNotCompletedError,
     StatusUrlMissingError,
-    TransportError,
-    UnexpectedResponseError,
     UntrustedUrlError,
 )
 
@@ -120,104 +106,6 @@ async def test_any_2xx_is_a_yes(name, code, tmp_path):
         assert await FOLLOWING[name].call(client, URL, tmp_path) is None
 
 
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (Answer(404, b""), ApiError),
-        (Answer(302, b"", {"location": "https://evil.example"}), ApiError),
-        (Answer(403, error_xml("BROKER_NOT_AUTHORIZED")), BrokerNotAuthorizedError),
-        (Answer(429, b"", {"dosfilter": "delayed"}), RateLimitedError),
-        (Answer(500, [b"<html>", b"</html>"]), ApiError),
-        (TransportError("x", request_may_have_left=True), TransportError),
-        (
-            Answer(200, b"<", broken_by=TransportError("cut", request_may_have_left=True)),
-            TransportError,
-        ),
-    ],
-)
-@pytest.mark.parametrize("name", FOLLOWING)
-async def test_a_failure_is_told_and_the_client_stays_usable(name, answer, error, tmp_path):
-    operation = FOLLOWING[name]
-    held = operation.holding(URL)
-    async with client_of(answer, Answer(200, operation.answer)) as (client, transport):
-        with pytest.raises(error) as caught:
-            await operation.call(client, held, tmp_path / "signed")
-        assert type(caught.value) is error
-        await operation.call(client, held, tmp_path / "signed")
-        assert len(transport.sent) == 2
-        assert transport.open == 0
-
-
-REPEATABLE = [*FOLLOWING, "check_access"]
-
-
-@pytest.mark.parametrize("name", REPEATABLE)
-async def test_a_failure_in_passing_is_repeated_as_often_as_is_configured(name, tmp_path):
-    call = every(tmp_path / "signed")[name]
-    answer = FOLLOWING[name].answer if name in FOLLOWING else b"You are"
-    script = [
-        Answer(503, b""),
-        Unsent(TransportError("x", request_may_have_left=False)),
-        Answer(200, answer),
-    ]
-    sleep = Sleep(Clock())
-    async with client_of(*script, retries=Retries(extra_tries=2), sleep=sleep) as (
-        client,
-        transport,
-    ):
-        await call(client)
-        assert len(transport.sent) == 2
-        assert len(sleep.slept) == 2
-    async with client_of(*script, retries=Retries(extra_tries=1)) as (client, _):
-        with pytest.raises(TransportError):
-            await call(client)
-
-
-@pytest.mark.parametrize("name", ["get_status_change"])
-async def test_a_poll_is_not_repeated(name, tmp_path):
-    """Its lost answer may have held a change."""
-    script = [Answer(503, b""), Answer(204)]
-    async with client_of(*script, retries=Retries(extra_tries=2)) as (client, transport):
-        with pytest.raises(ApiError):
-            await every(tmp_path)[name](client)
-        assert len(transport.sent) == 1
-
-
-async def test_each_call_is_paid_for_by_its_organisation():
-    pace = Unpaced()
-    url = f"{ROOT}/999888777/direct/signature-jobs/7/complete"
-    block = Answer(429, b"", {"dosfilter": "x"})
-    script = [Answer(204), Answer(204), Answer(204), Answer(200, PADES), block]
-    async with client_of(*script, rate_limiter=pace) as (client, _):
-        await client.confirm(url)
-        await client.get_status_change()
-        await client.get_status_change(sender=OTHER)
-        await client.check_access()
-        with pytest.raises(RateLimitedError):
-            await client.confirm(url)
-    assert pace.paid == ["999888777", pki.SENDER, "999888777", pki.SENDER, "999888777"]
-    assert pace.blocks == [("999888777", 30.0)]
-
-
-async def test_a_block_of_unknown_length_is_told_and_holds_nobody():
-    """A gateway's 429 says nothing of the service's own limit."""
-    pace = Unpaced()
-    async with client_of(Answer(429), rate_limiter=pace) as (client, _):
-        with pytest.raises(RateLimitedError) as caught:
-            await client.confirm(URL)
-    assert (caught.value.wait, caught.value.blocked_until) == (None, None)
-    assert pace.blocks == []
-
-
-async def test_a_call_fails_at_once_when_the_service_asks_for_more_patience_than_there_is():
-    later = Answer(503, b"", {"retry-after": "21"})
-    patient = Retries(longest_retry_after=timedelta(seconds=20))
-    async with client_of(later, later, retries=patient) as (client, transport):
-        with pytest.raises(ApiError, match="HTTP 503"):
-            await client.confirm(URL)
-        assert len(transport.sent) == 1
-
-
 # --- What comes back
 
 
@@ -232,25 +120,6 @@ async def test_a_status_by_token():
     assert got.pades_url == f"{JOBS}/7/pades"
 
 
-@pytest.mark.parametrize(
-    ("code", "error"),
-    [
-        ("INVALID_STATUS_QUERY_TOKEN", InvalidStatusQueryTokenError),
-        ("SIGNING_CEREMONY_NOT_COMPLETED", SigningCeremonyNotCompletedError),
-    ],
-)
-async def test_a_token_that_opens_nothing_is_told_by_type(code, error):
-    async with client_of(Answer(403, error_xml(code))) as (client, _):
-        with pytest.raises(error):
-            await client.get_status(URL, "token")
-
-
-async def test_a_status_that_can_not_be_read_is_the_services_fault():
-    async with client_of(Answer(200, status_xml()[:-9])) as (client, _):
-        with pytest.raises(UnexpectedResponseError):
-            await client.get_status(URL, "token")
-
-
 async def test_a_new_redirect_url_comes_with_its_signer():
     async with client_of(Answer(200, signer_xml())) as (client, transport):
         got = await client.request_new_redirect_url(URL)
@@ -258,7 +127,9 @@ async def test_a_new_redirect_url_comes_with_its_signer():
         "https://web.example#/redirect/new",
         CUSTOMER,
     )
-    sent = etree.fromstring(transport.sent[0].body)
+    [sent] = transport.sent
+    assert sent.headers["Content-Type"] == "application/xml"
+    sent = etree.fromstring(sent.body)
     assert sent.tag == f"{{{NS}}}direct-signer-update-request"
     assert [each.tag for each in sent] == [f"{{{NS}}}redirect-url"]
 
@@ -274,14 +145,13 @@ async def test_a_signed_document_comes_whole(name, first, last):
 
 
 async def test_access_is_the_services_own_sentence():
-    said = "You are Sender AS, organisation number 123456789\n"
+    said = "You are Ås AS, organisation number 123456789\n"
     async with client_of(Answer(200, said.encode(), {"content-type": "text/plain"})) as (
         client,
         transport,
     ):
         assert await client.check_access() == said.strip()
     [sent] = transport.sent
-    assert (sent.method, sent.url, sent.body) == ("GET", f"{ROOT}/{pki.SENDER}", None)
     assert sent.headers["Accept"] == "text/plain, application/xml"
 
 
@@ -303,6 +173,8 @@ async def test_the_senders_of_a_call_go_before_the_clients(name, default, given,
     [sent] = transport.sent
     path = "" if name == "check_access" else "/direct/signature-jobs"
     assert sent.url == f"{ROOT}/{number}{path}{'' if name == 'check_access' else query}"
+    assert (sent.method, sent.body) == ("GET", None)
+    assert sent.headers["Accept"].endswith("application/xml")
 
 
 @pytest.mark.parametrize("name", ADDRESSED)

@@ -264,18 +264,6 @@ def test_what_is_wrong_is_told_and_no_secret_shows(variables, given, said):
     assert shown_in(shown, CANARIES) == []
 
 
-def test_a_password_in_a_local_variable_would_be_found(monkeypatch):
-    """The twin of the test above: the frames that it looks at are rendered with their locals."""
-
-    def select(anchors, environment, *, certificate):
-        raise ConfigurationError("no anchor")
-
-    monkeypatch.setattr(TrustAnchors, "select", select)
-    with pytest.raises(ConfigurationError) as caught:
-        ClientConfiguration(certificate=pki.sender().enterprise(), user_agent_suffix="canary")
-    assert shown_in(frames_with_locals(caught.value), CANARIES) == ["canary"]
-
-
 def test_a_file_of_anchors_that_is_none_is_named(variables, anchors):
     (anchors / "readme.txt").write_bytes(b"not a certificate")
     (anchors / ".gitkeep").touch()

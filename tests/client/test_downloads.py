@@ -148,15 +148,6 @@ async def test_a_download_that_fails_leaves_what_was_there(download, path, befor
     nothing_but(path, before)
 
 
-async def test_a_download_that_was_cut_off_is_begun_anew(download, path):
-    content = document(3 * MIB)
-    cut = Answer(200, chunks(content, 65536)[:40], broken_by=CUT)
-    patient = Retries(extra_tries=1)
-    async with client_of(cut, sized(content), retries=patient) as (client, _):
-        assert await download(client, URL, path) == len(content)
-    nothing_but(path, content)
-
-
 @pytest.mark.parametrize("kind", ["native", "scope"])
 @pytest.mark.parametrize("before", [None, b"older"])
 async def test_a_cancelled_download_leaves_what_was_there(download, path, before, kind):
@@ -344,13 +335,6 @@ async def test_a_stream_left_by_an_exception_gives_its_connection_back(opening):
 
         with pytest.raises(ZeroDivisionError):
             await fail()
-        assert transport.open == 0
-
-
-async def test_a_stream_that_is_not_a_success_is_never_opened(opening):
-    async with client_of(Answer(404, b"gone")) as (client, transport):
-        with pytest.raises(ApiError, match="HTTP 404"):
-            await opening(client).__aenter__()
         assert transport.open == 0
 
 

@@ -1,4 +1,4 @@
-"""When the iterator polls, held against a model of the service on a virtual clock."""
+"""When the iterator polls, against a model of the service on a virtual clock, and against answers one by one."""
 
 import asyncio
 import itertools
@@ -7,16 +7,23 @@ from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 
 import anyio
+import anyio.lowlevel
+import pki
 import pytest
 import virtual_time
+from doubles import JOBS, ROOT, Answer, Clock, Sleep, client_of, poll_headers, status_xml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from model_faults import HEADERS, Fault, Kind
 from model_service import OTHER_QUEUE, OTHER_SENDER, SENDER, ModelService, Outcome, now, number_of
-from model_transport import ON_THE_WAY, process_of
+from model_transport import ON_THE_WAY, ModelTransport, process_of
 from virtual_time import VirtualTime, cancel_natively, run
 
-from posten_signering.errors import SigningError, TooEagerPollingError
+from posten_signering._wire import operations
+from posten_signering.errors import (
+    SigningError,
+    TooEagerPollingError,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -34,6 +41,25 @@ def service():
 async def later(service: ModelService, seconds: float) -> None:
     await anyio.sleep(seconds)
     service.put(SENDER)
+
+
+async def polled(transport: ModelTransport) -> int:
+    """A poll by somebody who waits for nothing."""
+    async with transport.exchange(operations.poll(ROOT, SENDER).request) as answer:
+        async for _ in answer.chunks():
+            pass
+        return answer.status
+
+
+async def test_the_model_sees_a_poll_before_the_time_that_its_process_knows(service):
+    """The negative twin of every `not any(poll.too_early_as_told ...)`."""
+    one, two = ModelTransport(service, "one"), ModelTransport(service, "two")
+    statuses = [await polled(each) for each in (one, two, two, one)]
+    assert statuses == [204, 429, 429, 429]
+    assert [poll.too_early_as_told for poll in service.polls] == [False, False, True, True]
+    await anyio.sleep(600)
+    assert await polled(one) == 204
+    assert not service.polls[-1].too_early_as_told
 
 
 # --- When it polls
@@ -319,3 +345,71 @@ def test_a_day_of_faults_loses_nothing_and_polls_no_oftener_than_permitted(seed,
         assert len(service.polls) <= math.ceil(86_400 / 600) + 10 + 3 * len(faults)
 
     run(main)
+
+
+# --- Answer by answer
+
+TEN_MINUTES = timedelta(minutes=10)
+
+
+async def test_one_poll_gives_a_change_and_the_time_to_wait():
+    clock = Clock()
+    headers = poll_headers(clock.now, TEN_MINUTES)
+    script = [Answer(200, status_xml(), headers), Answer(204, b"", headers)]
+    async with client_of(*script, clock=clock) as (client, transport):
+        poll = await client.get_status_change()
+        clock.wait(minutes=10)
+        empty = await client.get_status_change()
+    assert poll.change.job_id == 7
+    assert empty.change is None
+    for each in (poll, empty):
+        assert each.wait == TEN_MINUTES
+        assert each.next_permitted_poll_time == pki.NOW + TEN_MINUTES
+    assert [each.url for each in transport.sent] == [JOBS, JOBS]
+
+
+async def test_changes_come_as_the_service_permits():
+    """Each change at once, and otherwise nothing asked before the time that the service named."""
+    clock = Clock()
+    sleep = Sleep(clock)
+    start = clock.now
+
+    def headers(**wait: float) -> dict[str, str]:
+        return poll_headers(clock.now, timedelta(**wait))
+
+    script = [
+        Answer(200, status_xml(job_id=1), headers(seconds=0)),
+        Answer(204, b"", headers(minutes=10)),
+        Answer(429, b"", headers(seconds=7)),
+        Answer(204),
+        Answer(429),
+        Answer(200, status_xml(job_id=2), headers(seconds=0)),
+    ]
+    async with client_of(*script, clock=clock, sleep=sleep) as (client, transport):
+        changes = client.status_changes()
+        assert (await anext(changes)).job_id == 1
+        assert (sleep.slept, len(transport.sent)) == ([], 1)
+        assert (await anext(changes)).job_id == 2
+    # Without a word of the service: the documented default of the environment.
+    assert sleep.slept == [600, 7, 30, 30]
+    assert clock.now - start == timedelta(seconds=667)
+
+
+@pytest.mark.parametrize(("seconds", "wait"), [(0.9, 0.0), (1, 1.0)])
+async def test_after_a_change_less_than_a_second_is_now_and_a_second_is_a_second(seconds, wait):
+    """`Date` is cut off to whole seconds, so that "now" looks like up to a second from now."""
+    headers = poll_headers(pki.NOW, timedelta(seconds=seconds))
+    clock = Clock()
+    async with client_of(
+        Answer(200, status_xml(), headers),
+        Answer(200, status_xml(), headers),
+        monotonic=clock.monotonic,
+    ) as (client, transport):
+        assert (await client.get_status_change()).change is not None
+        if wait:
+            with pytest.raises(TooEagerPollingError) as caught:
+                await client.get_status_change()
+            assert caught.value.wait == timedelta(seconds=wait)
+            clock.seconds += wait
+        assert (await client.get_status_change()).change is not None
+    assert len(transport.sent) == 2

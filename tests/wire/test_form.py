@@ -152,9 +152,7 @@ PAGE = b"<!DOCTYPE html>\n<html><body>Log in to the proxy.</body></html>"
 
 
 @pytest.mark.parametrize("framing", FRAMINGS, ids=str)
-@pytest.mark.parametrize(
-    "content", [b"", PAGE, PAGE + b" " * 9000, b"<HTML >", b'{"error": "<a/>"}', b"\0" * 5000]
-)
+@pytest.mark.parametrize("content", [b"", PAGE, PAGE + b" " * 9000])
 @pytest.mark.parametrize("name", DOWNLOADS)
 async def test_what_is_something_else_is_not_kept(name, content, framing, tmp_path):
     """Such as a page of something on the way, with status 200."""
