@@ -116,6 +116,7 @@ class Seen:
             self.errors.append(error)
             self.show(error)
             self.texts.append(frames_with_locals(error))
+            libraries_are_not_chained(error)
             return error
         return None
 
@@ -123,6 +124,14 @@ class Seen:
         """The canaries in all of it."""
         logged = [f"{each.getMessage()} {each.msg} {each.args!r}" for each in self.logged.records]
         return shown_in("\n".join([*self.texts, *logged, self.logged.text]), canaries)
+
+
+def libraries_are_not_chained(error: BaseException) -> None:
+    """The exceptions of libraries hold requests and values."""
+    for other in (error.__cause__, error.__context__):
+        if other is not None:
+            assert isinstance(other, SigningError | OSError), (error, other)
+            libraries_are_not_chained(other)
 
 
 @pytest.fixture
