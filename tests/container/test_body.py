@@ -2,7 +2,6 @@
 
 import io
 import os
-import traceback
 import tracemalloc
 import zipfile
 import zlib
@@ -264,47 +263,6 @@ def test_a_job_from_a_file_takes_little_memory(tmp_path, compression):
 def test_bytes_are_not_copied_as_a_whole(compression):
     documents = [Document(title="x", content=pdf_of(10 * MIB))]
     assert peak_of(lambda: sent([], documents, compression=compression)) < 2 * MIB
-
-
-# What an error shows.
-
-
-def rendered(error: BaseException) -> str:
-    """The traceback with the locals of the package's frames, as error reporters show it."""
-    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
-    lines = list[str]()
-    while shown is not None:
-        lines += shown.format_exception_only()
-        for frame in shown.stack:
-            if "posten_signering" in frame.filename:
-                lines += [frame.name, *(frame.locals or {}).values()]
-        shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)
-    return "\n".join(lines)
-
-
-async def test_the_traceback_of_a_cancelled_body_shows_no_content(tmp_path):
-    """Cancelled while the second file waits to be read, after the first and a header were sent."""
-    limiter = anyio.CapacityLimiter(1)
-    job = from_paths(tmp_path, pdf_of(100), pdf_of(100), limiter=limiter)
-    errors = []
-
-    async def consume() -> None:
-        count = 0
-        try:
-            async for _ in job.body.chunks():
-                count += 1
-                if count == 3:
-                    limiter.acquire_on_behalf_of_nowait(limiter)
-        except BaseException as error:
-            errors.append(rendered(error))
-            raise
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(consume)
-        await anyio.wait_all_tasks_blocked()
-        group.cancel_scope.cancel()
-    assert "chunks" in errors[0]
-    assert CANARY not in errors[0]
 
 
 def test_no_repr_shows_content():

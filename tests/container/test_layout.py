@@ -1,5 +1,7 @@
-"""The container's layout, read back by `zipfile` and `unzip`."""
+"""The container's layout, read back by `zipfile` and `unzip`; the body's, by Python's e-mail parser."""
 
+import email
+import email.policy
 import re
 import subprocess
 import zipfile
@@ -17,6 +19,7 @@ from posten_signering._container.layout import (
     Layout,
     container_layout,
     document_name,
+    multipart,
 )
 from posten_signering._values.job import DocumentType
 from posten_signering._values.secret import Secret
@@ -137,16 +140,6 @@ def test_no_document_is_in_the_layout_itself():
     assert any(b"<manifest/>" in content for content in held)
 
 
-def test_the_repr_shows_no_bytes():
-    layout = layout_of([b"x"], manifest=b"<pin>12345678910</pin>")
-    assert "12345678910" not in repr(layout)
-    assert any(
-        b"12345678910" in segment.reveal()
-        for segment in layout.segments
-        if isinstance(segment, Secret)
-    )
-
-
 @pytest.mark.parametrize(
     ("moment", "read"),
     [
@@ -156,7 +149,7 @@ def test_the_repr_shows_no_bytes():
         ((2400, 2, 29), (2107, 2, 29, 0, 0, 0)),
     ],
 )
-def test_entries_bear_the_time_that_was_given(moment, read):
+def test_entries_have_the_time_that_was_given(moment, read):
     layout = layout_of([], modified=datetime(*moment))  # noqa: DTZ001 - a ZIP knows no time zones
     with zipfile.ZipFile(BytesIO(join(layout, []))) as archive:
         assert {info.date_time for info in archive.infolist()} == {read}
@@ -168,3 +161,62 @@ def test_document_names_are_unique_safe_and_as_long_as_the_schema_wants(first, s
     assert re.fullmatch(r"[a-z0-9._-]{4,100}", name)
     assert (name == document_name(second, type_)) == (first == second)
     assert name.endswith(".pdf" if type_ is DocumentType.PDF else ".txt")
+
+
+# --- The multipart body
+
+BOUNDARY = "0123456789abcdef0123456789abcdef"
+DOCUMENT = b"--\r\nnot a boundary\r\n--0123\r\n"
+
+
+def body_of(xml: bytes, before: bytes, after: bytes) -> tuple[str, Layout, bytes]:
+    container = Layout(
+        segments=(Secret(before), 0, Secret(after)),
+        length=len(before) + len(DOCUMENT) + len(after),
+    )
+    content_type, layout = multipart(Secret(xml), container, boundary=BOUNDARY)
+    content = b"".join(
+        segment.reveal() if isinstance(segment, Secret) else DOCUMENT for segment in layout.segments
+    )
+    return content_type, layout, content
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300), st.binary(max_size=300))
+def test_the_email_parser_reads_both_parts_back(xml, before, after):
+    content_type, layout, content = body_of(xml, before, after)
+    assert layout.length == len(content)
+    head = f"MIME-Version: 1.0\r\nContent-Type: {content_type}\r\n\r\n".encode()
+    message = email.message_from_bytes(head + content, policy=email.policy.HTTP)
+    assert message.get_content_type() == "multipart/mixed"
+    assert not message.defects
+    request, container = message.iter_parts()
+    assert request.items() == [("Content-Type", "application/xml")]
+    assert container.items() == [("Content-Type", "application/octet-stream")]
+    assert request.get_payload(decode=True) == xml
+    assert container.get_payload(decode=True) == before + DOCUMENT + after
+
+
+def test_the_body_is_as_the_official_clients_send_it():
+    content_type, _, content = body_of(b"<request/>", b"PK", b"end")
+    assert content_type == f"multipart/mixed; boundary={BOUNDARY}"
+    assert (
+        content
+        == (
+            f"--{BOUNDARY}\r\n"
+            "Content-Type: application/xml\r\n"
+            "\r\n"
+            "<request/>\r\n"
+            f"--{BOUNDARY}\r\n"
+            "Content-Type: application/octet-stream\r\n"
+            "\r\n"
+            f"PK{DOCUMENT.decode()}end\r\n"
+            f"--{BOUNDARY}--\r\n"
+        ).encode()
+    )
+
+
+def test_the_parser_notices_a_body_that_is_cut_off():
+    content_type, _, content = body_of(b"<request/>", b"PK", b"end")
+    head = f"Content-Type: {content_type}\r\n\r\n".encode()
+    message = email.message_from_bytes(head + content[:-3], policy=email.policy.HTTP)
+    assert message.defects

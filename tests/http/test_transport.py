@@ -263,3 +263,4 @@ class TestUrls:
             with pytest.raises(UntrustedUrlError, match="can't be understood") as raised:
                 await client.fetch("/" + "kanari" * 20_000)
             assert "kanari" not in str(raised.value)
+            assert raised.value.__context__ is None

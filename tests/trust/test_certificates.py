@@ -1,16 +1,19 @@
-"""The enterprise certificate: what is read, what is refused, what never shows."""
+"""The enterprise certificate: what is read, what is refused, what never shows, and the chain that it is shown with."""
 
+import itertools
 import logging
 import ssl
 import subprocess
 import traceback
 from datetime import timedelta
+from pathlib import Path
 
 import pki
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric import ec
+from doubles import frames_with_locals
 
 from posten_signering import EnterpriseCertificate, load_pkcs12
 from posten_signering.errors import ConfigurationError
@@ -24,17 +27,8 @@ ALGORITHMS = {
 }
 
 
-def rendered(error: BaseException) -> str:
-    """A traceback with the locals of every frame, as error trackers make it."""
-    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
-
-
-def own_frames(error: BaseException) -> str:
-    """As `rendered`, of this package's frames only: the test's own locals hold the canaries."""
-    found = traceback.TracebackException.from_exception(error, capture_locals=True)
-    frames = [each for each in found.stack if "posten_signering" in each.filename]
-    assert frames
-    return "\n".join(f"{each.name}: {each.locals}" for each in frames) + str(error)
+def run(folder: Path, program: str, *options: str) -> None:
+    subprocess.run([program, *options], cwd=folder, check=True, capture_output=True)
 
 
 @pytest.fixture(params=ALGORITHMS)
@@ -44,26 +38,10 @@ def p12(request, openssl, tmp_path):
     (tmp_path / "key.pem").write_bytes(issued.key_pem)
     (tmp_path / "leaf.pem").write_bytes(issued.pem)
     (tmp_path / "cas.pem").write_bytes(b"".join(each.pem for each in reversed(issued.issuers)))
-    subprocess.run(
-        [
-            openssl,
-            "pkcs12",
-            "-export",
-            *ALGORITHMS[request.param],
-            "-inkey",
-            "key.pem",
-            "-in",
-            "leaf.pem",
-            "-certfile",
-            "cas.pem",
-            "-passout",
-            f"pass:{PASSWORD}",
-            "-out",
-            "a.p12",
-        ],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
+    run(
+        *(tmp_path, openssl, "pkcs12", "-export", *ALGORITHMS[request.param]),
+        *("-inkey", "key.pem", "-in", "leaf.pem", "-certfile", "cas.pem"),
+        *("-passout", f"pass:{PASSWORD}", "-out", "a.p12"),
     )
     return tmp_path / "a.p12"
 
@@ -87,7 +65,7 @@ async def test_a_pkcs12_file_is_read_in_a_thread(p12):
     )
     with pytest.raises(ConfigurationError, match="password is wrong") as raised:
         await load_pkcs12(p12, password="kanari")
-    assert "kanari" not in own_frames(raised.value)
+    assert "kanari" not in frames_with_locals(raised.value)
 
 
 @pytest.mark.parametrize("password", ["", None])
@@ -101,7 +79,7 @@ def test_a_wrong_password_is_one_clear_error_that_shows_nothing(password):
     with pytest.raises(ConfigurationError, match="password is wrong, or it is not") as raised:
         EnterpriseCertificate.from_pkcs12(pki.sender().p12(b"other"), password=password)
     assert raised.value.__cause__ is None
-    assert "kanari" not in own_frames(raised.value)
+    assert "kanari" not in frames_with_locals(raised.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"kanari", pki.sender().pem])
@@ -129,26 +107,10 @@ def test_a_file_that_can_not_be_read_says_so_without_its_name(source, tmp_path):
 
 def test_a_pkcs12_file_of_java_with_several_entries_gives_the_first(tmp_path, keytool):
     for name in ("first", "second"):
-        subprocess.run(
-            [
-                keytool,
-                "-genkeypair",
-                "-alias",
-                name,
-                "-keyalg",
-                "RSA",
-                "-storetype",
-                "PKCS12",
-                "-keystore",
-                "two.p12",
-                "-storepass",
-                "hemmelig",
-                "-dname",
-                f"CN={name}",
-            ],
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
+        run(
+            *(tmp_path, keytool, "-genkeypair", "-alias", name, "-dname", f"CN={name}"),
+            *("-keyalg", "RSA", "-storetype", "PKCS12"),
+            *("-keystore", "two.p12", "-storepass", "hemmelig"),
         )
     certificate = EnterpriseCertificate.from_pkcs12(tmp_path / "two.p12", password="hemmelig")
     assert certificate.subject == "CN=first"
@@ -184,13 +146,13 @@ class TestPem:
         for wrong in (None, "kanari"):
             with pytest.raises(ConfigurationError, match="private key can't be read") as raised:
                 EnterpriseCertificate.from_pem(issued.pem, key, password=wrong)
-            assert "kanari" not in own_frames(raised.value)
+            assert "kanari" not in frames_with_locals(raised.value)
 
     def test_a_password_for_a_key_without_one(self):
         issued = pki.sender()
         with pytest.raises(ConfigurationError, match="a password for a key without one") as raised:
             EnterpriseCertificate.from_pem(issued.pem, issued.key_pem, password="kanari")
-        shown = own_frames(raised.value)
+        shown = frames_with_locals(raised.value)
         assert "kanari" not in shown
         assert "PRIVATE" not in shown
 
@@ -202,7 +164,7 @@ class TestPem:
         )
         with pytest.raises(ConfigurationError, match="2 private keys") as raised:
             EnterpriseCertificate.from_pem(pki.sender().pem, keys)
-        assert "PRIVATE" not in own_frames(raised.value)
+        assert "PRIVATE" not in frames_with_locals(raised.value)
 
     def test_no_key(self):
         with pytest.raises(ConfigurationError, match="without a private key"):
@@ -224,7 +186,7 @@ class TestPem:
     def test_a_key_given_as_text_shows_nowhere(self):
         with pytest.raises(ConfigurationError, match="can't be read") as raised:
             EnterpriseCertificate.from_pem(pki.sender().pem, pki.sender().key_pem.decode())
-        assert "PRIVATE" not in own_frames(raised.value)
+        assert "PRIVATE" not in frames_with_locals(raised.value)
         assert "PRIVATE" not in "".join(traceback.format_exception(raised.value))
 
 
@@ -235,44 +197,18 @@ class TestWhatIsRefused:
 
     def test_a_pkcs12_file_without_its_certificate(self, openssl, tmp_path):
         (tmp_path / "key.pem").write_bytes(pki.sender().key_pem)
-        subprocess.run(
-            [
-                openssl,
-                "pkcs12",
-                "-export",
-                "-nocerts",
-                "-inkey",
-                "key.pem",
-                "-passout",
-                "pass:a",
-                "-out",
-                "a.p12",
-            ],
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
+        run(
+            *(tmp_path, openssl, "pkcs12", "-export", "-nocerts", "-inkey", "key.pem"),
+            *("-passout", "pass:a", "-out", "a.p12"),
         )
         with pytest.raises(ConfigurationError, match="no certificate that belongs"):
             EnterpriseCertificate.from_pkcs12(tmp_path / "a.p12", password="a")
 
     def test_a_pkcs12_file_without_a_key(self, openssl, tmp_path):
         (tmp_path / "leaf.pem").write_bytes(pki.sender().pem)
-        subprocess.run(
-            [
-                openssl,
-                "pkcs12",
-                "-export",
-                "-nokeys",
-                "-in",
-                "leaf.pem",
-                "-passout",
-                "pass:a",
-                "-out",
-                "a.p12",
-            ],
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
+        run(
+            *(tmp_path, openssl, "pkcs12", "-export", "-nokeys", "-in", "leaf.pem"),
+            *("-passout", "pass:a", "-out", "a.p12"),
         )
         with pytest.raises(ConfigurationError, match="without a private key"):
             EnterpriseCertificate.from_pkcs12(tmp_path / "a.p12", password="a")
@@ -286,30 +222,8 @@ class TestWhatIsRefused:
         with pytest.raises(ConfigurationError, match="not an RSA key"):
             EnterpriseCertificate.from_pkcs12(issued.p12(b"a"), password="a")
 
-    def test_a_certificate_for_signing_only(self):
-        issued = pki.issue(pki.subject("Seal"), pki.root(), usage="content_commitment")
-        with pytest.raises(ConfigurationError, match="use the one for authentication"):
-            issued.enterprise()
-
     def test_a_certificate_whose_use_is_not_restricted_is_taken(self):
         assert pki.issue(pki.subject("Seal"), pki.root(), usage=None).enterprise().chain
-
-    def test_extensions_that_can_not_be_read(self):
-        broken = x509.UnrecognizedExtension(x509.KeyUsage.oid, b"\x04\x01")
-        key = pki.rsa_key("broken")
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(pki.subject("broken"))
-            .issuer_name(pki.subject("broken"))
-            .public_key(key.public_key())
-            .serial_number(1)
-            .not_valid_before(pki.NOW)
-            .not_valid_after(pki.NOW + timedelta(days=1))
-            .add_extension(broken, critical=False)
-            .sign(key, hashes.SHA256())
-        )
-        with pytest.raises(ConfigurationError, match="extensions can't be read"):
-            pki.Issued(certificate, key).enterprise()
 
 
 class TestValidity:
@@ -351,25 +265,16 @@ def test_a_signature_is_verified_by_openssl(openssl, tmp_path):
     (tmp_path / "signature").write_bytes(certificate.sign(b"content"))
     for content, verdict in ((b"content", 0), (b"Content", 1)):
         (tmp_path / "content").write_bytes(content)
-        run = subprocess.run(
+        verified = subprocess.run(
             [
-                openssl,
-                "dgst",
-                "-sha256",
-                "-verify",
-                "key.pub",
-                "-signature",
-                "signature",
-                "content",
+                *(openssl, "dgst", "-sha256", "-verify", "key.pub"),
+                *("-signature", "signature", "content"),
             ],
             cwd=tmp_path,
             check=False,
             capture_output=True,
         )
-        assert run.returncode == verdict
-    pki.sender().key.public_key().verify(
-        certificate.sign(b"x"), b"x", padding.PKCS1v15(), hashes.SHA256()
-    )
+        assert verified.returncode == verdict
 
 
 def test_the_repr_tells_whose_it_is_and_no_more():
@@ -377,3 +282,150 @@ def test_the_repr_tells_whose_it_is_and_no_more():
         "EnterpriseCertificate(organization_number='123456789', "
         f"not_valid_after='{(pki.NOW + timedelta(days=365)).isoformat()}')"
     )
+
+
+# --- Which of several certificates stands for the key, and its chain
+
+
+class TestChain:
+    def test_a_leaf_alone_is_completed_from_the_anchors(self):
+        alone = pki.sender().enterprise([])
+        assert len(alone.chain) == 1
+        anchors = [
+            each.der for each in (pki.root(), pki.intermediate(), pki.intermediate("Sender CA"))
+        ]
+
+        chain, missing = alone.complete_chain(anchors)
+
+        assert missing is None
+        assert chain == pki.sender().enterprise().chain
+
+    def test_the_missing_issuer_is_named(self):
+        chain, missing = pki.sender().enterprise([]).complete_chain([])
+        assert (len(chain), missing) == (1, "CN=Sender CA")
+        chain, missing = (
+            pki.sender().enterprise([]).complete_chain([pki.intermediate("Sender CA").der])
+        )
+        assert (len(chain), missing) == (2, "CN=Root")
+
+    def test_an_issuer_of_the_same_name_with_another_key_is_not_taken(self):
+        impostor = pki.issue(
+            pki.subject("Sender CA"), pki.root(), ca=True, key=pki.rsa_key("impostor")
+        )
+        chain, missing = pki.sender().enterprise([impostor]).complete_chain([pki.root().der])
+        assert (len(chain), missing) == (1, "CN=Sender CA")
+
+    def test_a_renewed_certificate_over_the_same_key_wins(self):
+        name = pki.subject("Sender", organization_identifier=f"NTRNO-{pki.SENDER}")
+        renewed = pki.issue(
+            name,
+            pki.intermediate("Sender CA"),
+            key=pki.sender().key,
+            not_after=pki.NOW + timedelta(days=700),
+        )
+        both = EnterpriseCertificate.from_pem(pki.sender().pem + renewed.pem, pki.sender().key_pem)
+        assert both.chain[0] == renewed.certificate
+
+    def test_issuers_that_issue_each_other_end(self):
+        a, b = pki.subject("A"), pki.subject("B")
+        self_a = pki.Issued(pki.issue(a, ca=True).certificate, pki.rsa_key("CN=A"))
+        b_by_a = pki.issue(b, self_a, ca=True)
+        a_by_b = pki.issue(a, b_by_a, ca=True)
+        leaf = pki.issue(pki.subject("leaf"), a_by_b)
+        chain, missing = leaf.enterprise([a_by_b, b_by_a]).complete_chain([])
+        assert len(chain) == 3
+        assert missing == "CN=A"
+
+
+class TestCrossSigned:
+    """The key of an authority has certificates of several others: one way leads on, others end."""
+
+    old = pki.issue(pki.subject("Old root that nobody has"), ca=True)
+    by_old = pki.issue(pki.subject("Cross CA"), old, ca=True)
+    by_root = pki.issue(pki.subject("Cross CA"), pki.root(), ca=True)
+    leaf = pki.issue(pki.subject("leaf"), by_root)
+
+    @pytest.mark.parametrize("order", list(itertools.permutations(["by_old", "by_root", "root"])))
+    def test_the_way_to_a_root_is_found_in_any_order(self, order):
+        there = {"by_old": self.by_old, "by_root": self.by_root, "root": pki.root()}
+        certificate = self.leaf.enterprise([there[each] for each in order])
+        wanted = (self.leaf.certificate, self.by_root.certificate, pki.root().certificate)
+        assert certificate.chain == wanted
+        alone = self.leaf.enterprise([]).complete_chain([there[each].der for each in order])
+        assert alone == (wanted, None)
+
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_without_a_root_the_longest_way_is_taken(self, turned):
+        higher = pki.issue(pki.subject("Higher CA"), pki.root("Far root"), ca=True)
+        by_higher = pki.issue(pki.subject("Cross CA"), higher, ca=True)
+        pool = [self.by_old, by_higher, higher]
+        certificate = self.leaf.enterprise(pool[::-1] if turned else pool)
+        wanted = (self.leaf, by_higher, higher)
+        assert certificate.chain == tuple(each.certificate for each in wanted)
+        assert certificate.complete_chain([])[1] == "CN=Far root"
+
+    def test_not_every_way_through_many_authorities_is_gone(self):
+        """Fourteen who all certify each other: there are more ways than could ever be gone."""
+        names = [f"CA {number}" for number in range(14)]
+        by_themselves = {
+            name: pki.issue(pki.subject(name), ca=True, key=self.by_old.key) for name in names
+        }
+        pool = [
+            pki.issue(pki.subject(name), by_themselves[other], ca=True, key=self.by_old.key)
+            for name, other in itertools.permutations(names, 2)
+        ]
+        leaf = pki.issue(pki.subject("leaf"), by_themselves["CA 0"])
+        chain = leaf.enterprise(pool).chain
+        assert chain[0] == leaf.certificate
+        assert chain[1].subject == pki.subject("CA 0")
+
+
+class TestSeveralForOneKey:
+    @staticmethod
+    def issued(usage, days=365):
+        return pki.issue(
+            pki.subject("Sender", organization_identifier=f"NTRNO-{pki.SENDER}"),
+            pki.intermediate("Sender CA"),
+            key=pki.sender().key,
+            usage=usage,
+            not_after=pki.NOW + timedelta(days=days),
+        )
+
+    @staticmethod
+    def of(*issued):
+        pems = b"".join(each.pem for each in issued)
+        return EnterpriseCertificate.from_pem(pems, pki.sender().key_pem)
+
+    @pytest.mark.parametrize("other", ["key_encipherment", "content_commitment"])
+    @pytest.mark.parametrize("usage", ["digital_signature", None])
+    def test_the_one_for_authentication_is_taken_however_long_the_others_last(self, usage, other):
+        fit, unfit = self.issued(usage, days=100), self.issued(other, days=900)
+        for order in ((fit, unfit), (unfit, fit)):
+            assert self.of(*order).chain[0] == fit.certificate
+
+    def test_of_several_for_authentication_the_one_that_lasts_longest(self):
+        short, long = self.issued("digital_signature", 100), self.issued("digital_signature", 200)
+        for order in ((short, long), (long, short)):
+            assert self.of(*order).chain[0] == long.certificate
+
+    def test_one_whose_extensions_can_not_be_read_is_no_obstacle(self):
+        broken = x509.UnrecognizedExtension(x509.KeyUsage.oid, b"\x04\x01")
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(pki.subject("Sender"))
+            .issuer_name(pki.subject("Sender"))
+            .public_key(pki.sender().key.public_key())
+            .serial_number(1)
+            .not_valid_before(pki.NOW)
+            .not_valid_after(pki.NOW + timedelta(days=999))
+            .add_extension(broken, critical=False)
+        )
+        unread = pki.Issued(builder.sign(pki.sender().key, hashes.SHA256()), pki.sender().key)
+        fit = self.issued("digital_signature")
+        assert self.of(unread, fit).chain[0] == fit.certificate
+        with pytest.raises(ConfigurationError, match="extensions can't be read"):
+            self.of(unread)
+
+    def test_where_none_is_for_authentication_it_is_told(self):
+        with pytest.raises(ConfigurationError, match="use the one for authentication"):
+            self.of(self.issued("key_encipherment"), self.issued("content_commitment"))
