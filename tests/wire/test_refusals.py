@@ -92,6 +92,7 @@ def test_an_answer_in_another_form_is_described_and_kept(body, content_type, tol
     error = refusal("do it", answer(502, body, content_type=content_type))
     assert type(error) is ApiError
     assert (error.code, error.message, error.type) == (None, None, None)
+    assert str(error).startswith("The service refused to do it: HTTP 502")
     assert told in str(error)
     assert error.answer == (body.decode(errors="replace").strip() or None)
 
