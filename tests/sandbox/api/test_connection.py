@@ -1,10 +1,13 @@
 """Requests that a delay holds back: nobody waits for them in vain, and none disturbs the next test."""
 
 import asyncio
-from contextlib import AsyncExitStack
+import ssl
+from asyncio.sslproto import SSLProtocol
+from contextlib import AsyncExitStack, closing
 
 import aiohttp
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from callers import Clock, caller_of
 
 from posten_signering.sandbox import Fault, FaultKind, Operation, Sandbox
@@ -172,3 +175,13 @@ async def test_a_sleep_that_fails_is_told(clock, tmp_path, caplog):
         sandbox.faults.add(Fault(kind=FaultKind.DELAY, seconds=1, times=1))
         assert (await sender.get(sender.root)).status == 500
     assert "ArithmeticError" in caplog.text
+
+
+def test_a_connection_that_is_lost_already_is_not_reset():
+    """A TLS transport has no socket from the loss until aiohttp is told of it."""
+    context = ssl.create_default_context()
+    with closing(asyncio.new_event_loop()) as loop:
+        lost = SSLProtocol(loop, asyncio.Protocol(), context, None, call_connection_made=False)
+        request = make_mocked_request("GET", "/", transport=lost._get_app_transport(), loop=loop)
+        lost.connection_lost(None)
+        assert connection.reset(request).status == 200

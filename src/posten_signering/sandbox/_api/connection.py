@@ -173,8 +173,9 @@ class Delays:
 def reset(request: web.Request) -> web.StreamResponse:
     """Resets the connection; what it returns is sent no more."""
     transport = request.transport
-    if transport is not None:
-        connection = cast("socket.socket", transport.get_extra_info("socket"))
+    connection = None if transport is None else transport.get_extra_info("socket")
+    # Both are None once the client has left.
+    if transport is not None and connection is not None:
         # Without lingering the other end meets a reset, and not an orderly end.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
