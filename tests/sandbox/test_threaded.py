@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -173,6 +175,19 @@ def test_a_sandbox_that_does_not_run_says_so():
         sandbox.overview()
     with sandbox:  # and may be started again
         sandbox.reset()
+
+
+NEVER_LEFT = """
+from posten_signering.sandbox import ThreadedSandbox
+sandbox = ThreadedSandbox()
+sandbox.__enter__()
+configuration = ThreadedSandbox().__enter__().client_configuration()
+sandbox.reset()
+"""
+
+
+def test_a_program_that_never_leaves_it_ends_all_the_same():
+    subprocess.run([sys.executable, "-c", NEVER_LEFT], check=True, timeout=60)
 
 
 def test_a_start_that_fails_is_told_and_leaves_no_thread():

@@ -1,12 +1,15 @@
 """The sandbox in a thread with an event loop of its own, for programs and tests of any kind."""
 
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
 from posten_signering import ClientConfiguration, Sender
 from posten_signering.sandbox._api.activity import OrganizationCounters
@@ -45,9 +48,7 @@ class ThreadedSandbox:
         if self._portal is not None:
             raise SandboxError("This sandbox runs already; start another for a second one.")
         with ExitStack() as stack:
-            portal = stack.enter_context(
-                start_blocking_portal("asyncio", name="posten-signering-sandbox-loop")
-            )
+            portal = stack.enter_context(_EventLoop())
             stack.enter_context(portal.wrap_async_context_manager(self._sandbox))
             self._portal = portal
             self._stack = stack.pop_all()
@@ -183,6 +184,40 @@ class ThreadedSandbox:
         if self._portal is None:
             raise SandboxError("This sandbox does not run: use it inside `with`.")
         return self._portal
+
+
+class _EventLoop:
+    """An event loop in a thread of its own, until the context ends.
+
+    anyio's `start_blocking_portal` is a generator. Python ends a generator that nobody holds any more, and at
+    the interpreter's end it then waits for a thread that no longer runs: a program that never leaves its `with`
+    would never end.
+    """
+
+    def __enter__(self) -> BlockingPortal:
+        started: Future[BlockingPortal] = Future()
+
+        async def run() -> None:
+            async with BlockingPortal() as portal:
+                started.set_result(portal)
+                await portal.sleep_until_stopped()
+
+        self._thread = threading.Thread(
+            target=anyio.run, args=(run,), name="posten-signering-sandbox-loop", daemon=True
+        )
+        self._thread.start()
+        self._portal = started.result()
+        return self._portal
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # After an exception, such as Ctrl-C during the start, what still runs is cancelled.
+        self._portal.call(self._portal.stop, exception is not None)
+        self._thread.join()
 
 
 class ThreadedFaults:
