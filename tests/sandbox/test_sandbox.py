@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import anyio
+import anyio.lowlevel
 import bundles
 import pytest
 from bundles import NOW, SENDER
@@ -258,6 +260,28 @@ async def test_a_port_that_is_taken_fails_the_start_and_leaves_nothing_behind(sa
     with pytest.raises(OSError, match="in use"):
         await Sandbox(pages_port=urlsplit(sandbox.signing_pages_url).port).__aenter__()
     assert open_files() == before
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10, None])
+async def test_a_directory_is_free_again_after_a_cancelled_start_or_run(tmp_path, steps):
+    """anyio cancels whatever a cancelled scope awaits, the clean-up too."""
+    before, running = open_files(), anyio.Event()
+
+    async def run() -> None:
+        async with Sandbox(directory=tmp_path):
+            running.set()
+            await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        if steps is None:
+            await running.wait()
+        for _ in range(steps or 0):
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert open_files() == before
+    async with Sandbox(directory=tmp_path) as sandbox:
+        assert sandbox.received == ()
 
 
 async def test_stopping_leaves_no_socket_thread_or_task(clock, tmp_path):

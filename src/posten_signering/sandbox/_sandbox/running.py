@@ -5,6 +5,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
+import anyio
+
 from posten_signering.sandbox._api.activity import Activity, Feed
 from posten_signering.sandbox._api.connection import Delays, address_of, listen, serve
 from posten_signering.sandbox._api.exchange import Exchanges
@@ -40,12 +42,16 @@ class Running:
     Attributes:
         links: Its addresses.
         control: What can be done to it.
-        stack: Ends it.
+        stack: What ends with it.
     """
 
     links: Links
     control: Control
     stack: AsyncExitStack
+
+    async def aclose(self) -> None:
+        """Ends it, also when the caller is cancelled meanwhile."""
+        await _close(self.stack)
 
 
 async def start(
@@ -66,7 +72,8 @@ async def start(
         SandboxError: Another sandbox uses the directory, what is in it can't be read, or a port is
             no port.
     """
-    async with AsyncExitStack() as stack:
+    stack = AsyncExitStack()
+    try:
         storage = await Storage.open(settings.directory)
         stack.push_async_callback(storage.aclose)
         workers = Workers()
@@ -145,7 +152,16 @@ async def start(
         pages.router.add_get(OVERVIEW, show_overview)
         ControlApi(control=control).add_to(pages)
         await serve(stack, pages, pages_socket)
-        return Running(links=service.links, control=control, stack=stack.pop_all())
+        return Running(links=service.links, control=control, stack=stack)
+    except BaseException:
+        await _close(stack)
+        raise
+
+
+async def _close(stack: AsyncExitStack) -> None:
+    # Who is cancelled must not leave a file locked or a port taken.
+    with anyio.CancelScope(shield=True):
+        await stack.aclose()
 
 
 def _server_context(authority: Authority, faults: Faults) -> ssl.SSLContext:

@@ -93,7 +93,7 @@ class Sandbox:
         traceback: TracebackType | None,
     ) -> None:
         running, self._running = self._now_running, None
-        await running.stack.aclose()
+        await running.aclose()
 
     @property
     def service_root(self) -> str:

@@ -175,9 +175,16 @@ class Storage:
         """
         # A connection of SQLite is for one thread. One thread also keeps commits in order.
         executor = ThreadPoolExecutor(1, thread_name_prefix="posten-signering-sandbox-storage")
+        opening = executor.submit(cls, directory, executor)
+
+        def close() -> None:
+            opening.result().close()
+
         try:
-            return await _run(executor, lambda: cls(directory, executor))
+            return await asyncio.wrap_future(opening)
         except BaseException:
+            # A caller that was cancelled leaves no file open.
+            executor.submit(close)
             executor.shutdown()
             raise
 
@@ -189,7 +196,7 @@ class Storage:
     async def get(self, key: DocumentKey) -> StoredDocument | None:
         """The document, or None if there is none."""
         self._submit()
-        return await _run(self._executor, lambda: self._read(key))
+        return await asyncio.wrap_future(self._executor.submit(self._read, key))
 
     def delete(self, job_id: int) -> None:
         """Deletes every document of a job."""
@@ -213,12 +220,14 @@ class Storage:
         self._submit().result()
 
     async def aclose(self) -> None:
-        """Commits and closes the storage."""
+        """Commits and closes the storage, also when the caller is cancelled meanwhile."""
+        written = self._submit()
+        closed = self._executor.submit(self.close)
         try:
-            await self.commit()
+            await asyncio.shield(asyncio.wrap_future(closed))
         finally:
-            await _run(self._executor, self._connection.close)
             self._executor.shutdown()
+        written.result()
 
     def _submit(self) -> Future[None]:
         # Statements that another thread adds meanwhile are left for the next commit.
@@ -227,6 +236,10 @@ class Storage:
         return self._executor.submit(self._write, statements)
 
     # The methods below run in the thread of the connection.
+
+    def close(self) -> None:
+        """Closes the file without a commit."""
+        self._connection.close()
 
     def _table(self, name: str) -> "_Table[Any, Any]":
         key_type, value_type = get_args(_fields(Tables)[name])
@@ -283,10 +296,6 @@ class _Table(UserDict[K, V]):
         super().__delitem__(key)
         where = (self._name, to_json(key))
         self._statements.append(("DELETE FROM entries WHERE kind = ? AND key = ?", where))
-
-
-async def _run(executor: ThreadPoolExecutor, function: Callable[[], T]) -> T:
-    return await asyncio.wrap_future(executor.submit(function))
 
 
 def _file_in(directory: Path) -> Path:
