@@ -311,6 +311,7 @@ async def test_what_is_asked_for_wrongly_is_told(hand, method, path, body, statu
         PERSON,
         {"kind": PERSON},
         {"kind": "reset", PERSON: 1},
+        {"kind": "reset", f"{PERSON[:6]}\N{NO-BREAK SPACE}{PERSON[6:]}": 1},
         {"kind": "reset", "times": PERSON},
         {"kind": "reset", "after": PERSON},
         {"kind": "reset", "operation": PERSON},
@@ -322,8 +323,8 @@ async def test_what_is_asked_for_wrongly_is_told(hand, method, path, body, statu
 async def test_what_was_asked_for_wrongly_is_not_quoted(hand, body, caplog):
     status, answer = await hand("POST", "/faults", body)
     assert status == 400
-    assert PERSON not in answer["error"]
-    assert PERSON not in caplog.text
+    assert PERSON not in "".join(filter(str.isdigit, answer["error"]))
+    assert PERSON not in "".join(filter(str.isdigit, caplog.text))
 
 
 async def test_a_signer_that_is_not_there_and_a_body_that_is_no_json_are_told(sender, hand):

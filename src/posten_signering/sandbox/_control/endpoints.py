@@ -30,6 +30,7 @@ from posten_signering.sandbox._control.overview import BrokerSnapshot, JobSnapsh
 from posten_signering.sandbox._state.job import Act
 from posten_signering.sandbox._state.storage import to_json
 from posten_signering.sandbox._values.hidden import Octets
+from posten_signering.sandbox._values.masking import masked
 from posten_signering.sandbox._values.refusal import Refusal, SandboxError
 
 logger = logging.getLogger("posten_signering.sandbox")
@@ -360,7 +361,7 @@ def _reason(error: ValidationError, kind: type[Any]) -> str:
             return "The body is not JSON."
         case "unexpected_keyword_argument":
             known = ", ".join(field.name for field in fields(kind))
-            return f"the body has no field {name[:40]!r}; it has: {known}."
+            return f"the body has no field '{masked(name)[:40]}'; it has: {known}."
         case "missing":
             return f"the body lacks {name}."
         case "value_error":

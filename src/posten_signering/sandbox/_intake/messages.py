@@ -24,12 +24,12 @@ class JobRequest:
         polling_queue: The named queue; `None` is the default queue.
     """
 
-    reference: str | None
+    reference: str | None = field(repr=False)
     completion_url: str = field(repr=False)
     rejection_url: str = field(repr=False)
     error_url: str = field(repr=False)
     status_retrieval_method: str
-    polling_queue: str | None
+    polling_queue: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +65,7 @@ class ManifestDocument:
     """
 
     title: str = field(repr=False)
-    href: str
+    href: str = field(repr=False)
     mime: str
 
 
