@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import datetime, timedelta
 
 import bundles
@@ -14,6 +16,7 @@ from callers import Clock, caller_of, client_context, holder_in, redirect_urls
 
 from posten_signering import DirectClient
 from posten_signering.sandbox import Sandbox, SandboxError
+from posten_signering.sandbox._state.storage import FILE
 
 pytestmark = pytest.mark.anyio
 
@@ -118,6 +121,22 @@ async def test_certificates_that_have_expired_are_made_anew(started, clock):
         assert sandbox.enterprise_pkcs12(SENDER) != first[1]
 
 
+async def test_certificates_that_are_missing_are_made_anew_and_unreadable_ones_told(
+    started, tmp_path
+):
+    async with started() as sandbox:
+        first = sandbox.ca_pem
+    with closing(sqlite3.connect(tmp_path / "kept" / FILE)) as file, file:
+        file.execute("DELETE FROM entries WHERE kind = 'keys' AND key = '\"issuing\"'")
+    async with started() as sandbox:
+        assert sandbox.ca_pem != first
+    with closing(sqlite3.connect(tmp_path / "kept" / FILE)) as file, file:
+        wrong = '{"key": "x", "certificate": "y"}'
+        file.execute("UPDATE entries SET value = ? WHERE kind = 'keys'", (wrong,))
+    with pytest.raises(SandboxError, match=r"certificate in .* can't be read: remove the file"):
+        await started().__aenter__()
+
+
 async def test_a_clock_that_was_moved_on_stays_ahead(started, clock, tmp_path):
     async with started() as sandbox:
         await sandbox.advance(3600)
@@ -142,6 +161,7 @@ async def test_reset_forgets_for_good(started, clock, tmp_path):
         assert (overview.jobs, overview.queues, overview.brokers) == ((), (), ())
         job = on_new_port(created.text("//s:status-url/text()"), sandbox)
         assert (await sender.get(job)).error == (404, "NOT_FOUND")
+        assert (await sender.create()).text("//s:signature-job-id/text()") == "2"
 
 
 async def test_deleted_documents_are_gone_from_the_file(started, clock, tmp_path):

@@ -49,6 +49,7 @@ def fill(tables):
     """Puts something into every table, by way of the state."""
     settings = Settings(clock=lambda: NOW)
     state = State(settings, tables)
+    state.clear()
     extra = "<status-retrieval-method>POLLING</status-retrieval-method>"
     manifest = read_manifest(Octets(bundles.manifest_xml(bundles.two_files())))
     for xml in (bundles.request_xml(extra=extra), bundles.request_xml()):
@@ -125,9 +126,11 @@ async def test_what_a_commit_writes_does_not_grow_with_what_is_kept(storage):
 @pytest.mark.parametrize("on_disk", [False, True])
 async def test_documents_are_kept_replaced_and_deleted(tmp_path, on_disk):
     storage = await Storage.open(tmp_path if on_disk else None)
-    first, other = PADES, DocumentKey(job_id=8, kind=DocumentKind.XADES, position=1)
+    first, other = PADES, DocumentKey(job_id=8, kind=DocumentKind.ORIGINAL, position=1)
     document = StoredDocument(name="a", content=Octets(b"%PDF-"))
-    assert await storage.get(first) is None
+    storage.put(first, document)
+    assert await storage.get(first) is None  # a signed document without its originals
+    storage.put(DocumentKey(job_id=7, kind=DocumentKind.ORIGINAL), document)
     for key in (first, other):
         storage.put(key, document)
     assert await storage.get(first) == document  # before it is written
@@ -185,10 +188,26 @@ async def test_a_file_of_an_earlier_version_is_refused_and_left_alone(tmp_path):
     connection.close()
 
 
-async def test_what_is_no_storage_is_refused(tmp_path):
-    (tmp_path / FILE).write_bytes(b"no database" * 1000)
-    with pytest.raises(SandboxError, match="not a store"):
+async def test_what_is_damaged_or_no_storage_is_refused(tmp_path):
+    (await filled_in(tmp_path)).write_bytes(b"no database" * 1000)
+    with pytest.raises(SandboxError, match="damaged, or no file of a sandbox"):
         await Storage.open(tmp_path)
+    file = await filled_in(tmp_path / "one page")
+    content = file.read_bytes()
+    file.write_bytes(content[:4096] + b"\xff" * 4096 + content[8192:])
+    with pytest.raises(SandboxError, match="damaged, or no file of a sandbox"):
+        await Storage.open(file.parent)
+    (tmp_path / "folder" / FILE).mkdir(parents=True)
+    with pytest.raises(SandboxError, match="unable to open database file"):
+        await Storage.open(tmp_path / "folder")
+
+
+async def filled_in(directory):
+    """The file of a storage with something in it."""
+    storage = await Storage.open(directory)
+    fill(storage.tables)
+    await storage.aclose()
+    return directory / FILE
 
 
 @pytest.mark.parametrize("value", ["{}", "{", "[]", '{"job_id": true, "position": 0}'])

@@ -26,8 +26,9 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from posten_signering.sandbox._state.storage import Pkcs12, StoredKey
+from posten_signering.sandbox._state.storage import FILE, Pkcs12, StoredKey
 from posten_signering.sandbox._values.hidden import Hidden, Octets
+from posten_signering.sandbox._values.refusal import SandboxError
 
 SERVICE_ORGANIZATION = "984661185"
 """The organisation number in the service's certificate: Posten Bring AS."""
@@ -223,7 +224,7 @@ class Authority:
 
 
 def _are_valid(stored: Mapping[str, StoredKey], now: datetime) -> bool:
-    if "root" not in stored:
+    if not {"root", "issuing"} <= stored.keys():
         return False
     root = _read(stored["root"]).certificate
     return root.not_valid_before_utc <= now < root.not_valid_after_utc
@@ -236,8 +237,13 @@ def _stored(held: SigningKey) -> StoredKey:
 
 
 def _read(stored: StoredKey, *chain: x509.Certificate) -> SigningKey:
-    key = load_pem_private_key(stored.key.encode(), password=None)
-    certificate = x509.load_pem_x509_certificate(stored.certificate.encode())
+    try:
+        key = load_pem_private_key(stored.key.encode(), password=None)
+        certificate = x509.load_pem_x509_certificate(stored.certificate.encode())
+    except ValueError:
+        raise SandboxError(
+            f"A certificate in {FILE} can't be read: remove the file to start anew."
+        ) from None
     return SigningKey(certificate=certificate, key=cast("rsa.RSAPrivateKey", key), chain=chain)
 
 

@@ -19,7 +19,7 @@ from posten_signering.sandbox._state.job import (
     SignerStatus,
 )
 from posten_signering.sandbox._state.queues import Change, Poll, QueueName, Queues
-from posten_signering.sandbox._state.storage import CERTIFICATES, Tables
+from posten_signering.sandbox._state.storage import KEPT_BY_RESET, LAST_JOB, Tables
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Settings
@@ -60,7 +60,7 @@ class State:
         self._settings = settings
         self.tables = tables
         self.queues = Queues(settings, tables.queues, tables.changes)
-        self._last_job_id = max(tables.jobs, default=0)
+        self._last_job_id = max(tables.jobs, default=tables.ids.get(LAST_JOB, 0))
         # The jobs in progress, oldest first. All have the same lifetime, so the first one expires first.
         self._in_progress = dict.fromkeys(
             job.id
@@ -346,8 +346,9 @@ class State:
     def clear(self) -> None:
         """Forgets everything but the certificates. The ids of jobs are not used again."""
         for table in fields(Tables):
-            if table.name not in CERTIFICATES:
+            if table.name not in KEPT_BY_RESET:
                 getattr(self.tables, table.name).clear()
+        self.tables.ids[LAST_JOB] = self._last_job_id
         self._in_progress.clear()
 
     def documents_kept(self, job: Job, *, now: datetime) -> bool:

@@ -9,8 +9,9 @@ import json
 import sqlite3
 from base64 import b64decode, b64encode
 from collections import UserDict
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Generator, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
@@ -31,6 +32,7 @@ FORMAT = 2
 FILE = "sandbox.sqlite3"
 
 ADVANCED_BY = "advanced by"
+LAST_JOB = "last job"
 
 _SCHEMA = f"""
 CREATE TABLE entries (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
@@ -88,6 +90,7 @@ class Tables:
         brokers: The permissions of brokers; the value is always True.
         sessions: Which browser has opened a signer's pages.
         clock: Under `ADVANCED_BY`, how many seconds the sandbox is ahead of its clock.
+        ids: Under `LAST_JOB`, the id of the last job before the last reset.
         keys: The CAs' keys and the service's, by name.
         enterprises: The issued enterprise certificates, by organisation number.
     """
@@ -100,12 +103,13 @@ class Tables:
     brokers: MutableMapping[Broker, bool] = field(default_factory=dict[Broker, bool])
     sessions: MutableMapping[SignerOf, Session] = field(default_factory=dict[SignerOf, Session])
     clock: MutableMapping[str, float] = field(default_factory=dict[str, float])
+    ids: MutableMapping[str, int] = field(default_factory=dict[str, int])
     keys: MutableMapping[str, StoredKey] = field(default_factory=dict[str, StoredKey])
     enterprises: MutableMapping[str, Pkcs12] = field(default_factory=dict[str, Pkcs12])
 
 
-CERTIFICATES = frozenset({"keys", "enterprises"})
-"""The tables that hold the certificates, which a reset keeps."""
+KEPT_BY_RESET = frozenset({"keys", "enterprises", "ids"})
+"""The tables that a reset keeps."""
 
 
 class DocumentKind(StrEnum):
@@ -155,15 +159,16 @@ class Storage:
         self._statements: list[_Statement] = []
         self._failed = False
         path = ":memory:" if directory is None else _file_in(directory)
-        self._connection = sqlite3.connect(path, timeout=0, isolation_level=None)
-        try:
-            _prepare(self._connection, path)
-            self.tables = Tables(
-                **{table.name: self._table(table.name) for table in fields(Tables)}
-            )
-        except BaseException:
-            self._connection.close()
-            raise
+        with _errors_about(path):
+            self._connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+            try:
+                _prepare(self._connection)
+                self.tables = Tables(
+                    **{table.name: self._table(table.name) for table in fields(Tables)}
+                )
+            except BaseException:
+                self._connection.close()
+                raise
 
     @classmethod
     async def open(cls, directory: Path | None) -> "Storage":
@@ -189,9 +194,14 @@ class Storage:
             raise
 
     def put(self, key: DocumentKey, document: StoredDocument) -> None:
-        """Adds a document, or replaces it."""
+        """Adds a document, or replaces it; a signed one only while its originals are kept."""
+        put = (
+            "REPLACE INTO documents SELECT ?, ?, ?, ?, ? WHERE ?"
+            " OR EXISTS (SELECT 1 FROM documents WHERE job = ? AND kind = ?)"
+        )
         values = (key.job_id, key.kind.value, key.position, document.name, document.content)
-        self._statements.append(("REPLACE INTO documents VALUES (?, ?, ?, ?, ?)", values))
+        original = DocumentKind.ORIGINAL
+        self._statements.append((put, (*values, key.kind is original, key.job_id, original.value)))
 
     async def get(self, key: DocumentKey) -> StoredDocument | None:
         """The document, or None if there is none."""
@@ -297,6 +307,11 @@ class _Table(UserDict[K, V]):
         where = (self._name, to_json(key))
         self._statements.append(("DELETE FROM entries WHERE kind = ? AND key = ?", where))
 
+    def clear(self) -> None:
+        # `MutableMapping` deletes one entry after the other, in quadratic time.
+        self.data.clear()
+        self._statements.append(("DELETE FROM entries WHERE kind = ?", (self._name,)))
+
 
 def _file_in(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -306,19 +321,10 @@ def _file_in(directory: Path) -> Path:
     return path
 
 
-def _prepare(connection: sqlite3.Connection, path: Path | str) -> None:
+@contextmanager
+def _errors_about(path: Path | str) -> Generator[None, None, None]:
     try:
-        # The file stays locked until it is closed, so that no second sandbox can use it.
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode = WAL")
-        # A commit survives the end of the process, but not a power failure: no fsync for each commit.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("BEGIN IMMEDIATE")
-        [version] = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-        connection.execute("COMMIT")
+        yield
     except sqlite3.OperationalError as error:
         raise SandboxError(
             f"{path} is in use by another sandbox."
@@ -326,7 +332,23 @@ def _prepare(connection: sqlite3.Connection, path: Path | str) -> None:
             else f"{path} can't be opened: {error}."
         ) from None
     except sqlite3.DatabaseError:
-        raise SandboxError(f"{path} is not a store of a sandbox.") from None
+        raise SandboxError(
+            f"{path} is damaged, or no file of a sandbox: remove the file, or take another directory."
+        ) from None
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    # The file stays locked until it is closed, so that no second sandbox can use it.
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA journal_mode = WAL")
+    # A commit survives the end of the process, but not a power failure: no fsync for each commit.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("BEGIN IMMEDIATE")
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+    connection.execute("COMMIT")
     if version not in {0, FORMAT}:
         raise SandboxError(
             f"{FILE} has form {version}, and this version of the sandbox reads form {FORMAT}: remove"
