@@ -161,7 +161,7 @@ def test_values_of_an_issuer_name_may_be_written_in_many_ways(spelled, named):
         assert "X509IssuerName" in refusal_of(Recipe(issuer_name=issuer)).message
 
 
-def test_the_tolerance_and_the_clock_are_arguments():
+def test_the_signing_time_is_compared_with_the_services_clock():
     assert judged(Recipe(), now=lambda: bundles.later(6.25))
     assert "behind" in refusal_of(Recipe(), now=lambda: bundles.later(6.26)).message
 

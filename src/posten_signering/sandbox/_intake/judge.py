@@ -6,7 +6,7 @@ without I/O: run it in a thread.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from cryptography import x509
 
@@ -34,9 +34,6 @@ from posten_signering.sandbox._values.refusal import broken_bundle
 PDF = "application/pdf"
 TEXT = "text/plain"
 _XML = "application/xml"
-
-SIGNING_TIME_TOLERANCE = timedelta(seconds=5)
-"""How far SigningTime may be from the service's clock ("Dokumentpakke")."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +71,6 @@ def judge(
     organization_number: str,
     trusted: Sequence[x509.Certificate],
     now: Callable[[], datetime],
-    tolerance: timedelta = SIGNING_TIME_TOLERANCE,
 ) -> Bundle:
     """Judges the body of a create.
 
@@ -85,7 +81,6 @@ def judge(
         trusted: The certificates of the CAs whose enterprise certificates may sign, roots or
             intermediates.
         now: The service's clock, which gives aware times. It is read once.
-        tolerance: How far the signing time may be from it.
 
     Raises:
         Refusal: The request or the container breaks the schema or the profile.
@@ -114,7 +109,6 @@ def judge(
         media_types,
         trusted=trusted,
         now=time,
-        tolerance=tolerance,
     )
     return Bundle(
         request=request,

@@ -47,6 +47,10 @@ _ENCODINGS = {0x0C: "utf-8", 0x13: "ascii", 0x14: "latin-1", 0x16: "ascii", 0x1E
 """Of UTF8String, PrintableString, TeletexString, IA5String and BMPString."""
 
 
+_SIGNING_TIME_TOLERANCE = timedelta(seconds=5)
+"""How far SigningTime may be from the service's clock ("Dokumentpakke")."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackageSignature:
     """A signature that was accepted.
@@ -67,7 +71,6 @@ def check_package_signature(
     *,
     trusted: Sequence[x509.Certificate],
     now: datetime,
-    tolerance: timedelta,
 ) -> PackageSignature:
     """Verifies `META-INF/signatures.xml`.
 
@@ -77,7 +80,6 @@ def check_package_signature(
         media_types: The media type that the signature must state for each of these files.
         trusted: The certificates of the CAs that the service trusts.
         now: The service's time.
-        tolerance: How far the signing time may be from it.
 
     Raises:
         Refusal: The signature does not verify, or the profile does not allow it.
@@ -104,7 +106,7 @@ def check_package_signature(
     _check_data_object_formats(properties, references, media_types)
     return PackageSignature(
         certificates=certificates,
-        signing_time=_check_signing_time(of_signature, now, tolerance),
+        signing_time=_check_signing_time(of_signature, now),
     )
 
 
@@ -221,7 +223,7 @@ def _check_data_object_formats(
             )
 
 
-def _check_signing_time(of_signature: Element, now: datetime, tolerance: timedelta) -> datetime:
+def _check_signing_time(of_signature: Element, now: datetime) -> datetime:
     text = only_text(of_signature, "xades:SigningTime")
     try:
         signing_time = datetime.fromisoformat(text if _DATE_TIME.fullmatch(text) else "")
@@ -230,10 +232,10 @@ def _check_signing_time(of_signature: Element, now: datetime, tolerance: timedel
     if signing_time.tzinfo is None:
         raise broken_bundle("signature: SigningTime has no time zone")
     ahead = (signing_time - now).total_seconds()
-    if abs(ahead) > tolerance.total_seconds():
+    if abs(ahead) > _SIGNING_TIME_TOLERANCE.total_seconds():
         side = "behind" if ahead < 0 else "ahead of"
         raise broken_bundle(
             f"signature: SigningTime is {abs(ahead):.1f} s {side} the service's clock;"
-            f" it must be right within {tolerance.total_seconds():g} s"
+            f" it must be right within {_SIGNING_TIME_TOLERANCE.total_seconds():g} s"
         )
     return signing_time

@@ -114,12 +114,8 @@ class Settings:
 
         A time in an answer is then exactly the time that the client's next call is compared with.
         """
-        return in_milliseconds(self.clock())
-
-
-def in_milliseconds(time: datetime) -> datetime:
-    """A time without what is less than a millisecond."""
-    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+        time = self.clock()
+        return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 class SettingsArguments(TypedDict, total=False):
