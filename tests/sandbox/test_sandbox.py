@@ -100,7 +100,7 @@ async def test_an_error_with_its_locals_shows_no_token_and_no_identity_number(sa
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     # The first frame is this test's own.
     ours = "".join(traceback.StackSummary.from_list(shown.stack[1:]).format())
-    assert "running" in ours
+    assert "who = SignerOf(" in ours
     for secret in (token, bundles.PERSON):
         assert secret not in ours
 

@@ -199,6 +199,13 @@ async def test_time_moves_on_but_the_senders_clock_stays_right(sandbox, sender, 
     assert created.text("//s:signature-job-id/text()") == "1"
 
 
+async def test_an_action_is_reported_once(sandbox, hand):
+    before = sandbox.overview().version
+    await hand("POST", "/advance", {"seconds": 1})
+    await sandbox.advance(1)
+    assert sandbox.overview().version == before + 2
+
+
 @pytest.mark.parametrize("seconds", [0, -1, 366 * 24 * 3600])
 async def test_time_moves_by_no_more_than_a_year_and_never_back(sandbox, hand, seconds):
     assert (await hand("POST", "/advance", {"seconds": seconds}))[0] == 400

@@ -1,6 +1,6 @@
 """What a test, or a person at the overview page, does to the sandbox from outside. Knows no HTTP.
 
-An action returns when its changes are committed; the feed then reports a change.
+An action commits nothing: over HTTP the guard does that, in the program's own process the `Sandbox`.
 """
 
 import re
@@ -33,8 +33,7 @@ _LONGEST_ADVANCE = 365 * 24 * 3600
 class Control:
     """Everything that can be done to a sandbox. Signers are numbered from 1.
 
-    Each action raises a `Refusal` when it can't be done, and a `SandboxError` when the storage can't
-    be written to.
+    Each action raises a `Refusal` when it can't be done. Its changes last after the next `commit`.
 
     Attributes:
         settings: Times and limits.
@@ -95,44 +94,38 @@ class Control:
             ),
         )
 
-    async def act(self, redirect_token: Hidden, what: Act) -> str:
+    def act(self, redirect_token: Hidden, what: Act) -> str:
         """Acts as the signer whose pages a redirect token opens; returns the exit URL."""
-        exit_url = self.state.act(redirect_token, what, now=self.settings.now())
-        await self._lasting()
-        return exit_url
+        return self.state.act(redirect_token, what, now=self.settings.now())
 
-    async def expire(self, job_id: int) -> None:
+    def expire(self, job_id: int) -> None:
         """Moves a job to the end of its lifetime."""
         self.state.expire(job_id, now=self.settings.now())
-        await self._lasting()
 
-    async def end_lease(self, job_id: int, change: int) -> None:
+    def end_lease(self, job_id: int, change: int) -> None:
         """Lets a status change that a poller has come back at once."""
         self.state.end_lease(job_id, change, now=self.settings.now())
-        await self._lasting()
 
-    async def delete_documents(self, job_id: int) -> None:
+    def delete_documents(self, job_id: int) -> None:
         """Deletes the documents of a job that has ended, as when the service's time is over."""
         self.state.end_availability(job_id, now=self.settings.now())
         self.storage.delete(job_id)
-        await self._lasting()
 
-    async def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Moves the sandbox's clock on."""
         if not 0 < seconds <= _LONGEST_ADVANCE:
             raise Refusal(
                 400, "BAD_REQUEST", f"The clock moves on by up to {_LONGEST_ADVANCE} seconds."
             )
         self.clock.advance(seconds)
-        await self._lasting()
 
     def authorize_broker(self, certificate_organization: str, sender: str) -> None:
-        """Permits the holder of a certificate to act for a sender. The caller commits."""
+        """Permits the holder of a certificate to act for a sender."""
         for number in (certificate_organization, sender):
             require_organization_number(number)
         self.access.authorize_broker(certificate_organization, sender)
 
-    async def reset(self) -> None:
+    def reset(self) -> None:
         """Forgets everything but the certificates, and sets the clock right."""
         self.state.clear()
         self.storage.clear()
@@ -140,15 +133,19 @@ class Control:
         self.delays.let_go()
         self.activity.clear()
         self.forget_received()
-        await self._lasting()
 
-    def lasting_now(self) -> None:
-        """Blocks until every change so far is committed, and reports it."""
-        self.storage.commit_now()
+    async def commit(self) -> None:
+        """Returns when every change so far is committed; the feed then reports it.
+
+        Raises:
+            SandboxError: The storage can't be written to.
+        """
+        await self.storage.commit()
         self.feed.touch()
 
-    async def _lasting(self) -> None:
-        await self.storage.commit()
+    def commit_now(self) -> None:
+        """Does what `commit` does, but blocks."""
+        self.storage.commit_now()
         self.feed.touch()
 
 

@@ -161,7 +161,7 @@ class Sandbox:
         running = self._now_running
         require_organization_number(organization_number)
         issued = running.control.authority.enterprise_pkcs12(organization_number)
-        running.control.lasting_now()
+        running.control.commit_now()
         return bytes(issued.content), str(issued.password)
 
     def client_configuration(
@@ -208,7 +208,7 @@ class Sandbox:
         """
         control = self._now_running.control
         control.authorize_broker(certificate_org, sender_org)
-        control.lasting_now()
+        control.commit_now()
 
     async def sign(self, redirect_url: str) -> str:
         """Signs, as the signer would whose browser was sent to this redirect URL.
@@ -239,7 +239,9 @@ class Sandbox:
         Raises:
             SandboxError: There is no such job, or it has ended.
         """
-        await self._now_running.control.expire(job_id)
+        control = self._now_running.control
+        control.expire(job_id)
+        await control.commit()
 
     async def end_lease(self, job_id: int, change: int) -> None:
         """Lets a status change that a poller has fetched come back at once.
@@ -251,7 +253,9 @@ class Sandbox:
         Raises:
             SandboxError: No poller has this change.
         """
-        await self._now_running.control.end_lease(job_id, change)
+        control = self._now_running.control
+        control.end_lease(job_id, change)
+        await control.commit()
 
     async def delete_documents(self, job_id: int) -> None:
         """Deletes the documents of a job that has ended, as when the service's time for them is over.
@@ -259,7 +263,9 @@ class Sandbox:
         Raises:
             SandboxError: There is no such job, it has not ended, or they are deleted already.
         """
-        await self._now_running.control.delete_documents(job_id)
+        control = self._now_running.control
+        control.delete_documents(job_id)
+        await control.commit()
 
     async def advance(self, seconds: float) -> None:
         """Moves the sandbox's clock on: leases and poll times run out, jobs expire.
@@ -270,14 +276,18 @@ class Sandbox:
         Raises:
             SandboxError: That is no time, or more than a year.
         """
-        await self._now_running.control.advance(seconds)
+        control = self._now_running.control
+        control.advance(seconds)
+        await control.commit()
 
     async def reset(self) -> None:
         """Forgets jobs, queues, brokers, faults and counters, and sets the clock right.
 
         Certificates stay, so that clients keep working.
         """
-        await self._now_running.control.reset()
+        control = self._now_running.control
+        control.reset()
+        await control.commit()
 
     def status_query_token(self, redirect_url: str) -> str:
         """The token that the exit URL will carry when the signer has finished.
@@ -299,7 +309,10 @@ class Sandbox:
         return self._running
 
     async def _act(self, redirect_url: str, what: Act) -> str:
-        return str(await self._now_running.control.act(self._token_in(redirect_url), what))
+        control = self._now_running.control
+        exit_url = control.act(self._token_in(redirect_url), what)
+        await control.commit()
+        return str(exit_url)
 
     def _token_in(self, redirect_url: str) -> Hidden:
         start = self._now_running.links.redirect("")
