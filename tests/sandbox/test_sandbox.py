@@ -26,23 +26,6 @@ OTHER = "111222333"
 POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
 
 
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-async def sandbox(clock):
-    async with Sandbox(clock=clock, rate_limit=None) as running:
-        yield running
-
-
-@pytest.fixture
-async def sender(sandbox, clock, tmp_path):
-    async with caller_of(sandbox, clock, tmp_path) as caller:
-        yield caller
-
-
 # --- The signers' hands
 
 

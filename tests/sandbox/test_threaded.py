@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 import bundles
 import pytest
 from bundles import NOW, SENDER
-from callers import Clock
 
 from posten_signering import (
     DirectClient,
@@ -26,11 +25,6 @@ from posten_signering import (
 from posten_signering.sandbox import Fault, FaultKind, Sandbox, SandboxError, ThreadedSandbox
 
 BROKER = "111222333"
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

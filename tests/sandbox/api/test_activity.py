@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from bundles import NOW, PERSON, SENDER
-from callers import Clock, caller_of, redirect_urls
+from callers import caller_of, redirect_urls
 
 from posten_signering.sandbox import Fault, FaultKind, RateLimit, Sandbox
 
@@ -12,23 +12,6 @@ pytestmark = pytest.mark.anyio
 
 POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
 BROKER = "111222333"
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-async def sandbox(clock):
-    async with Sandbox(clock=clock, rate_limit=None) as running:
-        yield running
-
-
-@pytest.fixture
-async def sender(sandbox, clock, tmp_path):
-    async with caller_of(sandbox, clock, tmp_path) as caller:
-        yield caller
 
 
 def poll(sender, client, queue=""):

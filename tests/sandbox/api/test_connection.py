@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, closing
 import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
-from callers import Clock, caller_of
+from callers import caller_of
 
 from posten_signering.sandbox import Fault, FaultKind, Operation, Sandbox
 from posten_signering.sandbox._api import connection
@@ -35,11 +35,6 @@ class Sleep:
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
 def sleep():
     return Sleep()
 
@@ -50,12 +45,6 @@ async def sandbox(clock, sleep, monkeypatch):
     monkeypatch.setattr(connection, "_STOP_WITHIN", 3600.0)
     async with asyncio.timeout(60), Sandbox(clock=clock, rate_limit=None, sleep=sleep) as opened:
         yield opened
-
-
-@pytest.fixture
-async def sender(sandbox, clock, tmp_path):
-    async with caller_of(sandbox, clock, tmp_path) as caller:
-        yield caller
 
 
 async def held_back(sandbox, sender, sleep, *, after):

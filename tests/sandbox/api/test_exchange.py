@@ -10,7 +10,7 @@ import aiohttp
 import bundles
 import pytest
 from bundles import NOW
-from callers import Clock, caller_of, conforms, redirect_urls
+from callers import caller_of, conforms, redirect_urls
 from lxml import etree
 
 from posten_signering import DirectClient, DirectJob, DirectSigner, Document, ExitUrls
@@ -31,11 +31,6 @@ NEXT_POLL = "X-Next-permitted-poll-time"
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
 def slept():
     return []
 
@@ -48,12 +43,6 @@ async def sandbox(clock, slept):
 
     async with Sandbox(clock=clock, rate_limit=None, sleep=sleep) as running:
         yield running
-
-
-@pytest.fixture
-async def sender(sandbox, clock, tmp_path):
-    async with caller_of(sandbox, clock, tmp_path) as caller:
-        yield caller
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import bundles
 import pytest
 from bundles import NOW, PERSON, SENDER
 from callers import (
-    Clock,
     caller_of,
     conforms,
     holder_in,
@@ -34,23 +33,6 @@ UPDATE_REQUEST = (
     f'<direct-signer-update-request xmlns="{bundles.SERVICE}"><redirect-url/>'
     "</direct-signer-update-request>"
 ).encode()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-async def sandbox(clock):
-    async with Sandbox(clock=clock, rate_limit=None) as running:
-        yield running
-
-
-@pytest.fixture
-async def sender(sandbox, clock, tmp_path):
-    async with caller_of(sandbox, clock, tmp_path) as caller:
-        yield caller
 
 
 def status_url_with(created, exit_url):

@@ -9,7 +9,7 @@ from io import BytesIO
 import aiohttp
 import pytest
 from bundles import NOW, PERSON, SENDER
-from callers import Clock, caller_of, redirect_urls
+from callers import caller_of, redirect_urls
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 from hands import Hand
@@ -21,29 +21,6 @@ pytestmark = pytest.mark.anyio
 POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
 ONE_SIGNER = "<signer><signer-identifier>kunde-42</signer-identifier></signer>"
 BROKER = "111222333"
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-async def sandbox(clock):
-    async with Sandbox(clock=clock, rate_limit=None) as running:
-        yield running
-
-
-@pytest.fixture
-async def sender(sandbox, clock, tmp_path):
-    async with caller_of(sandbox, clock, tmp_path) as caller:
-        yield caller
-
-
-@pytest.fixture
-async def hand(sandbox):
-    async with aiohttp.ClientSession() as session:
-        yield Hand(session, sandbox.control_url)
 
 
 # --- What it shows

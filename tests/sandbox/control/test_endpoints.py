@@ -7,8 +7,7 @@ import logging
 import aiohttp
 import pytest
 from bundles import SENDER
-from callers import Clock, caller_of, redirect_urls
-from hands import Hand
+from callers import redirect_urls
 
 from posten_signering.sandbox import Fault, FaultKind, Sandbox
 from posten_signering.sandbox._control.endpoints import ControlApi
@@ -18,29 +17,6 @@ pytestmark = pytest.mark.anyio
 POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
 ONE_SIGNER = "<signer><signer-identifier>kunde-42</signer-identifier></signer>"
 BROKER = "111222333"
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-async def sandbox(clock):
-    async with Sandbox(clock=clock, rate_limit=None) as running:
-        yield running
-
-
-@pytest.fixture
-async def sender(sandbox, clock, tmp_path):
-    async with caller_of(sandbox, clock, tmp_path) as caller:
-        yield caller
-
-
-@pytest.fixture
-async def hand(sandbox):
-    async with aiohttp.ClientSession() as session:
-        yield Hand(session, sandbox.control_url)
 
 
 class Feed:

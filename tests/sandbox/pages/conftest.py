@@ -1,27 +1,7 @@
-"""A sandbox, a sender who creates jobs in it, and a browser without a screen."""
+"""A browser without a screen, at the pages of the sandbox."""
 
 import pytest
-from callers import Clock, caller_of
 from visitors import visitor
-
-from posten_signering.sandbox import Sandbox
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-async def sandbox(clock):
-    async with Sandbox(clock=clock, rate_limit=None) as running:
-        yield running
-
-
-@pytest.fixture
-async def sender(sandbox, clock, tmp_path):
-    async with caller_of(sandbox, clock, tmp_path) as caller:
-        yield caller
 
 
 @pytest.fixture

@@ -1,18 +1,10 @@
 """Who may use what the sandbox serves to browsers: this machine's programs and its own pages."""
 
-import aiohttp
 import pytest
-from hands import Hand
 
 from posten_signering.sandbox import Fault, FaultKind
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def hand(sandbox):
-    async with aiohttp.ClientSession() as session:
-        yield Hand(session, sandbox.control_url)
 
 
 GOOD = ["127.0.0.1", "localhost"]

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import bundles
 import pytest
 from bundles import NOW, SENDER
-from callers import Clock, caller_of, client_context, holder_in, redirect_urls
+from callers import caller_of, client_context, holder_in, redirect_urls
 
 from posten_signering import DirectClient
 from posten_signering.sandbox import Sandbox, SandboxError
@@ -23,11 +23,6 @@ pytestmark = pytest.mark.anyio
 POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
 ONE_SIGNER = "<signer><signer-identifier>kunde-42</signer-identifier></signer>"
 BROKER = "111222333"
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ class OrganizationCounters:
         refusals: How many were refused, by error code. `DoSFilter` stands for the rate limit.
         early_polls_of_one_client: Polls before a time that the same client had been told.
         early_polls_between_clients: Polls before a time that only another client had been told.
-            Clients are told apart by their User-Agent.
+            A client is known by its User-Agent.
     """
 
     calls: Mapping[str, int]

@@ -242,7 +242,7 @@ def _read(stored: StoredKey, *chain: x509.Certificate) -> SigningKey:
         certificate = x509.load_pem_x509_certificate(stored.certificate.encode())
     except ValueError:
         raise SandboxError(
-            f"A certificate in {FILE} can't be read: remove the file to start anew."
+            f"A certificate in {FILE} can't be read: remove the file, and start again."
         ) from None
     return SigningKey(certificate=certificate, key=cast("rsa.RSAPrivateKey", key), chain=chain)
 

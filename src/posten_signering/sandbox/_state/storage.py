@@ -261,7 +261,7 @@ class Storage:
             }
         except (KeyError, TypeError, ValueError):
             raise SandboxError(
-                f"An entry of {name} in {FILE} can't be read: remove the file to start anew."
+                f"An entry of {name} in {FILE} can't be read: remove the file, and start again."
             ) from None
         return _Table(name, entries, self._statements)
 

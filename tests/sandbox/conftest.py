@@ -1,0 +1,31 @@
+"""A sandbox, a sender who creates jobs in it, and a hand on its control API. A test file may replace each."""
+
+import aiohttp
+import pytest
+from callers import Clock, caller_of
+from hands import Hand
+
+from posten_signering.sandbox import Sandbox
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def sandbox(clock):
+    async with Sandbox(clock=clock, rate_limit=None) as running:
+        yield running
+
+
+@pytest.fixture
+async def sender(sandbox, clock, tmp_path):
+    async with caller_of(sandbox, clock, tmp_path) as caller:
+        yield caller
+
+
+@pytest.fixture
+async def hand(sandbox):
+    async with aiohttp.ClientSession() as session:
+        yield Hand(session, sandbox.control_url)
