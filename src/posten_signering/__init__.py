@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 from posten_signering._client.client import DirectClient
 from posten_signering._client.downloads import DownloadStream
-from posten_signering._client.polling import Persistence, PollCounts, StatusChanges
+from posten_signering._client.polling import FailurePolicy, PollCounts, StatusChanges
 from posten_signering._configuration import ClientConfiguration, Timeouts
 from posten_signering._container.layout import Compression
 from posten_signering._container.processors import BundleProcessor, DocumentBundleToDisk
@@ -44,7 +44,7 @@ from posten_signering._values.status import (
     SignerStatus,
     StatusPoll,
 )
-from posten_signering._wire.exchange import Body, Patience, Request, ResponseStream, Transport
+from posten_signering._wire.exchange import Body, Request, ResponseStream, TimeoutKind, Transport
 from posten_signering._wire.urls import status_query_token_in
 
 __version__ = version("posten-signering")
@@ -70,11 +70,10 @@ __all__ = [
     "EnterpriseCertificate",
     "Environment",
     "ExitUrls",
+    "FailurePolicy",
     "IdentifierInSignedDocuments",
     "InMemoryRateLimiter",
     "OnBehalfOf",
-    "Patience",
-    "Persistence",
     "PollCounts",
     "RateLimiter",
     "Request",
@@ -88,6 +87,7 @@ __all__ = [
     "StatusChanges",
     "StatusPoll",
     "StatusRetrievalMethod",
+    "TimeoutKind",
     "Timeouts",
     "Transport",
     "TrustAnchors",

@@ -53,7 +53,7 @@ async def test_a_url_is_followed_from_a_response_or_from_store(name, kind, tmp_p
     assert sent.method == operation.method
     assert sent.url == (f"{URL}?status_query_token={TOKEN}" if operation.token else URL)
     assert sent.headers["Accept"] == operation.accept
-    assert sent.patience is operation.patience
+    assert sent.timeout is operation.timeout
     assert (sent.body is None) == (name != "request_new_redirect_url")
 
 

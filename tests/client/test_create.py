@@ -301,7 +301,7 @@ async def test_what_a_processor_raises_keeps_the_job_from_being_created():
 async def test_a_job_that_never_left_is_sent_again_as_it_was(tmp_path, xmlsec1):
     """No connection: that alone is repeated, with the same bytes, which still verify."""
     refused = Unsent(TransportError("x", request_may_have_left=False))
-    patient = Retries(extra_tries=2)
+    patient = Retries(max_retries=2)
     async with client_of(refused, refused, CREATED, retries=patient) as (client, transport):
         assert (await client.create(job())).job_id == 7
     [sent] = transport.sent

@@ -67,7 +67,7 @@ async def test_a_job_that_certainly_never_left_keeps_its_error(error):
 @pytest.mark.parametrize("reference", ["order-77", None])
 async def test_a_job_that_may_have_left_may_exist(error, in_answer, reference):
     step = Answer(200, created_xml()[:40], broken_by=error) if in_answer else error
-    patient = Retries(extra_tries=5)
+    patient = Retries(max_retries=5)
     async with client_of(step, CREATED, retries=patient) as (client, transport):
         with pytest.raises(CreateOutcomeUnknownError) as caught:
             await client.create(job(reference=reference))
@@ -82,7 +82,7 @@ async def test_a_job_that_may_have_left_may_exist(error, in_answer, reference):
 @pytest.mark.parametrize("status", [300, 302, 303, 307, 399, 500, 502, 503, 504])
 async def test_a_5xx_and_a_redirect_leave_it_open_and_are_not_repeated(status):
     answer = Answer(status, b"<html/>", {"location": "https://elsewhere.example"})
-    async with client_of(answer, retries=Retries(extra_tries=5)) as (client, transport):
+    async with client_of(answer, retries=Retries(max_retries=5)) as (client, transport):
         with pytest.raises(CreateOutcomeUnknownError, match=f"answered HTTP {status}") as caught:
             await client.create(job())
         assert len(transport.sent) == 1

@@ -182,7 +182,7 @@ async def test_a_file_that_can_not_be_written_is_told_by_the_system(download, pa
         path = path.parent.parent / "x"
     else:
         target, error = path.with_name("x" * 300), OSError
-    async with client_of(sized(SIGNED), retries=Retries(extra_tries=2)) as (client, transport):
+    async with client_of(sized(SIGNED), retries=Retries(max_retries=2)) as (client, transport):
         with pytest.raises(error):
             await download(client, URL, target)
         assert len(transport.sent) == 1
@@ -339,7 +339,7 @@ async def test_a_stream_left_by_an_exception_gives_its_connection_back(opening):
 
 
 async def test_a_stream_is_begun_anew_only_before_the_caller_has_it(opening):
-    patient = Retries(extra_tries=2)
+    patient = Retries(max_retries=2)
     cut = Answer(200, [b"%PDF"], {"content-length": "9"}, broken_by=CUT)
     async with client_of(CUT, cut, retries=patient) as (client, transport):
         with pytest.raises(TransportError):

@@ -13,7 +13,7 @@ from model_service import OTHER_QUEUE, OTHER_SENDER, SENDER, ModelService, Outco
 from model_transport import ON_THE_WAY, process_of
 from virtual_time import cancel_natively, settle
 
-from posten_signering import Persistence, Sender
+from posten_signering import FailurePolicy, Sender
 from posten_signering.errors import (
     ApiError,
     BrokerNotAuthorizedError,
@@ -50,11 +50,11 @@ async def later(service: ModelService, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"failures": 0}, {"failures": -1}, {"outage": timedelta(seconds=-1)}]
+    "wrong", [{"max_failures": 0}, {"max_failures": -1}, {"max_outage": timedelta(seconds=-1)}]
 )
 def test_a_persistence_that_can_not_be_is_refused(wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
-        Persistence(**wrong)
+        FailurePolicy(**wrong)
 
 
 @pytest.mark.parametrize("kind", sorted(LOSES_ANSWER, key=lambda kind: kind.name))
@@ -66,7 +66,7 @@ async def test_after_a_lost_answer_it_waits_as_documented_and_asks_nothing_again
     told = []
     async with process_of(service, default_wait=900) as client:
         changes = client.status_changes(
-            persistence=Persistence(on_failure=lambda error, wait: told.append((error, wait)))
+            failure_policy=FailurePolicy(on_failure=lambda error, wait: told.append((error, wait)))
         )
         task = asyncio.ensure_future(anext(changes))
         await anyio.sleep(100)
@@ -146,7 +146,7 @@ async def test_a_block_is_waited_out(service):
     told = []
     async with process_of(service) as client:
         changes = client.status_changes(
-            persistence=Persistence(on_failure=lambda error, wait: told.append((error, wait)))
+            failure_policy=FailurePolicy(on_failure=lambda error, wait: told.append((error, wait)))
         )
         await anext(changes)
     assert [poll.outcome for poll in service.polls] == [Outcome.BLOCKED, Outcome.CHANGE]
@@ -230,7 +230,7 @@ async def test_failures_back_off_further_each_time_up_to_five_minutes(service, f
     told = []
     async with process_of(service) as client:
         changes = client.status_changes(
-            persistence=Persistence(on_failure=lambda error, wait: told.append((error, wait)))
+            failure_policy=FailurePolicy(on_failure=lambda error, wait: told.append((error, wait)))
         )
         with anyio.move_on_after(3600 * 2):
             await anext(changes)
@@ -251,7 +251,9 @@ async def test_one_success_ends_the_backing_off(service):
     service.script += [SORRY] * 6 + [None, SORRY]
     async with process_of(service) as client:
         changes = client.status_changes(
-            persistence=Persistence(on_failure=lambda _, wait: told.append(wait.total_seconds()))
+            failure_policy=FailurePolicy(
+                on_failure=lambda _, wait: told.append(wait.total_seconds())
+            )
         )
         await anext(changes)
         service.put(SENDER)
@@ -269,7 +271,9 @@ async def test_an_answer_without_a_change_ends_it_too(service, outcome):
     service.script += [SORRY] * 4 + [None, SORRY]
     async with process_of(service) as client:
         changes = client.status_changes(
-            persistence=Persistence(on_failure=lambda _, wait: told.append(wait.total_seconds()))
+            failure_policy=FailurePolicy(
+                on_failure=lambda _, wait: told.append(wait.total_seconds())
+            )
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(later, service, 500)
@@ -291,7 +295,7 @@ async def test_failures_in_a_row_can_be_bounded(service):
     service.put(SENDER)
     service.script += [SORRY, SORRY, None, *[SORRY] * 3]
     async with process_of(service) as client:
-        changes = client.status_changes(persistence=Persistence(failures=3))
+        changes = client.status_changes(failure_policy=FailurePolicy(max_failures=3))
         await anext(changes)
         with pytest.raises(ApiError):
             await anext(changes)
@@ -304,7 +308,9 @@ async def test_failures_in_a_row_can_be_bounded(service):
 async def test_an_outage_can_be_bounded(service):
     service.outages["one"] = SORRY
     async with process_of(service) as client:
-        changes = client.status_changes(persistence=Persistence(outage=timedelta(minutes=5)))
+        changes = client.status_changes(
+            failure_policy=FailurePolicy(max_outage=timedelta(minutes=5))
+        )
         with pytest.raises(ApiError):
             await anext(changes)
         assert 60 <= now() <= 300
@@ -314,7 +320,9 @@ async def test_a_bounded_outage_counts_from_its_first_failure(service):
     service.put(SENDER)
     service.script += [SORRY] * 6 + [None, None] + [SORRY] * 6
     async with process_of(service) as client:
-        changes = client.status_changes(persistence=Persistence(outage=timedelta(minutes=5)))
+        changes = client.status_changes(
+            failure_policy=FailurePolicy(max_outage=timedelta(minutes=5))
+        )
         await client.confirm(await anext(changes))
         await anyio.sleep(1000)
         service.put(SENDER)

@@ -33,7 +33,7 @@ from posten_signering import (
     EnterpriseCertificate,
     Environment,
     ExitUrls,
-    Persistence,
+    FailurePolicy,
     Retries,
     StatusRetrievalMethod,
     Timeouts,
@@ -154,7 +154,7 @@ def certificate() -> EnterpriseCertificate:
 def calls(root: str, path: Path) -> dict[str, Callable[[DirectClient], Awaitable[object]]]:
     """Each operation on a stored URL with a canary, and with canaries in all that it is given."""
     url = f"{root}/{pki.SENDER}/canary/{PERSON}?canary={PERSON}"
-    once = Persistence(failures=1)
+    once = FailurePolicy(max_failures=1)
     return {
         **client_calls.every(path, url),
         **{
@@ -164,7 +164,7 @@ def calls(root: str, path: Path) -> dict[str, Callable[[DirectClient], Awaitable
             for name, each in client_calls.FOLLOWING.items()
         },
         "create": lambda client: client.create(job()),
-        "status_changes": lambda client: anext(client.status_changes(persistence=once)),
+        "status_changes": lambda client: anext(client.status_changes(failure_policy=once)),
     }
 
 
@@ -257,7 +257,7 @@ async def client_of(
         "sender": doubles.SENDER,
         "timeouts": Timeouts(connect=5, api=0.02, download=0.02),
         "rate_limiter": Unpaced(),
-        "retries": Retries(extra_tries=1, reserve=1000),
+        "retries": Retries(max_retries=1, budget=1000),
         "clock": clock,
         "monotonic": clock.monotonic,
         "sleep": Sleep(clock),

@@ -8,7 +8,7 @@ import pytest
 from transport_client import OK, Body, Client, connected
 
 from posten_signering._values.secret import Secret
-from posten_signering._wire.exchange import Patience, Request, Transport
+from posten_signering._wire.exchange import Request, TimeoutKind, Transport
 from posten_signering.errors import (
     ClientStateError,
     ConfigurationError,
@@ -103,7 +103,7 @@ class TestOnTheWire:
             connected(loopback.always(loopback.answer(body=content))) as server,
             Client(server) as client,
         ):
-            assert (await client.fetch(patience=Patience.DOWNLOAD))[1] == content
+            assert (await client.fetch(timeout=TimeoutKind.DOWNLOAD))[1] == content
 
 
 class TestContentEncoding:

@@ -11,7 +11,7 @@ from transport_client import OK, Body, Client, connected, server_context
 
 from posten_signering._http.failures import Setting, failure
 from posten_signering._http.trace import Trace
-from posten_signering._wire.exchange import Patience
+from posten_signering._wire.exchange import TimeoutKind
 from posten_signering.errors import (
     TlsError,
     TransportError,
@@ -72,7 +72,7 @@ class TestFailures:
             Client(server, download_seconds=0.05) as client,
         ):
             with pytest.raises(TransportTimeoutError, match=r"answer .* stopped for") as raised:
-                await client.fetch(patience=Patience.DOWNLOAD)
+                await client.fetch(timeout=TimeoutKind.DOWNLOAD)
         assert raised.value.request_may_have_left is True
 
     async def test_a_service_that_does_not_take_the_body(self):

@@ -147,13 +147,13 @@ async def test_a_transient_failure_is_not_seen_by_the_caller(name, failure, tmp_
 @pytest.mark.parametrize("extra", [0, 1, 5])
 async def test_how_often_is_the_callers_choice(extra):
     script = [FAILURES["503"]] * 9
-    async with client_of(*script, retries=Retries(extra_tries=extra)) as (client, transport):
+    async with client_of(*script, retries=Retries(max_retries=extra)) as (client, transport):
         with pytest.raises(ApiError):
             await client.confirm(URL)
     assert len(transport.sent) == extra + 1
 
 
-@pytest.mark.parametrize("wrong", [{"extra_tries": -1}, {"reserve": -1}])
+@pytest.mark.parametrize("wrong", [{"max_retries": -1}, {"budget": -1}])
 async def test_less_than_none_is_refused(wrong):
     with pytest.raises(ConfigurationError):
         Retries(**wrong)

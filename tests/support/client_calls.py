@@ -14,10 +14,10 @@ from posten_signering import (
     DirectJobStatus,
     DirectJobStatusResponse,
     DirectSignerResponse,
-    Patience,
     Sender,
     Signature,
     SignerStatus,
+    TimeoutKind,
 )
 from posten_signering.errors import (
     DocumentsNotDeletableError,
@@ -58,7 +58,7 @@ class Following:
     accept: str = "application/xml"
     missing: tuple[object, type[Exception] | None] | None = None
     token: bool = False
-    patience: Patience = Patience.API
+    timeout: TimeoutKind = TimeoutKind.API
 
 
 TOKEN = "canary-status-query-token"
@@ -79,7 +79,7 @@ def _pades(call: Callable[[DirectClient, object, Path], Awaitable[object]]) -> F
         answer=PADES,
         holding=lambda url: status(pades_url=url),
         missing=_NO_PADES,
-        patience=Patience.DOWNLOAD,
+        timeout=TimeoutKind.DOWNLOAD,
     )
 
 
@@ -90,7 +90,7 @@ def _xades(call: Callable[[DirectClient, object, Path], Awaitable[object]]) -> F
         answer=XADES,
         holding=_holding_signature,
         missing=_NO_XADES,
-        patience=Patience.DOWNLOAD,
+        timeout=TimeoutKind.DOWNLOAD,
     )
 
 

@@ -28,10 +28,10 @@ from posten_signering import (
     EnterpriseCertificate,
     Environment,
     ExitUrls,
-    Patience,
     Request,
     Retries,
     Sender,
+    TimeoutKind,
 )
 
 ROOT = "https://api.example/api"
@@ -152,7 +152,7 @@ class Sent:
     url: str
     headers: dict[str, str]
     body: bytes | None
-    patience: Patience
+    timeout: TimeoutKind
 
 
 @dataclass
@@ -204,7 +204,7 @@ class ScriptedTransport:
                 request.url.reveal(),
                 dict(request.headers),
                 content,
-                request.patience,
+                request.timeout,
             )
         )
         if isinstance(step, Hang):
@@ -313,7 +313,7 @@ def configuration(transport: ScriptedTransport | None, **fields) -> ClientConfig
         "sleep": Sleep(clock),
         "random": lambda: 0.0,
         "rate_limiter": Unpaced(),
-        "retries": Retries(extra_tries=0),
+        "retries": Retries(max_retries=0),
         "transport": transport,
     }
     return ClientConfiguration(**{**given, **fields})

@@ -127,7 +127,7 @@ class Process:
     @property
     def let_go(self) -> int:
         """Deliveries that its workers did not give to a handler, since one had the change in hand."""
-        return sum(worker.counts.already_in_hand for worker in self.workers)
+        return sum(worker.counts.skipped for worker in self.workers)
 
     # Both
 

@@ -28,11 +28,10 @@ from posten_signering import (
     EnterpriseCertificate,
     Environment,
     ExitUrls,
+    FailurePolicy,
     IdentifierInSignedDocuments,
     InMemoryRateLimiter,
     OnBehalfOf,
-    Patience,
-    Persistence,
     PollCounts,
     RateLimiter,
     Request,
@@ -46,6 +45,7 @@ from posten_signering import (
     StatusChanges,
     StatusPoll,
     StatusRetrievalMethod,
+    TimeoutKind,
     Timeouts,
     Transport,
     TrustAnchors,
@@ -175,7 +175,7 @@ async def configurations(transport: Transport, limiter: RateLimiter) -> ClientCo
         user_agent_suffix="shop/1.0",
         max_connections=8,
         compression=Compression.DEFLATED,
-        retries=Retries(extra_tries=2, reserve=10, longest_retry_after=timedelta(seconds=20)),
+        retries=Retries(max_retries=2, budget=10, longest_retry_after=timedelta(seconds=20)),
         rate_limiter=limiters[0],
         bundle_processors=processors,
         clock=lambda: datetime.now(UTC),
@@ -288,8 +288,8 @@ async def by_polling(client: DirectClient) -> None:
     def told(error: SigningError, wait: timedelta) -> None:
         assert_type((error, wait), tuple[SigningError, timedelta])
 
-    patience = Persistence(failures=3, outage=timedelta(hours=1), on_failure=told)
-    changes = client.status_changes(sender=sender, persistence=patience)
+    policy = FailurePolicy(max_failures=3, max_outage=timedelta(hours=1), on_failure=told)
+    changes = client.status_changes(sender=sender, failure_policy=policy)
     assert_type(changes, StatusChanges)
     async for change in changes:
         assert_type(change, DirectJobStatusResponse)
@@ -354,7 +354,7 @@ async def work(client: DirectClient) -> None:
         concurrency=4,
         lease=timedelta(minutes=10),
         stop_within=timedelta(seconds=30),
-        persistence=Persistence(),
+        failure_policy=FailurePolicy(),
         handle_signals=True,
     )
     await worker.run()
@@ -389,7 +389,7 @@ class OwnTransport:
 
     @asynccontextmanager
     async def exchange(self, request: Request) -> AsyncGenerator[ResponseStream]:
-        assert_type(request.patience, Patience)
+        assert_type(request.timeout, TimeoutKind)
         assert_type(request.headers, Mapping[str, str])
         assert_type(request.body, Body | None)
         if request.body is not None:

@@ -117,7 +117,7 @@ async def test_a_document_without_a_length_is_held_against_its_end(name, tmp_pat
     content = FOLLOWING[name].answer
     cut = Answer(200, [content[:5], content[5:-8]])
     call, path = every(tmp_path / "signed")[name], tmp_path / "signed"
-    async with client_of(cut, Answer(200, content), retries=Retries(extra_tries=0)) as (client, _):
+    async with client_of(cut, Answer(200, content), retries=Retries(max_retries=0)) as (client, _):
         with pytest.raises(TransportError, match="cut off"):
             await call(client)
         assert not path.exists()
@@ -233,7 +233,7 @@ async def test_a_connection_that_is_closed_early_is_seen_on_a_real_socket():
             ),
             certificate=pki.sender().enterprise(),
             trust_anchors=TrustAnchors().trusting(pki.root().pem),
-            retries=Retries(extra_tries=0),
+            retries=Retries(max_retries=0),
         )
         async with DirectClient(configuration) as client:
             with pytest.raises(TransportError, match="cut off"):

@@ -14,7 +14,7 @@ from model_transport import ModelTransport, process_of
 from model_worker import Handler, confirmations_sent, confirmed, working
 from virtual_time import cancel_natively, settle
 
-from posten_signering import DirectClient, Persistence
+from posten_signering import DirectClient, FailurePolicy
 from posten_signering.errors import (
     ClientStateError,
     SenderNotSpecifiedError,
@@ -272,7 +272,11 @@ async def test_polling_that_fails_for_too_long_ends_it_with_that_error():
     service.put(SENDER)
     service.script.extend([None, *[Fault(kind=Kind.REFUSED)] * 3])
     handler = Handler(seconds=20)
-    options = {"persistence": Persistence(failures=3), "handler": handler, "concurrency": 3}
+    options = {
+        "failure_policy": FailurePolicy(max_failures=3),
+        "handler": handler,
+        "concurrency": 3,
+    }
     async with working(service=service, **options) as work:
         with pytest.raises(TransportError) as ended:
             await work.ended()
@@ -309,7 +313,7 @@ async def test_cancelled_after_polling_ended_it_ends_as_cancelled():
     service = ModelService()
     service.put(SENDER)
     service.script.extend([None, Fault(kind=Kind.REFUSED)])
-    options = {"persistence": Persistence(failures=1), "handler": Handler(seconds=100)}
+    options = {"failure_policy": FailurePolicy(max_failures=1), "handler": Handler(seconds=100)}
     async with working(service=service, **options) as work:
         await anyio.sleep(5)
         assert not work.task.done()

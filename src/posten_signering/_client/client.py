@@ -9,7 +9,7 @@ from functools import partial
 from posten_signering._client.creation import check
 from posten_signering._client.downloads import DownloadStream, Progress
 from posten_signering._client.lifecycle import ClientLife
-from posten_signering._client.polling import Persistence, StatusChanges
+from posten_signering._client.polling import FailurePolicy, StatusChanges
 from posten_signering._values.job import DirectJob, Sender
 from posten_signering._values.secret import Secret
 from posten_signering._values.status import (
@@ -127,13 +127,13 @@ class DirectClient(ClientLife):
         return await opened.schedule.poll(sender, partial(opened.session.send, operation))
 
     def status_changes(
-        self, *, sender: Sender | None = None, persistence: Persistence | None = None
+        self, *, sender: Sender | None = None, failure_policy: FailurePolicy | None = None
     ) -> StatusChanges:
         """The changes of a queue as they come, in `async for`; waits as long as the service asks.
 
         Args:
             sender: Whose queue; the configuration's sender when None.
-            persistence: How long to go on when polls fail in passing; for ever when None.
+            failure_policy: How long to go on when polls fail in passing; for ever when None.
 
         Raises:
             SenderNotSpecifiedError: Neither the call nor the configuration names a sender.
@@ -143,7 +143,7 @@ class DirectClient(ClientLife):
             send=partial(opened.session.send, operations.poll(self._root, sender)),
             sender=sender,
             schedule=opened.schedule,
-            persistence=persistence or Persistence(),
+            failure_policy=failure_policy or FailurePolicy(),
             time=opened.time,
         )
 

@@ -40,7 +40,7 @@ _LONGEST_WAIT = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Persistence:
+class FailurePolicy:
     """How long an iterator goes on when polls fail in passing.
 
     Passing are lost connections, timeouts, HTTP 5xx, blocks by the rate limit, and answers that can't
@@ -48,25 +48,25 @@ class Persistence:
     organisation without access, a wrong configuration.
 
     Attributes:
-        failures: Raise at the failure that makes so many in a row; None goes on for ever.
-        outage: Raise when failures have lasted, or with the next wait would last, longer than this;
+        max_failures: Raise at the failure that makes so many in a row; None goes on for ever.
+        max_outage: Raise when failures have lasted, or with the next wait would last, longer than this;
             None goes on for ever. After a lost answer that wait is 10 minutes in production.
         on_failure: Told of every failure that is borne, with the time until the next poll. It must
             not block.
 
     Raises:
-        ConfigurationError: `failures` is less than 1, or `outage` is negative.
+        ConfigurationError: `max_failures` is less than 1, or `max_outage` is negative.
     """
 
-    failures: int | None = None
-    outage: timedelta | None = None
+    max_failures: int | None = None
+    max_outage: timedelta | None = None
     on_failure: OnFailure | None = None
 
     def __post_init__(self) -> None:
-        if self.failures is not None and self.failures < 1:
-            raise ConfigurationError("Persistence.failures must be 1 or more.")
-        if self.outage is not None and self.outage < timedelta(0):
-            raise ConfigurationError("Persistence.outage must not be negative.")
+        if self.max_failures is not None and self.max_failures < 1:
+            raise ConfigurationError("FailurePolicy.max_failures must be 1 or more.")
+        if self.max_outage is not None and self.max_outage < timedelta(0):
+            raise ConfigurationError("FailurePolicy.max_outage must not be negative.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,13 +223,13 @@ class StatusChanges:
         send: Send,
         sender: Sender,
         schedule: PollSchedule,
-        persistence: Persistence,
+        failure_policy: FailurePolicy,
         time: Time,
     ) -> None:
         self._send = send
         self._sender = sender
         self._schedule = schedule
-        self._persistence = persistence
+        self._failure_policy = failure_policy
         self._time = time
         self._counts = Counter[str]()
         self._failures_in_a_row = 0
@@ -265,7 +265,7 @@ class StatusChanges:
         """The next status change.
 
         Raises:
-            SigningError: What can't heal, or what lasts longer than the caller's patience.
+            SigningError: A permanent failure, or failures beyond what `FailurePolicy` allows.
             StopAsyncIteration: The iterator was closed.
         """
         while not self._closed:
@@ -336,15 +336,16 @@ class StatusChanges:
         if self._failures_in_a_row == 1:
             self._failing_since = now
         delay = self._delay(error)
-        most, outage = self._persistence.failures, self._persistence.outage
-        if most is not None and self._failures_in_a_row >= most:
+        policy = self._failure_policy
+        if policy.max_failures is not None and self._failures_in_a_row >= policy.max_failures:
             raise error
-        if outage is not None and now + delay - self._failing_since > outage.total_seconds():
+        outage = timedelta(seconds=now + delay - self._failing_since)
+        if policy.max_outage is not None and outage > policy.max_outage:
             raise error
         logger.warning("Polling for status changes failed; next try in %.0f s: %s", delay, error)
         self._resume_at = now + delay
-        if self._persistence.on_failure is not None:
-            self._persistence.on_failure(error, timedelta(seconds=delay))
+        if policy.on_failure is not None:
+            policy.on_failure(error, timedelta(seconds=delay))
 
     def _delay(self, error: SigningError) -> float:
         random = self._time.random()

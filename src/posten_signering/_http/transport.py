@@ -20,7 +20,7 @@ from posten_signering._http.pool import Pool
 from posten_signering._http.tls import proxy_context
 from posten_signering._http.trace import NetworkStream, Sending, Trace
 from posten_signering._values.secret import Secret
-from posten_signering._wire.exchange import Patience, Request
+from posten_signering._wire.exchange import Request, TimeoutKind
 from posten_signering._wire.urls import check_origin, is_proxy
 from posten_signering.errors import (
     ConfigurationError,
@@ -72,16 +72,16 @@ class HttpTransport:
         self._proxy = httpx_proxy(proxy)
         self._user_agent = user_agent
         self._settings = {
-            patience: Setting(
+            kind: Setting(
                 service_root=service_root,
                 proxied=proxy is not None,
                 connect_seconds=connect_seconds,
                 silence_seconds=seconds,
                 explain=explain,
             )
-            for patience, seconds in (
-                (Patience.API, api_seconds),
-                (Patience.DOWNLOAD, download_seconds),
+            for kind, seconds in (
+                (TimeoutKind.API, api_seconds),
+                (TimeoutKind.DOWNLOAD, download_seconds),
             )
         }
         self._pool = Pool(self._connect)
@@ -121,7 +121,7 @@ class HttpTransport:
         )
 
     async def _send(self, request: Request, connection: "_Connection") -> "Answer":
-        setting = self._settings[request.patience]
+        setting = self._settings[request.timeout]
         trace = Trace(connection, handled=sys.exception())
         body = None if request.body is None else Sending(request.body)
         try:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from posten_signering._wire.operations import Repeatable
+from posten_signering._wire.operations import Retryable
 from posten_signering.errors import (
     ApiError,
     ConfigurationError,
@@ -27,33 +27,33 @@ class Retries:
     after a TLS failure or HTTP 429. Delays are random up to 0.25, 0.5, 1 … 4 seconds.
 
     Attributes:
-        extra_tries: For one call; 0 never repeats.
-        reserve: Repetitions that are left when nothing succeeds any more. Ten successes earn one
+        max_retries: For one call; 0 never repeats.
+        budget: Repetitions that are left when nothing succeeds any more. Ten successes earn one
             back, up to this number: an outage is not multiplied.
         longest_retry_after: The longest `Retry-After` that is waited for; where the service asks for
             more, the call fails at once.
     """
 
-    extra_tries: int = 2
-    reserve: int = 10
+    max_retries: int = 2
+    budget: int = 10
     longest_retry_after: timedelta = timedelta(seconds=20)
 
     def __post_init__(self) -> None:
-        if self.extra_tries < 0 or self.reserve < 0:
+        if self.max_retries < 0 or self.budget < 0:
             raise ConfigurationError("Retries must not be negative.")
 
 
-def is_passing(error: SigningError, repeatable: Repeatable) -> bool:
+def may_retry(error: SigningError, retryable: Retryable) -> bool:
     """Whether the same call may succeed a moment later, and may be made again."""
     match error:
         case TlsError():
             return False
         case TransportError():
-            return repeatable is Repeatable.ALWAYS or (
-                repeatable is Repeatable.UNTIL_SENT and not error.request_may_have_left
+            return retryable is Retryable.ALWAYS or (
+                retryable is Retryable.UNTIL_SENT and not error.request_may_have_left
             )
         case ApiError():
-            return repeatable is Repeatable.ALWAYS and error.status in _PASSING_STATUSES
+            return retryable is Retryable.ALWAYS and error.status in _PASSING_STATUSES
         case _:
             return False
 
@@ -77,13 +77,13 @@ def delay(error: SigningError, tried: int, random: float, retries: Retries) -> f
 class RetryBudget:
     """What is left of a client's repetitions, over all of its calls."""
 
-    def __init__(self, reserve: int) -> None:
-        self._reserve = float(reserve)
-        self._left = float(reserve)
+    def __init__(self, budget: int) -> None:
+        self._budget = float(budget)
+        self._left = float(budget)
 
     def succeeded(self) -> None:
         """A call succeeded: a tenth of a repetition is earned."""
-        self._left = min(self._reserve, self._left + 0.1)
+        self._left = min(self._budget, self._left + 0.1)
 
     def take(self) -> bool:
         """Whether one more repetition is left; it is spent."""

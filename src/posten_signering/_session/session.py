@@ -15,10 +15,10 @@ from posten_signering._session.rate import RateLimiter
 from posten_signering._session.retry import Retries, RetryBudget
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import (
-    Patience,
     Request,
     Response,
     ResponseStream,
+    TimeoutKind,
     Transport,
     service_time,
 )
@@ -95,10 +95,10 @@ class Session:
         self._time = time
         self._rate_limiter = rate_limiter
         self._retries = retries
-        self._budget = RetryBudget(retries.reserve)
+        self._budget = RetryBudget(retries.budget)
         self._organization_number = organization_number
-        self._connections = {each: anyio.Semaphore(max_connections) for each in Patience}
-        self._turns = dict[tuple[str, Patience], anyio.Lock]()
+        self._connections = {each: anyio.Semaphore(max_connections) for each in TimeoutKind}
+        self._turns = dict[tuple[str, TimeoutKind], anyio.Lock]()
         self._blocked_until = dict[str, float]()
         self._waiting = defaultdict[str, set[anyio.CancelScope]](set)
         self._clock_is_wrong = False
@@ -187,15 +187,15 @@ class Session:
         self, operation: Operation[T], prepare: Prepare | None, exchange: AsyncExitStack
     ) -> ResponseStream:
         """Waits until the request may leave, sends it, and gives the response when its head has come."""
-        payer, patience = self._payer(operation), operation.request.patience
+        payer, kind = self._payer(operation), operation.request.timeout
         arrived: Arrived | None = None
         # One call after the other: an organisation that is held up keeps one connection from the
         # others, not all. A block is waited out without any connection, because there may be as many
         # blocked organisations as there are connections.
-        async with self._turns.setdefault((payer, patience), anyio.Lock()):
+        async with self._turns.setdefault((payer, kind), anyio.Lock()):
             while arrived is None:
                 await self._wait_out_block(payer)
-                arrived = await self._turn(payer, patience, exchange)
+                arrived = await self._turn(payer, kind, exchange)
         exchange.callback(arrived)
         request = operation.request if prepare is None else await prepare(operation.request)
         stream = await exchange.enter_async_context(self._transport.exchange(request))
@@ -205,14 +205,14 @@ class Session:
         return stream
 
     async def _turn(
-        self, payer: str, patience: Patience, exchange: AsyncExitStack
+        self, payer: str, kind: TimeoutKind, exchange: AsyncExitStack
     ) -> Arrived | None:
         """Waits for a connection and then for the rate budget; None when a block cut the wait short.
 
         In this order: calls that hold a place in the budget while they wait for a connection would
         later leave in a burst.
         """
-        connections = self._connections[patience]
+        connections = self._connections[kind]
         with anyio.CancelScope() as turn:
             self._waiting[payer].add(turn)
             try:
@@ -244,7 +244,7 @@ class Session:
 
     def _delay(self, operation: Operation[T], error: SigningError, failed: int) -> float:
         """Seconds before the next attempt; raises the error when there is none."""
-        if failed > self._retries.extra_tries or not retry.is_passing(error, operation.repeatable):
+        if failed > self._retries.max_retries or not retry.may_retry(error, operation.retryable):
             raise error
         delay = retry.delay(error, failed, self._time.random(), self._retries)
         if delay is None or not self._budget.take():

@@ -16,7 +16,7 @@ from posten_signering._values.secret import Secret
 from posten_signering.errors import UnexpectedResponseError
 
 
-class Patience(Enum):
+class TimeoutKind(Enum):
     """Which of the configuration's timeouts, and which connections, a request uses."""
 
     API = "api"
@@ -61,14 +61,14 @@ class Request:
         url: Absolute, on the service root's origin.
         headers: Without Host and Content-Length, which the transport adds.
         body: None where the request has none; a POST then has a Content-Length of zero.
-        patience: How long its answer may take.
+        timeout: How long its answer may take.
     """
 
     method: Literal["GET", "POST", "DELETE"]
     url: Secret[str]
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     body: Body | None = field(default=None, repr=False)
-    patience: Patience = Patience.API
+    timeout: TimeoutKind = TimeoutKind.API
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,9 @@ from posten_signering._values.status import (
 from posten_signering._wire import messages, refusals, urls
 from posten_signering._wire.exchange import (
     Message,
-    Patience,
     Request,
     Response,
+    TimeoutKind,
     next_permitted_poll_time,
     permitted_wait,
 )
@@ -35,7 +35,7 @@ T = TypeVar("T")
 _XML = "application/xml"
 
 
-class Repeatable(Enum):
+class Retryable(Enum):
     """Whether an operation may be sent a second time."""
 
     ALWAYS = "always"
@@ -56,7 +56,7 @@ class Operation(Generic[T]):
         name: What is asked, in words that follow "to".
         request: What is sent.
         decode: The value in an answer, or the error that the answer stands for.
-        repeatable: Whether it may be sent again when it fails in passing.
+        retryable: Whether it may be sent again when it fails in passing.
         done_when_gone: Whether 404 and 410 mean success to a repetition: an earlier try did it.
         organization_number: Whose rate budget it uses; None where its URL does not tell.
         form: What kind of document it downloads; None where it downloads none.
@@ -65,7 +65,7 @@ class Operation(Generic[T]):
     name: str
     request: Request
     decode: Callable[[Response], T] = field(repr=False)
-    repeatable: Repeatable = Repeatable.ALWAYS
+    retryable: Retryable = Retryable.ALWAYS
     done_when_gone: bool = False
     organization_number: str | None = None
     form: Form | None = None
@@ -114,7 +114,7 @@ def create(root: str, sender: Sender, *, reference: str | None) -> Operation[Dir
             headers={"Accept": _XML},
         ),
         decode=decode,
-        repeatable=Repeatable.UNTIL_SENT,
+        retryable=Retryable.UNTIL_SENT,
         organization_number=sender.organization_number,
     )
 
@@ -143,7 +143,7 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
         name=name,
         request=_get(url, _XML),
         decode=decode,
-        repeatable=Repeatable.NEVER,
+        retryable=Retryable.NEVER,
         organization_number=sender.organization_number,
     )
 
@@ -167,7 +167,7 @@ def new_redirect_url(root: str, signer_url: Secret[str]) -> Operation[DirectSign
 
 def xades(root: str, url: Secret[str]) -> Operation[bytes]:
     """Downloads a signer's XAdES."""
-    request = _get(_own(url, root), _XML, Patience.DOWNLOAD)
+    request = _get(_own(url, root), _XML, TimeoutKind.DOWNLOAD)
     operation = _following(root, "hand out the XAdES", request, Secret[bytes].reveal)
     return replace(operation, form=Form.XADES)
 
@@ -175,7 +175,7 @@ def xades(root: str, url: Secret[str]) -> Operation[bytes]:
 def pades(root: str, url: Secret[str]) -> Operation[bytes]:
     """Downloads a job's PAdES. XML is accepted beside it for the sake of error documents."""
     accept = f"application/octet-stream, {_XML}"
-    request = _get(_own(url, root), accept, Patience.DOWNLOAD)
+    request = _get(_own(url, root), accept, TimeoutKind.DOWNLOAD)
     operation = _following(root, "hand out the PAdES", request, Secret[bytes].reveal)
     return replace(operation, form=Form.PADES)
 
@@ -207,8 +207,8 @@ def _own(url: Secret[str], root: str) -> Secret[str]:
     return stripped
 
 
-def _get(url: Secret[str], accept: str, patience: Patience = Patience.API) -> Request:
-    return Request(method="GET", url=url, headers={"Accept": accept}, patience=patience)
+def _get(url: Secret[str], accept: str, timeout: TimeoutKind = TimeoutKind.API) -> Request:
+    return Request(method="GET", url=url, headers={"Accept": accept}, timeout=timeout)
 
 
 def _following(

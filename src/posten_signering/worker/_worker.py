@@ -13,7 +13,7 @@ import anyio
 import anyio.abc
 
 from posten_signering._client.client import DirectClient
-from posten_signering._client.polling import Persistence, PollCounts, StatusChanges
+from posten_signering._client.polling import FailurePolicy, PollCounts, StatusChanges
 from posten_signering._values.job import Sender
 from posten_signering._values.status import DirectJobStatusResponse
 from posten_signering.errors import ClientStateError, ConfigurationError, SigningError
@@ -39,7 +39,7 @@ class WorkCounts:
         confirmed: Changes that were confirmed.
         failed: Changes whose handler raised; they come back.
         unconfirmed: Changes that were handled but could not be confirmed; they come back.
-        already_in_hand: Deliveries of a change that was still being handled here; they were let go.
+        skipped: Deliveries of a change that was still being handled here; they were let go.
         late: Handlers that came near the end of the lease.
         polls: What the polls came to.
     """
@@ -48,7 +48,7 @@ class WorkCounts:
     confirmed: int = 0
     failed: int = 0
     unconfirmed: int = 0
-    already_in_hand: int = 0
+    skipped: int = 0
     late: int = 0
     polls: PollCounts = field(default_factory=PollCounts)
 
@@ -66,7 +66,7 @@ class StatusChangeWorker:
         stop_within: How long handlers, and a poll on its way, may go on after the worker was asked to
             stop; then they are cancelled, and their changes come back. What shields itself from
             cancellation, a thread for one, is waited for all the same.
-        persistence: How long to go on when polls fail in passing; for ever when None.
+        failure_policy: How long to go on when polls fail in passing; for ever when None.
         handle_signals: Whether SIGTERM and SIGINT stop the worker while it runs (main thread only). A
             second signal cancels what is in hand at once, and a poll on its way. Where the event loop
             has a handler of its own for one of them, or there are several workers, call `stop` from
@@ -85,7 +85,7 @@ class StatusChangeWorker:
         concurrency: int = 4,
         lease: timedelta = _LEASE,
         stop_within: timedelta = timedelta(seconds=30),
-        persistence: Persistence | None = None,
+        failure_policy: FailurePolicy | None = None,
         handle_signals: bool = False,
     ) -> None:
         if concurrency < 1:
@@ -97,7 +97,7 @@ class StatusChangeWorker:
         self._concurrency = concurrency
         self._lease = lease
         self._stop_within = stop_within
-        self._persistence = persistence
+        self._failure_policy = failure_policy
         self._handle_signals = handle_signals
         self._changes: StatusChanges | None = None
         self._waiting: anyio.CancelScope | None = None
@@ -135,7 +135,7 @@ class StatusChangeWorker:
         once.
 
         Raises:
-            SigningError: Polling can't go on (see `Persistence`).
+            SigningError: Polling can't go on (see `FailurePolicy`).
             ClientStateError: The worker has run before.
             ConfigurationError: It is to handle signals that the event loop has a handler for, or that
                 another worker handles.
@@ -148,7 +148,7 @@ class StatusChangeWorker:
     async def _work(self) -> None:
         self._in_hand = _IN_HAND.setdefault(self._client, set())
         self._changes = self._client.status_changes(
-            sender=self._sender, persistence=self._persistence
+            sender=self._sender, failure_policy=self._failure_policy
         )
         ended: SigningError | None = None
         self._fetching = fetching = anyio.CancelScope()
@@ -187,7 +187,7 @@ class StatusChangeWorker:
         key = change.deduplication_key
         try:
             if key in self._in_hand:
-                self._counts["already_in_hand"] += 1
+                self._counts["skipped"] += 1
                 logger.warning(
                     "A status change of job %s came back while it is being handled here; it is let go.",
                     change.job_id,
