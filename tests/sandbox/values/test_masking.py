@@ -1,4 +1,4 @@
-"""What must not be shown: identity numbers, however they are written, and the values of secret parameters."""
+"""Identity numbers in every spelling, and the values of secret parameters, are masked."""
 
 import pytest
 from hypothesis import example, given
@@ -8,7 +8,7 @@ from posten_signering.sandbox._values.masking import masked, masked_path
 from posten_signering.sandbox._values.refusal import Refusal
 
 
-def test_masking_takes_identity_numbers_however_they_are_written():
+def test_identity_numbers_in_common_spellings_are_masked():
     assert masked("01817099921") == "***********"
     assert masked("fnr 018170 99921, 018170-99921.") == "fnr ***********, ***********."
     assert masked_path("/a", [("x", ""), ("polling_queue", "")]) == "/a?x&polling_queue"
@@ -32,9 +32,7 @@ GAPS = st.text(
 @example("17885599999", ["", "", "_"], "", "")
 @example("17885599999", [" ", " ", " "], "", "")
 @example("17885599999", [".", ".", " "], "", "")
-def test_whatever_stands_between_its_parts_an_identity_number_is_masked(
-    number, gaps, before, after
-):
+def test_an_identity_number_with_any_separators_is_masked(number, gaps, before, after):
     parts = zip((number[:2], number[2:4], number[4:6]), gaps, strict=True)
     written = "".join(part + gap for part, gap in parts) + number[6:]
     assert masked(before + written + after) == f"{before}***********{after}"
@@ -61,11 +59,11 @@ def test_whatever_stands_between_its_parts_an_identity_number_is_masked(
         "178855\n99999",
     ],
 )
-def test_what_is_no_identity_number_is_shown(kept):
+def test_a_text_without_an_identity_number_is_not_changed(kept):
     assert masked(kept) == kept
 
 
 @pytest.mark.parametrize("number", ["17088912345", "170889 12345", "17 08 89 12345"])
-def test_a_refusal_tells_no_identity_number(number):
+def test_a_refusal_masks_identity_numbers(number):
     refusal = Refusal(400, "BAD_REQUEST", f"the entry {number}.pdf of 123456789012 is odd")
     assert str(refusal) == refusal.message == "the entry ***********.pdf of 123456789012 is odd"

@@ -1,4 +1,4 @@
-"""Threads for heavy work, which are gone only when all of it is done."""
+"""Worker threads for heavy work: closing the pool waits until the work is done."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ from posten_signering.sandbox._values.workers import Workers
 pytestmark = pytest.mark.anyio
 
 
-async def test_work_whose_result_nobody_waits_for_is_finished_before_the_stop():
+async def test_closing_waits_for_work_whose_caller_was_cancelled():
     workers = Workers()
     started, release, done = threading.Event(), threading.Event(), []
 

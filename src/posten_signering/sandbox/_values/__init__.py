@@ -1,1 +1,1 @@
-"""Values that every part of the sandbox uses: settings, links, refusals, masking."""
+"""Values that every part of the sandbox uses: settings, URLs, refusals, masking, worker threads."""

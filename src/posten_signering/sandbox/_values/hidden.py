@@ -1,13 +1,13 @@
-"""Text and bytes that never show themselves: tokens, messages with identity numbers, documents.
+"""Text and bytes whose repr does not show the value: tokens, messages, documents.
 
-Identity numbers in texts that do show are masked: see `masking`.
+Identity numbers in other texts are masked: see `masking`.
 """
 
 
 class Hidden(str):
-    """A text that differs from any other only in its repr, which shows nothing of it.
+    """A `str` whose repr is `<hidden>`.
 
-    Methods of `str` return plain text: wrap what they return again, in the same expression.
+    The methods of `str` return a plain `str`: wrap their result in `Hidden` in the same expression.
     """
 
     __slots__ = ()
@@ -17,7 +17,7 @@ class Hidden(str):
 
 
 class Octets(bytes):
-    """Bytes that differ from any others only in their repr and `str`, which show how many they are."""
+    """`bytes` whose repr and `str` show only the number of bytes."""
 
     __slots__ = ()
 

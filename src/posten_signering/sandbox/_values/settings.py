@@ -1,4 +1,4 @@
-"""What can be set on a sandbox, and what the real service has there. Performs no I/O."""
+"""The settings of a sandbox. Their defaults follow the real service. Performs no I/O."""
 
 import asyncio
 import random
@@ -14,12 +14,12 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RateLimit:
-    """How many calls an organisation may make, and what follows when it makes more.
+    """The rate limit of each organisation, and the block when an organisation exceeds it.
 
     Attributes:
-        calls: So many are answered within `period`.
-        period: The time within which calls are counted together.
-        block: How long every call is refused after one too many.
+        calls: The number of calls that an organisation may make within `period`.
+        period: The length of the sliding window in which calls are counted.
+        block: How long every call is refused after the limit was exceeded.
     """
 
     calls: int = 10
@@ -28,12 +28,12 @@ class RateLimit:
 
 
 class AdvancedClock:
-    """A clock that can be moved on, and is ahead of another from then on.
+    """A clock that can be moved forward. It is then ahead of the clock that it wraps.
 
     Args:
-        clock: The other.
-        offsets: Holds, under `name`, by how many seconds this one is ahead.
-        name: See `offsets`.
+        clock: The clock to wrap.
+        offsets: Stores under `name` how many seconds this clock is ahead.
+        name: The key in `offsets`.
     """
 
     def __init__(self, clock: Clock, offsets: MutableMapping[str, float], name: str) -> None:
@@ -46,50 +46,53 @@ class AdvancedClock:
 
     @property
     def ahead(self) -> float:
-        """By how many seconds this clock is ahead."""
+        """How many seconds this clock is ahead of the wrapped clock."""
         return self._offsets.get(self._name, 0.0)
 
     def advance(self, seconds: float) -> None:
-        """Moves the clock on."""
+        """Moves the clock forward."""
         self._offsets[self._name] = self.ahead + seconds
 
 
 def system_clock() -> datetime:
-    """The present time of this machine."""
+    """The current time of this machine."""
     return datetime.now(UTC)
 
 
 def random_token() -> str:
-    """A token that nobody can guess, of letters that need no escaping in a URL."""
+    """A token that cannot be guessed, in characters that need no escaping in a URL."""
     return secrets.token_urlsafe(24)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """The settings of a sandbox. Every default is what the real service is documented to do.
+    """The settings of a sandbox. Every default follows the documentation of the real service.
 
     Attributes:
-        port: Of the API; 0 takes a free one.
-        pages_port: Of the signer's pages; 0 takes a free one.
-        empty_queue_wait: How long after finding its queue empty a sender has to wait with the next
-            poll: 30 seconds as in the service's test environment (10 minutes in production).
-        lease: How long a fetched change stays hidden before it comes back unless confirmed.
-        early_poll_penalty: What each poll that comes too early adds to the next permitted time.
-            Zero: the time stands. (That the live service is stricter is said, not documented.)
+        port: The port of the API. 0: a free port.
+        pages_port: The port of the signer's pages. 0: a free port.
+        empty_queue_wait: How long a sender must wait with the next poll after it found the queue
+            empty: 30 seconds as in the service's test environment (10 minutes in production).
+        lease: How long a fetched change stays hidden. If it is not confirmed by then, the next poll
+            can get it.
+        early_poll_penalty: How much each early poll adds to the next permitted poll time. Zero: an
+            early poll does not move it. (The live service is said to be stricter; this is not
+            documented.)
         lifetime: How long the signers have before a job expires.
-        deletable_after: How long after its completion the documents of a job can be deleted.
+        deletable_after: How long after its completion a job's documents cannot be deleted yet.
         available_for: How long after its end a job's signed documents can be downloaded.
-        rate_limit: None answers any number of calls.
-        organizations: The organisation numbers with an agreement; None: every one that has a
-            certificate. Others are refused with NOT_AUTHORIZED.
-        largest_body: In bytes; a request with more is refused with HTTP 413.
-        clock: The present time, with an offset. Everything the sandbox says of time follows it.
-        directory: Where everything is kept, so that a sandbox started there again continues where this
-            one ended; None keeps everything in memory. It holds private keys: for this user only.
-        random: A number from 0 up to 1, for faults with a probability.
-        sleep: Waits for some seconds, for faults that delay.
-        new_token: A new text of URL-safe characters for each call, for one-time redirect URLs and
-            for status query tokens.
+        rate_limit: The rate limit of each organisation. None: no limit.
+        organizations: The organisation numbers that have an agreement with the service. None: every
+            organisation with a certificate. Others are refused with NOT_AUTHORIZED.
+        largest_body: The most bytes in the body of a request. A larger one is refused with HTTP 413.
+        clock: Returns the current time, with an offset. The sandbox takes every time from it.
+        directory: Where the sandbox keeps its state. A sandbox that is started with the same
+            directory continues from that state. None: in memory. The directory holds private keys:
+            only this user may read it.
+        random: Returns a number from 0 (inclusive) to 1 (exclusive), for faults with a probability.
+        sleep: Waits for a number of seconds, for faults that delay.
+        new_token: Returns a new URL-safe text at each call, for one-time redirect URLs and status
+            query tokens.
     """
 
     port: int = 0
@@ -110,16 +113,16 @@ class Settings:
     new_token: Callable[[], str] = random_token
 
     def now(self) -> datetime:
-        """The clock's time in whole milliseconds, which is how the service writes times.
+        """The clock's time in whole milliseconds, the precision of times in responses.
 
-        A time in an answer is then exactly the time that the client's next call is compared with.
+        The sandbox then compares the client's next call with exactly the time in the response.
         """
         time = self.clock()
         return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 class SettingsArguments(TypedDict, total=False):
-    """The settings as keyword arguments: those of `Settings`, all optional."""
+    """The attributes of `Settings` as optional keyword arguments."""
 
     port: int
     pages_port: int

@@ -1,4 +1,4 @@
-"""Threads for what would hold up the event loop: judging bundles, signing documents, making keys."""
+"""Worker threads for work that would block the event loop: checking bundles, signing, making keys."""
 
 import asyncio
 import os
@@ -11,9 +11,10 @@ T = TypeVar("T")
 
 
 class Workers:
-    """A pool of threads that is gone when it is closed.
+    """A pool of worker threads. No thread is left when `aclose` returns.
 
-    At most one thread less than there are cores: more would starve the event loop.
+    One core stays free for the event loop, so the pool has one thread fewer than there are cores
+    (at least one).
     """
 
     def __init__(self) -> None:
@@ -24,14 +25,17 @@ class Workers:
         self._pending: set[Future[Any]] = set()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the function returns or raises, called in a thread."""
+        """Calls the function in a worker thread, and returns or raises what it returns or raises."""
         future = self._executor.submit(function, *args, **kwargs)
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         return await asyncio.wrap_future(future)
 
     async def aclose(self) -> None:
-        """Waits for what is under way, also where nobody waits for its result, and ends the threads."""
+        """Waits for the calls that are running, then ends the threads.
+
+        A call whose `run` was cancelled still runs to its end in its thread.
+        """
         for future in tuple(self._pending):
             await asyncio.wait([asyncio.wrap_future(future)])
         self._executor.shutdown()
