@@ -1,4 +1,4 @@
-"""The certificate that signs a container: its key, and the path from a CA that the service trusts."""
+"""The certificate that signs a container: its key, and its chain to a CA that the service trusts."""
 
 import socket
 from datetime import UTC, datetime
@@ -34,27 +34,29 @@ def test_a_certificate_without_digital_signature_is_refused():
     assert "digitalSignature" in refusal_of(Recipe(holder=holder)).message
 
 
-def test_cas_that_issue_each_other_lead_nowhere():
+def test_cas_that_issue_each_other_are_not_a_trusted_chain():
     names = [certificates.name("CA A"), certificates.name("CA B")]
     keys = [certificates.rsa_key(8), certificates.rsa_key(9)]
-    start = certificates.issue(names[0], None, keys[0], ca=True)
-    other = certificates.issue(names[1], start, keys[1], ca=True)
-    again = certificates.issue(names[0], other, keys[0], ca=True)
-    leaf = certificates.issue(certificates.enterprise_name(), again, certificates.rsa_key(3))
+    ca_a = certificates.issue(names[0], None, keys[0], ca=True)
+    ca_b = certificates.issue(names[1], ca_a, keys[1], ca=True)
+    ca_a_issued_by_b = certificates.issue(names[0], ca_b, keys[0], ca=True)
+    leaf = certificates.issue(
+        certificates.enterprise_name(), ca_a_issued_by_b, certificates.rsa_key(3)
+    )
     assert "does not chain" in refusal_of(Recipe(holder=leaf)).message
 
 
-def test_a_certificate_without_extensions_neither_signs_nor_issues():
+def test_a_certificate_without_extensions_may_not_sign_or_issue():
     bare = certificates.issue(
         certificates.name("Bar CA"), certificates.root(), certificates.rsa_key(8), bare=True
     )
-    below = certificates.issue(certificates.enterprise_name(), bare, certificates.rsa_key(3))
-    assert "does not chain" in refusal_of(Recipe(holder=below)).message
+    leaf = certificates.issue(certificates.enterprise_name(), bare, certificates.rsa_key(3))
+    assert "does not chain" in refusal_of(Recipe(holder=leaf)).message
     assert "digitalSignature" in refusal_of(Recipe(holder=bare)).message
 
 
-def below(**changes):
-    """An enterprise below a CA of its own, which is below the root."""
+def enterprise_below_new_ca(**changes):
+    """An enterprise certificate from a new CA, which the root issued."""
     options = {"ca": True} | changes
     middle = certificates.issue(
         certificates.name("Mellom"), certificates.root(), certificates.rsa_key(8), **options
@@ -62,14 +64,16 @@ def below(**changes):
     return certificates.issue(certificates.enterprise_name(), middle, certificates.rsa_key(3))
 
 
-def test_a_ca_of_the_key_info_leads_to_the_root():
-    assert judged(Recipe(holder=below()), trusted=[certificates.root().certificate])
+def test_a_ca_in_key_info_completes_the_chain_to_the_root():
+    assert judged(
+        Recipe(holder=enterprise_below_new_ca()), trusted=[certificates.root().certificate]
+    )
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"ca": False}, id="no CA"),
+        pytest.param({"ca": False}, id="not a CA"),
         pytest.param({"bare": True}, id="no extensions"),
         pytest.param({"cert_sign": False}, id="a key usage without keyCertSign"),
         pytest.param({"valid": PAST}, id="expired"),
@@ -77,14 +81,14 @@ def test_a_ca_of_the_key_info_leads_to_the_root():
     ],
 )
 @pytest.mark.parametrize("trusted", [False, True])
-def test_a_ca_that_may_not_issue_leads_nowhere(changes, trusted):
-    """Neither below the root, nor as one that is trusted itself."""
-    holder = below(**changes)
+def test_a_ca_that_may_not_issue_is_not_part_of_a_trusted_chain(changes, trusted):
+    """The CA is below a trusted root, or is trusted itself."""
+    holder = enterprise_below_new_ca(**changes)
     anchors = [holder.chain[0] if trusted else certificates.root().certificate]
     assert "does not chain" in refusal_of(Recipe(holder=holder), trusted=anchors).message
 
 
-def test_the_path_length_of_a_trusted_ca_holds():
+def test_the_path_length_of_a_trusted_ca_is_checked():
     sub = certificates.issue(
         certificates.name("Sub CA"), certificates.intermediate(), certificates.rsa_key(8), ca=True
     )
@@ -93,20 +97,20 @@ def test_the_path_length_of_a_trusted_ca_holds():
     assert "does not chain" in refusal_of(Recipe(holder=holder), trusted=anchors).message
 
 
-def test_without_trusted_cas_nothing_is_trusted():
-    """An empty list is not that of the operating system."""
+def test_without_trusted_cas_no_certificate_is_trusted():
+    """An empty list does not mean the CAs of the operating system."""
     assert "does not chain" in refusal_of(Recipe(), trusted=[]).message
 
 
-def test_no_network_is_asked_for_issuers_or_revocations(monkeypatch):
-    asked = []
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *names, **_: asked.append(names))
-    where = x509.UniformResourceIdentifier("http://ca.example.com/list")
-    points = x509.CRLDistributionPoints([x509.DistributionPoint([where], None, None, None)])
+def test_issuers_and_revocations_are_not_fetched_from_the_network(monkeypatch):
+    lookups = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *names, **_: lookups.append(names))
+    url = x509.UniformResourceIdentifier("http://ca.example.com/list")
+    points = x509.CRLDistributionPoints([x509.DistributionPoint([url], None, None, None)])
     access = x509.AuthorityInformationAccess(
         [
-            x509.AccessDescription(AuthorityInformationAccessOID.OCSP, where),
-            x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, where),
+            x509.AccessDescription(AuthorityInformationAccessOID.OCSP, url),
+            x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, url),
         ]
     )
     holder = certificates.issue(
@@ -116,6 +120,9 @@ def test_no_network_is_asked_for_issuers_or_revocations(monkeypatch):
         extensions=(points, access),
     )
     assert judged(Recipe(holder=holder))
-    alone = Recipe(holder=holder, whole_chain=False)
-    assert "does not chain" in refusal_of(alone, trusted=[certificates.root().certificate]).message
-    assert asked == []
+    without_chain = Recipe(holder=holder, whole_chain=False)
+    assert (
+        "does not chain"
+        in refusal_of(without_chain, trusted=[certificates.root().certificate]).message
+    )
+    assert lookups == []

@@ -1,1 +1,1 @@
-"""The independent judge of what clients send: multipart, container, signature, messages, PDF. Shares no code with the SDK."""
+"""Checks what clients send: multipart body, container, signature, messages, PDFs. Shares no code with the SDK."""

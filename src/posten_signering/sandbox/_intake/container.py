@@ -1,7 +1,7 @@
-"""Opens an ASiC-E container, in memory and within limits, by the standard library's `zipfile`.
+"""Reads the entries of an ASiC-E container in memory, within limits, with the standard `zipfile`.
 
-Its entries are `manifest.xml`, `META-INF/signatures.xml`, the documents and optionally `mimetype` (ETSI
-EN 319 162-1, A.1). Does not look into them.
+The entries are `manifest.xml`, `META-INF/signatures.xml`, the documents and optionally `mimetype` (ETSI
+EN 319 162-1, A.1). This module does not check their contents.
 """
 
 import io
@@ -19,11 +19,11 @@ MANIFEST = "manifest.xml"
 SIGNATURES = "META-INF/signatures.xml"
 MIMETYPE = "mimetype"
 
-DOCUMENTS_IN_ALL = 10_485_760
-"""The documents of a job may have this many bytes together (the documentation's 10 MB)."""
+MAX_DOCUMENT_BYTES = 10_485_760
+"""The most bytes that all documents of a job may have in total (the documentation's 10 MB)."""
 
-_OTHER_FILE_BYTES = 1024 * 1024
-_MOST_ENTRIES = 64
+_MAX_OTHER_FILE_BYTES = 1024 * 1024
+_MAX_ENTRIES = 64
 _ASICE_TYPE = b"application/vnd.etsi.asic-e+zip"
 _ENCRYPTED = 0x1 | 0x40
 _LOCAL_HEADER = b"PK\x03\x04"
@@ -31,12 +31,12 @@ _LOCAL_HEADER = b"PK\x03\x04"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Container:
-    """What a container holds.
+    """The entries of a container.
 
     Attributes:
         manifest: The bytes of `manifest.xml`.
         signatures: The bytes of `META-INF/signatures.xml`.
-        documents: Every other entry's bytes, by its name.
+        documents: The bytes of every document, by the name of its entry.
     """
 
     manifest: Octets
@@ -45,38 +45,47 @@ class Container:
 
 
 def open_container(content: Octets) -> Container:
-    """Reads every entry of a container, and checks its name, size and CRC-32.
+    """The entries of a container, whose names, sizes and CRC-32 checksums are correct.
 
     Raises:
-        Refusal: It is not a ZIP file, or its entries are not what the profile asks for.
+        Refusal: It is not a ZIP file, or its entries break the profile.
     """
     if not content.startswith(_LOCAL_HEADER):
-        raise broken_bundle("the container is not a ZIP file: it does not start with an entry")
+        raise broken_bundle(
+            "The container is not a ZIP file: it does not start with the header of an entry. Send"
+            " the bytes of the ASiC-E file unchanged."
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             files = _read_entries(archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError):
         raise broken_bundle(
-            "the container is not a readable ZIP file: it is cut off, or an entry's length,"
-            " checksum or compressed data is wrong"
+            "The container is not a readable ZIP file: it is cut off, or the length, the checksum or"
+            " the compressed data of an entry is wrong. Create the file again, and send all of it."
         ) from None
     for name in (MANIFEST, SIGNATURES):
         if name not in files:
-            raise broken_bundle(f"the container lacks {name}")
+            raise broken_bundle(
+                f"The container has no {name}. Add an entry with exactly this name."
+            )
     if files.pop(MIMETYPE, _ASICE_TYPE).strip() != _ASICE_TYPE:
-        raise broken_bundle(f"the container's mimetype is not {_ASICE_TYPE.decode()}")
+        raise broken_bundle(
+            f"The content of the entry mimetype is not {_ASICE_TYPE.decode()}. Write this text, or"
+            " leave the entry out."
+        )
     return Container(
         manifest=files.pop(MANIFEST), signatures=files.pop(SIGNATURES), documents=files
     )
 
 
 def entry_named(reference: str, documents: Mapping[str, object]) -> str | None:
-    """The entry that a `href` or a `Reference/@URI` names: literally, or form-URL-encoded.
+    """The name of the entry to which a `href` or a `Reference/@URI` refers, or `None`.
 
-    The service decodes these names as it decodes a form: `+` is a space and `%XX` a byte of UTF-8.
+    The reference is the name itself or its form-URL-encoded form, which the service decodes: `+` is a
+    space and `%XX` is a byte of UTF-8.
 
     Args:
-        reference: The name as the XML spells it.
+        reference: The name as it is written in the XML.
         documents: The entries by name.
     """
     if reference in documents:
@@ -86,7 +95,7 @@ def entry_named(reference: str, documents: Mapping[str, object]) -> str | None:
 
 
 def form_url_decoded(text: str) -> str:
-    """A form-URL-encoded text decoded, or the text unchanged if one `%` of it is malformed."""
+    """The form-URL-decoded text, or the unchanged text if it has a `%` without two hexadecimal digits."""
     if re.search("%(?![0-9a-fA-F]{2})", text):
         return text
     return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "replace")
@@ -94,35 +103,45 @@ def form_url_decoded(text: str) -> str:
 
 def _read_entries(archive: zipfile.ZipFile) -> dict[str, Octets]:
     entries = archive.infolist()
-    if len(entries) > _MOST_ENTRIES:
-        raise broken_bundle(f"the container has {len(entries)} entries, far more than a job can")
+    if len(entries) > _MAX_ENTRIES:
+        raise broken_bundle(
+            f"The container has {len(entries)} entries, and the limit is {_MAX_ENTRIES}. Include only"
+            " the documents, the manifest and the signature."
+        )
     files: dict[str, Octets] = {}
-    left = DOCUMENTS_IN_ALL
+    remaining = MAX_DOCUMENT_BYTES
     for entry in entries:
         name = _safe_name(entry)
         if name in files:
-            raise broken_bundle(f"the container has two entries named {name}")
-        if entry.flag_bits & _ENCRYPTED:
-            raise broken_bundle(f"the entry {name} is encrypted")
-        if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-            raise broken_bundle(f"the entry {name} is neither stored nor deflated")
-        is_document = name not in {MANIFEST, SIGNATURES, MIMETYPE}
-        most = left if is_document else _OTHER_FILE_BYTES
-        # The declared size may be wrong. Reading one byte more than allowed shows the real size.
-        with archive.open(entry) as opened:
-            files[name] = Octets(opened.read(most + 1))
-        if len(files[name]) > most:
             raise broken_bundle(
-                f"the documents have more than {DOCUMENTS_IN_ALL} bytes in all"
-                if is_document
-                else f"{name} is larger than {_OTHER_FILE_BYTES} bytes"
+                f"The container has two entries named {name}. Give every entry a different name."
             )
-        left -= len(files[name]) if is_document else 0
+        if entry.flag_bits & _ENCRYPTED:
+            raise broken_bundle(f"The entry {name} is encrypted. Add it without encryption.")
+        if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise broken_bundle(
+                f"The entry {name} has the compression method {entry.compress_type}. Use stored"
+                f" ({zipfile.ZIP_STORED}) or deflated ({zipfile.ZIP_DEFLATED})."
+            )
+        is_document = name not in {MANIFEST, SIGNATURES, MIMETYPE}
+        limit = remaining if is_document else _MAX_OTHER_FILE_BYTES
+        # The declared size may be wrong, so read one byte more than the limit.
+        with archive.open(entry) as opened:
+            files[name] = Octets(opened.read(limit + 1))
+        if len(files[name]) > limit:
+            raise broken_bundle(
+                f"The documents have more than {MAX_DOCUMENT_BYTES} bytes in total. Send smaller or"
+                " fewer documents."
+                if is_document
+                else f"The entry {name} is larger than {_MAX_OTHER_FILE_BYTES} bytes. Make it smaller."
+            )
+        if is_document:
+            remaining -= len(files[name])
     return files
 
 
 def _safe_name(entry: zipfile.ZipInfo) -> str:
-    # `zipfile` has already changed an unsafe `filename`. The name that was sent is judged.
+    # Check the name that was sent: `zipfile` has already changed an unsafe `filename`.
     name = entry.orig_filename
     segments = name.split("/")
     if (
@@ -130,9 +149,12 @@ def _safe_name(entry: zipfile.ZipInfo) -> str:
         or any(character in '\\:*?"<>|' for character in name)
         or not name.isprintable()
     ):
-        raise broken_bundle("the container has an entry whose name is not a plain relative path")
+        raise broken_bundle(
+            "The container has an entry whose name is not a plain relative path. Use a name without"
+            ' a leading slash, an empty segment, ".", "..", control characters and \\:*?"<>|.'
+        )
     if segments[0].upper() == "META-INF" and name != SIGNATURES:
         raise broken_bundle(
-            f"the container has {name}: the only file in META-INF must be signatures.xml"
+            f"The container has {name}. Remove it: the only file in META-INF must be signatures.xml."
         )
     return name

@@ -1,7 +1,7 @@
-"""Judges what arrives when a sender creates a job: the request, and the container of documents.
+"""Checks what a sender sends to create a job: the request, and the container of documents.
 
-It shares no code with the client, so that it cannot repeat a mistake of the client's. CPU-heavy and
-without I/O: run it in a thread.
+This module shares no code with the client, so a mistake of the client cannot hide here. It is CPU-heavy
+and performs no I/O: run it in a worker thread.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ _XML = "application/xml"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
-    """A request and a container that the judge accepted. Its repr shows no identity number and no content.
+    """A request and a container that passed all checks. The repr shows no identity number and no content.
 
     Attributes:
         request: The values of the request.
@@ -47,10 +47,10 @@ class Bundle:
         manifest_xml: The manifest's bytes.
         documents: The documents' bytes by the names of their entries, in the manifest's order.
         container: The container's bytes.
-        organization_number: The one in the certificate that signed the container, if there is one.
-            A broker's differs from the sender's.
-        certificates: The certificates of the signature's KeyInfo; the first one signed.
-        signing_time: The time that the signature claims.
+        organization_number: The organisation number in the certificate that signed the container, or
+            `None`. A broker's differs from the sender's.
+        certificates: The certificates of the signature's KeyInfo. The first one signed the container.
+        signing_time: The signing time that the signature states.
     """
 
     request: JobRequest
@@ -72,15 +72,15 @@ def judge(
     trusted: Sequence[x509.Certificate],
     now: Callable[[], datetime],
 ) -> Bundle:
-    """Judges the body of a create.
+    """The request and the container in the body of a create, if they pass all checks.
 
     Args:
         content_type: The header `Content-Type`, unchanged.
         body: The body, unchanged.
-        organization_number: The sender's organisation number, from the path of the request.
+        organization_number: The sender's organisation number, from the URL of the request.
         trusted: The certificates of the CAs whose enterprise certificates may sign, roots or
             intermediates.
-        now: The service's clock, which gives aware times. It is read once.
+        now: The service's clock. It returns aware times and is read once.
 
     Raises:
         Refusal: The request or the container breaks the schema or the profile.
@@ -93,16 +93,16 @@ def judge(
     manifest = read_manifest(container.manifest)
     if manifest.sender != organization_number:
         raise broken_bundle(
-            f"manifest.xml: the sender is {manifest.sender}, but the request was sent to the"
-            f" address of {organization_number}"
+            f"manifest.xml names the sender {manifest.sender}, but the URL of the request names"
+            f" {organization_number}. Use the same organisation number in both."
         )
     documents = _documents(manifest, container)
     media_types = {MANIFEST: _XML}
     for (name, content), document in zip(documents.items(), manifest.documents, strict=True):
         media_types[name] = document.mime
-        fault = _fault(document.mime, content)
+        fault = _fault_of_document(document.mime, content)
         if fault is not None:
-            raise broken_bundle(f"the document {name} {fault}")
+            raise broken_bundle(f"The document {name} {fault}")
     signature = check_package_signature(
         container.signatures,
         {**documents, MANIFEST: container.manifest},
@@ -129,25 +129,31 @@ def _documents(manifest: Manifest, container: Container) -> dict[str, Octets]:
         name = entry_named(document.href, container.documents)
         if name is None:
             raise broken_bundle(
-                f"manifest.xml names the document {document.href}, which is not in the container"
+                f"manifest.xml names the document {document.href}, which is not in the container."
+                " Add it to the container, or correct its href."
             )
         if name in documents:
-            raise broken_bundle(f"manifest.xml names the document {name} twice")
+            raise broken_bundle(
+                f"manifest.xml names the document {name} twice. Name every document once."
+            )
         documents[name] = container.documents[name]
     for name in container.documents:
         if name not in documents:
-            raise broken_bundle(f"the container has {name}, which manifest.xml does not name")
+            raise broken_bundle(
+                f"The container has {name}, which manifest.xml does not name. Add it to manifest.xml,"
+                " or remove it from the container."
+            )
     return documents
 
 
-def _fault(media_type: str, content: Octets) -> str | None:
-    """What keeps a document from being signed, in words that follow "the document X", or `None`."""
+def _fault_of_document(media_type: str, content: Octets) -> str | None:
+    """Why a document cannot be signed, as text that follows "The document X ". `None` if it can."""
     if media_type == PDF:
         return fault_of_pdf(content)
     if media_type != TEXT:
-        return f"has the media type {media_type}; a document is {PDF} or {TEXT}"
+        return f"has the media type {media_type}. Send {PDF} or {TEXT}."
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:
-        return "is not text in UTF-8"
+        return "is not text in UTF-8. Encode the text as UTF-8."
     return None

@@ -1,6 +1,6 @@
-"""Reads what a sender asks for: the request, and the manifest of the container. Performs no I/O.
+"""Reads the XML messages of a create: the request, and the container's manifest. Performs no I/O.
 
-Each message is validated against `direct.xsd` before it is read. Reprs show no identity numbers, titles
+Every message is validated against `direct.xsd` before it is read. Reprs show no identity numbers, titles
 or URLs.
 """
 
@@ -16,12 +16,12 @@ class JobRequest:
     """The message `direct-signature-job-request`.
 
     Attributes:
-        reference: The sender's own name for the job, if it gave one.
-        completion_url: Where a browser goes after signing.
-        rejection_url: Where it goes when the signer refuses.
-        error_url: Where it goes after a failure.
-        status_retrieval_method: `WAIT_FOR_CALLBACK` (also when left out) or `POLLING`.
-        polling_queue: The named queue; `None` is the default queue.
+        reference: The sender's own name for the job, or `None`.
+        completion_url: The exit URL after the signer has signed.
+        rejection_url: The exit URL after the signer has rejected the job.
+        error_url: The exit URL after a failure.
+        status_retrieval_method: `WAIT_FOR_CALLBACK` (the default in the schema) or `POLLING`.
+        polling_queue: The name of the polling queue. `None`: the default queue.
     """
 
     reference: str | None = field(repr=False)
@@ -34,13 +34,13 @@ class JobRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ManifestSigner:
-    """A signer (schema type `direct-signer`): one of the two identifiers is set.
+    """A signer (schema type `direct-signer`). Exactly one of the two identifiers is set.
 
     Attributes:
         personal_identification_number: The national identity number, 11 digits.
         signer_identifier: The sender's own name for the signer.
-        signature_type: The wire's value, or `None` when left out.
-        on_behalf_of: `SELF` (also when left out) or `OTHER`.
+        signature_type: The value in the XML, or `None` if the element is absent.
+        on_behalf_of: `SELF` (also if the element is absent) or `OTHER`.
     """
 
     personal_identification_number: str | None = field(repr=False)
@@ -59,9 +59,9 @@ class ManifestDocument:
     """One document to sign (schema type `direct-document`).
 
     Attributes:
-        title: What the signer sees as its name.
-        href: The name of its entry in the container, as the manifest spells it.
-        mime: Its media type, as the manifest spells it.
+        title: The title that the signer sees.
+        href: The name of its entry in the container, as it is written in the manifest.
+        mime: Its media type, as it is written in the manifest.
     """
 
     title: str = field(repr=False)
@@ -71,16 +71,16 @@ class ManifestDocument:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """The message `direct-signature-job-manifest`, in its present or its deprecated form.
+    """The message `direct-signature-job-manifest`, in its current or its deprecated form.
 
     Attributes:
         signers: The signers, in the manifest's order.
         sender: The sender's organisation number.
-        title: The job's title; in the deprecated form that of its one document.
-        description: The message to the signers, if any.
+        title: The job's title. In the deprecated form, the title of its only document.
+        description: The message to the signers, or `None`.
         documents: The documents, in the manifest's order.
-        required_authentication: `3`, `4`, or `None` when left out.
-        identifier_in_signed_documents: The wire's value, or `None` when left out.
+        required_authentication: `3`, `4`, or `None` if the element is absent.
+        identifier_in_signed_documents: The value in the XML, or `None` if the element is absent.
     """
 
     signers: tuple[ManifestSigner, ...]
@@ -93,19 +93,19 @@ class Manifest:
 
 
 def read_job_request(content: Octets) -> JobRequest:
-    """Reads the first part of the body of a create.
+    """The values of the request (`direct-signature-job-request`) in the body of a create.
 
     Raises:
-        Refusal: It is not well-formed, hostile, or breaks the schema.
+        Refusal: It is not well-formed, has a forbidden construct such as DOCTYPE, or breaks the schema.
     """
-    root = _message(content, "the request", root_name="direct-signature-job-request")
+    root = _message(content, "The request", root_name="direct-signature-job-request")
     return JobRequest(
         reference=_optional_text(root, "reference"),
         completion_url=_text(root, "exit-urls", "completion-url").strip(),
         rejection_url=_text(root, "exit-urls", "rejection-url").strip(),
         error_url=_text(root, "exit-urls", "error-url").strip(),
         status_retrieval_method=_text(root, "status-retrieval-method") or "WAIT_FOR_CALLBACK",
-        # An empty name is the default queue: one of the official clients can send it.
+        # One of the official clients can send an empty name. It means the default queue.
         polling_queue=_text(root, "polling-queue") or None,
     )
 
@@ -114,21 +114,21 @@ def check_signer_update_request(content: Octets) -> None:
     """Validates a request for a new redirect URL (`direct-signer-update-request`).
 
     Raises:
-        Refusal: It is not well-formed, hostile, or breaks the schema.
+        Refusal: It is not well-formed, has a forbidden construct such as DOCTYPE, or breaks the schema.
     """
-    _message(content, "the request", root_name="direct-signer-update-request")
+    _message(content, "The request", root_name="direct-signer-update-request")
 
 
 def read_manifest(content: Octets) -> Manifest:
-    """Reads `manifest.xml`.
+    """The values of `manifest.xml`.
 
     Raises:
-        Refusal: It is not well-formed, hostile, breaks the schema, or two of its signers share an
-            identifier.
+        Refusal: It is not well-formed, has a forbidden construct such as DOCTYPE, breaks the schema, or
+            has two signers with the same identifier.
     """
     root = _message(content, "manifest.xml", root_name="direct-signature-job-manifest")
     legacy = root.find("{*}document")
-    # The deprecated form keeps the job's title and description on its one document.
+    # In the deprecated form, the only document has the title and the description of the job.
     titled = root if legacy is None else legacy
     documents = root.findall("{*}documents/{*}document") if legacy is None else [legacy]
     signers = tuple(
@@ -145,8 +145,8 @@ def read_manifest(content: Octets) -> Manifest:
         earlier = positions.setdefault(signer.identifier, position)
         if earlier != position:
             raise broken_bundle(
-                f"manifest.xml: signer[{earlier}] and signer[{position}] have the same identifier;"
-                " each signer's must be unique in the job"
+                f"manifest.xml: signer[{earlier}] and signer[{position}] have the same identifier."
+                " Give every signer of the job a different identifier."
             )
     return Manifest(
         signers=signers,
@@ -173,7 +173,7 @@ def _message(content: Octets, name: str, *, root_name: str) -> Element:
 
 
 def _optional_text(element: Element, *path: str) -> str | None:
-    """The text at the end of a path. The schema has already checked the namespaces."""
+    """The text of the element at a path, or `None`. Validation has already checked the namespaces."""
     return element.findtext("/".join(f"{{*}}{name}" for name in path))
 
 

@@ -1,7 +1,7 @@
-"""Splits the body of a create, `multipart/mixed`, into the request and the container.
+"""Splits the `multipart/mixed` body of a create into the request and the container.
 
-The standard library's `email` package does it. The parts may come in either order, with the headers
-that the official Java and C# clients add. Performs no I/O.
+The standard library's `email` package parses the body. The parts may come in either order, and may
+have the headers that the official Java and C# clients add. Performs no I/O.
 """
 
 import email
@@ -34,17 +34,17 @@ def split_body(content_type: str, body: Octets) -> tuple[Octets, Octets]:
     containers = [part for part in parts if part.get_content_type() not in _XML_TYPES]
     if len(requests) != 1 or len(containers) != 1:
         raise broken_bundle(
-            "the body must have two parts: the request with the Content-Type application/xml, and"
-            " the container with application/octet-stream;"
-            f" it has {len(requests)} of application/xml and {len(containers)} of other types"
+            f"The body has {len(requests)} XML parts and {len(containers)} other parts. Send exactly"
+            " two parts: the request with the Content-Type application/xml, and the container with"
+            " application/octet-stream."
         )
-    return _content(requests[0]), _content(containers[0])
+    return _content(requests[0], name="request"), _content(containers[0], name="container")
 
 
 def _parts(content_type: str, body: Octets) -> "list[Message]":
     if not content_type.strip():
         raise _not_multipart("missing")
-    # `email` takes a type that it can't read for text/plain.
+    # `email` treats a type that it cannot parse as text/plain.
     readable = content_type.partition(";")[0].count("/") == 1
     if not readable or any(character in content_type for character in "\r\n\0"):
         raise _not_multipart("unreadable")
@@ -53,24 +53,36 @@ def _parts(content_type: str, body: Octets) -> "list[Message]":
     if message.get_content_type() != "multipart/mixed":
         raise _not_multipart(message.get_content_type()[:_SHOWN_TYPE])
     if message.get_boundary() is None:
-        raise broken_bundle("the Content-Type multipart/mixed names no boundary")
+        raise broken_bundle(
+            "The Content-Type multipart/mixed has no boundary. Add the parameter boundary to it."
+        )
     for defect in message.defects:
         if isinstance(defect, StartBoundaryNotFoundDefect):
-            raise broken_bundle("the body never uses the boundary that its Content-Type names")
+            raise broken_bundle(
+                "The body does not contain the boundary that its Content-Type names. Write a line of"
+                " two hyphens and this boundary before each part."
+            )
         if isinstance(defect, CloseBoundaryNotFoundDefect):
-            raise broken_bundle("the body ends before its closing boundary: it was cut off")
+            raise broken_bundle(
+                "The body was cut off: it ends before its closing boundary. Send the whole body, with"
+                " the closing boundary at its end."
+            )
     return [part for part in message.walk() if not part.is_multipart()]
 
 
-def _not_multipart(found: str) -> Refusal:
-    return broken_bundle(f"the Content-Type must be multipart/mixed, but is {found}")
+def _not_multipart(content_type: str) -> Refusal:
+    return broken_bundle(
+        f"The Content-Type must be multipart/mixed, but is {content_type}. Send the header"
+        " Content-Type with multipart/mixed and a boundary."
+    )
 
 
-def _content(part: Message) -> Octets:
+def _content(part: Message, *, name: str) -> Octets:
     encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
     if encoding not in _BINARY_ENCODINGS:
         raise broken_bundle(
-            "a part has a Content-Transfer-Encoding; HTTP carries bytes as they are"
+            f"The part with the {name} has a Content-Transfer-Encoding that changes its bytes. Send"
+            " the bytes unchanged, without this header."
         )
     payload = part.get_payload(decode=True)
     return Octets(payload if isinstance(payload, bytes) else b"")

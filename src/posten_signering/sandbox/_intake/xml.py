@@ -1,7 +1,7 @@
 """Parses XML strictly, and validates it against the packaged schema. Reads no other file.
 
-Document types, entities, processing instructions and huge trees are refused. Refusals never contain
-messages of the XML library, because these quote values.
+Document types, entities, processing instructions and huge trees are refused. Refusals do not contain
+the XML library's own messages, because those quote values.
 """
 
 import re
@@ -21,8 +21,8 @@ Element: TypeAlias = _Element
 
 SERVICE_NAMESPACE = "http://signering.posten.no/schema/v1"
 
-MESSAGE_BYTES = 1024 * 1024
-"""A message of the direct flow is far smaller. A larger one is an attack or a mistake."""
+MAX_XML_BYTES = 1024 * 1024
+"""The size limit of an XML file. The messages of the direct flow are far smaller."""
 
 
 def parse(content: Octets, *, name: str, refuse: Callable[[str], Refusal]) -> Element:
@@ -30,14 +30,15 @@ def parse(content: Octets, *, name: str, refuse: Callable[[str], Refusal]) -> El
 
     Args:
         content: The document.
-        name: What to call it in a refusal, such as "manifest.xml".
-        refuse: Makes the refusal of a document that breaks a rule.
+        name: The name of the document in a refusal, such as "manifest.xml".
+        refuse: Creates the refusal from its message.
 
     Raises:
-        Refusal: The document is not well-formed, or holds what it must not.
+        Refusal: The document is too large, is not well-formed, or has a DOCTYPE, an entity or a
+            processing instruction.
     """
-    if len(content) > MESSAGE_BYTES:
-        raise refuse(f"{name} is larger than {MESSAGE_BYTES} bytes")
+    if len(content) > MAX_XML_BYTES:
+        raise refuse(f"{name} is larger than {MAX_XML_BYTES} bytes. Make it smaller.")
     parser = etree.XMLParser(
         resolve_entities=False,
         no_network=True,
@@ -48,11 +49,13 @@ def parse(content: Octets, *, name: str, refuse: Callable[[str], Refusal]) -> El
     try:
         root = etree.fromstring(content, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise refuse(f"{name} is not well-formed XML{_position(error)}") from None
+        raise refuse(f"{name} is not well-formed XML{_position(error)}. Correct the XML.") from None
     if root.getroottree().docinfo.internalDTD is not None:
-        raise refuse(f"{name} has a document type (DOCTYPE), which is not allowed")
+        raise refuse(f"{name} has a DOCTYPE, which is not allowed. Remove it.")
     if any(True for _ in root.iter(etree.ProcessingInstruction, etree.Entity)):
-        raise refuse(f"{name} has a processing instruction or an entity, which is not allowed")
+        raise refuse(
+            f"{name} has a processing instruction or an entity, which is not allowed. Remove it."
+        )
     return root
 
 
@@ -67,25 +70,29 @@ def validate(root: Element, *, name: str, root_name: str) -> None:
 
     Args:
         root: The root element of the message.
-        name: What to call the message in a refusal.
-        root_name: The local name that the root must have.
+        name: The name of the message in a refusal.
+        root_name: The local name that the root element must have.
 
     Raises:
-        Refusal: The message breaks the schema. The refusal names the path and rule of every violation.
+        Refusal: The message breaks the schema. The refusal lists the path and the rule of every
+            violation.
     """
     if root.tag != f"{{{SERVICE_NAMESPACE}}}{root_name}":
         raise broken_schema(
-            f"{name}: the root element is {local_name(root)},"
-            f" but {root_name} in the namespace {SERVICE_NAMESPACE} is expected"
+            f"{name}: the root element {local_name(root)} is not the expected one. Use {root_name} in"
+            f" the namespace {SERVICE_NAMESPACE}."
         )
     schema = _packaged_schema()
     if schema.validate(root):
         return
-    found: dict[str, None] = {}
+    # A dictionary, because it keeps the order and drops duplicates.
+    violations: dict[str, None] = {}
     for entry in schema.error_log:
-        where = _path_in_words(root, entry.path)
-        found.setdefault(f"{where} {_rule_in_words(entry.type_name, entry.message)}")
-    raise broken_schema(f"{name}: " + "; ".join(found))
+        path = _path_in_words(root, entry.path)
+        violations.setdefault(f"{path} {_rule_in_words(entry.type_name, entry.message)}")
+    raise broken_schema(
+        f"{name} breaks the schema. Correct these elements: {'; '.join(violations)}."
+    )
 
 
 def local_name(element: Element) -> str:
@@ -94,7 +101,8 @@ def local_name(element: Element) -> str:
 
 
 def _packaged_schema() -> etree.XMLSchema:
-    # Not kept: a schema object holds the errors of its last validation, and threads share modules.
+    # Loaded for every validation: a schema object holds the errors of its last validation, so threads
+    # must not share it.
     with resources.as_file(resources.files("posten_signering_xml") / "schema") as folder:
         return etree.XMLSchema(file=str(folder / "direct.xsd"))
 
@@ -102,50 +110,50 @@ def _packaged_schema() -> etree.XMLSchema:
 def _path_in_words(root: Element, path: str | None) -> str:
     steps: list[str] = []
     element = root
-    for found in _STEP.finditer((path or "").removeprefix("/").partition("/")[2]):
-        name, position = found.groups()
+    for step in _STEP.finditer((path or "").removeprefix("/").partition("/")[2]):
+        name, position = step.groups()
         children = [child for child in element if name in {"*", local_name(child)}]
         if len(children) < int(position or 1):
             break
         element = children[int(position or 1) - 1]
-        twins = [child for child in children if child.tag == element.tag]
-        index = f"[{twins.index(element)}]" if len(twins) > 1 else ""
+        same_name = [child for child in children if child.tag == element.tag]
+        index = f"[{same_name.index(element)}]" if len(same_name) > 1 else ""
         steps.append(local_name(element) + index)
     return "/".join(steps) or local_name(root)
 
 
 _STEP = re.compile(r"(?:[^/:\[]+:)?([^/:\[]+)(?:\[([0-9]+)\])?(?:/|$)")
-"""A step of the path that the validator gives: `*[2]`, `signer`, `p:signer[1]`."""
+"""A step of a path in the validator's error log: `*[2]`, `signer`, `p:signer[1]`."""
 
 _RULES = {
     "SCHEMAV_CVC_PATTERN_VALID": "does not match the pattern of its type",
     "SCHEMAV_CVC_MAXLENGTH_VALID": "is longer than its type allows",
     "SCHEMAV_CVC_MINLENGTH_VALID": "is shorter than its type allows",
     "SCHEMAV_CVC_ENUMERATION_VALID": "is not one of the values of its type",
-    "SCHEMAV_CVC_COMPLEX_TYPE_4": "lacks a required attribute",
-    "SCHEMAV_CVC_COMPLEX_TYPE_3_2_1": "has an attribute that the schema does not know",
-    "SCHEMAV_CVC_COMPLEX_TYPE_3_2_2": "has an attribute that the schema does not know",
+    "SCHEMAV_CVC_COMPLEX_TYPE_4": "does not have a required attribute",
+    "SCHEMAV_CVC_COMPLEX_TYPE_3_2_1": "has an attribute that the schema does not allow",
+    "SCHEMAV_CVC_COMPLEX_TYPE_3_2_2": "has an attribute that the schema does not allow",
     "SCHEMAV_CVC_COMPLEX_TYPE_2_1": "must be empty",
-    "SCHEMAV_CVC_COMPLEX_TYPE_2_2": "must hold text only",
-    "SCHEMAV_CVC_COMPLEX_TYPE_2_3": "must hold elements only",
-    "SCHEMAV_CVC_TYPE_3_1_2": "must hold text only",
+    "SCHEMAV_CVC_COMPLEX_TYPE_2_2": "must contain text only",
+    "SCHEMAV_CVC_COMPLEX_TYPE_2_3": "must contain elements only",
+    "SCHEMAV_CVC_TYPE_3_1_2": "must contain text only",
 }
-"""The rule that was broken, by the name the validator gives it. What else it says of such a
-violation is not used: it quotes the value."""
+"""The violated rule in words, by the validator's name of the rule. The validator's own message is not
+shown, because it quotes the value."""
 
 
 def _rule_in_words(rule: str, message: str | None) -> str:
     if rule == "SCHEMAV_ELEMENT_CONTENT":
         expected = re.search(r"Expected is (?:one of )?\(([^()]*)\)", message or "")
-        lacks = "Missing child" in (message or "")
-        said = "lacks a child element" if lacks else "is not expected here"
+        is_missing = "Missing child" in (message or "")
+        rule_text = "has a missing child element" if is_missing else "is not expected here"
         if expected is None:
-            return said
+            return rule_text
         names = re.sub(r"\{[^{}]*\}", "", expected[1])
-        return f"{said}; expected: {' '.join(names.split()).replace(' ,', ',')}"
-    # Names end where the first value is quoted.
+        return f"{rule_text} (expected: {' '.join(names.split()).replace(' ,', ',')})"
+    # The message begins with the names of the element and the attribute. The values follow.
     attribute = re.match(
         r"Element '[^']*'(?:, attribute '|: The attribute ')([^']*)'", message or ""
     )
-    where = f"(attribute {attribute[1]}) " if attribute is not None else ""
-    return where + _RULES.get(rule, "does not fit its type")
+    prefix = f"(attribute {attribute[1]}) " if attribute is not None else ""
+    return prefix + _RULES.get(rule, "is not valid for its type")

@@ -18,31 +18,31 @@ from pyhanko.sign.signers.cms_embedder import PdfCMSEmbedder, SigIOSetup, SigObj
 from pyhanko.sign.signers.pdf_byterange import SignatureObject
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
-from posten_signering.sandbox._intake.certificates import as_pyhanko_takes
+from posten_signering.sandbox._intake.certificates import to_pyhanko_certificates
 from posten_signering.sandbox._signed.pki import SigningKey
 
-# Without a handler, the library's warnings would appear on the standard error of a program that has
-# not set up logging.
+# Without a handler, Python prints the library's warnings to standard error in programs that have not
+# configured logging.
 logging.getLogger("pyhanko").addHandler(logging.NullHandler())
 
 _DIGEST = "sha256"
 _FIELD = "PostenSigneringSandboxSeal"
-_RESERVED = 32 * 1024
+_RESERVED_BYTES = 32 * 1024
 
 
 def sealed(pdf: bytes, *, seal: SigningKey, at: datetime, reason: str) -> bytes:
-    """A PDF with a signature over the whole of it.
+    """The PDF with a signature over the whole file.
 
     Args:
         pdf: The PDF, without a signature.
-        seal: The key to sign with.
+        seal: The key that signs.
         at: The time of signing that the signature states.
         reason: The reason that the signature states.
     """
-    # Without encryption, because it stays in memory.
+    # The key stays in memory, so it needs no encryption.
     key = seal.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    certificate, *chain = as_pyhanko_takes([seal.certificate, *seal.chain])
-    # The library leaves some types out.
+    certificate, *chain = to_pyhanko_certificates([seal.certificate, *seal.chain])
+    # `Any`, because some parts of the library have no types.
     signer = cast(
         "Any",
         SimpleSigner(
@@ -60,7 +60,7 @@ def sealed(pdf: bytes, *, seal: SigningKey, at: datetime, reason: str) -> bytes:
         timestamp=at,
         subfilter=SigSeedSubFilter.PADES,
         reason=reason,
-        bytes_reserved=_RESERVED,
+        bytes_reserved=_RESERVED_BYTES,
     )
     embedding.send(SigObjSetup(sig_placeholder=placeholder))
     prepared, _ = embedding.send(SigIOSetup(md_algorithm=_DIGEST, in_place=True))
