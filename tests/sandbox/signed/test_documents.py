@@ -1,4 +1,4 @@
-"""Signed PDFs of documents as they come, judged by pdfsig."""
+"""Signed PDFs of many kinds of documents, verified with pdfsig."""
 
 import io
 import re
@@ -24,7 +24,7 @@ from signing import (
 from posten_signering.sandbox._intake.pdf import fault_of_pdf
 
 
-def test_front_page_first_then_every_page_of_every_document(pdftotext, tmp_path):
+def test_a_signed_pdf_has_a_front_page_and_then_all_pages_of_all_documents(pdftotext, tmp_path):
     content = pades(
         document(bundles.pdf("Kontrakt", pages=3)),
         text("Husleie på ettersommeren.\fNeste side"),
@@ -42,7 +42,7 @@ def test_front_page_first_then_every_page_of_every_document(pdftotext, tmp_path)
     pages = text_of(pdftotext, content, tmp_path).split("\f")[:-1]
     assert len(pages) == 7
     front = pages[0]
-    for said in (
+    for text_on_page in (
         "Leie av bolig",
         "Vær så god",
         "organisation 999 888 777",
@@ -55,15 +55,15 @@ def test_front_page_first_then_every_page_of_every_document(pdftotext, tmp_path)
         "Signed 2026-03-05 at 12:30:00 UTC",
         "Advanced electronic signature",
         "Øystein Ærlig Åsen",
-        "on behalf of another",
+        "on behalf of someone else",
         "no legal effect",
     ):
-        assert said in front
-    found = [page.strip() for page in pages[1:]]
-    assert found[:3] == ["Kontrakt p1", "Kontrakt p2", "Kontrakt p3"]
-    assert "Husleie på ettersommeren." in found[3]
-    assert "Neste side" in found[4]
-    assert found[5] == "Vedlegg p1"
+        assert text_on_page in front
+    other_pages = [page.strip() for page in pages[1:]]
+    assert other_pages[:3] == ["Kontrakt p1", "Kontrakt p2", "Kontrakt p3"]
+    assert "Husleie på ettersommeren." in other_pages[3]
+    assert "Neste side" in other_pages[4]
+    assert other_pages[5] == "Vedlegg p1"
 
 
 def test_every_page_is_a4_portrait():
@@ -97,7 +97,7 @@ def with_a_filled_form():
 
 
 def with_widget(content, field):
-    """A PDF whose first page has a widget, which the catalog's form names."""
+    """A PDF with an additional page that has a widget. The form of the catalog names the widget."""
     writer = PdfWriter(io.BytesIO(content))
     reader = PdfReader(io.BytesIO(widget_pdf(field)))
     writer.append(reader)
@@ -129,8 +129,8 @@ def widget_pdf(field):
         ),
         pytest.param(with_object_streams(), id="object streams"),
         pytest.param(with_a_filled_form(), id="a form"),
-        pytest.param(b"\n\n" + bundles.pdf(), id="something before the header"),
-        pytest.param(bundles.pdf() + b"\n" * 100, id="something after the end"),
+        pytest.param(b"\n\n" + bundles.pdf(), id="bytes before the header"),
+        pytest.param(bundles.pdf() + b"\n" * 100, id="bytes after the end"),
     ],
 )
 def test_pdfs_of_all_versions_and_shapes_are_signed(content, pdfsig, pdftotext, tmp_path):
@@ -140,22 +140,22 @@ def test_pdfs_of_all_versions_and_shapes_are_signed(content, pdfsig, pdftotext, 
     assert "A lease p1" in text_of(pdftotext, signed, tmp_path)
 
 
-def test_a_signature_that_a_document_carried_is_not_one_of_the_result(pdfsig, tmp_path):
+def test_the_result_does_not_keep_the_signature_of_a_signed_document(pdfsig, tmp_path):
     signed_before = pades()
-    said = pdfsig_says(pdfsig, pades(document(signed_before)), tmp_path)
-    assert said.count("Signature #") == 1
-    assert "Signature is Valid." in said
+    report = pdfsig_says(pdfsig, pades(document(signed_before)), tmp_path)
+    assert report.count("Signature #") == 1
+    assert "Signature is Valid." in report
 
 
-def test_named_entries_of_forms_are_gone_with_the_form():
-    """A form's fields stay as they look; the result's form is the seal's alone."""
+def test_the_form_of_the_result_has_only_the_field_of_the_seal():
+    """The fields of a document's form keep their appearance but are no longer fields."""
     content = pades(document(with_a_filled_form()))
     root = PdfReader(io.BytesIO(content)).trailer["/Root"].get_object()
     fields = root["/AcroForm"].get_object()["/Fields"]
     assert [field.get_object()["/T"] for field in fields] == ["PostenSigneringSandboxSeal"]
 
 
-def test_the_same_document_twice_and_annotations_of_documents_are_kept():
+def test_annotations_are_kept_also_when_two_documents_are_the_same():
     annotated = widget_pdf(b"<< /Type /Annot /Subtype /Text /Rect [0 0 9 9] /Contents (merk) >>")
     content = pades(document(annotated), document(annotated, name="0001_document.pdf"))
     pages = PdfReader(io.BytesIO(content)).pages
@@ -163,14 +163,14 @@ def test_the_same_document_twice_and_annotations_of_documents_are_kept():
 
 
 @pytest.mark.timeout(20)
-def test_a_field_that_is_its_own_parent_ends():
+def test_a_form_field_that_is_its_own_parent_causes_no_endless_loop():
     content = widget_pdf(b"<< /Subtype /Widget /Rect [0 0 9 9] /Parent 9 0 R >>")
     assert fault_of_pdf(content) is None
     [annotation] = PdfReader(io.BytesIO(pades(document(content)))).pages[1]["/Annots"]
     assert annotation.get_object()["/Subtype"] == "/Widget"
 
 
-def test_reprs_show_no_one():
+def test_reprs_show_no_personal_data_contents_or_keys():
     shown = repr((signatory(), document(bundles.pdf()), signing_key(certificates.enterprise())))
     for secret in (PERSON, "Kari", "Leiekontrakt", "%PDF", "RSAPrivateKey"):
         assert secret not in shown

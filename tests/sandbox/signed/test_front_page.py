@@ -23,14 +23,14 @@ from signing import (
 from posten_signering.sandbox._signed.front_page import date_of_birth, shown_identity, text_pages
 
 
-def test_what_a_line_cant_carry_shows_no_box_on_the_front_page(pdftotext, tmp_path):
+def test_invisible_characters_show_no_box_on_the_front_page(pdftotext, tmp_path):
     content = pades(title="Leie\u200bkontrakt", description="Vær\r\nså\tgod & <b>vel</b>")
     front = text_of(pdftotext, content, tmp_path)
     assert "Leiekontrakt" in front
     assert "Vær så god & <b>vel</b>" in front
 
 
-def test_the_front_page_goes_on_when_there_is_much_to_say(pdfsig, pdftotext, tmp_path):
+def test_a_long_front_page_continues_on_more_pages(pdfsig, pdftotext, tmp_path):
     documents = [
         document(bundles.pdf(), name=f"{number}.pdf", title=f"Dokument {number} " + "Ø" * 65)
         for number in range(20)
@@ -38,24 +38,24 @@ def test_the_front_page_goes_on_when_there_is_much_to_say(pdfsig, pdftotext, tmp
     signatories = [signatory(name=f"Signatar {number} " + "Å" * 60) for number in range(10)]
     content = pades(*documents, title="W" * 80, description="Æ " * 110, signatories=signatories)
     assert "Signature is Valid." in pdfsig_says(pdfsig, content, tmp_path)
-    said = text_of(pdftotext, content, tmp_path)
-    assert all(re.search(rf"Dokument {number}\s", said) for number in range(20))
-    assert all(re.search(rf"Signatar {number}\s", said) for number in range(10))
+    page_text = text_of(pdftotext, content, tmp_path)
+    assert all(re.search(rf"Dokument {number}\s", page_text) for number in range(20))
+    assert all(re.search(rf"Signatar {number}\s", page_text) for number in range(10))
 
 
 @settings(max_examples=40)
-# Control characters can't stand in a message of the service (XML 1.0, section 2.2).
+# A message of the service cannot contain control characters (XML 1.0, section 2.2).
 @given(
     st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=80),
     st.text(max_size=220),
 )
-def test_any_title_and_description_become_a_front_page(title, description):
-    writable = description.encode("utf-8", "ignore").decode()
-    content = pades(title=title, description=writable, signatories=[signatory(name=title)])
+def test_any_title_and_description_can_be_on_a_front_page(title, description):
+    encodable = description.encode("utf-8", "ignore").decode()
+    content = pades(title=title, description=encodable, signatories=[signatory(name=title)])
     assert PdfReader(io.BytesIO(content)).metadata.title == title
 
 
-# --- How signers are named
+# --- How signers are identified
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,13 @@ def test_any_title_and_description_become_a_front_page(title, description):
         ("NAME", None),
     ],
 )
-def test_signers_are_named_as_the_manifest_asks(identifier, shown):
+def test_signers_are_identified_as_the_manifest_requires(identifier, shown):
     assert shown_identity(signatory().signer, identifier) == shown
-    by_other_means = signatory(personal_identification_number=None)
-    assert shown_identity(by_other_means.signer, identifier) is None
+    without_number = signatory(personal_identification_number=None)
+    assert shown_identity(without_number.signer, identifier) is None
 
 
-def test_only_the_asked_identifier_stands_on_the_page(pdftotext, tmp_path):
+def test_the_front_page_shows_only_the_required_identifier(pdftotext, tmp_path):
     def shown(identifier):
         content = pades(identifier_in_signed_documents=identifier)
         return text_of(pdftotext, content, tmp_path)
@@ -103,27 +103,27 @@ def test_dates_of_birth_are_read_from_identity_numbers(number, born):
     assert date_of_birth(number) == born
 
 
-def test_a_number_without_a_date_shows_no_date():
-    unknown = signatory(personal_identification_number="99999999999")
-    assert shown_identity(unknown.signer, "DATE_OF_BIRTH_AND_NAME") is None
+def test_a_number_without_a_date_of_birth_shows_no_date():
+    no_date = signatory(personal_identification_number="99999999999")
+    assert shown_identity(no_date.signer, "DATE_OF_BIRTH_AND_NAME") is None
 
 
-# --- Text
+# --- Text documents
 
 
 @settings(max_examples=60)
 @given(st.text(st.characters(codec="utf-8"), max_size=300), st.text(max_size=90))
-def test_any_text_becomes_pages(content, title):
+def test_any_text_can_become_pages(content, title):
     encodable = title.encode("utf-8", "ignore").decode()
-    made = text_pages(content.encode(), title=encodable)
-    assert len(PdfReader(io.BytesIO(made)).pages) >= 1
+    pdf = text_pages(content.encode(), title=encodable)
+    assert len(PdfReader(io.BytesIO(pdf)).pages) >= 1
 
 
 def test_no_line_of_a_text_is_lost_or_runs_off_the_page(pdftotext, tmp_path):
     lines = [f"linje {number} " + "ord " * (number % 60) for number in range(200)]
     lines += ["y" * 500, " " * 500 + "innrykket"]
-    made = text_pages("\r\n".join(lines).encode("utf-8-sig"), title="Tekst")
-    words = text_of(pdftotext, made, tmp_path).split()
+    pdf = text_pages("\r\n".join(lines).encode("utf-8-sig"), title="Tekst")
+    words = text_of(pdftotext, pdf, tmp_path).split()
     assert words.count("ord") == sum(number % 60 for number in range(200))
     assert words.count("linje") == 200
     assert words.count("innrykket") == 1
@@ -132,22 +132,22 @@ def test_no_line_of_a_text_is_lost_or_runs_off_the_page(pdftotext, tmp_path):
     assert max(map(float, boxes)) <= 595 - 50
 
 
-def test_tabs_and_indents_stay(pdftotext, tmp_path):
-    made = text_pages(b"a\n\tb\n      c", title="Tekst")
-    said = text_of(pdftotext, made, tmp_path)
-    indents = {line.strip(): len(line) - len(line.lstrip()) for line in said.splitlines()}
+def test_tabs_and_indents_are_kept(pdftotext, tmp_path):
+    pdf = text_pages(b"a\n\tb\n      c", title="Tekst")
+    page_text = text_of(pdftotext, pdf, tmp_path)
+    indents = {line.strip(): len(line) - len(line.lstrip()) for line in page_text.splitlines()}
     assert indents["a"] < indents["c"] <= indents["b"]
 
 
-def test_threads_do_not_disturb_each_other():
-    """One font is shared by all: pages made side by side are those made one after another."""
+def test_threads_can_create_pages_concurrently():
+    """Threads share one font. The pages are the same as when one thread creates them."""
     contents = [
         ("".join(map(chr, range(33, 33 + 30 * n))) + " ").encode() * 50 for n in range(1, 9)
     ]
 
-    def made(content):
+    def pdf_of(content):
         return text_pages(content, title="Tekst")
 
-    expected = [made(content) for content in contents]
+    expected = [pdf_of(content) for content in contents]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(made, contents * 3)) == expected * 3
+        assert list(pool.map(pdf_of, contents * 3)) == expected * 3

@@ -1,4 +1,4 @@
-"""The seal of a signed PDF, judged by pdfsig and pyHanko."""
+"""The seal of a signed PDF, verified with pdfsig and pyHanko."""
 
 import io
 
@@ -18,40 +18,42 @@ from signing import (
 
 
 def test_pdfsig_finds_one_valid_signature_over_the_whole_file(pdfsig, tmp_path):
-    said = pdfsig_says(pdfsig, pades(), tmp_path)
-    assert said.count("Signature Validation: Signature is Valid.") == 1
-    assert "Signature #2" not in said
-    assert "Total document signed" in said
-    assert "ETSI.CAdES.detached" in said
-    assert "SHA-256" in said
-    assert "984661185" in said
+    report = pdfsig_says(pdfsig, pades(), tmp_path)
+    assert report.count("Signature Validation: Signature is Valid.") == 1
+    assert "Signature #2" not in report
+    assert "Total document signed" in report
+    assert "ETSI.CAdES.detached" in report
+    assert "SHA-256" in report
+    assert "984661185" in report
 
 
-def test_pdfsig_finds_a_changed_byte(pdfsig, tmp_path):
+def test_pdfsig_detects_a_changed_byte(pdfsig, tmp_path):
     content = pades()
     for mark in (b"A lease p1", b"/Reason"):
-        said = pdfsig_says(pdfsig, flipped(content, content.index(mark) + 4), tmp_path)
-        assert "Signature is Valid." not in said
+        report = pdfsig_says(pdfsig, flipped(content, content.index(mark) + 4), tmp_path)
+        assert "Signature is Valid." not in report
 
 
-def test_pyhanko_trusts_the_seal_under_the_root_and_states_the_time():
-    def judged(content, *roots):
+def test_pyhanko_trusts_the_seal_under_the_root_and_reports_the_signing_time():
+    def validated(content, *roots):
         trusted = [
-            found
+            certificate
             for holder in roots
-            for found in load_certs_from_pemder_data(holder.certificate.public_bytes(Encoding.DER))
+            for certificate in load_certs_from_pemder_data(
+                holder.certificate.public_bytes(Encoding.DER)
+            )
         ]
         context = ValidationContext(trust_roots=trusted, moment=NOW, allow_fetching=False)
         [signature] = PdfFileReader(io.BytesIO(content)).embedded_signatures
         return validate_pdf_signature(signature, context)
 
     content = pades()
-    status = judged(content, certificates.root())
+    status = validated(content, certificates.root())
     assert (status.intact, status.valid, status.trusted) == (True, True, True)
     assert status.signer_reported_dt == bundles.later(60)
     assert status.coverage.name == "ENTIRE_FILE"
-    stranger = certificates.issue(
+    different_root = certificates.issue(
         certificates.name("Fremmed"), None, certificates.rsa_key(8), ca=True
     )
-    assert not judged(content, stranger).trusted
-    assert not judged(flipped(content, content.index(b"A lease p1")), certificates.root()).intact
+    assert not validated(content, different_root).trusted
+    assert not validated(flipped(content, content.index(b"A lease p1")), certificates.root()).intact

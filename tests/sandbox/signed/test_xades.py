@@ -1,4 +1,4 @@
-"""A signer's XAdES, judged by xmlsec1."""
+"""A signer's XAdES, verified with xmlsec1."""
 
 import subprocess
 
@@ -12,8 +12,8 @@ from posten_signering.sandbox._signed.xades import make_xades
 
 
 def verified_by_xmlsec1(program, folder, content, documents):
-    for one in documents:
-        (folder / one.name).write_bytes(one.content)
+    for signed_document in documents:
+        (folder / signed_document.name).write_bytes(signed_document.content)
     (folder / "signature.xml").write_bytes(content)
     (folder / "root.pem").write_bytes(certificates.root().certificate.public_bytes(Encoding.PEM))
     done = subprocess.run(
@@ -31,11 +31,11 @@ def verified_by_xmlsec1(program, folder, content, documents):
         capture_output=True,
         text=True,
     )
-    counted = f"SignedInfo References (ok/all): {len(documents) + 1}/{len(documents) + 1}"
-    return done.returncode == 0 and counted in done.stdout + done.stderr
+    expected_line = f"SignedInfo References (ok/all): {len(documents) + 1}/{len(documents) + 1}"
+    return done.returncode == 0 and expected_line in done.stdout + done.stderr
 
 
-def test_xmlsec1_verifies_a_signers_xades_beside_the_documents(xmlsec1, tmp_path):
+def test_xmlsec1_verifies_the_xades_of_a_signer_with_the_documents(xmlsec1, tmp_path):
     documents = [document(bundles.pdf()), text("Vilkår", name="vilkår og (mer).txt")]
     signer = signing_key(certificates.enterprise())
     content = make_xades(documents=documents, signer=signer, signed_at=NOW)

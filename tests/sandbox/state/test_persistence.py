@@ -128,7 +128,9 @@ async def test_certificates_that_are_missing_are_made_anew_and_unreadable_ones_t
     with closing(sqlite3.connect(tmp_path / "kept" / FILE)) as file, file:
         wrong = '{"key": "x", "certificate": "y"}'
         file.execute("UPDATE entries SET value = ? WHERE kind = 'keys'", (wrong,))
-    with pytest.raises(SandboxError, match=r"certificate in .* can't be read: remove the file"):
+    with pytest.raises(
+        SandboxError, match=r"certificate or key in .* cannot be read\. Remove the file"
+    ):
         await started().__aenter__()
 
 

@@ -84,7 +84,7 @@ async def start(
         authority = await workers.run(
             Authority,
             now=settings.now(),
-            also_now=system_clock(),
+            machine_now=system_clock(),
             keys=storage.tables.keys,
             enterprises=storage.tables.enterprises,
         )

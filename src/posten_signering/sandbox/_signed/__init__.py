@@ -1,1 +1,1 @@
-"""What the sandbox signs: PAdES, XAdES, and the certificates to sign with."""
+"""Creates signed documents (PAdES, XAdES) and the certificates that sign them."""

@@ -1,7 +1,7 @@
-"""The documents of jobs: those that arrived, and the PAdES and XAdES that are made of them.
+"""The documents of jobs: the originals, and the PAdES and XAdES files that are created from them.
 
-As in the service, a signed document is made when it is first downloaded. It is kept in the storage, so
-that it stays the same.
+As in the service, a signed document is created at its first download. The storage keeps it, so every
+later download returns the same bytes.
 """
 
 import asyncio
@@ -29,22 +29,22 @@ from posten_signering.sandbox._values.workers import Workers
 
 
 class JobDocuments:
-    """The documents of every job that has not been deleted.
+    """The original and signed documents of every job, until they are deleted.
 
     Args:
-        authority: Issues the signers' certificates, and holds the service's key.
-        workers: The threads that sign documents.
-        storage: Keeps the documents.
+        authority: Issues the signers' certificates, and has the service's key.
+        workers: The worker threads that sign documents.
+        storage: Stores the documents.
     """
 
     def __init__(self, authority: Authority, workers: Workers, storage: Storage) -> None:
         self._authority = authority
         self._workers = workers
         self._storage = storage
-        self._being_made = defaultdict[DocumentKey, asyncio.Lock](asyncio.Lock)
+        self._locks = defaultdict[DocumentKey, asyncio.Lock](asyncio.Lock)
 
     def keep(self, job: Job, bundle: Bundle) -> None:
-        """Keeps the documents that arrived with a job."""
+        """Stores the original documents of a job."""
         for position, (name, content) in enumerate(bundle.documents.items()):
             key = DocumentKey(job_id=job.id, kind=DocumentKind.ORIGINAL, position=position)
             self._storage.put(key, StoredDocument(name=name, content=content))
@@ -54,7 +54,7 @@ class JobDocuments:
         self._storage.delete(job_id)
 
     async def originals(self, job: Job) -> Sequence[SignedDocument]:
-        """The documents that arrived with a job, in the manifest's order; empty after deletion."""
+        """The original documents of a job, in the manifest's order. Empty after deletion."""
         originals: list[SignedDocument] = []
         for position, document in enumerate(job.manifest.documents):
             key = DocumentKey(job_id=job.id, kind=DocumentKind.ORIGINAL, position=position)
@@ -71,7 +71,11 @@ class JobDocuments:
         return originals
 
     async def pades(self, job: Job) -> Octets:
-        """The signed PDF of a job that every signer has signed."""
+        """The signed PDF of a job that every signer has signed.
+
+        Raises:
+            Refusal: The documents of the job are deleted.
+        """
         signatories = [
             Signatory(name=_name_of_signer(position), signer=signer, signed_at=state.state.since)
             for position, (signer, state) in enumerate(
@@ -91,7 +95,11 @@ class JobDocuments:
         return await self._signed(job, DocumentKey(job_id=job.id, kind=DocumentKind.PADES), make)
 
     async def xades(self, job: Job, position: int) -> Octets:
-        """The XAdES of a signer who has signed."""
+        """The XAdES of a signer who has signed.
+
+        Raises:
+            Refusal: The documents of the job are deleted.
+        """
 
         def make(originals: Sequence[SignedDocument]) -> bytes:
             signer = self._authority.person(_name_of_signer(position))
@@ -104,18 +112,21 @@ class JobDocuments:
     async def _signed(
         self, job: Job, key: DocumentKey, make: Callable[[Sequence[SignedDocument]], bytes]
     ) -> Octets:
-        # A second request for a document that is being made waits for it.
-        async with self._being_made[key]:
-            kept = await self._storage.get(key)
-            if kept is None:
+        # If two requests need the same document, the second one waits until the first has created it.
+        async with self._locks[key]:
+            signed = await self._storage.get(key)
+            if signed is None:
                 originals = await self.originals(job)
                 if not originals:
                     raise Refusal(
-                        410, "DOCUMENTS_DELETED", f"The documents of job {job.id} are deleted."
+                        410,
+                        "DOCUMENTS_DELETED",
+                        f"The documents of job {job.id} are deleted. Download documents before they"
+                        " are deleted.",
                     )
-                kept = StoredDocument(content=Octets(await self._workers.run(make, originals)))
-                self._storage.put(key, kept)
-        return kept.content
+                signed = StoredDocument(content=Octets(await self._workers.run(make, originals)))
+                self._storage.put(key, signed)
+        return signed.content
 
 
 def make_pades(
@@ -126,7 +137,7 @@ def make_pades(
     seal: SigningKey,
     at: datetime,
 ) -> bytes:
-    """The signed PDF (PAdES): a front page and every page of every document, sealed.
+    """The signed PDF (PAdES): a front page and the pages of all documents, with the service's seal.
 
     CPU-heavy: run it in a thread without an event loop.
 
@@ -135,7 +146,7 @@ def make_pades(
         documents: The documents in the manifest's order, as `judge` accepted them.
         signatories: The signers, in the manifest's order.
         seal: The service's key.
-        at: The time of the seal, an aware time.
+        at: The time of the seal, an aware datetime.
     """
     pdfs = [
         read(
@@ -145,13 +156,15 @@ def make_pades(
         )
         for document in documents
     ]
-    counted = [(document, len(pdf.pages)) for document, pdf in zip(documents, pdfs, strict=True)]
-    first = read(front_page(manifest, counted, signatories, sealed_at=at))
+    page_counts = [
+        (document, len(pdf.pages)) for document, pdf in zip(documents, pdfs, strict=True)
+    ]
+    front = read(front_page(manifest, page_counts, signatories, sealed_at=at))
     titles = ["Signatures", *(document.title for document in documents)]
-    pages = joined(list(zip(titles, [first, *pdfs], strict=True)), title=manifest.title)
-    return sealed(pages, seal=seal, at=at, reason="Signed documents of a signature job")
+    joined_pdf = joined(list(zip(titles, [front, *pdfs], strict=True)), title=manifest.title)
+    return sealed(joined_pdf, seal=seal, at=at, reason="Signed documents of a signature job")
 
 
 def _name_of_signer(position: int) -> str:
-    # The sandbox does not know the names of signers, so it makes up one.
+    # The sandbox does not know the names of signers, so it invents one.
     return f"Sandbox Signer {position + 1}"

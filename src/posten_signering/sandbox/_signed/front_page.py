@@ -1,7 +1,7 @@
-"""Typesets the front page of a signed PDF, and the pages of a text document. Reads only its fonts.
+"""Creates the front page of a signed PDF, and the pages of a text document. Reads only font files.
 
-The fonts come with reportlab (Bitstream Vera). They have the Latin letters of Western Europe; any other
-character shows as a box.
+The fonts (Bitstream Vera) are part of reportlab. They have the Latin letters of Western Europe. Every
+other character appears as a box.
 """
 
 import hashlib
@@ -38,8 +38,8 @@ _BOLD = "PostenSigneringSandbox-Bold"
 for _font in (TTFont(_REGULAR, "Vera.ttf"), TTFont(_BOLD, "VeraBd.ttf")):
     pdfmetrics.registerFont(_font)  # pyright: ignore[reportUnknownMemberType] - untyped in the stub
 
-_typesetting = Lock()
-"""Held while a PDF is written: threads share the font objects, which seek in their files."""
+_font_lock = Lock()
+"""Held while a PDF is written, because threads share the font objects and their file positions."""
 
 _WIDTH, _HEIGHT = A4
 _MARGIN = 56.0
@@ -67,7 +67,7 @@ class Signatory:
     Attributes:
         name: The signer's name, from the e-ID.
         signer: The signer in the manifest.
-        signed_at: The time of signing, an aware time.
+        signed_at: The time of signing, an aware datetime.
     """
 
     name: str = field(repr=False)
@@ -82,15 +82,15 @@ def front_page(
     *,
     sealed_at: datetime,
 ) -> bytes:
-    """A PDF that says what was signed, for whom, by whom and when.
+    """A PDF that shows what was signed, who requested it, who signed it and when.
 
-    It has one page of A4, or more if there are many documents and signers.
+    It has one A4 page, or more if there are many documents and signers.
 
     Args:
         manifest: The job's manifest.
         documents: The documents in the manifest's order, each with its number of pages.
         signatories: The signers, in the manifest's order.
-        sealed_at: The time of the seal, an aware time.
+        sealed_at: The time of the seal, an aware datetime.
     """
     sender = f"{manifest.sender[:3]} {manifest.sender[3:6]} {manifest.sender[6:]}"
     content: list[Flowable] = [
@@ -111,25 +111,25 @@ def front_page(
         identity = shown_identity(signer, manifest.identifier_in_signed_documents)
         signed = f"Signed {_time(signatory.signed_at)}"
         if signer.on_behalf_of == "OTHER":
-            signed += ", on behalf of another"
+            signed += ", on behalf of someone else"
         signature_type = _SIGNATURE_TYPES.get(signer.signature_type or "")
         content.append(_item(number, signatory.name, identity, signed, signature_type))
 
-    def draw_paper(canvas: Canvas, _: object) -> None:
+    def draw_frame(canvas: Canvas, _: object) -> None:
         canvas.setFillColor(_ACCENT)
         canvas.rect(0, _HEIGHT - 8, _WIDTH, 8, stroke=0, fill=1)
         _draw_line(canvas, _MARGIN + 14)
         canvas.setFillColor(_MUTED)
         canvas.setFont(_REGULAR, 7.5)
-        sealed = f"Sealed {_time(sealed_at)} by the sandbox of posten-signering."
-        canvas.drawString(_MARGIN, _MARGIN, sealed)
+        seal_line = f"Sealed {_time(sealed_at)} by the sandbox of posten-signering."
+        canvas.drawString(_MARGIN, _MARGIN, seal_line)
         canvas.drawString(
             _MARGIN, _MARGIN - 11, "For tests only: this document has no legal effect."
         )
         canvas.drawRightString(_WIDTH - _MARGIN, _MARGIN, str(canvas.getPageNumber()))
 
     output = io.BytesIO()
-    # Within the margins, reportlab adds a padding of 6 points.
+    # reportlab adds a padding of 6 points inside the margins.
     template = SimpleDocTemplate(
         output,
         pagesize=A4,
@@ -139,17 +139,17 @@ def front_page(
         bottomMargin=_MARGIN + 28,
         invariant=1,
     )
-    with _typesetting:
-        template.build(content, onFirstPage=draw_paper, onLaterPages=draw_paper)
+    with _font_lock:
+        template.build(content, onFirstPage=draw_frame, onLaterPages=draw_frame)
     return output.getvalue()
 
 
 def text_pages(content: bytes, *, title: str) -> bytes:
-    """A PDF of a text, on pages of A4. Lines that are too long are broken.
+    """A PDF of a text on A4 pages. Lines that are too long are wrapped.
 
     Args:
         content: Text in UTF-8, with or without a byte order mark. A form feed starts a new page.
-        title: The document's title, which is shown at the top of every page.
+        title: The document's title, which is at the top of every page.
     """
     heading = next(_wrapped(title, size=8, width=_TEXT_WIDTH - 40))
     output = io.BytesIO()
@@ -170,22 +170,22 @@ def text_pages(content: bytes, *, title: str) -> bytes:
             text.textLines(lines[start : start + _LINES_ON_PAGE])
             canvas.drawText(text)
             canvas.showPage()
-    with _typesetting:
+    with _font_lock:
         canvas.save()
     return output.getvalue()
 
 
 def _wrapped(line: str, *, size: float = _TEXT_SIZE, width: float = _TEXT_WIDTH) -> Iterator[str]:
-    """Breaks a line at spaces, or within a word that is longer than a line."""
-    fitting = ""
-    # 30 characters always fit, also the widest.
+    """The parts of a line that is wrapped at spaces, or inside a word that is too long for a line."""
+    part = ""
+    # A line has room for 30 characters, even for the widest ones.
     for piece in re.findall(r"\s{1,30}|\S{1,30}", _visible(line).expandtabs()):
-        if fitting and pdfmetrics.stringWidth(fitting + piece, _REGULAR, size) > width:
-            yield fitting
-            fitting = piece.lstrip()
+        if part and pdfmetrics.stringWidth(part + piece, _REGULAR, size) > width:
+            yield part
+            part = piece.lstrip()
         else:
-            fitting += piece
-    yield fitting
+            part += piece
+    yield part
 
 
 def _draw_line(canvas: Canvas, y: float) -> None:
@@ -239,7 +239,7 @@ def _paragraph(
 
 
 def _visible(text: str) -> str:
-    """A text without format characters, which would show as boxes."""
+    """The text without format characters, which would appear as boxes."""
     return "".join(character for character in text if unicodedata.category(character) != "Cf")
 
 
@@ -250,13 +250,14 @@ def _time(time: datetime) -> str:
 def shown_identity(
     signer: ManifestSigner, identifier_in_signed_documents: str | None
 ) -> str | None:
-    """What is shown below a signer's name ("Signert dokument"); `None` if it is only the name.
+    """The text below a signer's name ("Signert dokument"), or `None` if only the name is shown.
 
-    Only a signer whom the sender addressed by an identity number has one here, and so a date of birth.
+    The sandbox knows the identity number and the date of birth of a signer only if the sender
+    identified the signer by identity number.
 
     Args:
         signer: The signer in the manifest.
-        identifier_in_signed_documents: The value in the manifest. `None` means number and name.
+        identifier_in_signed_documents: The value in the manifest. `None`: identity number and name.
     """
     number = signer.personal_identification_number
     if number is None or identifier_in_signed_documents == "NAME":
@@ -268,10 +269,10 @@ def shown_identity(
 
 
 def date_of_birth(number: str) -> date | None:
-    """The date of birth in a national identity number, or `None` if it holds none.
+    """The date of birth in a national identity number, or `None` if its digits are not a date.
 
-    D-numbers add 40 to the day, and synthetic numbers add 40, 65 or 80 to the month. Digits 7 to 9
-    give the century (Skatteetaten, "Fødselsnummer").
+    D-numbers add 40 to the day. Synthetic numbers add 40, 65 or 80 to the month. Digits 7 to 9
+    determine the century (Skatteetaten, "Fødselsnummer").
 
     Args:
         number: 11 digits.

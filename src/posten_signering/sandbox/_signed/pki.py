@@ -1,7 +1,7 @@
-"""The certificates of one sandbox: a root, an issuing CA below it, and the certificates of holders.
+"""The certificates of one sandbox: a root CA, an issuing CA below it, and the certificates it issues.
 
 They look like real ones: the organisation number is in organizationIdentifier (`NTRNO-...`, ETSI EN 319
-412-1), and there is no host name and no extended key usage. Each sandbox has CAs of its own.
+412-1), and there is no host name and no extended key usage. Every sandbox has its own CAs.
 """
 
 import secrets
@@ -44,19 +44,19 @@ _ROOT, _ISSUING, _SERVICE, _PERSONS, _FIRST_ENTERPRISE = range(5)
 
 @cache
 def _key(number: int) -> rsa.RSAPrivateKey:
-    """The key of this process with this number. Making a key is slow, so each is made once."""
+    """The key with this number. Keys are slow to generate, so a process generates each key only once."""
     del number
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SigningKey:
-    """A key to sign with, its certificate, and the certificates up to the root.
+    """A private key, its certificate, and the certificates of its issuers.
 
     Attributes:
         certificate: The key's certificate.
         key: The private key.
-        chain: The certificates of its issuers, nearest first; may include the root.
+        chain: The certificates of its issuers, nearest first. May include the root.
     """
 
     certificate: x509.Certificate
@@ -67,12 +67,12 @@ class SigningKey:
 class Authority:
     """The CAs of one sandbox, and the certificates that they have issued.
 
-    Makes keys, which is slow: create it in a thread.
+    The constructor generates keys, which is slow: call it in a worker thread.
 
     Args:
-        now: The sandbox's time.
-        also_now: The machine's time, which clients use. Certificates are valid from one day before
-            the earlier of the two.
+        now: The time on the sandbox's clock.
+        machine_now: The time on the machine's clock, which clients use. Certificates are valid from
+            one day before the earlier of the two times.
         keys: The stored keys of the CAs and the service. New ones are added.
         enterprises: The stored enterprise certificates by organisation number. New ones are added.
     """
@@ -81,20 +81,20 @@ class Authority:
         self,
         *,
         now: datetime,
-        also_now: datetime,
+        machine_now: datetime,
         keys: MutableMapping[str, StoredKey],
         enterprises: MutableMapping[str, Pkcs12],
     ) -> None:
-        self._valid_from = min(now, also_now) - _DAY
-        self._valid_until = max(now, also_now) + _LIFETIME
-        self._files = enterprises
+        self._valid_from = min(now, machine_now) - _DAY
+        self._valid_until = max(now, machine_now) + _LIFETIME
+        self._enterprises = enterprises
         if not _are_valid(keys, now):
             keys.clear()
             enterprises.clear()
-            mark = secrets.token_hex(4)
-            name = _name(f"Sandbox Root CA {mark}", _CA_ORGANIZATION)
+            suffix = secrets.token_hex(4)
+            name = _name(f"Sandbox Root CA {suffix}", _CA_ORGANIZATION)
             root = self._issue(name, _key(_ROOT), issuer=None, path_length=1)
-            name = _name(f"Sandbox Enterprise CA {mark}", _CA_ORGANIZATION)
+            name = _name(f"Sandbox Enterprise CA {suffix}", _CA_ORGANIZATION)
             issuing = self._issue(name, _key(_ISSUING), issuer=root, path_length=0)
             keys["root"], keys["issuing"] = _stored(root), _stored(issuing)
         self.root = _read(keys["root"]).certificate
@@ -102,29 +102,29 @@ class Authority:
         if "service" not in keys:
             keys["service"] = _stored(self._enterprise(SERVICE_ORGANIZATION, _key(_SERVICE)))
         self.service = _read(keys["service"], self._issuing.certificate, self.root)
-        # Made now, because the first sender would wait for them in an event loop.
+        # Generate these keys now, so that no later call waits for them in the event loop.
         _key(_PERSONS)
         _key(_FIRST_ENTERPRISE)
 
     @property
     def trusted(self) -> Sequence[x509.Certificate]:
-        """The CAs that the service trusts."""
+        """The certificates of the CAs that the service trusts."""
         return (self.root, self._issuing.certificate)
 
     @property
     def root_pem(self) -> bytes:
-        """The root certificate."""
+        """The root certificate in PEM."""
         return _pem(self.root)
 
     @property
     def certificates_pem(self) -> Mapping[str, bytes]:
-        """The certificates of the CAs by name."""
+        """The certificates of the CAs in PEM, by name."""
         return {"root": self.root_pem, "issuing": _pem(self._issuing.certificate)}
 
     def enterprise_pkcs12(self, organization_number: str) -> Pkcs12:
-        """The enterprise certificate of an organisation as a PKCS#12 file, the same for every call."""
-        if organization_number not in self._files:
-            key = _key(_FIRST_ENTERPRISE + len(self._files))
+        """The enterprise certificate of an organisation as a PKCS#12 file. Every call returns the same file."""
+        if organization_number not in self._enterprises:
+            key = _key(_FIRST_ENTERPRISE + len(self._enterprises))
             enterprise = self._enterprise(organization_number, key)
             password = Hidden(secrets.token_urlsafe(12))
             content = pkcs12.serialize_key_and_certificates(
@@ -134,23 +134,29 @@ class Authority:
                 list(enterprise.chain),
                 BestAvailableEncryption(password.encode()),
             )
-            self._files[organization_number] = Pkcs12(content=Octets(content), password=password)
-        return self._files[organization_number]
+            self._enterprises[organization_number] = Pkcs12(
+                content=Octets(content), password=password
+            )
+        return self._enterprises[organization_number]
 
     def person(self, name: str) -> SigningKey:
-        """A new certificate of a person, as a signer's e-ID has."""
+        """A new certificate of a person, like the certificate of a signer's e-ID."""
         subject = x509.Name.from_rfc4514_string(f"C=NO,CN={name}")
         return self._issue(subject, _key(_PERSONS), issuer=self._issuing)
 
     def server_context(self, served: SigningKey) -> ssl.SSLContext:
-        """TLS 1.2 and 1.3 with this certificate, for clients with a certificate of these CAs.
+        """The context of a server that requires TLS 1.2 or later and a client certificate of these CAs.
 
-        The key is in a private file for a moment, because the TLS library reads keys only from files.
+        The method writes the key to a temporary private file, because the TLS library reads keys only
+        from files.
+
+        Args:
+            served: The certificate and the key of the server.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
-        # Includes the issuing CA, because a client may send only its own certificate.
+        # Trust the issuing CA too, because a client may send its own certificate without the issuer's.
         context.load_verify_locations(
             cadata="".join(_pem(authority).decode() for authority in self.trusted)
         )
@@ -164,7 +170,7 @@ class Authority:
         return context
 
     def foreign_service(self) -> SigningKey:
-        """A certificate like the service's, of a different organisation: clients must refuse it."""
+        """A certificate like the service's but for a different organisation. Clients must refuse it."""
         return self._enterprise(_FOREIGN_ORGANIZATION, self.service.key)
 
     def _enterprise(self, organization_number: str, key: rsa.RSAPrivateKey) -> SigningKey:
@@ -179,13 +185,13 @@ class Authority:
         issuer: SigningKey | None,
         path_length: int | None = None,
     ) -> SigningKey:
-        """Makes a certificate.
+        """A new certificate.
 
         Args:
             subject: The holder's name.
             key: The holder's key.
-            issuer: The CA, or None for a root.
-            path_length: The number of CAs that may follow below it, or None if it is not a CA.
+            issuer: The CA. None: the certificate is self-signed (a root).
+            path_length: How many CAs may be below this one. None: the certificate is not a CA.
         """
         is_ca = path_length is not None
         key_usage = x509.KeyUsage(
@@ -230,9 +236,10 @@ def _are_valid(stored: Mapping[str, StoredKey], now: datetime) -> bool:
     return root.not_valid_before_utc <= now < root.not_valid_after_utc
 
 
-def _stored(held: SigningKey) -> StoredKey:
+def _stored(signing_key: SigningKey) -> StoredKey:
     return StoredKey(
-        key=Hidden(_key_pem(held.key).decode()), certificate=_pem(held.certificate).decode()
+        key=Hidden(_key_pem(signing_key.key).decode()),
+        certificate=_pem(signing_key.certificate).decode(),
     )
 
 
@@ -242,7 +249,7 @@ def _read(stored: StoredKey, *chain: x509.Certificate) -> SigningKey:
         certificate = x509.load_pem_x509_certificate(stored.certificate.encode())
     except ValueError:
         raise SandboxError(
-            f"A certificate in {FILE} can't be read: remove the file, and start again."
+            f"A certificate or key in {FILE} cannot be read. Remove the file, and start the sandbox again."
         ) from None
     return SigningKey(certificate=certificate, key=cast("rsa.RSAPrivateKey", key), chain=chain)
 

@@ -1,7 +1,7 @@
-"""Makes a signer's XAdES: baseline B (ETSI EN 319 132-1), detached from the documents. Performs no I/O.
+"""Creates a signer's XAdES: baseline B (ETSI EN 319 132-1), detached from the documents. Performs no I/O.
 
-It refers to the documents by the names of their entries in the container. The live service's files also
-have evidence for the long term, which this one lacks.
+It refers to the documents by the names of their entries in the container. Unlike the files of the live
+service, it has no evidence for long-term validation.
 """
 
 import base64
@@ -29,7 +29,7 @@ from posten_signering.sandbox._intake.xmldsig import (
 from posten_signering.sandbox._signed.pki import SigningKey
 from posten_signering.sandbox._values.hidden import Octets
 
-# Every element declares both prefixes, so its canonical form is the same alone and in the signature.
+# Every element declares both prefixes. Its canonical form is then the same alone and in the signature.
 _DS = ElementMaker(namespace=PREFIXES["ds"], nsmap=PREFIXES)
 _XADES = ElementMaker(namespace=PREFIXES["xades"], nsmap=PREFIXES)
 
@@ -54,12 +54,12 @@ class SignedDocument:
 def make_xades(
     *, documents: Sequence[SignedDocument], signer: SigningKey, signed_at: datetime
 ) -> bytes:
-    """A signer's signature over all documents, as an XML file.
+    """The XML file with a signer's signature over all documents.
 
     Args:
         documents: The documents in the manifest's order.
         signer: The signer's key.
-        signed_at: The time of signing, an aware time.
+        signed_at: The time of signing, an aware datetime.
     """
     time = signed_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     certificates = [
