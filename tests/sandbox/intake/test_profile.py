@@ -55,7 +55,7 @@ def bundles_that_break_the_profile():
     yield (
         "a file with a different media type",
         Recipe(wrong_mime="0000_document.pdf"),
-        "MimeType of 0000_document.pdf differs",
+        "MimeType of 0000_document.pdf is not the expected one. Write application/pdf",
     )
     yield (
         "CertDigest with a different method",

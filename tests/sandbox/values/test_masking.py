@@ -65,5 +65,5 @@ def test_a_text_without_an_identity_number_is_not_changed(kept):
 
 @pytest.mark.parametrize("number", ["17088912345", "170889 12345", "17 08 89 12345"])
 def test_a_refusal_masks_identity_numbers(number):
-    refusal = Refusal(400, "BAD_REQUEST", f"the entry {number}.pdf of 123456789012 is odd")
-    assert str(refusal) == refusal.message == "the entry ***********.pdf of 123456789012 is odd"
+    refusal = Refusal(400, "BAD_REQUEST", f"The entry {number}.pdf of 123456789012 is wrong.")
+    assert str(refusal) == refusal.message == "The entry ***********.pdf of 123456789012 is wrong."

@@ -45,7 +45,7 @@ class Container:
 
 
 def open_container(content: Octets) -> Container:
-    """The entries of a container, whose names, sizes and CRC-32 checksums are correct.
+    """The entries of a container, after a check of their names, sizes and CRC-32 checksums.
 
     Raises:
         Refusal: It is not a ZIP file, or its entries break the profile.
@@ -126,8 +126,8 @@ def _read_entries(archive: zipfile.ZipFile) -> dict[str, Octets]:
         is_document = name not in {MANIFEST, SIGNATURES, MIMETYPE}
         limit = remaining if is_document else _MAX_OTHER_FILE_BYTES
         # The declared size may be wrong, so read one byte more than the limit.
-        with archive.open(entry) as opened:
-            files[name] = Octets(opened.read(limit + 1))
+        with archive.open(entry) as file:
+            files[name] = Octets(file.read(limit + 1))
         if len(files[name]) > limit:
             raise broken_bundle(
                 f"The documents have more than {MAX_DOCUMENT_BYTES} bytes in total. Send smaller or"
@@ -150,8 +150,9 @@ def _safe_name(entry: zipfile.ZipInfo) -> str:
         or not name.isprintable()
     ):
         raise broken_bundle(
-            "The container has an entry whose name is not a plain relative path. Use a name without"
-            ' a leading slash, an empty segment, ".", "..", control characters and \\:*?"<>|.'
+            "The container has an entry whose name is not a plain relative path. Use only"
+            ' printable characters except \\:*?"<>|. Start without a slash, and leave out empty'
+            ' segments, "." and "..".'
         )
     if segments[0].upper() == "META-INF" and name != SIGNATURES:
         raise broken_bundle(

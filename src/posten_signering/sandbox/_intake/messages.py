@@ -129,7 +129,7 @@ def read_manifest(content: Octets) -> Manifest:
     root = _message(content, "manifest.xml", root_name="direct-signature-job-manifest")
     legacy = root.find("{*}document")
     # In the deprecated form, the only document has the title and the description of the job.
-    titled = root if legacy is None else legacy
+    title_parent = root if legacy is None else legacy
     documents = root.findall("{*}documents/{*}document") if legacy is None else [legacy]
     signers = tuple(
         ManifestSigner(
@@ -151,8 +151,8 @@ def read_manifest(content: Octets) -> Manifest:
     return Manifest(
         signers=signers,
         sender=_text(root, "sender", "organization-number"),
-        title=_text(titled, "title"),
-        description=_optional_text(titled, "description"),
+        title=_text(title_parent, "title"),
+        description=_optional_text(title_parent, "description"),
         documents=tuple(
             ManifestDocument(
                 title=_text(document, "title"),

@@ -13,11 +13,11 @@ from posten_signering.sandbox._values.refusal import Refusal, broken_bundle
 
 _XML_TYPES = frozenset({"application/xml", "text/xml"})
 _BINARY_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})
-_SHOWN_TYPE = 100
+_MAX_SHOWN_CHARACTERS = 100
 
 
 def split_body(content_type: str, body: Octets) -> tuple[Octets, Octets]:
-    """Splits the body of a create into the request and the container.
+    """The request and the container in the body of a create.
 
     Args:
         content_type: The request's header `Content-Type`, unchanged.
@@ -45,13 +45,13 @@ def _parts(content_type: str, body: Octets) -> "list[Message]":
     if not content_type.strip():
         raise _not_multipart("missing")
     # `email` treats a type that it cannot parse as text/plain.
-    readable = content_type.partition(";")[0].count("/") == 1
-    if not readable or any(character in content_type for character in "\r\n\0"):
+    has_readable_type = content_type.partition(";")[0].count("/") == 1
+    if not has_readable_type or any(character in content_type for character in "\r\n\0"):
         raise _not_multipart("unreadable")
     head = f"MIME-Version: 1.0\r\nContent-Type: {content_type}\r\n\r\n"
     message = email.message_from_bytes(head.encode("latin-1", "replace") + body)
     if message.get_content_type() != "multipart/mixed":
-        raise _not_multipart(message.get_content_type()[:_SHOWN_TYPE])
+        raise _not_multipart(message.get_content_type()[:_MAX_SHOWN_CHARACTERS])
     if message.get_boundary() is None:
         raise broken_bundle(
             "The Content-Type multipart/mixed has no boundary. Add the parameter boundary to it."

@@ -90,7 +90,7 @@ def check_package_signature(
         raise broken_signature(
             f"the root element is not XAdESSignatures in the namespace {ASIC}. Use it as the root."
         )
-    # The schemas allow no `xml:` attribute. Without one, C14N 1.0 and 1.1 give the same bytes.
+    # The schemas allow no `xml:` attributes. Without them, C14N 1.0 and 1.1 produce the same bytes.
     if root.xpath("//@xml:*"):
         raise broken_signature(
             "the file has an attribute with the prefix xml:, such as xml:lang. Remove it."
@@ -239,7 +239,7 @@ def _check_data_object_formats(
             )
         if stated_type != media_types[name]:
             raise broken_signature(
-                f"the MimeType of {name} differs from its media type. Write {media_types[name]}."
+                f"the MimeType of {name} is not the expected one. Write {media_types[name]}."
             )
 
 
