@@ -50,7 +50,7 @@ async def test_a_client_that_was_not_entered_says_so(name, tmp_path):
 async def test_a_client_that_is_closed_says_so(name, tmp_path):
     async with client_of() as (client, transport):
         pass
-    with pytest.raises(ClientStateError, match="is closed: make a new one"):
+    with pytest.raises(ClientStateError, match="is closed: create a new one"):
         await every(tmp_path / "signed")[name](client)
     assert transport.sent == []
     assert list(tmp_path.iterdir()) == []

@@ -1,1 +1,1 @@
-"""The client, apart from what it is built on: its operations, its life, its iterator and its downloads."""
+"""The client: its operations, its lifecycle, the creation of jobs, polling and downloads."""

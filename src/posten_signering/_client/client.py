@@ -1,4 +1,4 @@
-"""The client: one short method for each operation of the service. Its life is in `lifecycle`."""
+"""The client: one short method for each operation of the service. `lifecycle` opens and closes it."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from functools import partial
 
 from posten_signering._client.creation import check
 from posten_signering._client.downloads import DownloadStream, Progress
-from posten_signering._client.lifecycle import ClientLife
+from posten_signering._client.lifecycle import ClientLifecycle
 from posten_signering._client.polling import FailurePolicy, StatusChanges
 from posten_signering._values.job import DirectJob, Sender
 from posten_signering._values.secret import Secret
@@ -25,47 +25,69 @@ from posten_signering._wire import operations
 logger = logging.getLogger("posten_signering")
 
 
-class DirectClient(ClientLife):
-    """A client of the direct flow. Create one for the life of your application, and share it.
+class DirectClient(ClientLifecycle):
+    """A client for the direct flow of Posten signering.
 
-    Enter it with `async with`: that is when the certificate is checked and TLS is set up. Operations
-    may run side by side, in any task. Those that follow a URL of the service take the response that
-    holds the URL, or the URL itself as text if you stored it earlier.
+    Create one client when your application starts, and share it. Enter it with `async with`: this
+    checks the certificate and prepares TLS, but sends nothing. Tasks may call operations
+    concurrently. An operation that follows a URL of the service takes the response that contains
+    the URL, or the URL as text if you stored it earlier.
 
-    Every operation but `validate` raises `ClientStateError` outside `async with`; `TransportError` when
-    no response came, or it was cut off; `ApiError` when the service refused; `UnexpectedResponseError`
-    when the response can't be read; and, if it follows a URL, `UntrustedUrlError` when the URL is not
-    one of the service's API. Each operation lists only what it raises besides.
+    The client retries transient failures (see `Retries`). It never retries a poll, and it retries
+    `create` only if nothing can have reached the service.
+
+    Every operation except `validate` (which sends nothing) may raise these errors of
+    `posten_signering.errors`. A method lists only the errors that it raises in addition.
+
+    - `ClientStateError`: The client is not open. Call operations inside `async with`.
+    - `TransportError`: No complete response arrived. `TransportTimeoutError` means that the network
+      was silent for longer than a timeout of the configuration. `TlsError` means that the client or
+      the service did not accept the other's certificate.
+    - `ApiError`: The service refused the request. `RateLimitedError` means that the service blocks
+      the organisation for some time, because it made more than 10 calls in a second.
+    - `UnexpectedResponseError`: The response can't be read.
+    - `UntrustedUrlError`: The URL to follow does not belong to the configured service. Nothing was
+      sent.
 
     Args:
-        configuration: How to reach the service, and as whom.
+        configuration: Which service to call, and the certificate and sender to use.
     """
+
+    # Methods delete an argument that holds a URL or a token once a `Secret` holds the value. Otherwise
+    # the value would appear in a traceback that shows local variables.
 
     # Creating a job
 
     async def create(self, job: DirectJob) -> DirectJobResponse:
         """Creates a signature job.
 
-        Files are read now, twice; nothing may write to them meanwhile. Is never repeated by itself:
-        the service has no key by which it would know a second request for the first.
+        Reads every file once to check it and again to send it. Do not change a file until this method
+        returns. The client does not retry once any byte of the request may have reached the service,
+        because the service has no idempotency key.
+
+        Returns:
+            The created job, with its signers and their redirect URLs.
 
         Raises:
-            InvalidJobError: The job breaks rules of the service; nothing was sent, or, for a
-                `DocumentChangedError`, not all.
+            InvalidJobError: The job breaks rules of the service and was not created. `violations`
+                lists every rule. A `DocumentChangedError` means that a file changed while it was
+                being sent.
             SenderNotSpecifiedError: Neither the job nor the configuration names a sender.
-            CreateOutcomeUnknownError: The request was sent, but no clear answer came: the job may
-                exist.
-            TransportError: No connection could be made; the job does not exist.
-            ApiError: The service refused; the job does not exist.
+            CreateOutcomeUnknownError: The request was sent, but the response does not say whether
+                the job was created, or no response came. The job may exist.
+            TransportError: Nothing of the request reached the service. The job does not exist.
+            ApiError: The service refused the job. The job does not exist.
         """
         creation = self._open().creation
         return await creation.create(self._root, job, self._sender(job.sender))
 
     def validate(self, job: DirectJob) -> None:
-        """Does the checks of `create`, and sends nothing. Reads the documents, and blocks meanwhile.
+        """Checks a job as `create` does, but sends nothing.
+
+        Reads the documents, and blocks until it has read them. The client need not be open.
 
         Raises:
-            InvalidJobError: The job breaks rules of the service; all of them are told.
+            InvalidJobError: The job breaks rules of the service. `violations` lists every rule.
             SenderNotSpecifiedError: Neither the job nor the configuration names a sender.
         """
         check(job, self._sender(job.sender), self._configuration.compression)
@@ -73,31 +95,37 @@ class DirectClient(ClientLife):
     async def request_new_redirect_url(
         self, signer: DirectSignerResponse | str
     ) -> DirectSignerResponse:
-        """Asks for a fresh redirect URL: one for every time a signer's browser is sent away.
+        """Requests a new redirect URL for a signer.
+
+        A redirect URL works once. Request a new one every time you redirect the signer's browser.
 
         Args:
-            signer: The signer of a response, or a signer URL that was stored. Mind that the redirect
-                URL is another one: that one is for the browser.
+            signer: A signer from a response, or the signer URL that you stored. This is not the
+                redirect URL, which is for the signer's browser only.
+
+        Returns:
+            The signer, with the new `redirect_url`.
         """
         url = url_of(signer, "signer_url")
         del signer
         return await self._send(operations.new_redirect_url(self._root, url))
 
-    # Learning its status
+    # Getting its status
 
     async def get_status(
         self, job: DirectJobResponse | str, status_query_token: str
     ) -> DirectJobStatusResponse:
-        """Asks for a job's status, with the token that a signer brought back to an exit URL.
+        """Gets the status of a job, with the token that the service added to an exit URL.
 
         Args:
-            job: The created job, or its status URL that was stored.
-            status_query_token: The query parameter of that name in the exit URL.
+            job: The created job, or the status URL that you stored.
+            status_query_token: The value of this query parameter in the exit URL to which the service
+                redirected a signer.
 
         Raises:
-            StatusUrlMissingError: The job is polled.
-            InvalidStatusQueryTokenError: The token is not one of this job.
-            SigningCeremonyNotCompletedError: The signer has not finished.
+            StatusUrlMissingError: The job has no status URL, because it was created for polling.
+            InvalidStatusQueryTokenError: The token does not belong to this job.
+            SigningCeremonyNotCompletedError: The signer has not finished yet.
         """
         token = Secret(status_query_token)
         del status_query_token
@@ -106,21 +134,21 @@ class DirectClient(ClientLife):
         return await self._send(operations.status(self._root, url, token))
 
     async def get_status_change(self, *, sender: Sender | None = None) -> StatusPoll:
-        """Polls a queue once. Mind `StatusPoll.wait`; `status_changes` does so by itself.
+        """Polls a queue once.
 
-        A change that is delivered is hidden from other polls for 10 minutes, and then comes back
-        unless it was confirmed.
+        Wait for `StatusPoll.wait` before the next poll. `status_changes` does this for you.
+
+        The service hides a delivered change from other polls for 10 minutes. Then it delivers the
+        change again, unless the change was confirmed. This also applies to a change in a response
+        that was lost (`TransportError`).
 
         Args:
-            sender: Whose queue; the configuration's sender when None.
+            sender: The sender whose queue to poll. None: the configuration's sender.
 
         Raises:
             SenderNotSpecifiedError: Neither the call nor the configuration names a sender.
-            TooEagerPollingError: Polled before the permitted time; when this client knows it
-                beforehand, nothing is sent.
-            RateLimitedError: The organisation makes too many calls.
-            TransportError: No answer came; a change may have been delivered into the void, and will
-                come back.
+            TooEagerPollingError: It is before the next permitted poll time. Nothing was sent if the
+                client already knew that time (`polled` is False).
         """
         opened, sender = self._open(), self._sender(sender)
         operation = operations.poll(self._root, sender)
@@ -129,11 +157,14 @@ class DirectClient(ClientLife):
     def status_changes(
         self, *, sender: Sender | None = None, failure_policy: FailurePolicy | None = None
     ) -> StatusChanges:
-        """The changes of a queue as they come, in `async for`; waits as long as the service asks.
+        """Returns an async iterator over the status changes of a queue.
+
+        The iterator polls no earlier than the service permits. See `StatusChanges`.
 
         Args:
-            sender: Whose queue; the configuration's sender when None.
-            failure_policy: How long to go on when polls fail in passing; for ever when None.
+            sender: The sender whose queue to poll. None: the configuration's sender.
+            failure_policy: When the iterator raises instead of polling again after a transient
+                failure. None: never.
 
         Raises:
             SenderNotSpecifiedError: Neither the call nor the configuration names a sender.
@@ -148,17 +179,17 @@ class DirectClient(ClientLife):
         )
 
     async def confirm(self, status: DirectJobStatusResponse | str) -> None:
-        """Tells the service that a status change has been dealt with: it does not come back.
+        """Confirms a status change, so that the service does not deliver it again.
 
-        Do so after the result is stored: once the last change is confirmed, the service may remove
-        what belongs to the job. Does nothing for a status without a confirmation URL.
+        Confirm after you have stored the result: once the last change of a job is confirmed, the
+        service may make the job's documents unavailable. Does nothing for a status without a confirmation URL.
 
         Args:
-            status: The status change, or its confirmation URL that was stored.
+            status: The status change, or the confirmation URL that you stored.
         """
         self._open()
         if not isinstance(status, str) and status.confirmation_url is None:
-            logger.info("The status has no confirmation URL: there is nothing to confirm.")
+            logger.info("The status has no confirmation URL, so there is nothing to confirm.")
             return
         url = url_of(status, "confirmation_url")
         del status
@@ -170,10 +201,10 @@ class DirectClient(ClientLife):
         """Downloads the signed PDF of a job into memory.
 
         Args:
-            status: The job's status, or its PAdES URL that was stored.
+            status: The status of the job, or the PAdES URL that you stored.
 
         Raises:
-            SignedDocumentMissingError: There is none yet.
+            SignedDocumentMissingError: The job has no signed PDF, because not every signer has signed.
         """
         url = url_of(status, "pades_url")
         del status
@@ -186,20 +217,22 @@ class DirectClient(ClientLife):
         *,
         progress: Progress | None = None,
     ) -> int:
-        """Downloads the signed PDF of a job to a file, which appears when it is whole.
+        """Downloads the signed PDF of a job to a file.
+
+        The file appears at `path` only when the download is complete.
 
         Args:
-            status: The job's status, or its PAdES URL that was stored.
-            path: Where; a file that is there is replaced.
-            progress: Called with the bytes that were written, and those expected in all (None where
-                the service does not say).
+            status: The status of the job, or the PAdES URL that you stored.
+            path: The path of the file. An existing file is replaced.
+            progress: Called after each MiB and at the end, with the number of bytes written and the
+                expected total (None if the service does not say). A retry starts again at zero.
 
         Returns:
-            The number of bytes.
+            The size of the file in bytes.
 
         Raises:
             OSError: The file can't be written.
-            SigningError: As `get_pades`.
+            SignedDocumentMissingError: As for `get_pades`.
         """
         url = url_of(status, "pades_url")
         del status
@@ -211,13 +244,14 @@ class DirectClient(ClientLife):
     ) -> AsyncGenerator[DownloadStream]:
         """Streams the signed PDF of a job: `async with client.open_pades(status) as stream`.
 
-        The stream is an async iterator of chunks of bytes, with a `content_length`.
+        The stream is an async iterator of chunks of bytes, with a `content_length`. A `TransportError`
+        may also be raised while you read from the stream. Such a failure is not retried.
 
         Args:
-            status: The job's status, or its PAdES URL that was stored.
+            status: The status of the job, or the PAdES URL that you stored.
 
         Raises:
-            SigningError: As `get_pades`; a `TransportError` also while reading.
+            SignedDocumentMissingError: As for `get_pades`.
         """
         url = url_of(status, "pades_url")
         del status
@@ -225,13 +259,13 @@ class DirectClient(ClientLife):
             yield DownloadStream(stream)
 
     async def get_xades(self, signature: Signature | str) -> bytes:
-        """Downloads a signer's XAdES into memory.
+        """Downloads the XAdES signature of a signer into memory.
 
         Args:
-            signature: A signature of the job's status, or its XAdES URL that was stored.
+            signature: A signature from the status of the job, or the XAdES URL that you stored.
 
         Raises:
-            SignedDocumentMissingError: The signer has not signed.
+            SignedDocumentMissingError: The signer has no XAdES, because they have not signed.
         """
         url = url_of(signature, "xades_url")
         del signature
@@ -244,19 +278,21 @@ class DirectClient(ClientLife):
         *,
         progress: Progress | None = None,
     ) -> int:
-        """Downloads a signer's XAdES to a file, which appears when it is whole.
+        """Downloads the XAdES signature of a signer to a file.
+
+        The file appears at `path` only when the download is complete.
 
         Args:
-            signature: A signature of the job's status, or its XAdES URL that was stored.
-            path: Where; a file that is there is replaced.
-            progress: As in `download_pades`.
+            signature: A signature from the status of the job, or the XAdES URL that you stored.
+            path: The path of the file. An existing file is replaced.
+            progress: As for `download_pades`.
 
         Returns:
-            The number of bytes.
+            The size of the file in bytes.
 
         Raises:
             OSError: The file can't be written.
-            SigningError: As `get_xades`.
+            SignedDocumentMissingError: As for `get_xades`.
         """
         url = url_of(signature, "xades_url")
         del signature
@@ -264,43 +300,49 @@ class DirectClient(ClientLife):
 
     @asynccontextmanager
     async def open_xades(self, signature: Signature | str) -> AsyncGenerator[DownloadStream]:
-        """Streams a signer's XAdES: `async with client.open_xades(signature) as stream`.
+        """Streams the XAdES signature of a signer: `async with client.open_xades(signature) as stream`.
+
+        The stream is the same as that of `open_pades`.
 
         Args:
-            signature: A signature of the job's status, or its XAdES URL that was stored.
+            signature: A signature from the status of the job, or the XAdES URL that you stored.
 
         Raises:
-            SigningError: As `get_xades`; a `TransportError` also while reading.
+            SignedDocumentMissingError: As for `get_xades`.
         """
         url = url_of(signature, "xades_url")
         del signature
         async with self._open().session.open(operations.xades(self._root, url)) as stream:
             yield DownloadStream(stream)
 
-    # Afterwards
+    # Other operations
 
     async def delete_documents(self, status: DirectJobStatusResponse | str) -> None:
-        """Deletes a job's documents from the service.
+        """Deletes the documents of a job from the service.
 
         Args:
-            status: The job's status, or its delete-documents URL that was stored.
+            status: The status of the job, or the delete-documents URL that you stored.
 
         Raises:
-            DocumentsNotDeletableError: The service does not offer it now.
+            DocumentsNotDeletableError: The documents can't be deleted now. The service permits it 24
+                hours after every signer has signed, at the earliest.
         """
         url = url_of(status, "delete_documents_url")
         del status
         await self._send(operations.delete_documents(self._root, url))
 
     async def check_access(self, *, sender: Sender | None = None) -> str:
-        """Asks the service who it takes the certificate's holder for: its own sentence.
+        """Checks that the service accepts the certificate, and that it may act for the sender.
 
         Args:
-            sender: On whose behalf; the configuration's sender when None.
+            sender: The sender to check access for. None: the configuration's sender.
+
+        Returns:
+            The service's own sentence, which names the organisation that it sees in the certificate.
 
         Raises:
             SenderNotSpecifiedError: Neither the call nor the configuration names a sender.
-            NotAuthorizedError: The organisation has no access.
-            BrokerNotAuthorizedError: It may not act for the sender.
+            NotAuthorizedError: The certificate's organisation has no access to the service.
+            BrokerNotAuthorizedError: The certificate's organisation may not act for the sender.
         """
         return await self._send(operations.access(self._root, self._sender(sender)))

@@ -1,7 +1,4 @@
-"""Creating a job: check, sign, send; and what is known of it when that fails.
-
-`check` reads documents; it and `_prepare` are for a worker thread.
-"""
+"""Creates a job: checks, signs and sends it. When that fails, the type of the error says whether the job exists."""
 
 import hashlib
 import io
@@ -36,20 +33,20 @@ from posten_signering.errors import CreateOutcomeUnknownError, InvalidJobError, 
 
 logger = logging.getLogger("posten_signering")
 
-_PROCESSORS_AT_ONCE = 4
+_MAX_PROCESSOR_THREADS = 4
 
 
 Sign = Callable[[Sequence[SignedFile], datetime], bytes]
-"""Makes `META-INF/signatures.xml` over the files of a container, at a time."""
+"""Signs the files of a container with a signing time, and returns `META-INF/signatures.xml`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedJob:
-    """A job that breaks no rule that can be checked here.
+    """A job that breaks none of the rules that the client can check.
 
     Attributes:
-        rendered: Its messages.
-        inspection: Its documents, and what was found when they were read.
+        rendered: The XML messages of the job.
+        inspection: The documents, and the result of reading them.
     """
 
     rendered: messages.JobMessages
@@ -62,8 +59,8 @@ class PreparedJob:
 
     Attributes:
         container: The layout of the container.
-        content_type: Of the request's body.
-        body: The layout of the request's body.
+        content_type: The media type of the request body.
+        body: The layout of the request body.
     """
 
     container: Layout
@@ -72,36 +69,36 @@ class PreparedJob:
 
 
 def check(job: DirectJob, sender: Sender, compression: Compression) -> CheckedJob:
-    """Checks every rule that can be checked here. Reads the job's documents.
+    """Checks every rule that the client can check. Reads the documents, so call it in a worker thread.
 
     Raises:
-        InvalidJobError: The job breaks rules; all of them are listed.
+        InvalidJobError: The job breaks rules. `violations` lists all of them.
     """
-    if misshapen := rules.shape(job, sender):
-        raise InvalidJobError(misshapen)
-    # The type may have been given as its text.
+    if wrong_types := rules.shape(job, sender):
+        raise InvalidJobError(wrong_types)
+    # The caller may have given a document's type as a string.
     documents = [replace(document, type=DocumentType(document.type)) for document in job.documents]
     inspection = inspect(documents, compression=compression)
     rendered = messages.job_messages(job, sender, [entry.name for entry in inspection.entries])
-    broken = rules.broken(job, sender, [rendered.request, rendered.manifest])
-    if broken or inspection.violations:
-        raise InvalidJobError([*broken, *inspection.violations])
+    violations = rules.broken(job, sender, [rendered.request, rendered.manifest])
+    if violations or inspection.violations:
+        raise InvalidJobError([*violations, *inspection.violations])
     return CheckedJob(rendered=rendered, inspection=inspection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCreation:
-    """Creates jobs for an open client, and says by type what is known when no clear response comes.
+    """Creates jobs for an open client.
 
     Attributes:
-        session: Sends the create.
+        session: Sends the request.
         sign: Signs the files of a container with the enterprise certificate.
-        clock: The time now, aware.
+        clock: Returns the current time as an aware datetime.
         compression: How documents are stored in the container.
-        processors: Called with each job and its finished container before it is sent, in order.
-        limiter: For work in threads.
-        processing: For processors. They are the caller's code: however long one takes, it holds up no
-            other call.
+        processors: The bundle processors. They are called in this order before a job is sent.
+        limiter: Limits the worker threads.
+        processor_limiter: Limits the worker threads of the processors. It is separate because a
+            processor is the caller's code: a slow one must not delay other calls.
     """
 
     session: Session
@@ -110,8 +107,8 @@ class JobCreation:
     compression: Compression
     processors: Sequence[BundleProcessor]
     limiter: anyio.CapacityLimiter
-    processing: anyio.CapacityLimiter = field(
-        default_factory=lambda: anyio.CapacityLimiter(_PROCESSORS_AT_ONCE)
+    processor_limiter: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(_MAX_PROCESSOR_THREADS)
     )
 
     async def create(self, root: str, job: DirectJob, sender: Sender) -> DirectJobResponse:
@@ -125,32 +122,32 @@ class JobCreation:
         checked = await to_thread.run_sync(
             check, job, sender, self.compression, limiter=self.limiter
         )
-        # Headers alone make no job: it may exist from the first bytes of the body on.
-        body_has_left = False
+        # The job can exist only after the first bytes of the body were sent: headers create nothing.
+        body_may_have_left = False
 
-        def leaving() -> None:
-            nonlocal body_has_left
-            body_has_left = True
+        def note_leaving() -> None:
+            nonlocal body_may_have_left
+            body_may_have_left = True
 
-        async def carrying_body(request: Request) -> Request:
+        async def add_body(request: Request) -> Request:
             prepared = await to_thread.run_sync(self._prepare, checked, limiter=self.limiter)
             if self.processors:
                 container, inspection = prepared.container, checked.inspection
                 await to_thread.run_sync(
-                    self._process, job, container, inspection, limiter=self.processing
+                    self._process, job, container, inspection, limiter=self.processor_limiter
                 )
             body = StreamedBody(
                 layout=prepared.body,
                 inspection=checked.inspection,
                 limiter=self.limiter,
-                leaving=leaving,
+                leaving=note_leaving,
             )
             headers = {**request.headers, "Content-Type": prepared.content_type}
             return replace(request, headers=headers, body=body)
 
         operation = operations.create(root, sender, reference=job.reference)
         try:
-            return await self.session.send(operation, carrying_body)
+            return await self.session.send(operation, add_body)
         except CreateOutcomeUnknownError:
             raise
         except TransportError as error:
@@ -160,9 +157,10 @@ class JobCreation:
                 reference=job.reference, reason=_reason(error)
             ) from error
         except anyio.get_cancelled_exc_class():
-            if body_has_left:
+            if body_may_have_left:
                 logger.warning(
-                    "Creating the job %s was cancelled while it was in flight: the job may exist.",
+                    "Creating the job %s was cancelled while it was in flight: the job may exist. "
+                    "Look for it before you create it again.",
                     "without a reference"
                     if job.reference is None
                     else f"with reference {job.reference!r}",
@@ -170,10 +168,10 @@ class JobCreation:
             raise
 
     def _prepare(self, checked: CheckedJob) -> PreparedJob:
-        """Signs a job and lays out its body. To be done when it is about to be sent.
+        """Signs a job and lays out its body. Call it in a worker thread, just before the job is sent.
 
-        The service accepts a signing time within 5 seconds of its own clock, and a call may wait longer
-        than that for its turn.
+        The service accepts a signing time within 5 seconds of its own clock. A call may wait longer
+        than that for the rate budget or for a connection.
         """
         rendered, inspection = checked.rendered, checked.inspection
         manifest = SignedFile(

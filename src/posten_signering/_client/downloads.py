@@ -1,4 +1,4 @@
-"""Signed documents on their way to the caller: as a stream, or into a file that is whole or absent."""
+"""Downloads of signed documents: as a stream, or to a file that appears only when it is complete."""
 
 import os
 import secrets
@@ -16,18 +16,20 @@ from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import ResponseStream
 
 Progress = Callable[[int, int | None], None]
+"""Called with the number of bytes written, and the expected total (None if it is not known)."""
 
-# Each write is a trip to a worker thread, so that a slow disk holds up nobody: make it worth while.
-_WRITE_AT_ONCE = 1024 * 1024
-# Windows has none, and needs none.
+# Writes run in a worker thread, so that a slow disk does not block the event loop. Each switch to a
+# thread has a cost, so the chunks are collected into writes of this many bytes.
+_BYTES_PER_WRITE = 1024 * 1024
+# Windows can't open a directory, and does not need to flush one.
 _DIRECTORIES_HAVE_HANDLES = os.name == "posix"
 
 
 class DownloadStream:
-    """A signed document as it comes from the service: an async iterator of chunks of bytes.
+    """A signed document as an async iterator of chunks of bytes.
 
     Attributes:
-        content_length: Bytes in all; None where the service does not say.
+        content_length: The size of the document in bytes; None if the service does not say.
     """
 
     def __init__(self, stream: ResponseStream) -> None:
@@ -45,25 +47,26 @@ async def to_file(
     progress: Progress | None,
     limiter: anyio.CapacityLimiter,
 ) -> int:
-    """Writes a download to a file, which appears under its name once it is whole and on the disk.
+    """Writes a download to a file, which appears under its name only when all of it is on the disk.
 
     Returns:
-        The number of bytes.
+        The size of the file in bytes.
     """
     in_thread = partial(anyio.to_thread.run_sync, limiter=limiter)
     file = PartialFile(Path(path))
     try:
         written = 0
-        gathered = Secret(bytearray())  # Out of sight, should the download break off.
+        # A Secret, so that a traceback with local variables does not show the document.
+        buffer = Secret(bytearray())
         async for chunk in stream:
-            gathered.reveal().extend(chunk)
+            buffer.reveal().extend(chunk)
             del chunk
-            if len(gathered.reveal()) >= _WRITE_AT_ONCE:
-                written += await in_thread(file.write, gathered)
-                gathered = Secret(bytearray())
+            if len(buffer.reveal()) >= _BYTES_PER_WRITE:
+                written += await in_thread(file.write, buffer)
+                buffer = Secret(bytearray())
                 if progress is not None:
                     progress(written, stream.content_length)
-        written += await in_thread(file.write, gathered)
+        written += await in_thread(file.write, buffer)
         await in_thread(file.complete)
     except BaseException:
         with anyio.CancelScope(shield=True):
@@ -75,7 +78,7 @@ async def to_file(
 
 
 def make_directory(path: Path) -> None:
-    """Makes a directory and its parents, where they are missing, such that they stay on the disk."""
+    """Creates a directory and its missing parents, and flushes each to the disk."""
     if not path.is_dir():
         make_directory(path.parent)
         path.mkdir(exist_ok=True)
@@ -83,21 +86,23 @@ def make_directory(path: Path) -> None:
 
 
 class PartialFile:
-    """A file under a temporary name beside its own, until `complete`; gone when that is not reached.
+    """A file that has a temporary name in the same directory until `complete` renames it.
 
-    Its methods do I/O, the constructor does none. A cancelled task does not wait for its thread
-    (`asyncio.Task.cancel`), so that `discard` may overtake the rest: what comes after it does nothing.
+    `discard` removes a file that was not completed. The constructor does no I/O; the methods do.
+
+    After `asyncio.Task.cancel`, a cancelled task does not wait for its worker thread. `discard` may
+    therefore run before a `write` or `complete` that was started earlier. Those then do nothing.
 
     Args:
-        path: The file's own name. What is there is replaced.
+        path: The final path of the file. An existing file is replaced.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.part")
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._file: BufferedWriter | None = None
-        self._over = False
+        self._finished = False
 
     def __enter__(self) -> Self:
         return self
@@ -106,29 +111,29 @@ class PartialFile:
         self.discard()
 
     def write(self, content: Secret[bytes] | Secret[bytearray]) -> int:
-        """Adds to the file, and gives the number of bytes."""
-        with self._turn:
-            return 0 if self._over else self._opened().write(content.reveal())
+        """Appends to the file, and returns the number of bytes written."""
+        with self._lock:
+            return 0 if self._finished else self._opened().write(content.reveal())
 
     def complete(self) -> None:
-        """Gives the file its name, once its content, and then the name, are on the disk."""
-        with self._turn:
-            if self._over:
+        """Flushes the content to the disk, renames the file to its final path and flushes that too."""
+        with self._lock:
+            if self._finished:
                 return
             with self._opened() as file:
                 file.flush()
                 os.fsync(file.fileno())
             self._temporary.replace(self._path)
             _flush_directory(self._path.parent)
-            self._over = True
+            self._finished = True
 
     def discard(self) -> None:
-        """Removes the file, unless it has its name."""
-        with self._turn:
-            if not self._over and self._file is not None:
+        """Removes the file, unless it was completed."""
+        with self._lock:
+            if not self._finished and self._file is not None:
                 self._file.close()
                 self._temporary.unlink(missing_ok=True)
-            self._over = True
+            self._finished = True
 
     def _opened(self) -> BufferedWriter:
         if self._file is None:

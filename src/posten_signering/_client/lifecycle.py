@@ -1,4 +1,4 @@
-"""A client's life: created, entered once, closed; and what entering prepares. Its operations are in `client`."""
+"""Opens and closes a client, and prepares what its operations need. The operations are in `client`."""
 
 import logging
 import os
@@ -37,22 +37,22 @@ logger = logging.getLogger("posten_signering")
 
 class _State(Enum):
     NEW = "was not entered: use it in `async with DirectClient(...) as client`"
-    OPENING = "is being opened by another task: share it, or make another"
-    OPEN = "is open already: share it, or make another"
-    CLOSED = "is closed: make a new one"
+    OPENING = "is being entered by another task: share that client, or create another one"
+    OPEN = "is open already: share it, or create another one"
+    CLOSED = "is closed: create a new one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """What an open client works with.
+    """The parts of an open client.
 
     Attributes:
         session: Sends operations.
         creation: Checks, signs and sends jobs.
-        schedule: When each queue may be polled.
+        schedule: Knows when each queue may be polled.
         time: The clocks, the sleep and the randomness of the configuration.
-        limiter: For work in threads: one fewer than there are cores, because as many as there are cores
-            would keep the interpreter's lock from the event loop.
+        limiter: Limits the worker threads to one fewer than there are cores. With a busy thread on
+            every core, the event loop would wait too long for the interpreter's lock.
     """
 
     session: Session
@@ -62,11 +62,11 @@ class Opened:
     limiter: anyio.CapacityLimiter
 
 
-class ClientLife:
-    """What a client is apart from its operations.
+class ClientLifecycle:
+    """Opens and closes a client; the base of `DirectClient`, which adds the operations.
 
     Args:
-        configuration: How to reach the service, and as whom.
+        configuration: Which service to call, and the certificate and sender to use.
     """
 
     def __init__(self, configuration: ClientConfiguration) -> None:
@@ -80,10 +80,10 @@ class ClientLife:
         return self._configuration
 
     async def __aenter__(self) -> Self:
-        """Checks the certificate and prepares TLS; sends nothing yet.
+        """Checks the certificate and prepares TLS, but sends nothing.
 
         Raises:
-            ConfigurationError: The certificate has expired or is not valid yet, or something else of
+            ConfigurationError: The certificate has expired or is not valid yet, or another value of
                 the configuration can't be used.
             ClientStateError: The client was entered before.
         """
@@ -107,7 +107,7 @@ class ClientLife:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes every connection, as `async with` does at its end. Closing twice does nothing."""
+        """Closes every connection, as the end of `async with` does. A second call does nothing."""
         opened, self._opened = self._opened, None
         self._state = _State.CLOSED
         if opened is not None:
@@ -143,10 +143,10 @@ class ClientLife:
 
 
 async def open_client(configuration: ClientConfiguration) -> Opened:
-    """Prepares everything that an open client works with; opens no connection.
+    """Prepares the parts of an open client, but opens no connection.
 
     Raises:
-        ConfigurationError: Something in the configuration can't be used.
+        ConfigurationError: A value of the configuration can't be used.
     """
     limiter = anyio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
     transport, sign = await anyio.to_thread.run_sync(
@@ -180,18 +180,18 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
 
 
 def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transport, Sign]:
-    """What takes long to prepare: the certificate's chain, the TLS context, the schema."""
+    """Does the slow part of opening a client, in a worker thread: certificate chain, TLS, schema."""
     certificate, environment = configuration.certificate, configuration.environment
     certificate.check(configuration.clock())
     anchors: tuple[bytes, ...] = ()
-    # The configuration has made sure that there are anchors, unless it brings a transport of its own.
+    # ClientConfiguration has checked that there is an anchor. Only a custom transport needs none.
     with suppress(ConfigurationError):
         anchors = configuration.trust_anchors.select(environment, certificate=certificate)
     chain, missing_issuer = certificate.complete_chain(anchors)
     if missing_issuer is not None:
         logger.warning(
             "The enterprise certificate's chain is not complete: the certificate of %s is missing. "
-            "Containers carry what there is; add the file to the trust anchors.",
+            "Signed containers lack it too. Add the certificate's file to `trust_anchors`.",
             missing_issuer,
         )
     xml.schema()

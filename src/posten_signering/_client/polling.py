@@ -1,4 +1,4 @@
-"""Status changes as they come: an async iterator that sleeps until the next permitted poll, and its schedule."""
+"""Polls queues for status changes: an async iterator, and the schedule that knows when each queue may be polled."""
 
 import logging
 from collections import Counter
@@ -30,29 +30,30 @@ logger = logging.getLogger("posten_signering")
 Send = Callable[[Prepare], Awaitable[StatusPoll]]
 OnFailure = Callable[[SigningError, timedelta], None]
 
-# Added to a wait at random, so that processes that wait for the same moment come apart. `Date` is cut
-# off to whole seconds, which makes the wait up to a second too long already.
+# The largest jitter, in seconds. Processes that wait for the same moment then poll at different times.
+# It is small because a wait is already up to a second too long: `Date` has whole seconds only.
 _JITTER = 0.8
 _FIRST_BACKOFF = 1.0
 _LONGEST_BACKOFF = 300.0
-# A broken header must not put a queue to sleep for good. The documented wait is 10 minutes.
+# A wrong header must not stop the polling of a queue forever. The documented wait is 10 minutes.
 _LONGEST_WAIT = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailurePolicy:
-    """How long an iterator goes on when polls fail in passing.
+    """When a `StatusChanges` iterator raises instead of polling again after a transient failure.
 
-    Passing are lost connections, timeouts, HTTP 5xx, blocks by the rate limit, and answers that can't
-    be read. What can't heal is raised at once: a certificate that is refused or not trusted, an
-    organisation without access, a wrong configuration.
+    By default it never raises a transient failure: it logs the failure, waits and polls again.
+    Transient are lost connections, timeouts, HTTP 408 and 5xx, blocks by the rate limit, and responses
+    that can't be read. A permanent failure is always raised immediately: a certificate that is refused
+    or not trusted, an organisation without access, a wrong configuration, or any other refusal.
 
     Attributes:
-        max_failures: Raise at the failure that makes so many in a row; None goes on for ever.
-        max_outage: Raise when failures have lasted, or with the next wait would last, longer than this;
-            None goes on for ever. After a lost answer that wait is 10 minutes in production.
-        on_failure: Told of every failure that is borne, with the time until the next poll. It must
-            not block.
+        max_failures: Raise after this many consecutive failures. None: never.
+        max_outage: Raise when the outage, including the next wait, would exceed this duration. None:
+            never. The wait after a lost response is 10 minutes in production.
+        on_failure: Called after each failure that is not raised, with the error and the time until the
+            next poll. It runs in the event loop, so it must not block.
 
     Raises:
         ConfigurationError: `max_failures` is less than 1, or `max_outage` is negative.
@@ -64,20 +65,25 @@ class FailurePolicy:
 
     def __post_init__(self) -> None:
         if self.max_failures is not None and self.max_failures < 1:
-            raise ConfigurationError("FailurePolicy.max_failures must be 1 or more.")
+            raise ConfigurationError(
+                f"FailurePolicy.max_failures is {self.max_failures}: it must be 1 or more, or None."
+            )
         if self.max_outage is not None and self.max_outage < timedelta(0):
-            raise ConfigurationError("FailurePolicy.max_outage must not be negative.")
+            raise ConfigurationError(
+                f"FailurePolicy.max_outage is {self.max_outage}: it must not be negative."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollCounts:
-    """What an iterator's polls have come to.
+    """Counts of an iterator's polls, by their result.
 
     Attributes:
-        changes: Status changes that were delivered.
-        empty: Answers that the queue was empty.
-        too_early: Polls that the service refused as too early: another process polls this queue.
-        failures: Polls that failed in passing.
+        changes: Polls that delivered a status change.
+        empty: Polls of an empty queue.
+        too_early: Polls that the service refused as too early, because another process polled the
+            queue.
+        failures: Polls that ended with a transient failure.
     """
 
     changes: int = 0
@@ -88,26 +94,26 @@ class PollCounts:
 
 @dataclass(slots=True)
 class _Queue:
-    """What is known of one queue.
+    """The polling state of one queue.
 
     Attributes:
-        permitted_at: When the service permits the next poll.
-        told: The same by the service's clock, in its own words.
-        turn: Held while a poll is on its way, so that the next one knows its answer.
+        permitted_at: The next permitted poll time, on the monotonic clock.
+        permitted_time: The next permitted poll time as the service sent it; None if it sent none.
+        lock: Held while a poll is in flight, so that the next poll knows its result.
     """
 
     permitted_at: float = float("-inf")
-    told: datetime | None = None
-    turn: anyio.Lock = field(default_factory=anyio.Lock)
+    permitted_time: datetime | None = None
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
 
 
 class PollSchedule:
-    """The schedules of a client's queues: nothing is polled before a time that the service told.
+    """Knows when each queue of a client may be polled, and prevents earlier polls.
 
     Args:
-        monotonic: Seconds on a clock that is never set.
-        default_wait: The documented time between polls of an empty queue, for when the service does
-            not say.
+        monotonic: Returns the seconds of a monotonic clock.
+        default_wait: The documented time between polls of an empty queue. It is used when the service
+            does not send a next permitted poll time.
     """
 
     def __init__(self, monotonic: Callable[[], float], default_wait: timedelta) -> None:
@@ -116,83 +122,89 @@ class PollSchedule:
         self._queues = dict[Sender, _Queue]()
 
     def wait(self, sender: Sender) -> float:
-        """Seconds until the sender's queue may be polled; 0 when it may be polled now."""
+        """The seconds until the sender's queue may be polled; 0 if it may be polled now."""
         return max(0.0, self._queue(sender).permitted_at - self._monotonic())
 
     async def poll(self, sender: Sender, send: Send) -> StatusPoll:
-        """Polls the sender's queue, one poll at a time.
+        """Polls the sender's queue. Polls of the same queue run one after the other.
 
         Args:
-            sender: Whose queue.
-            send: Asks the service; takes what is called when the request is about to leave.
+            sender: The sender whose queue to poll.
+            send: Sends the poll. Its argument is a function to call just before the request leaves.
 
         Raises:
-            TooEagerPollingError: The service said so; or it is known beforehand, and nothing was
-                sent.
-            SigningError: What `send` raises.
+            TooEagerPollingError: The service refused the poll as too early, or it is known to be too
+                early and nothing was sent.
+            SigningError: Raised by `send`.
         """
         queue = self._queue(sender)
-        async with queue.turn:
+        async with queue.lock:
             wait = self.wait(sender)
             if wait > 0:
                 raise TooEagerPollingError(
                     operation="tell a status change",
-                    next_permitted_poll_time=queue.told,
+                    next_permitted_poll_time=queue.permitted_time,
                     wait=timedelta(seconds=wait),
                     polled=False,
                 )
-            has_left = False
+            may_have_left = False
 
             async def note_leaving(request: Request) -> Request:
-                nonlocal has_left
-                has_left = True
+                nonlocal may_have_left
+                may_have_left = True
                 return request
 
             try:
-                answer = await send(note_leaving)
+                poll = await send(note_leaving)
             except TooEagerPollingError as error:
-                self._note(queue, error.wait, error.next_permitted_poll_time)
+                self._permit_without_change(queue, error.wait, error.next_permitted_poll_time)
                 raise
             except UnexpectedResponseError as error:
-                # A change that can't be read, when the service says when to poll next. As long as its
-                # lease lasts the next poll gets another one: to wait for the default, which is as
-                # long as a lease, would get this one again and again, and those behind it never.
+                # With a next permitted poll time, this is a change that can't be read. Poll soon: while
+                # its lease lasts, polls get the changes behind it. The default wait is as long as the
+                # lease, so every poll after it would get the unreadable change again.
                 if error.wait is None:
-                    self._note(queue, None, None)
+                    self._permit_without_change(queue, None, None)
                 else:
-                    self._permit(queue, _after_change(error.wait), error.next_permitted_poll_time)
+                    self._permit_after_change(queue, error.wait, error.next_permitted_poll_time)
                 raise
             except BaseException as error:
-                # The queue may have been empty, and the answer that said so, with the next permitted
-                # time, is lost. A cancellation loses it too.
-                if has_left and _answer_is_lost(error):
-                    self._note(queue, None, None)
+                # The lost response may have reported an empty queue and a next permitted poll time.
+                # A cancellation loses the response too.
+                if may_have_left and _response_is_lost(error):
+                    self._permit_without_change(queue, None, None)
                 raise
-            if answer.change is None:
-                self._note(queue, answer.wait, answer.next_permitted_poll_time)
+            if poll.change is None:
+                self._permit_without_change(queue, poll.wait, poll.next_permitted_poll_time)
             else:
-                self._permit(queue, _after_change(answer.wait), answer.next_permitted_poll_time)
-            return answer
+                self._permit_after_change(queue, poll.wait, poll.next_permitted_poll_time)
+            return poll
 
     def _queue(self, sender: Sender) -> _Queue:
         return self._queues.setdefault(sender, _Queue())
 
-    def _note(self, queue: _Queue, wait: timedelta | None, told: datetime | None) -> None:
-        # Where there was no change, a time that is not to come contradicts itself: it would have the
-        # queue polled without a pause.
-        self._permit(queue, wait or self._default_wait, told)
+    def _permit_without_change(
+        self, queue: _Queue, wait: timedelta | None, permitted_time: datetime | None
+    ) -> None:
+        # An empty queue with a next poll time that is not in the future makes no sense. Obeying it
+        # would poll in a tight loop, so the default wait is used.
+        self._permit(queue, wait or self._default_wait, permitted_time)
 
-    def _permit(self, queue: _Queue, wait: timedelta, told: datetime | None) -> None:
+    def _permit_after_change(
+        self, queue: _Queue, wait: timedelta | None, permitted_time: datetime | None
+    ) -> None:
+        # After a change, the next poll is permitted immediately unless the service says otherwise.
+        # `Date` has whole seconds only, so "now" looks like a wait of up to a second.
+        if wait is None or wait < timedelta(seconds=1):
+            wait = timedelta(0)
+        self._permit(queue, wait, permitted_time)
+
+    def _permit(self, queue: _Queue, wait: timedelta, permitted_time: datetime | None) -> None:
         queue.permitted_at = self._monotonic() + min(wait, _LONGEST_WAIT).total_seconds()
-        queue.told = told
+        queue.permitted_time = permitted_time
 
 
-def _after_change(wait: timedelta | None) -> timedelta:
-    """At once, unless the service says otherwise; what `Date` cuts off makes up to a second of "now"."""
-    return timedelta(0) if wait is None or wait < timedelta(seconds=1) else wait
-
-
-def _answer_is_lost(error: BaseException) -> bool:
+def _response_is_lost(error: BaseException) -> bool:
     match error:
         case TransportError():
             return error.request_may_have_left
@@ -200,21 +212,29 @@ def _answer_is_lost(error: BaseException) -> bool:
             return not isinstance(error, SigningError)
 
 
-class _EndedError(Exception):
-    """The iteration was ended; nothing has left. Never leaves this module."""
+class _StoppedError(Exception):
+    """The iterator was stopped before its poll was sent. Never leaves this module."""
 
 
 class StatusChanges:
-    """The status changes of one polling queue, each a `DirectJobStatusResponse`, in `async for`.
+    """An async iterator over the status changes of one polling queue.
 
-    It polls again at once after a change, and otherwise sleeps until the time that the service
-    permits, reckoned by the service's own clock. Nothing is fetched ahead: a fetched change is hidden
-    from everybody for 10 minutes, and then comes back unless it was confirmed. Nothing is held
-    between two changes: `break`, an exception or a cancellation needs no clean-up, and `aclose` may
-    be called as often as you like.
+        async for change in client.status_changes():
+            ...
+            await client.confirm(change)
 
-    Made by `DirectClient.status_changes`. Several may run on one client, on the same queue too: they
-    get different changes, and share what the service said of the next permitted poll.
+    `DirectClient.status_changes` creates it. Each item is a `DirectJobStatusResponse`. The service
+    hides a delivered change from other polls for 10 minutes. Then it delivers the change again, unless
+    the change was confirmed.
+
+    The iterator polls again immediately after a change. Otherwise it sleeps until the next permitted
+    poll time. It measures that wait on the service's clock, so a wrong local clock does not matter.
+    `FailurePolicy` describes what it does after a failure.
+
+    It never fetches a change ahead of the loop, and it holds no resource between two changes. You may
+    leave the loop with `break`, an exception or a cancellation, and iterate again later. A client may
+    have several iterators, also for the same queue. They get different changes and share the next
+    permitted poll time.
     """
 
     def __init__(
@@ -232,117 +252,121 @@ class StatusChanges:
         self._failure_policy = failure_policy
         self._time = time
         self._counts = Counter[str]()
-        self._failures_in_a_row = 0
+        self._consecutive_failures = 0
         self._failing_since = 0.0
         self._resume_at = float("-inf")
-        self._closed = False
-        self._waits = set[anyio.CancelScope]()
+        self._stopped = False
+        self._cancellable = set[anyio.CancelScope]()
 
     @property
     def counts(self) -> PollCounts:
-        """What the polls have come to so far."""
+        """The counts of the polls so far."""
         return PollCounts(**self._counts)
 
     def stop(self) -> None:
-        """Ends the iteration. A step that sleeps ends at once.
+        """Stops the iterator. The loop ends immediately if it sleeps or waits to send a poll.
 
-        A poll on its way is finished first, and its change is delivered: it would otherwise be hidden
-        from everybody until its lease ends. One that has not left yet, since it waits for its turn, is
-        not sent any more.
+        A poll in flight is finished first, and its change is delivered. Otherwise that change would be
+        hidden from every poll until its lease ends.
         """
-        self._closed = True
-        for wait in self._waits:
-            wait.cancel()
+        self._stopped = True
+        for scope in self._cancellable:
+            scope.cancel()
 
     async def aclose(self) -> None:
-        """Does what `stop` does; nothing has to be released."""
+        """Does the same as `stop`. You need not call it, because the iterator holds no resource."""
         self.stop()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> DirectJobStatusResponse:
-        """The next status change.
+        """Waits for the next status change.
 
         Raises:
-            SigningError: A permanent failure, or failures beyond what `FailurePolicy` allows.
-            StopAsyncIteration: The iterator was closed.
+            SigningError: A permanent failure, or more failures than the `FailurePolicy` allows.
+            StopAsyncIteration: The iterator was stopped.
         """
-        while not self._closed:
-            change = await self._next_answer()
+        while not self._stopped:
+            change = await self._sleep_or_poll()
             if change is not None:
                 return change
         raise StopAsyncIteration
 
-    async def _next_answer(self) -> DirectJobStatusResponse | None:
-        """Waits for the next permitted poll, and polls. None when there was no change."""
+    async def _sleep_or_poll(self) -> DirectJobStatusResponse | None:
+        """Sleeps if no poll is permitted yet, else polls. None if there is no change so far."""
         wait = self._schedule.wait(self._sender)
         pause = self._resume_at - self._time.monotonic()
         if max(wait, pause) > 0:
             await self._sleep(pause if pause > wait else wait + _JITTER * self._time.random())
-            return None  # What was true before the sleep may have changed: look again.
+            return None  # The permitted time may have changed during the sleep, so check it again.
         change = None
         try:
-            answer = await self._poll()
-            if answer is not None:
-                self._failures_in_a_row = 0
-                change = answer.change
+            poll = await self._poll()
+            if poll is not None:
+                self._consecutive_failures = 0
+                change = poll.change
                 self._counts["empty" if change is None else "changes"] += 1
         except TooEagerPollingError as error:
-            # Not polled: another iterator of this client was faster, and the new time is known.
+            # If nothing was polled, another iterator of this client polled first, and the schedule
+            # has the new time.
             if error.polled:
-                self._failures_in_a_row = 0
+                self._consecutive_failures = 0
                 self._counts["too_early"] += 1
         except SigningError as error:
-            self._bear(error)
+            self._handle_failure(error)
         return change
 
     async def _poll(self) -> StatusPoll | None:
-        """Polls; None when the iteration was ended before the poll left."""
-        with anyio.CancelScope() as wait, suppress(_EndedError):
+        """Polls the queue. None if the iterator was stopped before the poll was sent."""
+        with anyio.CancelScope() as scope, suppress(_StoppedError):
 
             async def send(prepare: Prepare) -> StatusPoll:
-                async def unless_stopped(request: Request) -> Request:
-                    if wait.cancel_called:
-                        raise _EndedError
-                    # From here on `stop` waits for the poll.
-                    self._waits.discard(wait)
+                async def raise_if_stopped(request: Request) -> Request:
+                    if scope.cancel_called:
+                        raise _StoppedError
+                    # From here on `stop` must not cancel the poll.
+                    self._cancellable.discard(scope)
                     return await prepare(request)
 
-                return await self._send(unless_stopped)
+                return await self._send(raise_if_stopped)
 
-            self._waits.add(wait)
+            self._cancellable.add(scope)
             try:
                 return await self._schedule.poll(self._sender, send)
             finally:
-                self._waits.discard(wait)
+                self._cancellable.discard(scope)
         return None
 
     async def _sleep(self, seconds: float) -> None:
-        with anyio.CancelScope() as wait:
-            self._waits.add(wait)
+        with anyio.CancelScope() as scope:
+            self._cancellable.add(scope)
             try:
                 await self._time.sleep(seconds)
             finally:
-                self._waits.discard(wait)
+                self._cancellable.discard(scope)
 
-    def _bear(self, error: SigningError) -> None:
-        """Puts off the next poll after a failure that passes; raises one that does not, or lasts."""
-        if not _passes(error):
+    def _handle_failure(self, error: SigningError) -> None:
+        """Delays the next poll after a transient failure.
+
+        Raises:
+            SigningError: The failure is permanent, or `FailurePolicy` says to raise it.
+        """
+        if not _is_transient(error):
             raise error
         now = self._time.monotonic()
-        self._failures_in_a_row += 1
+        self._consecutive_failures += 1
         self._counts["failures"] += 1
-        if self._failures_in_a_row == 1:
+        if self._consecutive_failures == 1:
             self._failing_since = now
         delay = self._delay(error)
         policy = self._failure_policy
-        if policy.max_failures is not None and self._failures_in_a_row >= policy.max_failures:
+        if policy.max_failures is not None and self._consecutive_failures >= policy.max_failures:
             raise error
         outage = timedelta(seconds=now + delay - self._failing_since)
         if policy.max_outage is not None and outage > policy.max_outage:
             raise error
-        logger.warning("Polling for status changes failed; next try in %.0f s: %s", delay, error)
+        logger.warning("Polling for status changes failed; next poll in %.0f s: %s", delay, error)
         self._resume_at = now + delay
         if policy.on_failure is not None:
             policy.on_failure(error, timedelta(seconds=delay))
@@ -352,19 +376,19 @@ class StatusChanges:
         if isinstance(error, RateLimitedError) and error.wait is not None:
             return error.wait.total_seconds() + _JITTER * random
         if isinstance(error, UnexpectedResponseError) and error.wait is not None:
-            # A change that can't be read. Those behind it must have their turn before its lease ends,
-            # however many there are of its kind: this does not grow.
+            # A change that can't be read. The delay does not grow, because the changes behind it must
+            # be delivered before its lease ends, even when many can't be read.
             return max(_FIRST_BACKOFF, self._schedule.wait(self._sender)) + _JITTER * random
-        growing = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(self._failures_in_a_row, 20))
-        backoff = growing * (0.5 + 0.5 * random)
+        exponential = _FIRST_BACKOFF * 2.0 ** min(self._consecutive_failures, 20)
+        backoff = min(_LONGEST_BACKOFF, exponential) * (0.5 + 0.5 * random)
         if isinstance(error, ApiError) and error.retry_after is not None:
             backoff = max(backoff, min(error.retry_after.total_seconds(), _LONGEST_BACKOFF))
-        # After a lost answer the schedule has the documented wait.
+        # After a lost response the schedule has the default wait.
         wait = self._schedule.wait(self._sender)
         return max(backoff, wait + _JITTER * random) if wait > 0 else backoff
 
 
-def _passes(error: SigningError) -> bool:
+def _is_transient(error: SigningError) -> bool:
     match error:
         case TlsError():
             return False
