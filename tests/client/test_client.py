@@ -1,4 +1,4 @@
-"""Every operation of the client but `create`: what it sends, and what its caller gets."""
+"""Every operation of the client except `create`: what it sends, and what it returns or raises."""
 
 import logging
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ OTHER = Sender(organization_number="999888777", polling_queue="shop & Søn")
 
 @pytest.mark.parametrize("kind", ["response", "stored"])
 @pytest.mark.parametrize("name", FOLLOWING)
-async def test_a_url_is_followed_from_a_response_or_from_store(name, kind, tmp_path):
+async def test_the_url_comes_from_a_response_or_is_stored_text(name, kind, tmp_path):
     operation = FOLLOWING[name]
     held = operation.holding(URL) if kind == "response" else f" {URL}\n"
     async with client_of(Answer(200, operation.answer)) as (client, transport):
@@ -57,31 +57,33 @@ async def test_a_url_is_followed_from_a_response_or_from_store(name, kind, tmp_p
     assert (sent.body is None) == (name != "request_new_redirect_url")
 
 
-@pytest.mark.parametrize("name", [name for name, each in FOLLOWING.items() if each.missing])
-async def test_a_response_without_the_url_has_an_error_of_its_own_and_sends_nothing(name, tmp_path):
+@pytest.mark.parametrize(
+    "name", [name for name, operation in FOLLOWING.items() if operation.missing]
+)
+async def test_a_response_without_the_url_raises_its_own_error_and_nothing_is_sent(name, tmp_path):
     operation = FOLLOWING[name]
-    without, error = operation.missing
+    response, error = operation.missing
     async with client_of() as (client, transport):
         if error is None:
-            await operation.call(client, without, tmp_path / "signed")
+            await operation.call(client, response, tmp_path / "signed")
         else:
             with pytest.raises(error) as caught:
-                await operation.call(client, without, tmp_path / "signed")
+                await operation.call(client, response, tmp_path / "signed")
             assert isinstance(caught.value, NotAvailableError)
         assert transport.sent == []
 
 
-async def test_a_status_without_a_confirmation_url_is_confirmed_by_doing_nothing(caplog):
+async def test_confirming_a_status_without_a_confirmation_url_does_nothing(caplog):
     caplog.set_level(logging.INFO, "posten_signering")
     async with client_of() as (client, transport):
         await client.confirm(status())
-        # A double of a user's tests too.
+        # A user's tests may pass a double.
         await client.confirm(SimpleNamespace(confirmation_url=None))
         assert transport.sent == []
     assert caplog.text.count("nothing to confirm") == 2
 
 
-async def test_a_status_that_can_not_be_asked_for_shows_no_token():
+async def test_the_token_does_not_show_when_the_status_url_is_missing():
     created = DirectJobResponse(job_id=7)
     async with client_of() as (client, _):
         with pytest.raises(StatusUrlMissingError) as caught:
@@ -91,7 +93,7 @@ async def test_a_status_that_can_not_be_asked_for_shows_no_token():
 
 @pytest.mark.parametrize("url", ["https://evil.example/api/x", "http://api.example/api", "", "x"])
 @pytest.mark.parametrize("name", FOLLOWING)
-async def test_a_url_of_somebody_else_is_not_followed(name, url, tmp_path):
+async def test_a_url_outside_the_service_is_not_followed(name, url, tmp_path):
     async with client_of() as (client, transport):
         with pytest.raises(UntrustedUrlError) as caught:
             await FOLLOWING[name].call(client, url, tmp_path / "signed")
@@ -101,15 +103,15 @@ async def test_a_url_of_somebody_else_is_not_followed(name, url, tmp_path):
 
 @pytest.mark.parametrize("code", [200, 201, 202, 204])
 @pytest.mark.parametrize("name", ["confirm", "delete_documents"])
-async def test_any_2xx_is_a_yes(name, code, tmp_path):
+async def test_any_2xx_is_a_success(name, code, tmp_path):
     async with client_of(Answer(code, b"<anything/>")) as (client, _):
         assert await FOLLOWING[name].call(client, URL, tmp_path) is None
 
 
-# --- What comes back
+# --- Results
 
 
-async def test_a_status_by_token():
+async def test_get_status_sends_the_token_and_returns_the_status():
     async with client_of(Answer(200, status_xml())) as (client, transport):
         got = await client.get_status(f"{URL}?a=b", "t/k n")
     assert transport.sent[0].url == f"{URL}?a=b&status_query_token=t%2Fk%20n"
@@ -120,7 +122,7 @@ async def test_a_status_by_token():
     assert got.pades_url == f"{JOBS}/7/pades"
 
 
-async def test_a_new_redirect_url_comes_with_its_signer():
+async def test_a_new_redirect_url_is_returned_with_its_signer():
     async with client_of(Answer(200, signer_xml())) as (client, transport):
         got = await client.request_new_redirect_url(URL)
     assert (got.redirect_url, got.custom_identifier) == (
@@ -129,33 +131,33 @@ async def test_a_new_redirect_url_comes_with_its_signer():
     )
     [sent] = transport.sent
     assert sent.headers["Content-Type"] == "application/xml"
-    sent = etree.fromstring(sent.body)
-    assert sent.tag == f"{{{NS}}}direct-signer-update-request"
-    assert [each.tag for each in sent] == [f"{{{NS}}}redirect-url"]
+    request = etree.fromstring(sent.body)
+    assert request.tag == f"{{{NS}}}direct-signer-update-request"
+    assert [element.tag for element in request] == [f"{{{NS}}}redirect-url"]
 
 
 @pytest.mark.parametrize(
     ("name", "first", "last"),
     [("get_pades", b"%PDF-1.7", b"%%EOF"), ("get_xades", b"<signed>", b"</signed>")],
 )
-async def test_a_signed_document_comes_whole(name, first, last):
+async def test_a_signed_document_is_returned_whole(name, first, last):
     chunks = [first, b"", b"x" * 100_000, last]
     async with client_of(Answer(200, chunks)) as (client, _):
         assert await getattr(client, name)(URL) == b"".join(chunks)
 
 
-async def test_access_is_the_services_own_sentence():
-    said = "You are Ås AS, organisation number 123456789\n"
-    async with client_of(Answer(200, said.encode(), {"content-type": "text/plain"})) as (
+async def test_check_access_returns_the_sentence_of_the_service():
+    sentence = "You are Ås AS, organisation number 123456789\n"
+    async with client_of(Answer(200, sentence.encode(), {"content-type": "text/plain"})) as (
         client,
         transport,
     ):
-        assert await client.check_access() == said.strip()
+        assert await client.check_access() == sentence.strip()
     [sent] = transport.sent
     assert sent.headers["Accept"] == "text/plain, application/xml"
 
 
-# --- On whose behalf
+# --- The sender
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,9 @@ async def test_access_is_the_services_own_sentence():
     ],
 )
 @pytest.mark.parametrize("name", ADDRESSED)
-async def test_the_senders_of_a_call_go_before_the_clients(name, default, given, number, query):
+async def test_the_sender_of_the_call_overrides_that_of_the_client(
+    name, default, given, number, query
+):
     async with client_of(Answer(200, status_xml()), sender=default) as (client, transport):
         await ADDRESSED[name](client, given)
     [sent] = transport.sent

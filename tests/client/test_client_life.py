@@ -1,4 +1,4 @@
-"""A client from its making to its closing, and what it warns of meanwhile."""
+"""Entering and closing a client, and the warnings that it logs."""
 
 import asyncio
 import dataclasses
@@ -34,11 +34,11 @@ from posten_signering.errors import (
 
 pytestmark = pytest.mark.anyio
 
-# --- A client's life
+# --- Entering and closing
 
 
 @pytest.mark.parametrize("name", EVERY)
-async def test_a_client_that_was_not_entered_says_so(name, tmp_path):
+async def test_operations_of_a_client_that_was_not_entered_raise(name, tmp_path):
     transport = ScriptedTransport()
     client = DirectClient(doubles.configuration(transport))
     with pytest.raises(ClientStateError, match="was not entered: use it in `async with"):
@@ -47,7 +47,7 @@ async def test_a_client_that_was_not_entered_says_so(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", EVERY)
-async def test_a_client_that_is_closed_says_so(name, tmp_path):
+async def test_operations_of_a_closed_client_raise(name, tmp_path):
     async with client_of() as (client, transport):
         pass
     with pytest.raises(ClientStateError, match="is closed: create a new one"):
@@ -56,13 +56,13 @@ async def test_a_client_that_is_closed_says_so(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_confirmation_of_nothing_needs_an_open_client_too():
+async def test_confirming_without_a_url_needs_an_open_client_too():
     client = DirectClient(doubles.configuration(ScriptedTransport()))
     with pytest.raises(ClientStateError, match="was not entered"):
         await client.confirm(status())
 
 
-async def test_a_client_is_entered_once():
+async def test_a_client_can_be_entered_only_once():
     async with client_of() as (client, transport):
         with pytest.raises(ClientStateError, match="is open already: share it"):
             await client.__aenter__()
@@ -71,14 +71,14 @@ async def test_a_client_is_entered_once():
         await client.__aenter__()
 
 
-async def test_a_client_is_entered_once_by_two_tasks_at_once():
+async def test_only_one_of_two_concurrent_tasks_can_enter_a_client():
     client = DirectClient(doubles.configuration(ScriptedTransport()))
-    entered = await asyncio.gather(client.__aenter__(), client.__aenter__(), return_exceptions=True)
+    results = await asyncio.gather(client.__aenter__(), client.__aenter__(), return_exceptions=True)
     await client.aclose()
-    assert {type(each) for each in entered} == {DirectClient, ClientStateError}
+    assert {type(result) for result in results} == {DirectClient, ClientStateError}
 
 
-async def test_a_client_that_is_closed_while_it_is_entered_stays_closed():
+async def test_a_client_that_is_closed_while_it_is_being_entered_stays_closed():
     transport = ScriptedTransport()
     client = DirectClient(doubles.configuration(transport))
     entering = asyncio.ensure_future(client.__aenter__())
@@ -91,27 +91,27 @@ async def test_a_client_that_is_closed_while_it_is_entered_stays_closed():
     assert transport.closed == 1
 
 
-async def test_a_client_that_is_closed_while_it_can_not_be_entered_stays_closed(monkeypatch):
-    begun, go_on = anyio.Event(), anyio.Event()
+async def test_a_client_that_is_closed_before_entering_fails_stays_closed(monkeypatch):
+    started, may_fail = anyio.Event(), anyio.Event()
 
     async def fail(configuration):
-        begun.set()
-        await go_on.wait()
+        started.set()
+        await may_fail.wait()
         raise ConfigurationError("It can't be used.")
 
     monkeypatch.setattr(lifecycle, "open_client", fail)
     client = DirectClient(doubles.configuration(ScriptedTransport()))
     entering = asyncio.ensure_future(client.__aenter__())
-    await begun.wait()
+    await started.wait()
     await client.aclose()
-    go_on.set()
+    may_fail.set()
     with pytest.raises(ConfigurationError):
         await entering
     with pytest.raises(ClientStateError, match="is closed"):
         await client.__aenter__()
 
 
-async def test_a_client_that_is_closed_while_entering_fails_stays_closed():
+async def test_a_client_with_an_expired_certificate_that_is_closed_while_entering_stays_closed():
     clock = Clock(pki.NOW + timedelta(days=1000))
     client = DirectClient(doubles.configuration(ScriptedTransport(), clock=clock))
     entering = asyncio.ensure_future(client.__aenter__())
@@ -130,7 +130,7 @@ async def test_closing_twice_closes_the_transport_once():
     assert transport.closed == 1
 
 
-async def test_closing_what_was_never_open_does_nothing():
+async def test_a_client_can_be_closed_without_having_been_entered():
     transport = ScriptedTransport()
     client = DirectClient(doubles.configuration(transport))
     await client.aclose()
@@ -139,7 +139,7 @@ async def test_closing_what_was_never_open_does_nothing():
         await client.__aenter__()
 
 
-async def test_an_exception_inside_closes_the_client_and_comes_through():
+async def test_an_exception_in_the_block_closes_the_client_and_propagates():
     transport = ScriptedTransport()
     with pytest.raises(ZeroDivisionError):
         async with DirectClient(doubles.configuration(transport)):
@@ -147,8 +147,8 @@ async def test_an_exception_inside_closes_the_client_and_comes_through():
     assert transport.closed == 1
 
 
-async def test_a_client_that_could_not_be_entered_can_be_entered_later():
-    """The certificate is checked by the clock that is set."""
+async def test_a_client_that_failed_to_enter_can_be_entered_later():
+    """The certificate is checked with the configured clock."""
     clock = Clock(pki.NOW + timedelta(days=1000))
     client = DirectClient(doubles.configuration(ScriptedTransport(), clock=clock))
     with pytest.raises(ConfigurationError, match="expired"):
@@ -160,15 +160,15 @@ async def test_a_client_that_could_not_be_entered_can_be_entered_later():
         pass
 
 
-async def test_entering_sends_nothing_and_a_client_shows_nothing():
+async def test_entering_sends_nothing_and_the_repr_shows_no_values():
     async with client_of() as (client, transport):
         assert transport.sent == []
         assert repr(client) == object.__repr__(client)
         assert client.configuration.transport is transport
 
 
-async def test_operations_run_side_by_side():
-    """Two downloads and a confirmation in the middle of each other, in one task."""
+async def test_operations_can_be_interleaved_in_one_task():
+    """Two downloads and a confirmation."""
     script = [Answer(200, [b"a", b"b"]), Answer(200, [b"c", b"d"]), Answer(204)]
     async with client_of(*script) as (client, transport), client.open_pades(URL) as pades:
         pieces = [await anext(aiter(pades))]
@@ -186,7 +186,7 @@ TEN_MINUTES = timedelta(minutes=10)
 
 
 @pytest.mark.parametrize("seconds", [-7, 7, 600, -600])
-async def test_a_clock_that_is_off_is_told_once(caplog, seconds):
+async def test_a_wrong_clock_is_logged_once(caplog, seconds):
     clock = Clock()
     off = poll_headers(clock.now - timedelta(seconds=seconds), TEN_MINUTES)
     right = poll_headers(clock.now, TEN_MINUTES)
@@ -200,28 +200,28 @@ async def test_a_clock_that_is_off_is_told_once(caplog, seconds):
         [warning] = caplog.records
         assert warning.levelno == logging.WARNING
         assert f"clock is {seconds} seconds off the service's" in warning.getMessage()
-        # Once it was right, it is told again.
+        # The warning is logged again after the clock was right in between.
         await client.get_pades(URL)
         await client.get_pades(URL)
     assert len(caplog.records) == 2
 
 
-async def test_a_clock_at_the_border_is_not_told_of_again_and_again(caplog):
-    """`Date` is cut off to whole seconds: one that is 5.5 seconds off is measured from 5 to 6.5."""
+async def test_a_clock_at_the_limit_is_not_logged_repeatedly(caplog):
+    """`Date` has whole seconds only: a clock that is 5.5 seconds off is measured as 5 to 6.5 seconds off."""
     clock = Clock()
     measured = [5.0, 6.4, 5.2, 6.3, 4.5, 6.4, 2.5, 6.4]
     script = [
-        Answer(200, PADES, {"date": format_datetime(clock.now - timedelta(seconds=each))})
-        for each in measured
+        Answer(200, PADES, {"date": format_datetime(clock.now - timedelta(seconds=seconds))})
+        for seconds in measured
     ]
     async with client_of(*script, clock=clock) as (client, _):
         for _ in measured:
             await client.get_pades(URL)
-    assert len(caplog.records) == 2  # the second one after it was right
+    assert len(caplog.records) == 2  # the second one after the clock was right
 
 
 @pytest.mark.parametrize("seconds", [-5, 0, 5])
-async def test_a_clock_within_the_services_tolerance_is_let_be(caplog, seconds):
+async def test_a_clock_within_the_tolerance_of_the_service_is_not_logged(caplog, seconds):
     clock = Clock()
     headers = poll_headers(clock.now - timedelta(seconds=seconds), TEN_MINUTES)
     script = [Answer(200, PADES, headers), Answer(200, PADES, {"date": "soon"}), Answer(200, PADES)]
@@ -231,7 +231,7 @@ async def test_a_clock_within_the_services_tolerance_is_let_be(caplog, seconds):
     assert caplog.records == []
 
 
-async def test_a_chain_that_lacks_an_issuer_is_told(caplog):
+async def test_a_missing_issuer_in_the_certificate_chain_is_logged(caplog):
     alone = pki.sender().enterprise(cas=[])
     async with client_of(certificate=alone):
         pass
@@ -239,14 +239,14 @@ async def test_a_chain_that_lacks_an_issuer_is_told(caplog):
     assert warning.levelno == logging.WARNING
     assert "the certificate of CN=Sender CA is missing" in warning.getMessage()
     caplog.clear()
-    issuers = TrustAnchors().trusting(*[each.pem for each in pki.sender().issuers])
+    issuers = TrustAnchors().trusting(*[issuer.pem for issuer in pki.sender().issuers])
     async with client_of(certificate=alone, trust_anchors=issuers):
         pass
     assert caplog.records == []
 
 
-async def test_the_packages_own_transport_is_made_and_closed():
-    """Without a transport of the caller's own; the proxy's URL is checked on entering."""
+async def test_without_a_custom_transport_the_client_creates_and_closes_its_own():
+    """Entering the client checks the values that the transport uses."""
     trusting = TrustAnchors().trusting(pki.root().pem)
     for suffix in (None, "shop/1.0"):
         configuration = doubles.configuration(
@@ -255,11 +255,11 @@ async def test_the_packages_own_transport_is_made_and_closed():
         async with DirectClient(configuration) as client:
             with pytest.raises(UntrustedUrlError):
                 await client.confirm("https://elsewhere.example")
-    for fields, said in (
+    for fields, message in (
         ({"proxy": "canary:canary"}, "The proxy must be"),
         ({"user_agent_suffix": "Ø"}, "user agent must be printable"),
         ({"max_connections": 0}, "max_connections must be"),
     ):
-        with pytest.raises(ConfigurationError, match=said) as caught:
+        with pytest.raises(ConfigurationError, match=message) as caught:
             await DirectClient(dataclasses.replace(configuration, **fields)).__aenter__()
         assert "canary" not in doubles.frames_with_locals(caught.value)

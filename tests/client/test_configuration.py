@@ -1,4 +1,4 @@
-"""How a client is configured: by values, and by the variables of an environment."""
+"""The configuration of a client, from values and from environment variables."""
 
 import dataclasses
 import math
@@ -36,7 +36,7 @@ def certificate(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def variables(certificate):
-    """Makes an environment of what is needed and what is given, without the prefix."""
+    """Makes environment variables from the required ones and the given ones, named without their prefix."""
 
     def make(**given: str) -> dict[str, str]:
         needed = {"CERTIFICATE": str(certificate), "CERTIFICATE_PASSWORD": PASSWORD}
@@ -50,7 +50,7 @@ def variables(certificate):
 
 @pytest.fixture
 def anchors(tmp_path) -> Path:
-    """A directory with two CA certificates, one in each form, and what is no file."""
+    """A directory with a CA certificate as PEM, another as DER, and a subdirectory."""
     folder = tmp_path / "anchors"
     (folder / "older").mkdir(parents=True)
     (folder / "root.pem").write_bytes(pki.root().pem)
@@ -65,26 +65,26 @@ BOTH = [pki.intermediate().der, pki.root().der]
 
 @pytest.mark.parametrize("name", ["connect", "api", "download"])
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, -math.inf])
-def test_a_timeout_is_more_than_nothing(name, seconds):
+def test_a_timeout_must_be_positive(name, seconds):
     with pytest.raises(ConfigurationError, match=rf"Timeouts\.{name} must be more than 0"):
         Timeouts(**{name: seconds})
 
 
-def test_any_timeout_above_nothing_will_do():
+def test_any_positive_timeout_is_accepted():
     timeouts = Timeouts(connect=0.001, api=1, download=math.inf)
     assert (timeouts.connect, timeouts.api, timeouts.download) == (0.001, 1, math.inf)
     assert Timeouts().connect < Timeouts().api < Timeouts().download
 
 
-def test_without_an_anchor_of_the_environment_there_is_no_configuration():
+def test_a_configuration_needs_a_trust_anchor_of_its_environment():
     with pytest.raises(ConfigurationError, match="no trust anchor for STAGING") as caught:
         doubles.configuration(None, environment=Environment.STAGING)
     assert "TrustAnchors.fetch" in str(caught.value)
     assert "http://crt.test4.buypassca.com/BPCl3RootCaG2ST.cer" in str(caught.value)
 
 
-def test_anchors_of_another_environment_are_none():
-    """Certifi holds one of production's, so that production alone needs no file."""
+def test_trust_anchors_of_another_environment_do_not_count():
+    """Certifi contains an anchor of production, so only production needs no file."""
     assert doubles.configuration(None, environment=Environment.PRODUCTION).transport is None
     certifi_only = TrustAnchors().select(Environment.PRODUCTION, certificate=None)
     with pytest.raises(ConfigurationError, match="no trust anchor for STAGING"):
@@ -95,11 +95,11 @@ def test_anchors_of_another_environment_are_none():
         )
 
 
-def test_a_transport_of_ones_own_needs_no_anchor():
+def test_a_custom_transport_needs_no_trust_anchor():
     doubles.configuration(doubles.ScriptedTransport(), environment=Environment.STAGING)
 
 
-def test_an_anchor_that_is_trusted_by_name_is_enough():
+def test_an_explicitly_trusted_anchor_is_enough():
     trusting = TrustAnchors().trusting(pki.root().pem)
     configuration = doubles.configuration(
         None, environment=Environment.STAGING, trust_anchors=trusting
@@ -109,7 +109,7 @@ def test_an_anchor_that_is_trusted_by_name_is_enough():
         dataclasses.replace(configuration, trust_anchors=TrustAnchors())
 
 
-def test_the_defaults_are_production_and_the_machines_own_clocks():
+def test_the_defaults_are_production_and_the_system_clocks():
     configuration = ClientConfiguration(certificate=pki.sender().enterprise())
     assert configuration.environment is Environment.PRODUCTION
     assert configuration.environment.service_root == "https://api.signering.posten.no/api"
@@ -122,7 +122,7 @@ def test_the_defaults_are_production_and_the_machines_own_clocks():
     assert configuration.timeouts == Timeouts()
 
 
-# --- The environment's variables
+# --- Environment variables
 
 
 def test_every_variable_is_read(variables, anchors):
@@ -158,7 +158,7 @@ def test_a_certificate_alone_is_enough_for_production(variables):
     assert configuration == ClientConfiguration(certificate=pki.sender().enterprise())
 
 
-def test_empty_variables_are_unset_ones(variables):
+def test_empty_variables_count_as_unset(variables):
     blank = dict.fromkeys(
         (
             *("ENVIRONMENT", "SERVICE_ROOT", "TRUST_ANCHORS"),
@@ -171,7 +171,7 @@ def test_empty_variables_are_unset_ones(variables):
     )
 
 
-def test_a_file_without_a_password(variables, tmp_path):
+def test_a_certificate_file_without_a_password_is_accepted(variables, tmp_path):
     path = tmp_path / "open.p12"
     path.write_bytes(pki.sender().p12(None))
     environ = variables(CERTIFICATE=str(path))
@@ -179,8 +179,7 @@ def test_a_file_without_a_password(variables, tmp_path):
     assert ClientConfiguration.from_env(environ).certificate == pki.sender().enterprise()
 
 
-def test_a_password_is_taken_as_it_is(variables, tmp_path):
-    """White space at its ends is part of it."""
+def test_white_space_around_a_password_is_kept(variables, tmp_path):
     path = tmp_path / "spaced.p12"
     path.write_bytes(pki.sender().p12(b" canary "))
     given = variables(CERTIFICATE=str(path), CERTIFICATE_PASSWORD=" canary ")
@@ -196,7 +195,7 @@ def test_a_password_is_taken_as_it_is(variables, tmp_path):
         ("DifiTest", Environment.STAGING),
     ],
 )
-def test_environments_are_named_in_any_case(variables, name, expected):
+def test_the_name_of_an_environment_may_have_any_case(variables, name, expected):
     given = variables(ENVIRONMENT=name, SERVICE_ROOT="https://service.example/api")
     if expected is Environment.PRODUCTION:
         assert ClientConfiguration.from_env(variables(ENVIRONMENT=name)).environment is expected
@@ -208,30 +207,30 @@ def test_environments_are_named_in_any_case(variables, name, expected):
             ClientConfiguration.from_env(given)
 
 
-@pytest.mark.parametrize(("name", "told"), [(None, "custom"), ("sandbox", "sandbox")])
-def test_a_service_of_ones_own_trusts_what_it_is_given(variables, anchors, name, told):
-    """Nobody knows its fingerprints; production's are not taken along."""
+@pytest.mark.parametrize(("name", "expected"), [(None, "custom"), ("sandbox", "sandbox")])
+def test_with_a_custom_service_root_the_given_anchors_are_trusted(
+    variables, anchors, name, expected
+):
+    """Its fingerprints are not pinned, and those of production do not count."""
     given = variables(SERVICE_ROOT="https://localhost:8443/api", TRUST_ANCHORS=str(anchors))
     if name:
         given["POSTEN_SIGNERING_ENVIRONMENT"] = name
     configuration = ClientConfiguration.from_env(given)
     assert configuration.environment == Environment(
-        name=told, service_root="https://localhost:8443/api"
+        name=expected, service_root="https://localhost:8443/api"
     )
     assert configuration.trust_anchors.candidates == ()
     assert sorted(configuration.trust_anchors.trusted) == sorted(BOTH)
 
 
-def test_a_service_of_ones_own_may_have_one_file_of_anchors(variables, anchors):
+def test_with_a_custom_service_root_one_file_of_anchors_is_enough(variables, anchors):
     given = variables(
         SERVICE_ROOT="https://localhost:8443/api", TRUST_ANCHORS=str(anchors / "root.pem")
     )
     assert ClientConfiguration.from_env(given).trust_anchors.trusted == (pki.root().der,)
 
 
-def test_without_a_service_of_ones_own_anchors_are_candidates_and_must_be_pinned(
-    variables, anchors
-):
+def test_without_a_custom_service_root_the_given_anchors_must_be_pinned(variables, anchors):
     for path, expected in ((anchors, BOTH), (anchors / "root.pem", [pki.root().der])):
         configuration = ClientConfiguration.from_env(variables(TRUST_ANCHORS=str(path)))
         assert sorted(configuration.trust_anchors.candidates) == sorted(expected)
@@ -243,7 +242,7 @@ def test_without_a_service_of_ones_own_anchors_are_candidates_and_must_be_pinned
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"CERTIFICATE": ""}, "Set POSTEN_SIGNERING_CERTIFICATE to the path"),
         ({"CERTIFICATE": "gone.p12"}, "PKCS#12 file can't be read"),
@@ -256,15 +255,15 @@ def test_without_a_service_of_ones_own_anchors_are_candidates_and_must_be_pinned
         ({"POLLING_QUEUE": "shop"}, "POLLING_QUEUE is set without POSTEN_SIGNERING_ORG"),
     ],
 )
-def test_what_is_wrong_is_told_and_no_secret_shows(variables, given, said):
-    with pytest.raises(ConfigurationError, match=said) as caught:
+def test_an_error_names_what_is_wrong_and_shows_no_secret(variables, given, message):
+    with pytest.raises(ConfigurationError, match=message) as caught:
         ClientConfiguration.from_env(variables(PROXY=PROXY, **given))
     shown = frames_with_locals(caught.value)
     assert "from_env" in shown
     assert shown_in(shown, CANARIES) == []
 
 
-def test_a_file_of_anchors_that_is_none_is_named(variables, anchors):
+def test_a_file_that_is_not_a_certificate_is_named(variables, anchors):
     (anchors / "readme.txt").write_bytes(b"not a certificate")
     (anchors / ".gitkeep").touch()
     for root in ({}, {"SERVICE_ROOT": "https://localhost:8443/api"}):

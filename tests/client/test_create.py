@@ -1,4 +1,4 @@
-"""`create` and `validate`: what leaves, and what is looked at before."""
+"""`create` and `validate`: the request that is sent, and the checks before it."""
 
 import email
 import email.policy
@@ -62,27 +62,27 @@ def parts(sent: Sent) -> list[tuple[str, bytes]]:
     message = email.message_from_bytes(head + sent.body, policy=email.policy.HTTP)
     assert message.get_content_type() == "multipart/mixed"
     assert message.defects == []
-    for each in message.iter_parts():
-        assert each.keys() == ["Content-Type"]
+    for part in message.iter_parts():
+        assert part.keys() == ["Content-Type"]
     return [
-        (each.get_content_type(), each.get_payload(decode=True)) for each in message.iter_parts()
+        (part.get_content_type(), part.get_payload(decode=True)) for part in message.iter_parts()
     ]
 
 
 def texts(xml: bytes, path: str) -> list[str]:
-    found = etree.fromstring(xml).xpath(path, namespaces={"s": NS})
-    return [str(each) for each in found]
+    results = etree.fromstring(xml).xpath(path, namespaces={"s": NS})
+    return [str(result) for result in results]
 
 
-# --- What leaves
+# --- The request
 
 
 @pytest.mark.parametrize("compression", Compression)
 @pytest.mark.parametrize("source", ["bytes", "path"])
-async def test_the_request_and_a_container_that_others_verify(
+async def test_other_programs_can_read_the_request_and_verify_the_container(
     compression, source, tmp_path, xmlsec1
 ):
-    """`email` reads the body, `zipfile` and xmlsec1 the container."""
+    """`email` reads the body; `zipfile` and xmlsec1 read the container."""
     given = job()
     if source == "path":
         (tmp_path / "contract.pdf").write_bytes(PDF)
@@ -95,27 +95,27 @@ async def test_the_request_and_a_container_that_others_verify(
     [(request_type, request), (container_type, container)] = parts(sent)
     assert (request_type, container_type) == ("application/xml", "application/octet-stream")
 
-    (tmp_path / "judged").mkdir()
-    verify_bundle.verify(container, root_pem=pki.root().pem, tmp_path=tmp_path / "judged")
+    (tmp_path / "verified").mkdir()
+    verify_bundle.verify(container, root_pem=pki.root().pem, tmp_path=tmp_path / "verified")
     with zipfile.ZipFile(io.BytesIO(container)) as archive:
         names = archive.namelist()
         assert archive.read(names[0]) == PDF
         assert archive.read(names[1]) == "Vilkår".encode()
         manifest = archive.read("manifest.xml")
-        stored = {each.compress_type for each in archive.infolist()}
+        compress_types = {entry.compress_type for entry in archive.infolist()}
     deflated = compression is Compression.DEFLATED
-    assert (zipfile.ZIP_DEFLATED in stored) == deflated
+    assert (zipfile.ZIP_DEFLATED in compress_types) == deflated
     assert texts(request, "s:reference/text()") == ["order-77"]
     assert texts(request, "s:exit-urls/*/text()") == [
-        f"https://shop.example/{each}" for each in ("done", "rejected", "error")
+        f"https://shop.example/{path}" for path in ("done", "rejected", "error")
     ]
     assert texts(manifest, "s:sender/*/text()") == [pki.SENDER]
     assert texts(manifest, "s:signer/*/text()") == [PERSON, CUSTOMER]
     assert texts(manifest, "s:title/text()") == ["Lease"]
 
 
-async def test_a_container_that_was_changed_on_the_way_is_found(tmp_path, xmlsec1):
-    """The twin of the test above."""
+async def test_a_changed_container_fails_the_verification(tmp_path, xmlsec1):
+    """The counterpart of the test above."""
     async with client_of(CREATED) as (client, transport):
         await client.create(job())
     changed = parts(transport.sent[0])[1][1].replace(b"Vilk", b"vilk")
@@ -123,7 +123,7 @@ async def test_a_container_that_was_changed_on_the_way_is_found(tmp_path, xmlsec
         verify_bundle.verify(changed, root_pem=pki.root().pem, tmp_path=tmp_path)
 
 
-async def test_the_signing_time_is_the_clocks_own():
+async def test_the_signing_time_comes_from_the_configured_clock():
     clock = Clock(pki.NOW + timedelta(days=3, milliseconds=250))
     async with client_of(CREATED, clock=clock) as (client, transport):
         await client.create(job())
@@ -131,8 +131,8 @@ async def test_the_signing_time_is_the_clocks_own():
     assert clock.now - timedelta(seconds=1) < signing_time(container) <= clock.now
 
 
-class Held(Unpaced):
-    """Lets a call through after half a minute, as during a block."""
+class DelayingRateLimiter(Unpaced):
+    """Delays every call by half a minute, as a block does."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -143,10 +143,13 @@ class Held(Unpaced):
         return await super().acquire(organization_number)
 
 
-async def test_the_signing_time_is_that_of_the_moment_when_the_request_leaves():
-    """The service refuses one that is more than 5 seconds off, however long the call was held."""
+async def test_the_job_is_signed_just_before_the_request_is_sent():
+    """The service refuses a signing time that is more than 5 seconds off, and a call may wait for longer."""
     clock = Clock()
-    async with client_of(CREATED, clock=clock, rate_limiter=Held(clock)) as (client, transport):
+    async with client_of(CREATED, clock=clock, rate_limiter=DelayingRateLimiter(clock)) as (
+        client,
+        transport,
+    ):
         await client.create(job())
     [_, (_, container)] = parts(transport.sent[0])
     assert clock.now - signing_time(container) <= timedelta(seconds=5)
@@ -159,14 +162,14 @@ def signing_time(container: bytes) -> datetime:
     return datetime.fromisoformat(time)
 
 
-async def test_boundaries_differ():
+async def test_every_request_has_a_different_multipart_boundary():
     async with client_of(CREATED, CREATED) as (client, transport):
         for _ in range(2):
             await client.create(job())
-    assert len({each.headers["Content-Type"] for each in transport.sent}) == 2
+    assert len({sent.headers["Content-Type"] for sent in transport.sent}) == 2
 
 
-async def test_the_created_job_comes_back_with_its_signers():
+async def test_the_created_job_is_returned_with_its_signers():
     async with client_of(CREATED) as (client, _):
         created = await client.create(job())
     assert (created.job_id, created.reference) == (7, "order-77")
@@ -185,16 +188,16 @@ async def test_a_polled_job_has_no_status_url():
     assert texts(request, "s:status-retrieval-method/text()") == ["POLLING"]
 
 
-# --- On whose behalf
+# --- The sender
 
 
 @pytest.mark.parametrize(
-    ("default", "own", "expected"),
+    ("default", "of_job", "expected"),
     [(SENDER, None, SENDER), (SENDER, OTHER, OTHER), (None, OTHER, OTHER)],
 )
-async def test_the_jobs_sender_goes_before_the_clients(default, own, expected):
+async def test_the_sender_of_the_job_overrides_that_of_the_client(default, of_job, expected):
     async with client_of(CREATED, sender=default) as (client, transport):
-        await client.create(job(sender=own))
+        await client.create(job(sender=of_job))
     [sent] = transport.sent
     assert f"/{expected.organization_number}/direct/signature-jobs" in sent.url
     assert "?" not in sent.url
@@ -206,7 +209,7 @@ async def test_the_jobs_sender_goes_before_the_clients(default, own, expected):
     assert texts(manifest, "s:sender/*/text()") == [expected.organization_number]
 
 
-async def test_without_a_sender_no_document_is_even_read():
+async def test_without_a_sender_no_document_is_read():
     absent = job(documents=[Document(title="x", content=Path("gone.pdf"))])
     async with client_of(sender=None) as (client, transport):
         with pytest.raises(SenderNotSpecifiedError):
@@ -216,7 +219,7 @@ async def test_without_a_sender_no_document_is_even_read():
         assert transport.sent == []
 
 
-# --- Rules that are checked before
+# --- Rules
 
 
 BROKEN = job(
@@ -233,7 +236,7 @@ BROKEN = job(
 )
 
 
-async def test_all_violations_are_told_at_once_and_nothing_is_sent():
+async def test_all_violations_are_reported_together_and_nothing_is_sent():
     async with client_of() as (client, transport):
         with pytest.raises(InvalidJobError) as caught:
             await client.create(BROKEN)
@@ -241,7 +244,7 @@ async def test_all_violations_are_told_at_once_and_nothing_is_sent():
             client.validate(BROKEN)
         assert transport.sent == []
     assert caught.value.violations == validated.value.violations
-    assert {each.path for each in caught.value.violations} >= {
+    assert {violation.path for violation in caught.value.violations} >= {
         "title",
         "documents[0].title",
         "documents[0].content",
@@ -262,16 +265,16 @@ async def test_validate_sends_nothing_and_needs_no_open_client():
 # --- Bundle processors
 
 
-async def test_processors_see_the_job_and_the_container_that_leaves(tmp_path):
+async def test_processors_get_the_job_and_the_container_that_is_sent(tmp_path):
     seen = []
 
-    def look(given, open_container):
+    def read_twice(given, open_container):
         assert transport.sent == []
         for _ in range(2):
             with open_container() as container:
                 seen.append((given, container.read()))
 
-    processors = [look, DocumentBundleToDisk(tmp_path), look]
+    processors = [read_twice, DocumentBundleToDisk(tmp_path), read_twice]
     async with client_of(CREATED, bundle_processors=processors) as (client, transport):
         await client.create(given := job())
     [_, (_, sent)] = parts(transport.sent[0])
@@ -280,7 +283,7 @@ async def test_processors_see_the_job_and_the_container_that_leaves(tmp_path):
     assert written.read_bytes() == sent
 
 
-async def test_what_a_processor_raises_keeps_the_job_from_being_created():
+async def test_an_exception_in_a_processor_prevents_the_creation():
     called = []
 
     def refuse(given, open_container):
@@ -295,21 +298,21 @@ async def test_what_a_processor_raises_keeps_the_job_from_being_created():
     assert called == ["refuse"]
 
 
-# --- On its way
+# --- Sending
 
 
-async def test_a_job_that_never_left_is_sent_again_as_it_was(tmp_path, xmlsec1):
-    """No connection: that alone is repeated, with the same bytes, which still verify."""
+async def test_a_job_that_was_not_sent_is_retried_and_still_verifies(tmp_path, xmlsec1):
+    """`create` is retried only when no connection could be made."""
     refused = Unsent(TransportError("x", request_may_have_left=False))
-    patient = Retries(max_retries=2)
-    async with client_of(refused, refused, CREATED, retries=patient) as (client, transport):
+    script = [refused, refused, CREATED]
+    async with client_of(*script, retries=Retries(max_retries=2)) as (client, transport):
         assert (await client.create(job())).job_id == 7
     [sent] = transport.sent
     [_, (_, container)] = parts(sent)
     verify_bundle.verify(container, root_pem=pki.root().pem, tmp_path=tmp_path)
 
 
-async def test_a_document_that_changes_on_its_way_breaks_the_request_off(tmp_path):
+async def test_a_document_that_changes_while_it_is_sent_aborts_the_request(tmp_path):
     path = tmp_path / "contract.pdf"
     path.write_bytes(PDF)
 
@@ -323,7 +326,7 @@ async def test_a_document_that_changes_on_its_way_breaks_the_request_off(tmp_pat
         assert transport.sent == []
 
 
-async def test_many_jobs_side_by_side_are_all_whole(tmp_path, xmlsec1):
+async def test_concurrently_created_jobs_do_not_mix(tmp_path, xmlsec1):
     answers = [Answer(200, created_xml(job_id=number)) for number in range(6)]
     created = []
 
@@ -334,7 +337,7 @@ async def test_many_jobs_side_by_side_are_all_whole(tmp_path, xmlsec1):
     async with client_of(*answers) as (client, transport), anyio.create_task_group() as tasks:
         for number in range(6):
             tasks.start_soon(create, number)
-    assert sorted(each.job_id for each in created) == list(range(6))
+    assert sorted(response.job_id for response in created) == list(range(6))
     for sent in transport.sent:
         [(_, request), (_, container)] = parts(sent)
         [reference] = texts(request, "s:reference/text()")

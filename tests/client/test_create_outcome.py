@@ -1,4 +1,4 @@
-"""What is known of a job whose create failed: it exists, it does not, or nobody knows."""
+"""A failed create: the type of the error says whether the job exists, does not exist or may exist."""
 
 import asyncio
 import logging
@@ -47,7 +47,7 @@ CREATED = Answer(200, created_xml())
         TlsError("Not trusted.", request_may_have_left=False),
     ],
 )
-async def test_a_job_that_certainly_never_left_keeps_its_error(error):
+async def test_an_error_before_the_request_left_is_raised_unchanged(error):
     async with client_of(Unsent(error), CREATED) as (client, _):
         with pytest.raises(TransportError) as caught:
             await client.create(job())
@@ -65,13 +65,12 @@ async def test_a_job_that_certainly_never_left_keeps_its_error(error):
 )
 @pytest.mark.parametrize("in_answer", [False, True])
 @pytest.mark.parametrize("reference", ["order-77", None])
-async def test_a_job_that_may_have_left_may_exist(error, in_answer, reference):
+async def test_after_an_error_in_flight_the_job_may_exist(error, in_answer, reference):
     step = Answer(200, created_xml()[:40], broken_by=error) if in_answer else error
-    patient = Retries(max_retries=5)
-    async with client_of(step, CREATED, retries=patient) as (client, transport):
+    async with client_of(step, CREATED, retries=Retries(max_retries=5)) as (client, transport):
         with pytest.raises(CreateOutcomeUnknownError) as caught:
             await client.create(job(reference=reference))
-        assert len(transport.sent) == 1, "it was sent again"
+        assert len(transport.sent) == 1, "the create was retried"
         await client.create(job())
     assert caught.value.reference == reference
     assert caught.value.__cause__ is error
@@ -80,7 +79,7 @@ async def test_a_job_that_may_have_left_may_exist(error, in_answer, reference):
 
 
 @pytest.mark.parametrize("status", [300, 302, 303, 307, 399, 500, 502, 503, 504])
-async def test_a_5xx_and_a_redirect_leave_it_open_and_are_not_repeated(status):
+async def test_after_a_5xx_or_a_redirect_the_job_may_exist_and_is_not_retried(status):
     answer = Answer(status, b"<html/>", {"location": "https://elsewhere.example"})
     async with client_of(answer, retries=Retries(max_retries=5)) as (client, transport):
         with pytest.raises(CreateOutcomeUnknownError, match=f"answered HTTP {status}") as caught:
@@ -90,39 +89,54 @@ async def test_a_5xx_and_a_redirect_leave_it_open_and_are_not_repeated(status):
 
 
 @pytest.mark.parametrize("status", [400, 499])
-async def test_any_4xx_says_that_the_job_was_not_created(status):
-    """The negative twin of the test above."""
+async def test_any_4xx_means_that_the_job_does_not_exist(status):
+    """The counterpart of the test above."""
     async with client_of(Answer(status, b"<html/>")) as (client, _):
         with pytest.raises(ApiError) as caught:
             await client.create(job())
     assert (type(caught.value), caught.value.status) == (ApiError, status)
 
 
-TWICE = b"<status-url>https://api.example/api/s</status-url>"
+SECOND_STATUS_URL = b"<status-url>https://api.example/api/s</status-url>"
 ID = b"<signature-job-id>7</signature-job-id>"
 
 
 @pytest.mark.parametrize(
     ("answer", "job_id"),
     [
-        (created_xml().replace(ID, ID + TWICE), 7),
+        (created_xml().replace(ID, ID + SECOND_STATUS_URL), 7),
         (created_xml().replace(b"redirect-url>", b"other>"), 7),
-        (created_xml().replace(ID, b"<signature-job-id> 7\n</signature-job-id>" + TWICE), 7),
-        (created_xml().replace(ID, ID + ID), None),
-        (created_xml().replace(ID, TWICE), None),
-        (created_xml().replace(ID, b"<signature-job-id>seven</signature-job-id>" + TWICE), None),
-        (created_xml().replace(ID, b"<signature-job-id/>" + TWICE), None),
         (
             created_xml().replace(
-                ID, b"<signature-job-id>" + b"7" * 5000 + b"</signature-job-id>" + TWICE
+                ID, b"<signature-job-id> 7\n</signature-job-id>" + SECOND_STATUS_URL
+            ),
+            7,
+        ),
+        (created_xml().replace(ID, ID + ID), None),
+        (created_xml().replace(ID, SECOND_STATUS_URL), None),
+        (
+            created_xml().replace(
+                ID, b"<signature-job-id>seven</signature-job-id>" + SECOND_STATUS_URL
             ),
             None,
         ),
-        (created_xml().replace(ID, ID + TWICE).replace(b"direct-signature-job-r", b"r"), None),
-        (created_xml().replace(ID, ID + TWICE)[:-9], None),
+        (created_xml().replace(ID, b"<signature-job-id/>" + SECOND_STATUS_URL), None),
+        (
+            created_xml().replace(
+                ID, b"<signature-job-id>" + b"7" * 5000 + b"</signature-job-id>" + SECOND_STATUS_URL
+            ),
+            None,
+        ),
+        (
+            created_xml()
+            .replace(ID, ID + SECOND_STATUS_URL)
+            .replace(b"direct-signature-job-r", b"r"),
+            None,
+        ),
+        (created_xml().replace(ID, ID + SECOND_STATUS_URL)[:-9], None),
     ],
 )
-async def test_an_answer_that_can_not_be_read_leaves_it_open_and_gives_an_id_that_stands_once(
+async def test_after_an_unreadable_response_the_job_may_exist_and_its_unique_id_is_given(
     answer, job_id
 ):
     async with client_of(Answer(200, answer)) as (client, _):
@@ -141,7 +155,7 @@ async def test_an_answer_that_can_not_be_read_leaves_it_open_and_gives_an_id_tha
         (Answer(429, b"", {"dosfilter": "x"}), RateLimitedError),
     ],
 )
-async def test_a_refusal_means_that_there_is_no_job(answer, error):
+async def test_a_refusal_means_that_the_job_does_not_exist(answer, error):
     async with client_of(answer) as (client, transport):
         with pytest.raises(error) as caught:
             await client.create(job())
@@ -150,7 +164,7 @@ async def test_a_refusal_means_that_there_is_no_job(answer, error):
 
 
 async def cancelled_while(hang: Hang, creating) -> BaseException:
-    """What a native cancellation, once the request has left, makes of a task."""
+    """Runs the coroutine as a task, cancels the task natively at the hang, and returns its result."""
     task = asyncio.get_running_loop().create_task(creating)
     await hang.reached.wait()
     task.cancel()
@@ -162,13 +176,15 @@ async def cancelled_while(hang: Hang, creating) -> BaseException:
     ("reference", "named"),
     [("order-77", "with reference 'order-77'"), (None, "without a reference")],
 )
-async def test_a_cancelled_create_stays_one_and_leaves_one_line(caplog, reference, named):
+async def test_a_cancelled_create_raises_cancelled_error_and_logs_one_warning(
+    caplog, reference, named
+):
     caplog.set_level(logging.DEBUG)
     hang = Hang()
     async with client_of(hang, CREATED) as (client, _):
         result = await cancelled_while(hang, client.create(job(reference=reference)))
         assert isinstance(result, asyncio.CancelledError)
-        [record] = [each for each in caplog.records if each.name == "posten_signering"]
+        [record] = [record for record in caplog.records if record.name == "posten_signering"]
         await client.create(job())
     assert record.levelno == logging.WARNING
     assert (
@@ -179,17 +195,17 @@ async def test_a_cancelled_create_stays_one_and_leaves_one_line(caplog, referenc
         assert canary not in caplog.text
 
 
-async def test_a_cancelled_create_in_a_scope_leaves_one_line(caplog):
+async def test_a_create_cancelled_by_its_scope_logs_one_warning(caplog):
     hang = Hang()
     async with client_of(hang) as (client, _), anyio.create_task_group() as tasks:
         tasks.start_soon(client.create, job())
         await hang.reached.wait()
         tasks.cancel_scope.cancel()
-    assert [each.levelname for each in caplog.records] == ["WARNING"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-class Never(Unpaced):
-    """Lets nobody through."""
+class BlockingRateLimiter(Unpaced):
+    """Lets no call through."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,17 +216,17 @@ class Never(Unpaced):
         raise AssertionError
 
 
-async def test_a_create_that_is_cancelled_before_its_turn_is_no_job(caplog):
-    pace = Never()
-    async with client_of(CREATED, rate_limiter=pace) as (client, transport):
-        result = await cancelled_while(pace.hang, client.create(job()))
+async def test_a_create_cancelled_before_it_was_sent_logs_no_warning(caplog):
+    rate_limiter = BlockingRateLimiter()
+    async with client_of(CREATED, rate_limiter=rate_limiter) as (client, transport):
+        result = await cancelled_while(rate_limiter.hang, client.create(job()))
         assert isinstance(result, asyncio.CancelledError)
         assert transport.sent == []
     assert "the job may exist" not in caplog.text
 
 
 async def cancelled_at(server: loopback.Server, reached: asyncio.Event) -> None:
-    """Cancels a create over the package's own transport, once the server has come so far."""
+    """Cancels a create over the package's own transport when the server has set `reached`."""
     over_tls = configuration(
         None,
         environment=Environment(name="Test", service_root=server.url("/api")),
@@ -224,7 +240,7 @@ async def cancelled_at(server: loopback.Server, reached: asyncio.Event) -> None:
         assert isinstance(result, asyncio.CancelledError)
 
 
-async def test_a_create_that_is_cancelled_in_the_handshake_is_no_job(caplog):
+async def test_a_create_cancelled_in_the_tls_handshake_logs_no_warning(caplog):
     reached = asyncio.Event()
 
     async def connected(reader, writer):
@@ -237,8 +253,8 @@ async def test_a_create_that_is_cancelled_in_the_handshake_is_no_job(caplog):
     assert "the job may exist" not in caplog.text
 
 
-async def test_a_create_that_is_cancelled_after_the_handshake_may_be_one(caplog):
-    """The twin of the test above."""
+async def test_a_create_cancelled_after_the_tls_handshake_logs_a_warning(caplog):
+    """The counterpart of the test above."""
     reached = asyncio.Event()
 
     async def hold(received):

@@ -1,4 +1,4 @@
-"""Signed documents on their way to a file or a caller: whole or absent, a chunk at a time."""
+"""Downloads of signed documents: to a file that appears only when it is complete, or as a stream."""
 
 import asyncio
 import errno
@@ -20,13 +20,13 @@ from posten_signering.errors import ApiError, TransportError
 pytestmark = pytest.mark.anyio
 
 MIB = 1024 * 1024
-CUT = TransportError("The answer was cut off.", request_may_have_left=True)
+CUT = TransportError("The response was cut off.", request_may_have_left=True)
 
 
 def document(size: int) -> bytes:
-    """A signed document of that many bytes, of either kind as far as anybody looks here."""
-    begins, ends = b"<x a='%PDF-1.7'>", b"</x><!-- %%EOF -->"
-    return begins + b"x" * (size - len(begins) - len(ends)) + ends
+    """A document of that many bytes that the client accepts both as a PAdES and as a XAdES."""
+    start, end = b"<x a='%PDF-1.7'>", b"</x><!-- %%EOF -->"
+    return start + b"x" * (size - len(start) - len(end)) + end
 
 
 SIGNED = document(60)
@@ -36,7 +36,7 @@ def chunks(content: bytes, size: int) -> list[bytes]:
     return [content[start : start + size] for start in range(0, len(content), size)]
 
 
-def sized(content: bytes, **headers: str) -> Answer:
+def with_length(content: bytes, **headers: str) -> Answer:
     return Answer(200, chunks(content, 65536), {"content-length": str(len(content)), **headers})
 
 
@@ -54,15 +54,15 @@ def opening(request):
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    """Where to write, in a folder of its own."""
+    """The path to write to. Its directory is empty."""
     folder = tmp_path / "folder"
     folder.mkdir()
     return folder / "signed.pdf"
 
 
-def nothing_but(path: Path, content: bytes | None) -> None:
-    """The folder holds the file with this content, or nothing; not a part of one."""
-    assert {each.name: each.read_bytes() for each in path.parent.iterdir()} == (
+def assert_only_file(path: Path, content: bytes | None) -> None:
+    """Its directory contains only this file, or nothing if `content` is None. There is no partial file."""
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == (
         {} if content is None else {path.name: content}
     )
 
@@ -71,22 +71,22 @@ def nothing_but(path: Path, content: bytes | None) -> None:
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-async def test_a_file_appears_whole_and_its_size_is_told(download, path, kind):
+async def test_a_download_writes_the_whole_file_and_returns_its_size(download, path, kind):
     content = document(100_000)
-    async with client_of(sized(content)) as (client, _):
+    async with client_of(with_length(content)) as (client, _):
         assert await download(client, URL, kind(path)) == len(content)
-    nothing_but(path, content)
+    assert_only_file(path, content)
 
 
-async def test_a_file_that_is_there_is_replaced(download, path):
-    path.write_bytes(b"older, and longer than what comes" * 1000)
-    async with client_of(sized(SIGNED)) as (client, _):
+async def test_an_existing_file_is_replaced(download, path):
+    path.write_bytes(b"older, and longer than the download" * 1000)
+    async with client_of(with_length(SIGNED)) as (client, _):
         await download(client, URL, path)
-    nothing_but(path, SIGNED)
+    assert_only_file(path, SIGNED)
 
 
 async def test_downloads_leave_no_descriptor_open(download, path):
-    async with client_of(*[sized(SIGNED)] * 20) as (client, _):
+    async with client_of(*[with_length(SIGNED)] * 20) as (client, _):
         await download(client, URL, path)
         before = len(opened_files())
         for _ in range(19):
@@ -94,37 +94,36 @@ async def test_downloads_leave_no_descriptor_open(download, path):
         assert len(opened_files()) == before
 
 
-async def test_a_name_as_long_as_a_system_takes(download, path):
+async def test_a_very_long_file_name_works(download, path):
     long = path.with_name("ø" * 120 + ".pdf")
-    async with client_of(sized(SIGNED)) as (client, _):
+    async with client_of(with_length(SIGNED)) as (client, _):
         await download(client, URL, long)
-    nothing_but(long, SIGNED)
+    assert_only_file(long, SIGNED)
 
 
-async def test_progress_is_told_as_bytes_are_on_the_disk(download, path):
-    """After each MiB, and at the end."""
+async def test_progress_is_reported_after_each_mib_and_at_the_end(download, path):
     content = document(2 * MIB + MIB // 2)
-    told = []
+    reports = []
 
     def progress(written: int, expected: int | None) -> None:
-        [partial] = list(path.parent.iterdir())
-        told.append((written, expected, partial == path))
+        [file] = list(path.parent.iterdir())
+        reports.append((written, expected, file == path))
 
-    async with client_of(sized(content)) as (client, _):
+    async with client_of(with_length(content)) as (client, _):
         await download(client, URL, path, progress=progress)
-    assert told == [
+    assert reports == [
         (MIB, len(content), False),
         (2 * MIB, len(content), False),
         (len(content), len(content), True),
     ]
 
 
-async def test_progress_without_a_known_length(download, path):
-    told = []
+async def test_progress_is_reported_without_a_known_length(download, path):
+    reports = []
     answer = Answer(200, SIGNED, {"transfer-encoding": "chunked"})
     async with client_of(answer) as (client, _):
-        await download(client, URL, path, progress=lambda *each: told.append(each))
-    assert told == [(len(SIGNED), None)]
+        await download(client, URL, path, progress=lambda *report: reports.append(report))
+    assert reports == [(len(SIGNED), None)]
 
 
 @pytest.mark.parametrize("before", [None, b"older"])
@@ -138,19 +137,23 @@ async def test_progress_without_a_known_length(download, path):
         (Answer(200, document(MIB)[:-7]), TransportError),
     ],
 )
-async def test_a_download_that_fails_leaves_what_was_there(download, path, before, answer, error):
+async def test_a_failed_download_leaves_the_existing_file_unchanged(
+    download, path, before, answer, error
+):
     if before is not None:
         path.write_bytes(before)
     async with client_of(answer) as (client, transport):
         with pytest.raises(error):
             await download(client, URL, path)
         assert transport.open == 0
-    nothing_but(path, before)
+    assert_only_file(path, before)
 
 
 @pytest.mark.parametrize("kind", ["native", "scope"])
 @pytest.mark.parametrize("before", [None, b"older"])
-async def test_a_cancelled_download_leaves_what_was_there(download, path, before, kind):
+async def test_a_cancelled_download_leaves_the_existing_file_unchanged(
+    download, path, before, kind
+):
     if before is not None:
         path.write_bytes(before)
     content = document(2 * MIB)
@@ -170,19 +173,22 @@ async def test_a_cancelled_download_leaves_what_was_there(download, path, before
                 await hang.reached.wait()
                 tasks.cancel_scope.cancel()
         assert transport.open == 0
-    nothing_but(path, before)
+    assert_only_file(path, before)
 
 
-@pytest.mark.parametrize("kind", ["no folder", "a folder of that name", "no such name"])
-async def test_a_file_that_can_not_be_written_is_told_by_the_system(download, path, kind):
-    if kind == "no folder":
+@pytest.mark.parametrize("kind", ["missing directory", "path is a directory", "name too long"])
+async def test_a_path_that_can_not_be_written_raises_os_error(download, path, kind):
+    if kind == "missing directory":
         target, error = path.parent / "absent" / "signed.pdf", FileNotFoundError
-    elif kind == "a folder of that name":
+    elif kind == "path is a directory":
         target, error = path.parent, OSError
         path = path.parent.parent / "x"
     else:
         target, error = path.with_name("x" * 300), OSError
-    async with client_of(sized(SIGNED), retries=Retries(max_retries=2)) as (client, transport):
+    async with client_of(with_length(SIGNED), retries=Retries(max_retries=2)) as (
+        client,
+        transport,
+    ):
         with pytest.raises(error):
             await download(client, URL, target)
         assert len(transport.sent) == 1
@@ -192,7 +198,7 @@ async def test_a_file_that_can_not_be_written_is_told_by_the_system(download, pa
 
 @pytest.fixture
 def small_disk():
-    """No file of this process may grow over 1.5 MiB: a write fails as on a disk that is full."""
+    """Limits files of this process to 1.5 MiB, so that a longer write fails as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MIB + MIB // 2, before[1]))
@@ -202,33 +208,33 @@ def small_disk():
 
 
 @pytest.mark.parametrize("size", [MIB + 1, 2 * MIB + MIB // 2])
-async def test_a_disk_that_is_full_leaves_nothing(download, path, small_disk, size):
-    """The smaller one fits: the twin of the larger."""
-    async with client_of(sized(document(size))) as (client, transport):
+async def test_a_full_disk_leaves_no_partial_file(download, path, small_disk, size):
+    """The smaller document fits, and the larger one does not."""
+    async with client_of(with_length(document(size))) as (client, transport):
         if size < MIB + MIB // 2:
             await download(client, URL, path)
-            nothing_but(path, document(size))
+            assert_only_file(path, document(size))
             return
         with pytest.raises(OSError) as caught:
             await download(client, URL, path)
         assert caught.value.errno == errno.EFBIG
         assert transport.open == 0
-    nothing_but(path, None)
+    assert_only_file(path, None)
 
 
-async def test_what_the_progress_raises_leaves_nothing(download, path):
+async def test_an_exception_in_progress_leaves_no_partial_file(download, path):
     def stop(written: int, expected: int | None) -> None:
         raise ZeroDivisionError
 
-    async with client_of(sized(document(2 * MIB))) as (client, transport):
+    async with client_of(with_length(document(2 * MIB))) as (client, transport):
         with pytest.raises(ZeroDivisionError):
             await download(client, URL, path, progress=stop)
         assert transport.open == 0
-    nothing_but(path, None)
+    assert_only_file(path, None)
 
 
-async def test_a_download_works_in_threads(download, path, monkeypatch):
-    """The event loop's thread opens, writes and renames nothing."""
+async def test_a_download_writes_in_worker_threads(download, path, monkeypatch):
+    """The thread of the event loop does not open, write or rename the file."""
     threads = []
 
     class Watched(downloads.PartialFile):
@@ -245,44 +251,44 @@ async def test_a_download_works_in_threads(download, path, monkeypatch):
             super().complete()
 
     monkeypatch.setattr(downloads, "PartialFile", Watched)
-    async with client_of(sized(document(2 * MIB))) as (client, _):
+    async with client_of(with_length(document(2 * MIB))) as (client, _):
         await download(client, URL, path)
-    assert len(threads) == 8  # three writes and the end, each of which opens
+    assert len(threads) == 8  # three writes and `complete`, and each of them calls `_opened`
     assert threading.get_ident() not in threads
 
 
-async def test_a_task_cancelled_while_its_file_is_opened_leaves_nothing(
+async def test_a_task_cancelled_while_its_file_is_opened_leaves_no_partial_file(
     download, path, monkeypatch
 ):
-    """A thread can't be cancelled: what it opened after all has to go."""
-    reached, go_on = threading.Event(), threading.Event()
-    open_anyway = Path.open
+    """A thread can't be cancelled, so the file that it still opens has to be removed."""
+    reached, may_continue = threading.Event(), threading.Event()
+    original_open = Path.open
 
-    def slowly(self, *arguments, **options):
-        file = open_anyway(self, *arguments, **options)
+    def open_slowly(self, *arguments, **options):
+        file = original_open(self, *arguments, **options)
         if self.parent == path.parent:
             reached.set()
-            assert go_on.wait(10)
+            assert may_continue.wait(10)
         return file
 
-    monkeypatch.setattr(Path, "open", slowly)
-    async with client_of(sized(SIGNED)) as (client, _):
+    monkeypatch.setattr(Path, "open", open_slowly)
+    async with client_of(with_length(SIGNED)) as (client, _):
         task = asyncio.get_running_loop().create_task(download(client, URL, path))
         await anyio.to_thread.run_sync(reached.wait, 10)
         task.cancel()
         await anyio.lowlevel.checkpoint()
-        go_on.set()
+        may_continue.set()
         with pytest.raises(asyncio.CancelledError):
             await task
-    gc.collect()  # A file that nobody closed is a ResourceWarning, and fails the test.
-    nothing_but(path, None)
+    gc.collect()  # An unclosed file causes a ResourceWarning, which fails the test.
+    assert_only_file(path, None)
 
 
 # --- As a stream
 
 
-async def test_chunks_come_as_they_are_taken(opening):
-    """Nothing is fetched ahead, nothing gathered."""
+async def test_chunks_are_fetched_only_when_they_are_read(opening):
+    """They are not fetched ahead and not joined."""
     content = document(100_009)
     pieces = [content[:20], content[20:100_000], content[100_000:]]
     answer = Answer(200, pieces, {"content-length": "100009"})
@@ -309,13 +315,13 @@ async def test_chunks_come_as_they_are_taken(opening):
         ({"transfer-encoding": "chunked"}, None),
     ],
 )
-async def test_the_length_is_told_where_the_service_says_it(opening, headers, expected):
+async def test_the_content_length_is_that_of_the_header_or_none(opening, headers, expected):
     async with client_of(Answer(200, b"", headers)) as (client, _), opening(client) as stream:
         assert stream.content_length == expected
 
 
-async def test_a_stream_left_early_gives_its_connection_back(opening):
-    async with client_of(sized(document(MIB)), Answer(204)) as (client, transport):
+async def test_a_stream_that_is_left_early_releases_its_connection(opening):
+    async with client_of(with_length(document(MIB)), Answer(204)) as (client, transport):
         async with opening(client) as stream:
             async for _ in stream:
                 break
@@ -325,8 +331,8 @@ async def test_a_stream_left_early_gives_its_connection_back(opening):
         await client.confirm(URL)
 
 
-async def test_a_stream_left_by_an_exception_gives_its_connection_back(opening):
-    async with client_of(sized(document(MIB))) as (client, transport):
+async def test_a_stream_that_is_left_by_an_exception_releases_its_connection(opening):
+    async with client_of(with_length(document(MIB))) as (client, transport):
 
         async def fail() -> None:
             async with opening(client) as stream:
@@ -338,41 +344,40 @@ async def test_a_stream_left_by_an_exception_gives_its_connection_back(opening):
         assert transport.open == 0
 
 
-async def test_a_stream_is_begun_anew_only_before_the_caller_has_it(opening):
-    patient = Retries(max_retries=2)
+async def test_a_stream_is_retried_only_until_the_caller_has_it(opening):
     cut = Answer(200, [b"%PDF"], {"content-length": "9"}, broken_by=CUT)
-    async with client_of(CUT, cut, retries=patient) as (client, transport):
+    async with client_of(CUT, cut, retries=Retries(max_retries=2)) as (client, transport):
         with pytest.raises(TransportError):
             await consumed(opening(client))
         assert len(transport.sent) == 2
         assert transport.open == 0
 
 
-async def test_several_streams_at_once_up_to_the_number_of_connections(opening):
-    """A fifth waits, and API calls have connections of their own."""
-    script = [sized(SIGNED) for _ in range(4)]
-    async with client_of(*script, Answer(204), sized(SIGNED), max_connections=4) as (
+async def test_max_connections_limits_the_concurrent_streams(opening):
+    """A fifth stream waits. API calls use other connections."""
+    script = [with_length(SIGNED) for _ in range(4)]
+    async with client_of(*script, Answer(204), with_length(SIGNED), max_connections=4) as (
         client,
         transport,
     ):
         async with anyio.create_task_group() as tasks:
             streams = [opening(client) for _ in range(4)]
-            for each in streams:
-                await each.__aenter__()
+            for stream in streams:
+                await stream.__aenter__()
             assert transport.open == 4
             tasks.start_soon(client.get_pades, URL)
             await anyio.wait_all_tasks_blocked()
             assert len(transport.sent) == 4
             await client.confirm(URL)
-            for each in streams:
-                await each.__aexit__(None, None, None)
+            for stream in streams:
+                await stream.__aexit__(None, None, None)
         assert len(transport.sent) == 6
         assert transport.open == 0
 
 
-async def test_an_opened_stream_may_be_closed_by_another_task(opening):
-    """As a web server does that streams an answer."""
-    async with client_of(sized(SIGNED)) as (client, transport):
+async def test_a_stream_may_be_closed_by_another_task(opening):
+    """A web server that streams a response may do this."""
+    async with client_of(with_length(SIGNED)) as (client, transport):
         stream = opening(client)
         await stream.__aenter__()
         async with anyio.create_task_group() as tasks:
@@ -382,7 +387,7 @@ async def test_an_opened_stream_may_be_closed_by_another_task(opening):
 
 async def test_a_cancelled_request_leaves_no_stream_open(opening):
     hang = Hang()
-    async with client_of(hang, sized(SIGNED)) as (client, transport):
+    async with client_of(hang, with_length(SIGNED)) as (client, transport):
 
         async def read() -> None:
             async with opening(client):

@@ -1,4 +1,4 @@
-"""When the iterator polls, against a model of the service on a virtual clock, and against answers one by one."""
+"""When the iterator polls: against a model of the service on a virtual clock, and against scripted responses."""
 
 import asyncio
 import itertools
@@ -38,27 +38,27 @@ def service():
     return ModelService()
 
 
-async def later(service: ModelService, seconds: float) -> None:
+async def put_later(service: ModelService, seconds: float) -> None:
     await anyio.sleep(seconds)
     service.put(SENDER)
 
 
-async def polled(transport: ModelTransport) -> int:
-    """A poll by somebody who waits for nothing."""
-    async with transport.exchange(operations.poll(ROOT, SENDER).request) as answer:
-        async for _ in answer.chunks():
+async def poll_status(transport: ModelTransport) -> int:
+    """Polls without waiting for the permitted time, and returns the HTTP status."""
+    async with transport.exchange(operations.poll(ROOT, SENDER).request) as response:
+        async for _ in response.chunks():
             pass
-        return answer.status
+        return response.status
 
 
-async def test_the_model_sees_a_poll_before_the_time_that_its_process_knows(service):
-    """The negative twin of every `not any(poll.too_early_as_told ...)`."""
+async def test_the_model_notices_a_poll_before_the_permitted_time_that_its_process_knows(service):
+    """The counterpart of every `not any(poll.too_early_as_told ...)`."""
     one, two = ModelTransport(service, "one"), ModelTransport(service, "two")
-    statuses = [await polled(each) for each in (one, two, two, one)]
+    statuses = [await poll_status(transport) for transport in (one, two, two, one)]
     assert statuses == [204, 429, 429, 429]
     assert [poll.too_early_as_told for poll in service.polls] == [False, False, True, True]
     await anyio.sleep(600)
-    assert await polled(one) == 204
+    assert await poll_status(one) == 204
     assert not service.polls[-1].too_early_as_told
 
 
@@ -74,7 +74,7 @@ async def test_the_model_sees_a_poll_before_the_time_that_its_process_knows(serv
     other=st.booleans(),
 )
 @example(minutes=10, start=0.7499, wait=600.0, other=False)
-def test_a_clock_that_is_wrong_by_minutes_costs_no_early_poll_and_two_seconds_at_most(
+def test_with_a_wrong_local_clock_no_poll_is_early_or_more_than_two_seconds_late(
     jitter, minutes, start, wait, other
 ):
     async def main() -> None:
@@ -83,18 +83,18 @@ def test_a_clock_that_is_wrong_by_minutes_costs_no_early_poll_and_two_seconds_at
         time.random = lambda: jitter
         async with process_of(service, time=time) as client:
             await anyio.sleep(start)
-            if other:  # then the first answer is "too early", with the time to wait
+            if other:  # then the first response is "too early", with the next permitted poll time
                 async with process_of(service, "two") as another:
                     await another.get_status_change()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(later, service, 3 * wait)
+                tasks.start_soon(put_later, service, 3 * wait)
                 await anext(client.status_changes())
         polls = service.polls_of("one")
         assert len(polls) >= 3
         for before, after in itertools.pairwise(polls):
             assert before.outcome in {Outcome.EMPTY, Outcome.TOO_EARLY}
             assert after.told is not None
-            # The answer's own way takes some of the wait.
+            # Part of the wait passes while the response is in flight.
             assert 0 <= after.sent_at - after.told <= 2.0 + ON_THE_WAY / 2
 
     run(main)
@@ -102,7 +102,7 @@ def test_a_clock_that_is_wrong_by_minutes_costs_no_early_poll_and_two_seconds_at
 
 @pytest.mark.parametrize("kind", sorted(HEADERS, key=lambda kind: kind.name))
 @pytest.mark.parametrize("eager", [False, True], ids=["empty", "too-early"])
-async def test_without_a_legible_time_the_documented_wait_holds(service, kind, eager):
+async def test_without_a_readable_poll_time_the_default_wait_is_used(service, kind, eager):
     if eager:
         async with process_of(service, "two") as another:
             await another.get_status_change()
@@ -116,7 +116,9 @@ async def test_without_a_legible_time_the_documented_wait_holds(service, kind, e
 
 
 @pytest.mark.parametrize("kind", sorted(HEADERS, key=lambda kind: kind.name))
-async def test_after_a_change_without_a_legible_time_it_polls_at_once(service, kind):
+async def test_after_a_change_without_a_readable_poll_time_the_next_poll_is_immediate(
+    service, kind
+):
     service.put(SENDER)
     service.put(SENDER)
     service.script += [Fault(kind=kind)]
@@ -127,7 +129,7 @@ async def test_after_a_change_without_a_legible_time_it_polls_at_once(service, k
 
 
 @pytest.mark.parametrize(
-    ("told", "wait"),
+    ("from_now", "wait"),
     [
         (timedelta(days=365 * 100), timedelta(hours=24)),
         (timedelta(hours=25), timedelta(hours=24)),
@@ -138,13 +140,13 @@ async def test_after_a_change_without_a_legible_time_it_polls_at_once(service, k
     ids=["a-century", "25-hours", "23-hours", "now", "the-past"],
 )
 @pytest.mark.parametrize("status", [204, 429])
-async def test_absurd_times_put_a_queue_neither_to_sleep_for_good_nor_in_a_busy_loop(
-    service, told, wait, status
+async def test_absurd_poll_times_cause_neither_an_endless_wait_nor_a_tight_loop(
+    service, from_now, wait, status
 ):
     at = VirtualTime.service_clock()
     headers = {
         "date": f"{at:%a, %d %b %Y %H:%M:%S} GMT",
-        "x-next-permitted-poll-time": (at.replace(microsecond=0) + told).isoformat(),
+        "x-next-permitted-poll-time": (at.replace(microsecond=0) + from_now).isoformat(),
     }
     service.script += [Fault(kind=Kind.GATEWAY, status=status, headers=headers)]
     service.put(SENDER)
@@ -155,22 +157,22 @@ async def test_absurd_times_put_a_queue_neither_to_sleep_for_good_nor_in_a_busy_
     assert wait.total_seconds() <= waited <= wait.total_seconds() + 2 + ON_THE_WAY
 
 
-async def test_after_a_change_it_polls_at_once(service):
+async def test_after_a_change_the_next_poll_is_immediate(service):
     for _ in range(20):
         service.put(SENDER)
     time = VirtualTime()
     async with process_of(service, time=time) as client:
         changes = client.status_changes()
-        got = [number_of(await anext(changes)) for _ in range(20)]
-    assert got == list(range(1, 21))
+        numbers = [number_of(await anext(changes)) for _ in range(20)]
+    assert numbers == list(range(1, 21))
     assert [poll.outcome for poll in service.polls] == [Outcome.CHANGE] * 20
-    # All the waiting there is comes from the rate budget.
+    # The only waits are those for the rate budget.
     assert max(time.slept, default=0) < 1
     assert service.blocks[SENDER.organization_number] == 0
 
 
-async def test_nothing_is_fetched_ahead(service):
-    """One poll for each item asked for, however long the body takes: a change in reserve is a lease lost."""
+async def test_no_change_is_fetched_ahead(service):
+    """One poll per item, however long the loop takes: a change fetched ahead would use up its lease."""
     for _ in range(3):
         service.put(SENDER)
     async with process_of(service) as client:
@@ -183,15 +185,15 @@ async def test_nothing_is_fetched_ahead(service):
             assert sum(len(change.leases) for change in service.changes) == fetched
 
 
-async def test_what_is_not_confirmed_comes_back_when_its_lease_has_run_out(service):
+async def test_a_change_that_is_not_confirmed_is_redelivered_after_its_lease(service):
     service.put(SENDER)
     async with process_of(service, default_wait=30) as client:
         changes = client.status_changes()
         first = await anext(changes)
-        again = await anext(changes)
-        assert again.deduplication_key == first.deduplication_key
+        second = await anext(changes)
+        assert second.deduplication_key == first.deduplication_key
         assert 600 <= now() <= 1202
-        await client.confirm(again)
+        await client.confirm(second)
         with anyio.move_on_after(3600):
             await anext(changes)
     assert len(service.changes[0].leases) == 2
@@ -200,7 +202,7 @@ async def test_what_is_not_confirmed_comes_back_when_its_lease_has_run_out(servi
 # --- What is shared
 
 
-async def test_what_an_iterator_was_told_holds_for_a_single_poll_and_back(service):
+async def test_iterators_and_single_polls_share_the_next_permitted_poll_time(service):
     async with process_of(service) as client:
         changes = client.status_changes()
         task = asyncio.ensure_future(anext(changes))
@@ -215,7 +217,7 @@ async def test_what_an_iterator_was_told_holds_for_a_single_poll_and_back(servic
         assert len(service.polls) == 2
         await cancel_natively(task)
 
-        # And what a single poll was told, for an iterator.
+        # The iterator obeys the poll time that a single poll got.
         await anyio.sleep(600)
         assert (await client.get_status_change()).change is None
         service.put(SENDER)
@@ -238,7 +240,7 @@ async def test_ten_iterators_on_an_empty_queue_poll_as_often_as_one(service):
 
 
 @pytest.mark.parametrize("other", [OTHER_QUEUE, OTHER_SENDER], ids=["queue", "sender"])
-async def test_another_queue_and_another_sender_have_times_of_their_own(service, other):
+async def test_each_queue_and_each_sender_has_its_own_poll_time(service, other):
     service.put(other)
     async with process_of(service) as client:
         assert (await client.get_status_change()).change is None
@@ -252,7 +254,7 @@ async def test_another_queue_and_another_sender_have_times_of_their_own(service,
 # --- Other processes on the queue
 
 
-async def test_too_early_because_of_another_process_is_waited_out_and_counted_apart(service):
+async def test_polls_that_are_too_early_because_of_another_process_are_counted_separately(service):
     async with process_of(service, "two") as another, process_of(service) as client:
         await another.get_status_change()
         await anyio.sleep(400)
@@ -268,8 +270,8 @@ async def test_too_early_because_of_another_process_is_waited_out_and_counted_ap
     assert (changes.counts.changes, changes.counts.empty) == (1, 0)
 
 
-async def test_processes_that_wait_for_the_same_moment_come_apart(service):
-    """The jitter goes upward only."""
+async def test_processes_that_wait_for_the_same_time_poll_at_different_times(service):
+    """The jitter only makes a wait longer."""
 
     async with AsyncExitStack() as opened:
         clients = [
@@ -289,7 +291,7 @@ async def test_processes_that_wait_for_the_same_moment_come_apart(service):
     assert not any(poll.too_early_as_told for poll in service.polls)
 
 
-async def test_a_429_without_a_word_is_waited_out_as_documented(service):
+async def test_after_a_429_without_headers_the_default_wait_is_used(service):
     service.script += [Fault(kind=Kind.GATEWAY, status=429)]
     service.put(SENDER)
     async with process_of(service) as client:
@@ -299,7 +301,7 @@ async def test_a_429_without_a_word_is_waited_out_as_documented(service):
     assert changes.counts.too_early == 1
 
 
-# --- A long life
+# --- Over a long time
 
 
 @settings(max_examples=40)
@@ -317,15 +319,15 @@ async def test_a_429_without_a_word_is_waited_out_as_documented(service):
         max_size=40,
     ),
 )
-def test_a_day_of_faults_loses_nothing_and_polls_no_oftener_than_permitted(seed, faults):
+def test_a_day_of_faults_loses_no_change_and_causes_no_early_poll(seed, faults):
     async def main() -> None:
         service = ModelService(seed=seed)
         time = VirtualTime(seed=seed, offset=timedelta(minutes=-10))
-        got = []
+        delivered = []
 
         async def consume() -> None:
             async for change in client.status_changes():
-                got.append(number_of(change))
+                delivered.append(number_of(change))
                 with suppress(SigningError):
                     await client.confirm(change)
 
@@ -335,8 +337,8 @@ def test_a_day_of_faults_loses_nothing_and_polls_no_oftener_than_permitted(seed,
                 service.put(SENDER)
             with anyio.move_on_after(86_400):
                 await consume()
-        # A confirmation may have been lost on its way back, so that "at least".
-        assert set(got) == set(range(1, 11))
+        # A confirmation may get lost, so a change may be delivered more than once.
+        assert set(delivered) == set(range(1, 11))
         assert not any(poll.too_early_as_told for poll in service.polls)
         for poll in service.polls:
             if poll.lost_at is not None and poll.told is not None and poll.told < poll.lost_at:
@@ -347,12 +349,12 @@ def test_a_day_of_faults_loses_nothing_and_polls_no_oftener_than_permitted(seed,
     run(main)
 
 
-# --- Answer by answer
+# --- Against scripted responses
 
 TEN_MINUTES = timedelta(minutes=10)
 
 
-async def test_one_poll_gives_a_change_and_the_time_to_wait():
+async def test_a_single_poll_returns_the_change_and_the_wait():
     clock = Clock()
     headers = poll_headers(clock.now, TEN_MINUTES)
     script = [Answer(200, status_xml(), headers), Answer(204, b"", headers)]
@@ -362,14 +364,14 @@ async def test_one_poll_gives_a_change_and_the_time_to_wait():
         empty = await client.get_status_change()
     assert poll.change.job_id == 7
     assert empty.change is None
-    for each in (poll, empty):
-        assert each.wait == TEN_MINUTES
-        assert each.next_permitted_poll_time == pki.NOW + TEN_MINUTES
-    assert [each.url for each in transport.sent] == [JOBS, JOBS]
+    for result in (poll, empty):
+        assert result.wait == TEN_MINUTES
+        assert result.next_permitted_poll_time == pki.NOW + TEN_MINUTES
+    assert [request.url for request in transport.sent] == [JOBS, JOBS]
 
 
-async def test_changes_come_as_the_service_permits():
-    """Each change at once, and otherwise nothing asked before the time that the service named."""
+async def test_the_iterator_sleeps_as_long_as_the_service_asks():
+    """It polls immediately after a change, and otherwise at the time that the service sent."""
     clock = Clock()
     sleep = Sleep(clock)
     start = clock.now
@@ -390,14 +392,14 @@ async def test_changes_come_as_the_service_permits():
         assert (await anext(changes)).job_id == 1
         assert (sleep.slept, len(transport.sent)) == ([], 1)
         assert (await anext(changes)).job_id == 2
-    # Without a word of the service: the documented default of the environment.
+    # The last two responses have no poll time, so the default wait of the environment is used.
     assert sleep.slept == [600, 7, 30, 30]
     assert clock.now - start == timedelta(seconds=667)
 
 
 @pytest.mark.parametrize(("seconds", "wait"), [(0.9, 0.0), (1, 1.0)])
-async def test_after_a_change_less_than_a_second_is_now_and_a_second_is_a_second(seconds, wait):
-    """`Date` is cut off to whole seconds, so that "now" looks like up to a second from now."""
+async def test_after_a_change_a_wait_of_less_than_a_second_counts_as_none(seconds, wait):
+    """`Date` has whole seconds only, so "now" looks like a wait of up to a second."""
     headers = poll_headers(pki.NOW, timedelta(seconds=seconds))
     clock = Clock()
     async with client_of(

@@ -1,4 +1,4 @@
-"""What the iterator and a single poll do after lost answers, blocks, refusals and changes that can't be read."""
+"""The iterator and single polls after lost responses, blocks, refusals and changes that can't be read."""
 
 import asyncio
 import logging
@@ -41,36 +41,38 @@ def service():
     return ModelService()
 
 
-async def later(service: ModelService, seconds: float) -> None:
+async def put_later(service: ModelService, seconds: float) -> None:
     await anyio.sleep(seconds)
     service.put(SENDER)
 
 
-# --- Lost answers
+# --- Lost responses
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_failures": 0}, {"max_failures": -1}, {"max_outage": timedelta(seconds=-1)}]
+    "invalid", [{"max_failures": 0}, {"max_failures": -1}, {"max_outage": timedelta(seconds=-1)}]
 )
-def test_a_persistence_that_can_not_be_is_refused(wrong):
-    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
-        FailurePolicy(**wrong)
+def test_an_invalid_failure_policy_is_refused(invalid):
+    with pytest.raises(ConfigurationError, match=next(iter(invalid))):
+        FailurePolicy(**invalid)
 
 
 @pytest.mark.parametrize("kind", sorted(LOSES_ANSWER, key=lambda kind: kind.name))
-async def test_after_a_lost_answer_it_waits_as_documented_and_asks_nothing_again(service, kind):
-    """The queue may have been empty, and the time that the answer told is lost."""
+async def test_after_a_lost_response_the_default_wait_is_used(service, kind):
+    """The queue may have been empty, and the lost response contained the next permitted poll time."""
     service.put(SENDER)
     service.put(SENDER)
     service.script += [Fault(kind=kind)]
-    told = []
+    failures = []
     async with process_of(service, default_wait=900) as client:
         changes = client.status_changes(
-            failure_policy=FailurePolicy(on_failure=lambda error, wait: told.append((error, wait)))
+            failure_policy=FailurePolicy(
+                on_failure=lambda error, wait: failures.append((error, wait))
+            )
         )
         task = asyncio.ensure_future(anext(changes))
         await anyio.sleep(100)
-        # The wait is the queue's, not the iterator's.
+        # The wait applies to the queue, not only to the iterator.
         with pytest.raises(TooEagerPollingError) as caught:
             await client.get_status_change()
         assert not caught.value.polled
@@ -80,13 +82,13 @@ async def test_after_a_lost_answer_it_waits_as_documented_and_asks_nothing_again
     assert first.lost_at is None
     assert second.lost_at is not None
     assert 900 <= second.sent_at - second.lost_at <= 901
-    [(error, wait)] = told
+    [(error, wait)] = failures
     assert isinstance(error, TransportError | UnexpectedResponseError)
     assert wait.total_seconds() == pytest.approx(second.sent_at - second.lost_at, abs=1e-3)
     assert changes.counts.failures == 1
 
 
-async def test_a_poll_cancelled_on_its_way_has_lost_its_answer_too(service):
+async def test_after_a_poll_cancelled_in_flight_the_default_wait_is_used(service):
     async with process_of(service) as client:
         task = asyncio.ensure_future(client.get_status_change())
         await settle()
@@ -100,7 +102,7 @@ async def test_a_poll_cancelled_on_its_way_has_lost_its_answer_too(service):
         assert 600 <= service.polls[1].sent_at <= 602
 
 
-async def test_a_poll_cancelled_before_it_was_sent_has_lost_nothing(service):
+async def test_after_a_poll_cancelled_before_it_was_sent_there_is_no_wait(service):
     async with process_of(service) as client:
         service.block_now(SENDER.organization_number)
         with pytest.raises(RateLimitedError):
@@ -114,7 +116,7 @@ async def test_a_poll_cancelled_before_it_was_sent_has_lost_nothing(service):
         assert now() < 32
 
 
-async def test_a_request_that_never_left_is_tried_again_soon(service):
+async def test_a_poll_that_was_not_sent_is_retried_soon(service):
     service.put(SENDER)
     service.script += [Fault(kind=Kind.REFUSED)]
     async with process_of(service) as client:
@@ -124,7 +126,7 @@ async def test_a_request_that_never_left_is_tried_again_soon(service):
     assert len(service.polls) == 2
 
 
-async def test_a_wait_after_a_lost_answer_survives_a_cancellation(service):
+async def test_the_wait_after_a_lost_response_survives_a_cancellation(service):
     service.script += [Fault(kind=Kind.LOST_ANSWER)]
     async with process_of(service) as client:
         changes = client.status_changes()
@@ -140,48 +142,50 @@ async def test_a_wait_after_a_lost_answer_survives_a_cancellation(service):
 # --- The rate limit
 
 
-async def test_a_block_is_waited_out(service):
+async def test_the_iterator_waits_until_a_block_ends(service):
     service.put(SENDER)
     service.block_now(SENDER.organization_number)
-    told = []
+    failures = []
     async with process_of(service) as client:
         changes = client.status_changes(
-            failure_policy=FailurePolicy(on_failure=lambda error, wait: told.append((error, wait)))
+            failure_policy=FailurePolicy(
+                on_failure=lambda error, wait: failures.append((error, wait))
+            )
         )
         await anext(changes)
     assert [poll.outcome for poll in service.polls] == [Outcome.BLOCKED, Outcome.CHANGE]
     assert 30 <= now() <= 31.2
-    [(error, wait)] = told
+    [(error, wait)] = failures
     assert isinstance(error, RateLimitedError)
     assert timedelta(seconds=30) <= wait <= timedelta(seconds=31)
     assert changes.counts.failures == 1
 
 
-async def test_a_block_holds_the_other_iterators_of_the_organisation(service):
+async def test_a_block_delays_the_other_iterators_of_the_organisation(service):
     for sender in (SENDER, OTHER_QUEUE, OTHER_SENDER):
         service.put(sender)
     service.block_now(SENDER.organization_number)
-    at = {}
+    delivered_at = {}
 
     async def consume(sender: Sender) -> None:
         await anext(client.status_changes(sender=sender))
-        at[sender] = now()
+        delivered_at[sender] = now()
 
     async with process_of(service) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(consume, SENDER)
         await anyio.sleep(1)
         for sender in (OTHER_QUEUE, OTHER_SENDER):
             tasks.start_soon(consume, sender)
-    assert at[OTHER_SENDER] < 2
-    assert 30 <= at[SENDER] <= 31.2
-    assert 30 <= at[OTHER_QUEUE] <= 31.2
+    assert delivered_at[OTHER_SENDER] < 2
+    assert 30 <= delivered_at[SENDER] <= 31.2
+    assert 30 <= delivered_at[OTHER_QUEUE] <= 31.2
     assert [poll.outcome for poll in service.polls].count(Outcome.BLOCKED) == 1
 
 
-# --- A single poll raises instead
+# --- A single poll
 
 
-async def test_a_single_poll_tells_what_the_iterator_would_wait_out(service):
+async def test_a_single_poll_raises_where_the_iterator_would_wait(service):
     async with process_of(service, "two") as another, process_of(service) as client:
         await another.get_status_change()
         with pytest.raises(TooEagerPollingError) as caught:
@@ -208,7 +212,7 @@ async def test_a_single_poll_tells_what_the_iterator_would_wait_out(service):
         (Fault(kind=Kind.PAGE), UnexpectedResponseError),
     ],
 )
-async def test_a_single_poll_is_never_repeated(service, fault, error):
+async def test_a_single_poll_is_never_retried(service, fault, error):
     service.script += [fault]
     async with process_of(service) as client:
         with pytest.raises(error):
@@ -216,97 +220,101 @@ async def test_a_single_poll_is_never_repeated(service, fault, error):
     assert len(service.polls) == 1
 
 
-# --- Failures in passing
+# --- Transient failures
 
-SORRY = Fault(kind=Kind.GATEWAY, status=500)
+HTTP_500 = Fault(kind=Kind.GATEWAY, status=500)
 
 
 @pytest.mark.parametrize(
-    "fault", [SORRY, Fault(kind=Kind.GATEWAY, status=408), Fault(kind=Kind.REFUSED)], ids=str
+    "fault", [HTTP_500, Fault(kind=Kind.GATEWAY, status=408), Fault(kind=Kind.REFUSED)], ids=str
 )
-async def test_failures_back_off_further_each_time_up_to_five_minutes(service, fault, caplog):
+async def test_the_backoff_grows_up_to_five_minutes(service, fault, caplog):
     caplog.set_level(logging.WARNING, "posten_signering")
     service.outages["one"] = fault
-    told = []
+    failures = []
     async with process_of(service) as client:
         changes = client.status_changes(
-            failure_policy=FailurePolicy(on_failure=lambda error, wait: told.append((error, wait)))
+            failure_policy=FailurePolicy(
+                on_failure=lambda error, wait: failures.append((error, wait))
+            )
         )
         with anyio.move_on_after(3600 * 2):
             await anext(changes)
-    waits = [wait.total_seconds() for _, wait in told]
+    waits = [wait.total_seconds() for _, wait in failures]
     for number, wait in enumerate(waits, 1):
-        most = min(300.0, 2.0**number)
-        assert most / 2 <= wait <= most
+        longest = min(300.0, 2.0**number)
+        assert longest / 2 <= wait <= longest
     assert len(set(waits)) == len(waits)  # jitter
     assert changes.counts.failures == len(waits) == len(service.polls)
     for wait, before, after in zip(waits, service.polls, service.polls[1:], strict=False):
         assert after.sent_at - before.sent_at == pytest.approx(wait, abs=ON_THE_WAY)
-    assert len([each for each in caplog.records if "Polling" in each.message]) == len(waits)
+    assert len([line for line in caplog.messages if "Polling" in line]) == len(waits)
 
 
-async def test_one_success_ends_the_backing_off(service):
-    told = []
+async def test_a_change_resets_the_backoff(service):
+    waits = []
     service.put(SENDER)
-    service.script += [SORRY] * 6 + [None, SORRY]
+    service.script += [HTTP_500] * 6 + [None, HTTP_500]
     async with process_of(service) as client:
         changes = client.status_changes(
             failure_policy=FailurePolicy(
-                on_failure=lambda _, wait: told.append(wait.total_seconds())
+                on_failure=lambda _, wait: waits.append(wait.total_seconds())
             )
         )
         await anext(changes)
         service.put(SENDER)
         await anext(changes)
-    assert told[5] >= 32
-    assert told[6] <= 2
+    assert waits[5] >= 32
+    assert waits[6] <= 2
 
 
 @pytest.mark.parametrize("outcome", ["empty", "too-early"])
-async def test_an_answer_without_a_change_ends_it_too(service, outcome):
-    told = []
+async def test_a_response_without_a_change_resets_the_backoff_too(service, outcome):
+    waits = []
     if outcome == "too-early":
         async with process_of(service, "two") as another:
             await another.get_status_change()
-    service.script += [SORRY] * 4 + [None, SORRY]
+    service.script += [HTTP_500] * 4 + [None, HTTP_500]
     async with process_of(service) as client:
         changes = client.status_changes(
             failure_policy=FailurePolicy(
-                on_failure=lambda _, wait: told.append(wait.total_seconds())
+                on_failure=lambda _, wait: waits.append(wait.total_seconds())
             )
         )
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(later, service, 500)
+            tasks.start_soon(put_later, service, 500)
             await anext(changes)
-    assert told[3] >= 8
-    assert told[4] <= 2
+    assert waits[3] >= 8
+    assert waits[4] <= 2
 
 
-@pytest.mark.parametrize(("asked", "least"), [("120", 120), ("9000", 300), ("0", 1), ("soon", 1)])
-async def test_a_failure_that_names_a_time_is_waited_out_up_to_a_bound(service, asked, least):
+@pytest.mark.parametrize(
+    ("retry_after", "shortest"), [("120", 120), ("9000", 300), ("0", 1), ("soon", 1)]
+)
+async def test_retry_after_is_obeyed_up_to_five_minutes(service, retry_after, shortest):
     service.put(SENDER)
-    service.script += [Fault(kind=Kind.GATEWAY, headers={"retry-after": asked})]
+    service.script += [Fault(kind=Kind.GATEWAY, headers={"retry-after": retry_after})]
     async with process_of(service) as client:
         await anext(client.status_changes())
-    assert least <= now() <= least + 2
+    assert shortest <= now() <= shortest + 2
 
 
-async def test_failures_in_a_row_can_be_bounded(service):
+async def test_max_failures_raises_after_that_many_consecutive_failures(service):
     service.put(SENDER)
-    service.script += [SORRY, SORRY, None, *[SORRY] * 3]
+    service.script += [HTTP_500, HTTP_500, None, *[HTTP_500] * 3]
     async with process_of(service) as client:
         changes = client.status_changes(failure_policy=FailurePolicy(max_failures=3))
         await anext(changes)
         with pytest.raises(ApiError):
             await anext(changes)
         assert len(service.polls) == 6
-        # Raising ends nothing: whoever asks again goes on.
+        # The iterator can be used again after it raised.
         service.put(SENDER)
         assert number_of(await anext(changes)) == 2
 
 
-async def test_an_outage_can_be_bounded(service):
-    service.outages["one"] = SORRY
+async def test_max_outage_raises_before_the_outage_exceeds_it(service):
+    service.outages["one"] = HTTP_500
     async with process_of(service) as client:
         changes = client.status_changes(
             failure_policy=FailurePolicy(max_outage=timedelta(minutes=5))
@@ -316,9 +324,9 @@ async def test_an_outage_can_be_bounded(service):
         assert 60 <= now() <= 300
 
 
-async def test_a_bounded_outage_counts_from_its_first_failure(service):
+async def test_an_outage_is_measured_from_its_first_failure(service):
     service.put(SENDER)
-    service.script += [SORRY] * 6 + [None, None] + [SORRY] * 6
+    service.script += [HTTP_500] * 6 + [None, None] + [HTTP_500] * 6
     async with process_of(service) as client:
         changes = client.status_changes(
             failure_policy=FailurePolicy(max_outage=timedelta(minutes=5))
@@ -329,9 +337,9 @@ async def test_a_bounded_outage_counts_from_its_first_failure(service):
         assert number_of(await anext(changes)) == 2
 
 
-async def test_by_default_it_goes_on_for_ever(service):
+async def test_by_default_the_iterator_never_raises_a_transient_failure(service):
     service.put(SENDER)
-    service.script += [SORRY] * 1000
+    service.script += [HTTP_500] * 1000
     async with process_of(service) as client:
         changes = client.status_changes()
         await anext(changes)
@@ -339,7 +347,7 @@ async def test_by_default_it_goes_on_for_ever(service):
     assert now() < 1000 * 300
 
 
-# --- What can't heal
+# --- Permanent failures
 
 
 @pytest.mark.parametrize(
@@ -354,7 +362,7 @@ async def test_by_default_it_goes_on_for_ever(service):
         (301, b"", ApiError),
     ],
 )
-async def test_what_can_not_heal_is_raised_at_once(service, status, body, error):
+async def test_a_permanent_refusal_is_raised_immediately(service, status, body, error):
     service.script += [Fault(kind=Kind.GATEWAY, status=status, body=body)]
     async with process_of(service) as client:
         changes = client.status_changes()
@@ -377,7 +385,7 @@ async def test_what_can_not_heal_is_raised_at_once(service, status, body, error)
     ],
     ids=str,
 )
-async def test_a_certificate_that_is_refused_or_a_wrong_set_up_is_raised_at_once(service, error):
+async def test_a_tls_failure_or_a_wrong_configuration_is_raised_immediately(service, error):
     service.script += [Fault(kind=Kind.RAISES, error=error)]
     async with process_of(service) as client:
         with pytest.raises(type(error)):
@@ -385,48 +393,48 @@ async def test_a_certificate_that_is_refused_or_a_wrong_set_up_is_raised_at_once
     assert len(service.polls) == 1
 
 
-# --- A change that can't be read holds up nothing but itself
+# --- A change that can't be read
 
 
-async def test_those_behind_it_are_delivered_and_it_is_when_it_can_be_read(service, caplog):
-    """As long as a lease: the next poll after the documented wait would get the same one for ever."""
-    bad, *good = (service.put(SENDER) for _ in range(5))
-    bad.readable = False
-    got = {}
+async def test_an_unreadable_change_does_not_block_the_changes_behind_it(service, caplog):
+    """The default wait is as long as a lease, so a poll after it would always get the unreadable change."""
+    unreadable, *readable = (service.put(SENDER) for _ in range(5))
+    unreadable.readable = False
+    delivered_at = {}
 
     async def consume() -> None:
         async for change in changes:
-            got[number_of(change)] = now()
+            delivered_at[number_of(change)] = now()
             await client.confirm(change)
 
     async with process_of(service) as client:
         changes = client.status_changes()
         with anyio.move_on_after(3 * 3600):
             await consume()
-        assert got.keys() == {each.number for each in good}
-        assert max(got.values()) < 30
-        # It is logged once in each lease, not in a loop.
-        warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
+        assert delivered_at.keys() == {change.number for change in readable}
+        assert max(delivered_at.values()) < 30
+        # The unreadable change is logged once per lease, not in a loop.
+        warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
         assert 10 <= changes.counts.failures == len(warnings) <= 3 * 3600 / service.lease + 1
         assert "can't be read" in warnings[0].getMessage() or "not a whole" in caplog.text
-        bad.readable = True
+        unreadable.readable = True
         with anyio.move_on_after(2 * service.lease):
             await consume()
-    assert got.keys() == {each.number for each in service.changes}
+    assert delivered_at.keys() == {change.number for change in service.changes}
     assert not any(poll.too_early_as_told for poll in service.polls)
 
 
-async def test_those_behind_it_are_delivered_however_many_there_are(service):
-    """As when all jobs of one kind can't be read: the first comes back before the last was fetched."""
+async def test_many_unreadable_changes_do_not_block_the_change_behind_them(service):
+    """The lease of the first one must not end before the last one was fetched."""
     for _ in range(30):
         service.put(SENDER).readable = False
-    good = service.put(SENDER)
+    readable = service.put(SENDER)
     async with process_of(service) as client:
         with anyio.fail_after(300):
-            assert number_of(await anext(client.status_changes())) == good.number
+            assert number_of(await anext(client.status_changes())) == readable.number
 
 
-async def test_what_its_answer_told_of_the_next_poll_holds(service):
+async def test_the_poll_time_of_an_unreadable_change_is_obeyed(service):
     service.put(SENDER).readable = False
     service.wait_after_change = 1200
     async with process_of(service, default_wait=30) as client:
@@ -442,7 +450,7 @@ async def test_what_its_answer_told_of_the_next_poll_holds(service):
 
 
 @pytest.mark.parametrize("kind", [Kind.NO_DATE, Kind.BROKEN_POLL_TIME, Kind.PAGE])
-async def test_where_its_answer_tells_nothing_the_documented_wait_does(service, kind):
+async def test_without_a_poll_time_an_unreadable_change_causes_the_default_wait(service, kind):
     service.put(SENDER).readable = False
     service.script += [Fault(kind=kind)]
     async with process_of(service, default_wait=900) as client:

@@ -1,4 +1,4 @@
-"""The iterator holds nothing across an item: break, exceptions, cancellation, closing."""
+"""The iterator holds no resource between two changes: break, exceptions, cancellation, closing."""
 
 import asyncio
 from contextlib import aclosing
@@ -30,10 +30,10 @@ async def later(service: ModelService, seconds: float) -> None:
     service.put(SENDER)
 
 
-# --- Nothing is held across an item
+# --- Between two changes
 
 
-async def test_after_break_the_iterator_and_the_client_go_on(service):
+async def test_after_break_the_iterator_and_the_client_stay_usable(service):
     first, second, third = (service.put(SENDER) for _ in range(3))
     async with process_of(service) as client:
         changes = client.status_changes()
@@ -47,7 +47,7 @@ async def test_after_break_the_iterator_and_the_client_go_on(service):
     assert len(third.leases) == 1
 
 
-async def test_an_exception_in_the_body_leaves_all_usable(service):
+async def test_after_an_exception_in_the_loop_the_iterator_stays_usable(service):
     service.put(SENDER)
     second = service.put(SENDER)
     async with process_of(service) as client:
@@ -62,7 +62,7 @@ async def test_an_exception_in_the_body_leaves_all_usable(service):
         assert number_of(await anext(changes)) == second.number
 
 
-async def test_aclose_twice_ends_the_iteration_and_nothing_else(service):
+async def test_aclose_ends_only_its_own_iterator_and_may_be_called_twice(service):
     service.put(SENDER)
     async with process_of(service) as client:
         changes = client.status_changes()
@@ -70,13 +70,13 @@ async def test_aclose_twice_ends_the_iteration_and_nothing_else(service):
         await changes.aclose()
         assert [change async for change in changes] == []
         assert service.polls == []
-        async with aclosing(client.status_changes()) as again:
-            assert number_of(await anext(again)) == 1
+        async with aclosing(client.status_changes()) as other:
+            assert number_of(await anext(other)) == 1
         with pytest.raises(StopAsyncIteration):
-            await anext(again)
+            await anext(other)
 
 
-async def test_closing_wakes_a_step_that_sleeps(service):
+async def test_closing_interrupts_the_sleep(service):
     async with process_of(service) as client:
         changes = client.status_changes()
         async with anyio.create_task_group() as tasks:
@@ -88,8 +88,8 @@ async def test_closing_wakes_a_step_that_sleeps(service):
         assert len(service.polls) == 1
 
 
-async def test_closing_lets_a_poll_on_its_way_deliver_its_change(service):
-    """Otherwise nobody would see the change until its lease ends."""
+async def test_closing_lets_a_poll_in_flight_deliver_its_change(service):
+    """Otherwise the change would be hidden from every poll until its lease ends."""
     change = service.put(SENDER)
     async with process_of(service) as client:
         changes = client.status_changes()
@@ -98,7 +98,7 @@ async def test_closing_lets_a_poll_on_its_way_deliver_its_change(service):
         assert len(service.polls) == 1
         await changes.aclose()
         assert number_of(await task) == change.number
-        assert [each async for each in changes] == []
+        assert [change async for change in changes] == []
 
 
 async def test_two_iterators_on_one_client_get_different_changes(service):
@@ -117,8 +117,8 @@ async def test_two_iterators_on_one_client_get_different_changes(service):
         assert sorted(got) == [1, 2]
 
 
-# Moments of one iterator's life: about to send, on the way, in the answer, asleep, waiting for the other
-# iterator's poll; and some steps of the event loop further on.
+# When to cancel, in seconds: before sending, in flight, while the response is read, asleep, or while the
+# other iterator polls. Each moment comes with a number of further steps of the event loop.
 MOMENTS = st.one_of(
     st.sampled_from([0.0, 1e-6, 600.0, 600.5, 601.0]),
     st.floats(0, 0.3),
@@ -130,8 +130,8 @@ MOMENTS = st.one_of(
 @pytest.mark.parametrize("natively", [False, True], ids=["scope", "Task.cancel"])
 @settings(max_examples=60)
 @given(moments=st.lists(st.tuples(MOMENTS, st.integers(0, 8)), min_size=1, max_size=4))
-def test_cancellation_at_any_await_leaves_all_usable(natively, moments):
-    """Every change comes in the end, no poll is early, no connection stays taken."""
+def test_after_a_cancellation_at_any_await_everything_stays_usable(natively, moments):
+    """In the end every change is delivered and confirmed, no poll was early and no connection is still in use."""
 
     async def main() -> None:
         service = ModelService()
@@ -144,7 +144,7 @@ def test_cancellation_at_any_await_leaves_all_usable(natively, moments):
 
         async def cancelled_after(seconds: float, steps: int) -> None:
             async with anyio.create_task_group() as tasks:
-                both = [asyncio.ensure_future(consume()) for _ in range(2)] if natively else []
+                consumers = [asyncio.ensure_future(consume()) for _ in range(2)] if natively else []
                 if not natively:
                     tasks.start_soon(consume)
                     tasks.start_soon(consume)
@@ -152,10 +152,10 @@ def test_cancellation_at_any_await_leaves_all_usable(natively, moments):
                 for _ in range(steps):
                     await asyncio.sleep(0)
                 tasks.cancel_scope.cancel()
-                for task in both:
+                for task in consumers:
                     task.cancel()
-            if both:
-                await asyncio.wait(both)
+            if consumers:
+                await asyncio.wait(consumers)
 
         async with process_of(service, max_connections=1) as client:
             for seconds, steps in moments:
@@ -170,8 +170,8 @@ def test_cancellation_at_any_await_leaves_all_usable(natively, moments):
     run(main)
 
 
-async def test_a_cancelled_step_is_taken_again(service):
-    """With `asyncio.wait_for` around every step, each much shorter than the wait."""
+async def test_a_step_that_times_out_can_be_retried(service):
+    """`asyncio.wait_for` around a step has a much shorter timeout than the step takes."""
     async with process_of(service) as client:
         changes = client.status_changes()
         async with anyio.create_task_group() as tasks:
@@ -187,7 +187,7 @@ async def test_a_cancelled_step_is_taken_again(service):
     assert now() < 1203
 
 
-async def test_a_task_that_is_cancelled_natively_in_its_sleep_leaves_the_iterator_usable(service):
+async def test_after_a_native_cancellation_of_its_sleep_the_iterator_stays_usable(service):
     async with process_of(service) as client:
         changes = client.status_changes()
         task = asyncio.ensure_future(anext(changes))

@@ -1,8 +1,8 @@
-"""The iterator, single polls and the worker against the model of the service, in whatever order.
+"""A state machine test of the iterator, single polls and the worker, against the model of the service.
 
-Two processes share two queues of one organisation; time, faults, outages and blocks come as they like. After
-every step nothing may have been polled too early, lost, doubled or confirmed too soon; in the end, once
-the queues are served in peace, every change has been delivered and confirmed.
+Two processes share two queues of one organisation. Time, faults, outages and blocks come in random order. After
+every step, no poll was too early, and no change was lost, delivered twice by mistake or confirmed too early. In
+the end the faults stop, and every change is delivered and confirmed.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ PROCESSES = st.sampled_from(["one", "two"])
 KINDS = st.sampled_from([kind for kind in Kind if kind is not Kind.RAISES])
 STATUSES = st.sampled_from([500, 502, 503, 504])
 DEFAULT_WAIT = 600.0
-PEACE = 6000.0
+SECONDS_WITHOUT_FAULTS = 6000.0
 
 
 class Polling(RuleBasedStateMachine):
-    """Whatever may happen to two processes, one step after the other.
+    """The random steps of two processes.
 
     Attributes:
-        slow: How long a call, and its answer, is on its way at most.
+        slow: The longest time in seconds that a request, and a response, is in flight.
     """
 
     slow = 0.2
@@ -63,10 +63,10 @@ class Polling(RuleBasedStateMachine):
 
         self.run(start())
 
-    # What happens
+    # Steps
 
     @rule(sender=SENDERS, count=st.integers(1, 3))
-    def something_happens_to_a_job(self, sender, count) -> None:
+    def the_status_of_a_job_changes(self, sender, count) -> None:
         for _ in range(count):
             self.service.put(sender)
 
@@ -80,16 +80,18 @@ class Polling(RuleBasedStateMachine):
         before = len(self.service.polls)
         loops = sum(len(process.running) for process in self.processes.values())
         self.run(anyio.sleep(seconds))
-        idle = [each for each in self.service.polls[before:] if each.outcome is not Outcome.CHANGE]
-        assert len(idle) <= loops * (12 + math.ceil(seconds / 30)), "a busy loop"
+        without_change = [
+            poll for poll in self.service.polls[before:] if poll.outcome is not Outcome.CHANGE
+        ]
+        assert len(without_change) <= loops * (12 + math.ceil(seconds / 30)), "a tight loop"
 
     @rule(name=PROCESSES, sender=SENDERS, confirms=st.booleans())
-    def a_loop_begins(self, name, sender, confirms) -> None:
+    def a_loop_starts(self, name, sender, confirms) -> None:
         if len(self.processes[name].running) < 4:
             self.run(self._call(self.processes[name].iterate, sender, confirms=confirms))
 
     @rule(name=PROCESSES, sender=SENDERS, concurrency=st.integers(1, 4))
-    def a_worker_begins(self, name, sender, concurrency) -> None:
+    def a_worker_starts(self, name, sender, concurrency) -> None:
         process = self.processes[name]
         if len(process.running) < 4:
             self.run(self._call(process.work, sender, concurrency=concurrency))
@@ -100,15 +102,19 @@ class Polling(RuleBasedStateMachine):
             Plan, st.sampled_from([0.0, 0.5, 30.0, 599.0, 610.0, 1500.0]), st.booleans()
         ),
     )
-    def a_handler_will(self, name, plan) -> None:
+    def the_next_handler_gets_a_plan(self, name, plan) -> None:
         self.processes[name].plans.append(plan)
 
     @precondition(lambda self: any(process.running for process in self.processes.values()))
     @rule(data=st.data(), how=st.sampled_from(["close", "scope", "Task.cancel"]))
-    def something_is_ended(self, data, how) -> None:
+    def a_loop_or_worker_is_ended(self, data, how) -> None:
         process, running = data.draw(
             st.sampled_from(
-                [(process, each) for process in self.processes.values() for each in process.running]
+                [
+                    (process, running)
+                    for process in self.processes.values()
+                    for running in process.running
+                ]
             )
         )
         self.run(process.end(running, how))
@@ -119,7 +125,7 @@ class Polling(RuleBasedStateMachine):
 
     @rule(name=PROCESSES, sender=SENDERS, count=st.integers(1, 12), seconds=st.floats(0, 2))
     def other_calls(self, name, sender, count, seconds) -> None:
-        """Each in a scope of its own: a common one would cancel them in an order that varies."""
+        """Each call has its own scope, because a shared one would cancel them in a random order."""
 
         async def call() -> None:
             with anyio.move_on_after(seconds):
@@ -128,11 +134,11 @@ class Polling(RuleBasedStateMachine):
         self.run(self._gather([call() for _ in range(count)]))
 
     @rule(faults=st.lists(st.builds(Fault, kind=KINDS, status=STATUSES), min_size=1, max_size=3))
-    def the_next_calls_go_wrong(self, faults) -> None:
+    def the_next_calls_fail(self, faults) -> None:
         self.service.script.extend(faults)
 
     @rule(sender=SENDERS, readable=st.booleans())
-    def the_next_change_is_broken_or_all_are_mended(self, sender, readable) -> None:
+    def a_change_is_unreadable_or_all_become_readable(self, sender, readable) -> None:
         if readable:
             for change in self.service.changes:
                 change.readable = True
@@ -140,16 +146,16 @@ class Polling(RuleBasedStateMachine):
             self.service.put(sender).readable = False
 
     @rule(name=PROCESSES, fault=st.one_of(st.none(), st.builds(Fault, kind=KINDS, status=STATUSES)))
-    def an_outage_begins_or_ends(self, name, fault) -> None:
+    def an_outage_starts_or_ends(self, name, fault) -> None:
         self.service.outages.pop(name, None)
         if fault is not None:
             self.service.outages[name] = fault
 
     @rule()
-    def somebody_elses_calls_block_the_organisation(self) -> None:
+    def calls_of_another_program_block_the_organisation(self) -> None:
         self.run(self._call(self.service.block_now, SENDER.organization_number))
 
-    # What must hold
+    # Invariants
 
     @invariant()
     def no_poll_was_too_early(self) -> None:
@@ -160,29 +166,29 @@ class Polling(RuleBasedStateMachine):
         self.checked = len(self.service.polls) if self.processes else 0
 
     @invariant()
-    def the_organisation_was_not_blocked_for_our_calls_and_blocks_were_held(self) -> None:
+    def our_calls_caused_no_block_and_waited_for_blocks_to_end(self) -> None:
         if self.processes:
             assert self.service.blocks[SENDER.organization_number] == 0
             assert not any(call.impatient for call in self.service.calls[-200:])
 
     @invariant()
-    def what_was_handed_over_was_delivered_once(self) -> None:
+    def every_received_change_was_delivered_once(self) -> None:
         for name, process in self.processes.items():
-            handed = [
-                each.handed
-                for each in self.service.polls
-                if each.process == name and each.handed is not None
+            received = [
+                poll.handed
+                for poll in self.service.polls
+                if poll.process == name and poll.handed is not None
             ]
-            assert len(handed) == len(process.delivered) + process.let_go
-            assert {number for number, _ in process.delivered} <= set(handed)
+            assert len(received) == len(process.delivered) + process.let_go
+            assert {number for number, _ in process.delivered} <= set(received)
             assert not process.twice
             assert not process.surprises
 
     @invariant()
-    def doubles_came_after_a_lease_and_confirmations_after_the_work(self) -> None:
+    def redeliveries_came_after_a_lease_and_confirmations_after_the_work(self) -> None:
         for change in self.service.changes if self.processes else ():
             starts = [until - self.service.lease for until, _ in change.leases]
-            assert all(b >= a + self.service.lease for a, b in pairwise(starts))
+            assert all(later >= start + self.service.lease for start, later in pairwise(starts))
             if change.confirmed is not None:
                 at, name = change.confirmed
                 done = self.processes[name].done.get(change.number, [])
@@ -194,11 +200,11 @@ class Polling(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             if self.processes:
-                self._end_in_peace()
+                self._end_without_faults()
         finally:
             self.runner.close()
 
-    def _end_in_peace(self) -> None:
+    def _end_without_faults(self) -> None:
         self.service.script.clear()
         self.service.outages.clear()
         for change in self.service.changes:
@@ -208,28 +214,30 @@ class Polling(RuleBasedStateMachine):
 
         async def serve() -> None:
             for process in self.processes.values():
-                for each in list(process.running):
-                    await process.end(each, "Task.cancel")
-            # Handlers have 30 seconds to finish, and a poll on its way is finished too.
+                for running in list(process.running):
+                    await process.end(running, "Task.cancel")
+            # Handlers have 30 seconds to finish, and a poll in flight is finished too.
             await anyio.sleep(100)
             assert not any(process.running for process in self.processes.values())
             one = self.processes["one"]
             one.work(SENDER, concurrency=2)
             one.iterate(OTHER_QUEUE, confirms=True)
-            await anyio.sleep(PEACE)
-            for each in list(one.running):
-                await one.end(each, "close")
+            await anyio.sleep(SECONDS_WITHOUT_FAULTS)
+            for running in list(one.running):
+                await one.end(running, "close")
             await anyio.sleep(100)
             assert not one.running
 
         self.run(serve())
         for check in (
             self.no_poll_was_too_early,
-            self.what_was_handed_over_was_delivered_once,
-            self.doubles_came_after_a_lease_and_confirmations_after_the_work,
+            self.every_received_change_was_delivered_once,
+            self.redeliveries_came_after_a_lease_and_confirmations_after_the_work,
         ):
             check()
-        delivered = {number for each in self.processes.values() for number, _ in each.delivered}
+        delivered = {
+            number for process in self.processes.values() for number, _ in process.delivered
+        }
         assert delivered == {change.number for change in self.service.changes}
         assert all(change.confirmed for change in self.service.changes)
         self.run(self.opened.aclose())
@@ -251,16 +259,16 @@ class PollingOfAFastService(Polling):
     slow = 0.005
 
 
-# CI has time for 510 runs of 50 steps, the same every time; the profile `soak` of `make soak` takes as
-# many as it is told to, at random.
+# The profile `ci` has 170 runs of 50 steps per machine, which are the same every time. The profile `soak` of
+# `make soak` has random runs, as many as it is configured for.
 PROFILE = settings.get_current_profile_name()
 RUNS = settings.default.max_examples if PROFILE == "soak" else 170 if PROFILE == "ci" else 40
 
 
 def case(machine: type[Polling]) -> type:
-    """The machine as a test."""
+    """Makes a test case of the state machine."""
     if PROFILE == "ci":
-        # By name, or all of the machines would take the same steps.
+        # A different seed per machine. Otherwise all of them would take the same steps.
         seed(machine.__name__)(machine)
     test = machine.TestCase
     test.settings = settings(

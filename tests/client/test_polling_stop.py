@@ -1,4 +1,4 @@
-"""An iteration that is ended while its poll waits for its turn: nothing is sent any more."""
+"""Stopping an iterator: a poll that was not sent yet is not sent, and a poll in flight is finished."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,11 +27,11 @@ def anyio_backend():
     return virtual_time.BACKEND
 
 
-async def stepping(changes) -> list[int]:
+async def numbers_of(changes) -> list[int]:
     return [number_of(change) async for change in changes]
 
 
-async def test_stopped_while_its_organisation_is_held_it_ends_at_once_and_polls_no_more():
+async def test_an_iterator_stopped_during_a_block_ends_immediately_and_polls_no_more():
     service = ModelService()
     service.put(SENDER)
     service.block_now(OURS)
@@ -39,7 +39,7 @@ async def test_stopped_while_its_organisation_is_held_it_ends_at_once_and_polls_
         with pytest.raises(RateLimitedError):
             await client.check_access()
         changes = client.status_changes()
-        task = asyncio.ensure_future(stepping(changes))
+        task = asyncio.ensure_future(numbers_of(changes))
         await anyio.sleep(5)
         assert not task.done()
         changes.stop()
@@ -47,30 +47,30 @@ async def test_stopped_while_its_organisation_is_held_it_ends_at_once_and_polls_
         assert now() < 6
         await anyio.sleep(60)
         assert service.polls == []
-        # Nothing was lost: there is no wait that a lost answer would ask for.
+        # No response was lost, so the next poll need not wait.
         assert (await client.get_status_change()).change is not None
 
 
-async def test_stopped_at_the_very_moment_of_its_turn_it_does_not_poll():
-    """The cancellation would reach the poll only on its way, and lose the answer."""
+async def test_an_iterator_stopped_just_before_its_poll_is_sent_does_not_poll():
+    """Without this check the cancellation would interrupt the poll in flight and lose its response."""
 
-    class Stopping(Unpaced):
+    class StoppingRateLimiter(Unpaced):
         async def acquire(self, organization_number: str) -> Callable[[], None]:
             changes.stop()
             return await super().acquire(organization_number)
 
     service = ModelService()
     service.put(SENDER)
-    async with process_of(service, rate_limiter=Stopping()) as client:
+    async with process_of(service, rate_limiter=StoppingRateLimiter()) as client:
         changes = client.status_changes()
-        assert await stepping(changes) == []
+        assert await numbers_of(changes) == []
         assert service.polls == []
         assert (await client.get_status_change()).change is not None
 
 
-@pytest.mark.parametrize("held", [30, 60])
-async def test_a_worker_ends_in_time_though_its_organisation_is_held(held):
-    service = ModelService(block=held)
+@pytest.mark.parametrize("block", [30, 60])
+async def test_a_worker_stops_promptly_while_its_organisation_is_blocked(block):
+    service = ModelService(block=block)
     service.block_now(OURS)
     async with working(changes=1, service=service, handler=Handler()) as work:
         await anyio.sleep(2)
@@ -83,18 +83,18 @@ async def test_a_worker_ends_in_time_though_its_organisation_is_held(held):
 
 @settings(max_examples=60)
 @given(moment=st.floats(0, 1.5), seed=st.integers(0, 2**16), natively=st.booleans())
-def test_at_whatever_moment_a_poll_is_sent_and_finished_or_not_sent(moment, seed, natively):
-    """With a poll on its way the change is delivered; before it has left nothing is."""
+def test_a_stop_at_any_moment_either_finishes_the_poll_or_prevents_it(moment, seed, natively):
+    """The change is delivered if the poll was sent before the stop."""
 
     async def main() -> None:
         service = ModelService(seed=seed)
         service.put(SENDER)
         async with process_of(service) as client:
-            # Uses up the budget of the moment, so that the poll waits for its turn.
+            # These calls use up the rate budget, so the poll has to wait.
             for _ in range(3):
                 await client.check_access()
             changes = client.status_changes()
-            task = asyncio.ensure_future(stepping(changes))
+            task = asyncio.ensure_future(numbers_of(changes))
             await anyio.sleep(moment)
             changes.stop()
             if natively:
@@ -108,7 +108,7 @@ def test_at_whatever_moment_a_poll_is_sent_and_finished_or_not_sent(moment, seed
     run(main)
 
 
-async def test_a_poll_on_its_way_takes_no_longer_than_handlers_may():
+async def test_a_poll_in_flight_is_cancelled_after_stop_within():
     service = ModelService(busy=9.0)
     async with working(changes=1, service=service, stop_within=timedelta(seconds=3)) as work:
         await anyio.sleep(1)
@@ -119,8 +119,8 @@ async def test_a_poll_on_its_way_takes_no_longer_than_handlers_may():
     assert confirmed(service) == []
 
 
-async def test_a_handler_has_the_time_that_is_left_after_the_poll():
-    """The time begins when the worker is asked to stop, not when the last poll has come back."""
+async def test_stop_within_includes_the_time_of_the_poll_in_flight():
+    """The time starts when the worker is asked to stop, not when the last poll has ended."""
     service = ModelService(busy=3.0)
     options = {"handler": Handler(seconds=50), "stop_within": timedelta(seconds=20)}
     async with working(changes=1, service=service, **options) as work:

@@ -1,4 +1,4 @@
-"""The whole direct flow, over mutual TLS on loopback, against the sandbox; its results judged by others."""
+"""The whole direct flow against the sandbox, over mutual TLS on loopback. Other programs verify the results."""
 
 import dataclasses
 import io
@@ -72,7 +72,7 @@ async def sandbox(clock):
 
 
 def configured(sandbox: Sandbox, clock: Clock, *arguments, **fields) -> ClientConfiguration:
-    """A client that waits for nobody: pace, waiting and patience are tested elsewhere."""
+    """A configuration whose client never waits in real time. Waiting is tested elsewhere."""
 
     async def sleep(seconds: float) -> None:
         clock.wait(seconds=seconds)
@@ -98,19 +98,19 @@ def token_in(exit_url: str) -> str:
 
 
 def statuses(status) -> list[str]:
-    return [status.signature_of(each).status for each in SIGNERS]
+    return [status.signature_of(signer).status for signer in SIGNERS]
 
 
 async def sign(sandbox: Sandbox, created: DirectJobResponse) -> str:
-    """Both sign; the exit URL of the last."""
-    exit_urls = [await sandbox.sign(created.signer(each).redirect_url) for each in SIGNERS]
+    """Signs as both signers, and returns the exit URL of the last one."""
+    exit_urls = [await sandbox.sign(created.signer(signer).redirect_url) for signer in SIGNERS]
     return exit_urls[-1]
 
 
 # --- By token
 
 
-async def test_a_job_by_token_from_creation_to_the_signed_documents(
+async def test_the_flow_by_token_from_creation_to_the_signed_documents(
     sandbox, client, tmp_path, xmlsec1, pdfsig, pdftotext
 ):
     created = await client.create(job())
@@ -131,29 +131,31 @@ async def test_a_job_by_token_from_creation_to_the_signed_documents(
     status = await client.get_status(created, token_in(exit_url))
     assert status.status is DirectJobStatus.COMPLETED_SUCCESSFULLY
     assert statuses(status) == [SIGNED, SIGNED]
-    assert all(each.since.utcoffset() is not None for each in status.signatures)
+    assert all(signature.since.utcoffset() is not None for signature in status.signatures)
     assert (status.job_id, status.reference) == (created.job_id, "order-77")
 
     path = tmp_path / "signed.pdf"
     size = await client.download_pades(status, path)
     assert size == path.stat().st_size
     assert await client.get_pades(status) == path.read_bytes()
-    signature_is_valid(pdfsig, path)
-    said = run(pdftotext, "-layout", path, "-")
-    assert "Lease" in said
-    assert "Vilkår" in said
+    assert_signature_is_valid(pdfsig, path)
+    text = run(pdftotext, "-layout", path, "-")
+    assert "Lease" in text
+    assert "Vilkår" in text
     async with client.open_pades(status) as stream:
         assert stream.content_length == size
         assert b"".join([chunk async for chunk in stream]) == path.read_bytes()
-    for each in status.signatures:
-        xades = etree.fromstring(await client.get_xades(each))
+    for signature in status.signatures:
+        xades = etree.fromstring(await client.get_xades(signature))
         assert len(list(xades.iter("{http://uri.etsi.org/01903/v1.3.2#}SigningTime"))) == 1
     await client.confirm(status)
 
     [received] = sandbox.received
     assert list(received.documents.values()) == [PDF, "Vilkår".encode()]
-    (tmp_path / "judged").mkdir()
-    verify_bundle.verify(received.container, root_pem=sandbox.ca_pem, tmp_path=tmp_path / "judged")
+    (tmp_path / "verified").mkdir()
+    verify_bundle.verify(
+        received.container, root_pem=sandbox.ca_pem, tmp_path=tmp_path / "verified"
+    )
 
 
 def run(program: str, *arguments: str | Path) -> str:
@@ -161,11 +163,11 @@ def run(program: str, *arguments: str | Path) -> str:
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout
 
 
-def signature_is_valid(pdfsig: str, path: Path) -> None:
-    """One valid signature over the whole file, and none in it with a byte changed."""
-    said = run(pdfsig, path)
-    assert said.count("Signature Validation: Signature is Valid.") == 1
-    assert "Total document signed" in said
+def assert_signature_is_valid(pdfsig: str, path: Path) -> None:
+    """The PDF has one valid signature over the whole file, and none when a byte is changed."""
+    output = run(pdfsig, path)
+    assert output.count("Signature Validation: Signature is Valid.") == 1
+    assert "Total document signed" in output
     changed = bytearray(path.read_bytes())
     changed[len(changed) // 3] ^= 1
     path.with_suffix(".changed").write_bytes(changed)
@@ -179,11 +181,11 @@ def signature_is_valid(pdfsig: str, path: Path) -> None:
         ("fail", "https://shop.example/error?", ["FAILED", "NOT_APPLICABLE"]),
     ],
 )
-async def test_who_does_not_sign_ends_the_job(sandbox, client, act, exit_url, expected):
+async def test_a_signer_who_does_not_sign_ends_the_job(sandbox, client, act, exit_url, expected):
     created = await client.create(job())
-    came_to = await getattr(sandbox, act)(created.signer(PERSON).redirect_url)
-    assert came_to.startswith(exit_url)
-    status = await client.get_status(created, token_in(came_to))
+    reached_url = await getattr(sandbox, act)(created.signer(PERSON).redirect_url)
+    assert reached_url.startswith(exit_url)
+    status = await client.get_status(created, token_in(reached_url))
     assert (status.status, statuses(status)) == (DirectJobStatus.FAILED, expected)
     with pytest.raises(SignedDocumentMissingError):
         await client.get_pades(status)
@@ -192,7 +194,7 @@ async def test_who_does_not_sign_ends_the_job(sandbox, client, act, exit_url, ex
     await client.confirm(status)
 
 
-async def test_tokens_that_open_nothing(sandbox, client):
+async def test_wrong_and_early_tokens_are_refused(sandbox, client):
     created = await client.create(job())
     with pytest.raises(InvalidStatusQueryTokenError):
         await client.get_status(created, "guess/+&=")
@@ -205,7 +207,7 @@ async def test_tokens_that_open_nothing(sandbox, client):
         await client.get_status(created, token_in(exit_url))
 
 
-async def test_a_new_redirect_url_takes_the_place_of_the_last(sandbox, client):
+async def test_a_new_redirect_url_replaces_the_last_one(sandbox, client):
     created = await client.create(job())
     first = created.signer(PERSON)
     second = await client.request_new_redirect_url(first)
@@ -217,18 +219,18 @@ async def test_a_new_redirect_url_takes_the_place_of_the_last(sandbox, client):
         await client.request_new_redirect_url(second)
 
 
-async def test_with_nothing_but_stored_urls(sandbox, client, clock, tmp_path):
-    """What another process needs: text from a database."""
+async def test_stored_urls_are_enough_for_the_whole_flow(sandbox, client, clock, tmp_path):
+    """Another process can continue with URLs from a database."""
     created = await client.create(job())
-    stored = [created.status_url, *(created.signer(each).signer_url for each in SIGNERS)]
+    stored = [created.status_url, *(created.signer(signer).signer_url for signer in SIGNERS)]
     status_url, *signer_urls = stored
     for url in signer_urls:
         signer = await client.request_new_redirect_url(url)
         token = token_in(await sandbox.sign(signer.redirect_url))
     status = await client.get_status(status_url, token)
     assert await client.get_pades(status.pades_url) == await client.get_pades(status)
-    for each in status.signatures:
-        assert await client.download_xades(each.xades_url, tmp_path / "xades.xml") > 1000
+    for signature in status.signatures:
+        assert await client.download_xades(signature.xades_url, tmp_path / "xades.xml") > 1000
     await client.confirm(status.confirmation_url)
     clock.wait(hours=25)
     later = await client.get_status(status_url, token)
@@ -254,7 +256,7 @@ async def test_documents_can_be_deleted_a_day_later(sandbox, client, clock):
 # --- By polling
 
 
-async def test_a_polled_job_from_creation_to_the_last_confirmation(
+async def test_the_flow_by_polling_from_creation_to_the_last_confirmation(
     sandbox, client, tmp_path, pdfsig
 ):
     created = await client.create(polled())
@@ -262,38 +264,38 @@ async def test_a_polled_job_from_creation_to_the_last_confirmation(
     with pytest.raises(StatusUrlMissingError):
         await client.get_status(created, "token")
     await sign(sandbox, created)
-    seen, keys = [], set()
+    states, keys = [], set()
     async for change in client.status_changes():
         assert (change.job_id, change.reference) == (created.job_id, "order-77")
-        seen.append((change.status, statuses(change)))
+        states.append((change.status, statuses(change)))
         keys.add(change.deduplication_key)
         if change.status == DirectJobStatus.COMPLETED_SUCCESSFULLY:
             await client.download_pades(change, tmp_path / "signed.pdf")
             await client.confirm(change)
             break
         await client.confirm(change)
-    assert seen == [("IN_PROGRESS", [SIGNED, WAITING]), ("COMPLETED_SUCCESSFULLY", [SIGNED] * 2)]
+    assert states == [("IN_PROGRESS", [SIGNED, WAITING]), ("COMPLETED_SUCCESSFULLY", [SIGNED] * 2)]
     assert len(keys) == 2
-    signature_is_valid(pdfsig, tmp_path / "signed.pdf")
+    assert_signature_is_valid(pdfsig, tmp_path / "signed.pdf")
     assert (await client.get_status_change()).change is None
 
 
-async def test_a_change_comes_back_until_it_is_confirmed(sandbox, client, clock):
+async def test_a_change_is_redelivered_until_it_is_confirmed(sandbox, client, clock):
     created = await client.create(polled())
     await sandbox.reject(created.signer(PERSON).redirect_url)
     first = (await client.get_status_change()).change
     empty = await client.get_status_change()
     assert (empty.change, empty.wait <= timedelta(seconds=31)) == (None, True)
     clock.wait(minutes=10, seconds=1)
-    again = (await client.get_status_change()).change
-    assert again.deduplication_key == first.deduplication_key
-    await client.confirm(again)
+    second = (await client.get_status_change()).change
+    assert second.deduplication_key == first.deduplication_key
+    await client.confirm(second)
     clock.wait(hours=1)
     assert (await client.get_status_change()).change is None
 
 
-async def test_the_iterator_waits_out_an_empty_queue(sandbox, clock):
-    """A poll of somebody else makes it wait longer: it is told so, and waits."""
+async def test_the_iterator_waits_while_the_queue_is_empty(sandbox, clock):
+    """A poll of another client makes it wait longer."""
     async with (
         DirectClient(configured(sandbox, clock)) as client,
         DirectClient(configured(sandbox, clock)) as another,
@@ -310,7 +312,7 @@ async def test_the_iterator_waits_out_an_empty_queue(sandbox, clock):
         assert timedelta(seconds=30) <= clock.now - start <= timedelta(seconds=32)
 
 
-async def test_a_job_that_expires_is_told_in_the_queue(sandbox, client):
+async def test_the_expiry_of_a_job_is_delivered_in_the_queue(sandbox, client):
     created = await client.create(polled())
     await sandbox.sign(created.signer(CUSTOMER).redirect_url)
     await sandbox.expire(created.job_id)
@@ -320,8 +322,8 @@ async def test_a_job_that_expires_is_told_in_the_queue(sandbox, client):
     assert (last.status, statuses(last)) == (DirectJobStatus.FAILED, ["EXPIRED", SIGNED])
 
 
-async def test_queues_have_names_and_one_has_none(sandbox, clock):
-    """Each job's changes are in its sender's queue, and in no other."""
+async def test_named_queues_and_the_unnamed_queue_are_separate(sandbox, clock):
+    """A change is only in the queue of the sender of its job."""
     default = Sender(organization_number=pki.SENDER)
     named = dataclasses.replace(default, polling_queue="shop & søn/2")
     async with DirectClient(configured(sandbox, clock)) as client:
@@ -337,10 +339,10 @@ async def test_queues_have_names_and_one_has_none(sandbox, clock):
             assert (await client.get_status_change(sender=sender)).change is None
 
 
-# --- What a job may be
+# --- Contents of a job
 
 
-async def test_every_setting_of_a_job_arrives(sandbox, client):
+async def test_every_setting_of_a_job_reaches_the_service(sandbox, client):
     given = polled(
         description="Les først",
         authentication_level=AuthenticationLevel.THREE,
@@ -358,20 +360,24 @@ async def test_every_setting_of_a_job_arrives(sandbox, client):
     assert created.single_signer.personal_identification_number == PERSON
     [received] = sandbox.received
     manifest = etree.fromstring(received.manifest)
-    told = {etree.QName(each).localname: each.text for each in manifest.iter() if each.text}
+    settings = {
+        etree.QName(element).localname: element.text for element in manifest.iter() if element.text
+    }
     assert {
         "description": "Les først",
         "required-authentication": "3",
         "identifier-in-signed-documents": "NAME",
         "signature-type": "AUTHENTICATED_ELECTRONIC_SIGNATURE",
         "on-behalf-of": "OTHER",
-    }.items() <= told.items()
+    }.items() <= settings.items()
     assert b"<polling-queue>shop<" in received.request.replace(b"ns0:", b"")
 
 
 @pytest.mark.parametrize("compression", Compression)
-async def test_documents_from_paths_of_many_sizes(sandbox, clock, tmp_path, compression, pdfsig):
-    """A text of several MiB beside a PDF, byte for byte, in either form of the container."""
+async def test_documents_from_files_arrive_byte_for_byte(
+    sandbox, clock, tmp_path, compression, pdfsig
+):
+    """A text of about 1 MiB and a PDF, in a stored and in a deflated container."""
     text = ("Vilkår nummer en.\n" * 60_000).encode()
     (tmp_path / "a.txt").write_bytes(text)
     (tmp_path / "b.pdf").write_bytes(PDF)
@@ -382,9 +388,9 @@ async def test_documents_from_paths_of_many_sizes(sandbox, clock, tmp_path, comp
     async with DirectClient(configured(sandbox, clock, compression=compression)) as client:
         created = await client.create(job(documents=documents))
     assert list(sandbox.received[-1].documents.values()) == [text, PDF]
-    (tmp_path / "judged").mkdir()
+    (tmp_path / "verified").mkdir()
     verify_bundle.verify(
-        sandbox.received[-1].container, root_pem=sandbox.ca_pem, tmp_path=tmp_path / "judged"
+        sandbox.received[-1].container, root_pem=sandbox.ca_pem, tmp_path=tmp_path / "verified"
     )
     assert created.job_id == sandbox.received[-1].job_id
 
@@ -394,19 +400,19 @@ async def test_a_text_alone_becomes_a_signed_pdf(sandbox, client, tmp_path, pdfs
     created = await client.create(job(documents=[text]))
     status = await client.get_status(created, token_in(await sign(sandbox, created)))
     await client.download_pades(status, tmp_path / "signed.pdf")
-    signature_is_valid(pdfsig, tmp_path / "signed.pdf")
+    assert_signature_is_valid(pdfsig, tmp_path / "signed.pdf")
     pages = PdfReader(io.BytesIO(await client.get_pades(status))).pages
     assert "Æ, ø og å" in pages[-1].extract_text()
 
 
-# --- Who may
+# --- Authorisation
 
 
-async def test_access_is_told(sandbox, client):
+async def test_check_access_names_the_organisation(sandbox, client):
     assert pki.SENDER in await client.check_access()
 
 
-async def test_a_broker_needs_leave(sandbox, clock):
+async def test_a_broker_needs_authorisation(sandbox, clock):
     sender = Sender(organization_number=OTHER)
     async with DirectClient(configured(sandbox, clock, sender=sender)) as broker:
         for call in (broker.create(polled()), broker.check_access(), broker.get_status_change()):
@@ -421,7 +427,7 @@ async def test_a_broker_needs_leave(sandbox, clock):
         await broker.confirm(change)
 
 
-async def test_the_rate_limit_blocks_and_says_how_long(clock):
+async def test_the_rate_limit_error_says_how_long_the_block_lasts(clock):
     limit = RateLimit(calls=2, block=timedelta(seconds=30))
     async with (
         Sandbox(clock=clock, rate_limit=limit) as sandbox,
@@ -436,16 +442,16 @@ async def test_the_rate_limit_blocks_and_says_how_long(clock):
         await client.check_access()
 
 
-async def test_the_clients_own_pace_stays_below_the_limit(clock):
-    """The default limiter, on the clock of the test: 40 calls, and not one is refused."""
+async def test_the_default_rate_limiter_stays_below_the_limit(clock):
+    """It makes 40 calls on the test's clock, and none is refused."""
 
     async def sleep(seconds: float) -> None:
         clock.wait(seconds=seconds)
 
-    pace = InMemoryRateLimiter(monotonic=clock.monotonic, sleep=sleep)
+    rate_limiter = InMemoryRateLimiter(monotonic=clock.monotonic, sleep=sleep)
     async with (
         Sandbox(clock=clock) as sandbox,
-        DirectClient(configured(sandbox, clock, rate_limiter=pace)) as client,
+        DirectClient(configured(sandbox, clock, rate_limiter=rate_limiter)) as client,
     ):
         start = clock.now
         for _ in range(40):
@@ -453,17 +459,19 @@ async def test_the_clients_own_pace_stays_below_the_limit(clock):
         assert timedelta(seconds=4) < clock.now - start < timedelta(seconds=8)
 
 
-async def test_a_service_of_another_authority_is_not_trusted(sandbox, clock):
+async def test_a_service_certificate_of_another_authority_is_not_trusted(sandbox, clock):
     async with Sandbox(clock=clock) as another:
-        stranger = configured(sandbox, clock, trust_anchors=TrustAnchors().trusting(another.ca_pem))
-        async with DirectClient(stranger) as client:
+        configuration = configured(
+            sandbox, clock, trust_anchors=TrustAnchors().trusting(another.ca_pem)
+        )
+        async with DirectClient(configuration) as client:
             with pytest.raises(TlsError, match="is not trusted") as caught:
                 await client.create(job())
     assert caught.value.request_may_have_left is False
     assert sandbox.received == ()
 
 
-async def test_a_service_of_another_organisation_is_not_trusted(sandbox, clock):
+async def test_a_service_certificate_of_another_organisation_is_not_trusted(sandbox, clock):
     configuration = configured(sandbox, clock)
     environment = dataclasses.replace(
         configuration.environment, server_organization_number="123123123"
@@ -473,16 +481,16 @@ async def test_a_service_of_another_organisation_is_not_trusted(sandbox, clock):
             await client.check_access()
 
 
-@pytest.mark.parametrize("whose", ["another sandbox's", "nobody's"])
-async def test_a_certificate_that_the_service_does_not_know_is_refused(sandbox, clock, whose):
+@pytest.mark.parametrize("issuer", ["another sandbox", "unknown"])
+async def test_an_unknown_client_certificate_is_refused(sandbox, clock, issuer):
     async with Sandbox(clock=clock) as another:
         certificate = pki.sender().enterprise()
-        if whose == "another sandbox's":
+        if issuer == "another sandbox":
             content, password = another.enterprise_pkcs12(pki.SENDER)
             certificate = EnterpriseCertificate.from_pkcs12(content, password=password)
         async with DirectClient(configured(sandbox, clock, certificate=certificate)) as client:
-            # In TLS 1.3 the refusal comes after the client's handshake, and may be lost with the
-            # connection; the words say so in either case.
+            # In TLS 1.3 the refusal comes after the client's part of the handshake, and may be lost with
+            # the connection. The message names the client certificate in both cases.
             with pytest.raises(TransportError, match="the client certificate"):
                 await client.check_access()
             with pytest.raises(TransportError, match="the client certificate") as caught:
@@ -501,7 +509,7 @@ async def test_a_url_of_another_sandbox_is_not_followed(sandbox, client, clock):
             await client.request_new_redirect_url(created.signer(PERSON).redirect_url)
 
 
-async def test_an_environment_from_variables_reaches_the_sandbox(sandbox, clock, tmp_path):
+async def test_a_configuration_from_variables_reaches_the_sandbox(sandbox, clock, tmp_path):
     content, password = sandbox.enterprise_pkcs12(pki.SENDER)
     (tmp_path / "enterprise.p12").write_bytes(content)
     (tmp_path / "root.pem").write_bytes(sandbox.ca_pem)

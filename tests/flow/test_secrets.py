@@ -1,8 +1,7 @@
-"""No identity number, token, URL, password or document shows: not in a log, a repr, an error or its frames.
+"""No identity number, token, URL, password or document appears in a log, a repr, an error or a traceback.
 
-Every operation meets every failure over real connections, and goes through a whole flow besides. What is
-looked at: all loggers at DEBUG, the errors' texts, and the locals of the package's own frames as an error
-tool renders them.
+Every operation runs into every failure over real connections, and a whole flow succeeds. The tests search the
+logs of all loggers at DEBUG, the texts of errors, and the local variables of the package's frames in tracebacks.
 """
 
 import asyncio
@@ -60,7 +59,7 @@ PASSWORD = "canary-password"
 PROXY_USER, PROXY_PASSWORD = "canary-user", "canary-proxy-password"
 TOKEN = client_calls.TOKEN
 
-# Every one of them holds the word, but for numbers and for what is encoded.
+# All secrets contain the word "canary", except numbers and encoded text.
 CANARIES = [
     "canary",
     PERSON,
@@ -70,8 +69,8 @@ CONTENT = b"%PDF-1.4 canary document\n%%EOF"
 
 
 def job(**fields) -> DirectJob:
-    """A job whose every part is a canary."""
-    given = {
+    """A job with a canary in every part."""
+    defaults = {
         "title": "canary title",
         "description": "canary description",
         "documents": [
@@ -89,16 +88,16 @@ def job(**fields) -> DirectJob:
         ),
         "reference": "order-77",
     }
-    return DirectJob(**{**given, **fields})
+    return DirectJob(**{**defaults, **fields})
 
 
 @dataclass
-class Seen:
-    """What somebody who watches a program sees of it.
+class Output:
+    """Everything that a program shows: log records, reprs, errors and tracebacks.
 
     Attributes:
-        texts: All of it, except what is logged.
-        errors: What calls ended with.
+        texts: Everything except the log records.
+        errors: The errors that calls raised.
     """
 
     logged: pytest.LogCaptureFixture
@@ -109,37 +108,39 @@ class Seen:
         self.texts += [f"{value!r} {value}" for value in values]
 
     async def watch(self, call: Awaitable[object]) -> BaseException | None:
-        """Awaits the call; sees what it ends with."""
+        """Awaits the call, and records its result or its error."""
         try:
             self.show(type(await call))
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever comes is looked at
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - every error is searched
             self.errors.append(error)
             self.show(error)
             self.texts.append(frames_with_locals(error))
-            libraries_are_not_chained(error)
+            assert_no_library_error_is_chained(error)
             return error
         return None
 
     def canaries(self, canaries: list[str]) -> list[str]:
-        """The canaries in all of it."""
-        logged = [f"{each.getMessage()} {each.msg} {each.args!r}" for each in self.logged.records]
+        """The canaries that appear in the output."""
+        logged = [
+            f"{record.getMessage()} {record.msg} {record.args!r}" for record in self.logged.records
+        ]
         return shown_in("\n".join([*self.texts, *logged, self.logged.text]), canaries)
 
 
-def libraries_are_not_chained(error: BaseException) -> None:
-    """The exceptions of libraries hold requests and values."""
+def assert_no_library_error_is_chained(error: BaseException) -> None:
+    """Exceptions of libraries contain requests and values, so they must not be chained."""
     for other in (error.__cause__, error.__context__):
         if other is not None:
             assert isinstance(other, SigningError | OSError), (error, other)
-            libraries_are_not_chained(other)
+            assert_no_library_error_is_chained(other)
 
 
 @pytest.fixture
-def seen(caplog) -> Seen:
+def output(caplog) -> Output:
     caplog.set_level(logging.DEBUG)
     for name in ("httpx", "httpcore", "asyncio", "posten_signering"):
         caplog.set_level(logging.DEBUG, name)
-    return Seen(caplog)
+    return Output(caplog)
 
 
 @pytest.fixture(scope="module")
@@ -148,31 +149,31 @@ def certificate() -> EnterpriseCertificate:
     return EnterpriseCertificate.from_pkcs12(content, password=PASSWORD)
 
 
-# --- Each operation, and each failure
+# --- Every operation with every failure
 
 
 def calls(root: str, path: Path) -> dict[str, Callable[[DirectClient], Awaitable[object]]]:
-    """Each operation on a stored URL with a canary, and with canaries in all that it is given."""
+    """Every operation, with canaries in all its arguments."""
     url = f"{root}/{pki.SENDER}/canary/{PERSON}?canary={PERSON}"
     once = FailurePolicy(max_failures=1)
     return {
         **client_calls.every(path, url),
         **{
-            f"{name} of a response": lambda client, each=each: each.call(
-                client, each.holding(url), path
+            f"{name} of a response": lambda client, operation=operation: operation.call(
+                client, operation.holding(url), path
             )
-            for name, each in client_calls.FOLLOWING.items()
+            for name, operation in client_calls.FOLLOWING.items()
         },
         "create": lambda client: client.create(job()),
         "status_changes": lambda client: anext(client.status_changes(failure_policy=once)),
     }
 
 
-def telling(status: int, body: bytes, **headers: str) -> loopback.Handler:
+def responding(status: int, body: bytes, **headers: str) -> loopback.Handler:
     return loopback.always(loopback.answer(status, body, **headers))
 
 
-QUOTING = (
+ERROR_DOCUMENT = (
     f'<error xmlns="{NS}"><error-code>SOME_CODE</error-code><error-message>The signer {PERSON} and '
     f"{PERSON}, or ({PERSON})</error-message><error-type>CLIENT</error-type></error>"
 ).encode()
@@ -181,7 +182,7 @@ CUT_OFF = (
     f'<direct-signature-job-status-response xmlns="{NS}"><reference>canary {PERSON}</reference>'
     f"<signature-job-id>canary {PERSON}</signature-job-id><status signer"
 ).encode()
-# Whole documents, each without something that is required.
+# Well-formed documents that lack a required part.
 UNREADABLE = {
     "job": (
         f'<direct-signature-job-response xmlns="{NS}"><reference>canary</reference>'
@@ -206,30 +207,32 @@ UNREADABLE = {
 }
 
 
-async def silent(_: loopback.Received) -> loopback.Answer:
+async def never_respond(_: loopback.Received) -> loopback.Answer:
     await asyncio.Event().wait()
 
 
 HANDLERS: dict[str, loopback.Handler] = {
-    "silence": silent,
+    "silence": never_respond,
     "a reset": loopback.always(None),
-    "an error document that quotes": telling(400, QUOTING, Content_Type="application/xml"),
-    "a page that quotes": telling(502, PAGE, Content_Type="text/html; canary"),
-    "a cut in the middle": loopback.always(
+    "an error document with canaries": responding(
+        400, ERROR_DOCUMENT, Content_Type="application/xml"
+    ),
+    "a page with canaries": responding(502, PAGE, Content_Type="text/html; canary"),
+    "a cut-off response": loopback.always(
         b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\nConnection: close\r\n\r\n" + CUT_OFF
     ),
-    "XML that ends too early": telling(200, CUT_OFF),
+    "XML that is cut off": responding(200, CUT_OFF),
     **{
-        f"XML of a {name} without a part": telling(200, document.encode())
+        f"XML of a {name} without a part": responding(200, document.encode())
         for name, document in UNREADABLE.items()
     },
-    "a redirect": telling(302, b"canary", Location=f"https://canary.example/{TOKEN}"),
+    "a redirect": responding(302, b"canary", Location=f"https://canary.example/{TOKEN}"),
     "no HTTP": loopback.always(b"canary canary\r\n\r\n"),
-    "headers that quote": telling(
+    "headers with canaries": responding(
         429, b"canary", DoSFilter="canary", Set_Cookie="canary", Date="canary"
     ),
-    "an encoding that quotes": telling(200, PAGE, Content_Encoding="br"),
-    "a length that quotes": loopback.always(
+    "an unknown encoding": responding(200, PAGE, Content_Encoding="br"),
+    "a length with a canary": loopback.always(
         b"HTTP/1.1 200 OK\r\nContent-Length: canary\r\nConnection: close\r\n\r\n"
     ),
 }
@@ -241,8 +244,8 @@ READ_AS_XML = {
     *("request_new_redirect_url", "request_new_redirect_url of a response"),
 }
 
-# What they say in a success is not looked at.
-UNREAD = {"confirm", "delete_documents"}
+# Operations that ignore the body of a success.
+IGNORE_BODY = {"confirm", "delete_documents"}
 
 
 @contextlib.asynccontextmanager
@@ -250,7 +253,7 @@ async def client_of(
     port: int, certificate: EnterpriseCertificate, **fields
 ) -> AsyncIterator[DirectClient]:
     clock = doubles.Clock()
-    given = {
+    defaults = {
         "environment": Environment(name="Test", service_root=f"https://localhost:{port}/api"),
         "certificate": certificate,
         "trust_anchors": TrustAnchors().trusting(pki.root().pem),
@@ -262,41 +265,41 @@ async def client_of(
         "monotonic": clock.monotonic,
         "sleep": Sleep(clock),
     }
-    async with DirectClient(ClientConfiguration(**{**given, **fields})) as client:
+    async with DirectClient(ClientConfiguration(**{**defaults, **fields})) as client:
         yield client
 
 
 @pytest.mark.parametrize("failure", HANDLERS)
-async def test_what_the_service_answers_shows_nowhere(seen, certificate, tmp_path, failure):
+async def test_no_response_of_the_service_is_leaked(output, certificate, tmp_path, failure):
     context = pki.server_context(pki.service(), clients=pki.root())
-    patient = Timeouts() if failure != "silence" else Timeouts(connect=5, api=0.02, download=0.02)
+    timeouts = Timeouts() if failure != "silence" else Timeouts(connect=5, api=0.02, download=0.02)
     async with (
         loopback.http_server(HANDLERS[failure], context) as server,
-        client_of(server.port, certificate, timeouts=patient) as client,
+        client_of(server.port, certificate, timeouts=timeouts) as client,
     ):
         operations = calls(client.configuration.environment.service_root, tmp_path / "signed.pdf")
-        ended = {name: await seen.watch(call(client)) for name, call in operations.items()}
+        ended = {name: await output.watch(call(client)) for name, call in operations.items()}
         assert server.received
-        seen.show(client, client.configuration, *seen.errors)
+        output.show(client, client.configuration, *output.errors)
     failed = {name for name, error in ended.items() if isinstance(error, SigningError)}
     expected = set(operations)
     if failure.startswith("XML"):
-        # What is broken as XML may be a XAdES, or stand where nobody looks.
+        # Broken XML may pass for a XAdES, and some operations ignore the body.
         expected = READ_AS_XML | {name for name in operations if "pades" in name}
-    if failure == "an encoding that quotes":
-        expected = {each for each in operations if each.partition(" ")[0] not in UNREAD}
+    if failure == "an unknown encoding":
+        expected = {name for name in operations if name.partition(" ")[0] not in IGNORE_BODY}
     assert failed == expected
-    assert len(failed) == len(seen.errors)
-    assert seen.canaries(CANARIES) == []
+    assert len(failed) == len(output.errors)
+    assert output.canaries(CANARIES) == []
 
 
-async def test_what_ends_before_the_service_shows_nowhere(seen, certificate, tmp_path):
-    """Nobody listens; or somebody does whom the client does not trust; or a proxy refuses."""
-    stranger = pki.server_context(pki.service(authority="Another CA"))
+async def test_a_connection_failure_leaks_nothing(output, certificate, tmp_path):
+    """Nothing listens on the port, the server is not trusted, or a proxy refuses."""
+    untrusted_context = pki.server_context(pki.service(authority="Another CA"))
     proxied = f"http://{PROXY_USER}:{PROXY_PASSWORD}@localhost"
     expected = {}
     async with (
-        loopback.http_server(telling(200, b""), stranger) as untrusted,
+        loopback.http_server(responding(200, b""), untrusted_context) as untrusted,
         loopback.connect_proxy(b"HTTP/1.1 407 canary\r\nX: canary\r\n\r\n") as proxy,
     ):
         for port, fields, error in (
@@ -308,19 +311,19 @@ async def test_what_ends_before_the_service_shows_nowhere(seen, certificate, tmp
             async with client_of(port, certificate, **fields) as client:
                 root = client.configuration.environment.service_root
                 for name, call in calls(root, tmp_path / "signed.pdf").items():
-                    expected[name] = type(await seen.watch(call(client)))
+                    expected[name] = type(await output.watch(call(client)))
                     assert issubclass(expected[name], error), name
-                seen.show(client.configuration)
+                output.show(client.configuration)
         assert untrusted.received == []
         assert proxy.received
-    assert seen.canaries(CANARIES) == []
+    assert output.canaries(CANARIES) == []
 
 
 def other_anchors() -> TrustAnchors:
     return TrustAnchors().trusting(pki.root("Elsewhere").pem)
 
 
-async def test_a_url_that_is_not_followed_shows_nowhere(seen, certificate, tmp_path):
+async def test_a_url_that_is_not_followed_does_not_leak(output, certificate, tmp_path):
     urls = [
         f"https://canary.example/{PERSON}?status_query_token={TOKEN}",
         f"http://localhost/canary/{PERSON}",
@@ -331,22 +334,24 @@ async def test_a_url_that_is_not_followed_shows_nowhere(seen, certificate, tmp_p
     ]
     async with client_of(loopback.closed_port(), certificate) as client:
         for url in urls:
-            for name, each in client_calls.FOLLOWING.items():
-                for held in (url, each.holding(url)):
-                    error = await seen.watch(each.call(client, held, tmp_path / "signed.pdf"))
+            for name, operation in client_calls.FOLLOWING.items():
+                for held in (url, operation.holding(url)):
+                    error = await output.watch(
+                        operation.call(client, held, tmp_path / "signed.pdf")
+                    )
                     assert isinstance(error, UntrustedUrlError), name
-    assert seen.canaries(CANARIES) == []
+    assert output.canaries(CANARIES) == []
 
 
-@pytest.mark.parametrize("stage", ["before an answer", "in an answer"])
-async def test_a_cancelled_call_shows_nothing(seen, certificate, tmp_path, stage):
+@pytest.mark.parametrize("stage", ["before the response", "within the response"])
+async def test_a_cancelled_call_leaks_nothing(output, certificate, tmp_path, stage):
     reached = asyncio.Event()
 
     async def hang(received: loopback.Received) -> loopback.Answer:
         reached.set()
-        if stage == "in an answer":
+        if stage == "within the response":
             return b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n" + CUT_OFF
-        return await silent(received)
+        return await never_respond(received)
 
     context = pki.server_context(pki.service(), clients=pki.root())
     async with (
@@ -358,21 +363,21 @@ async def test_a_cancelled_call_shows_nothing(seen, certificate, tmp_path, stage
             reached.clear()
             task = asyncio.ensure_future(call(client))
             await reached.wait()
-            for _ in range(5):  # on into the wait for what never comes
+            for _ in range(5):  # until the call waits for the rest of the response
                 await asyncio.sleep(0)
             task.cancel()
-            assert isinstance(await seen.watch(task), asyncio.CancelledError)
-    assert "Creating the job with reference 'order-77' was cancelled" in seen.logged.text
-    assert seen.canaries(CANARIES) == []
+            assert isinstance(await output.watch(task), asyncio.CancelledError)
+    assert "Creating the job with reference 'order-77' was cancelled" in output.logged.text
+    assert output.canaries(CANARIES) == []
 
 
-# --- What is wrong with a job
+# --- Jobs that are not created
 
 
-async def test_a_job_that_breaks_rules_shows_nothing_of_itself(seen, certificate, tmp_path):
+async def test_an_invalid_job_leaks_nothing(output, certificate, tmp_path):
     (tmp_path / "canary").mkdir()
     (tmp_path / "canary.txt").write_bytes(b"canary \xff")
-    wrong = [
+    invalid = [
         {"title": "canary" * 20},
         {"title": "canary\0", "description": "canary\ud800", "reference": "x" * 51},
         {"description": "canary" * 50},
@@ -406,28 +411,28 @@ async def test_a_job_that_breaks_rules_shows_nothing_of_itself(seen, certificate
         {"authentication_level": "x"},
     ]
     async with client_of(loopback.closed_port(), certificate) as client:
-        for fields in wrong:
-            error = await seen.watch(client.create(job(**fields)))
+        for fields in invalid:
+            error = await output.watch(client.create(job(**fields)))
             assert isinstance(error, InvalidJobError), list(fields)
-            seen.show(*error.violations)
+            output.show(*error.violations)
 
             async def validate(fields: dict[str, object] = fields) -> None:
                 client.validate(job(**fields))
 
-            assert isinstance(await seen.watch(validate()), InvalidJobError)
-    assert seen.canaries(CANARIES) == []
+            assert isinstance(await output.watch(validate()), InvalidJobError)
+    assert output.canaries(CANARIES) == []
 
 
-async def test_what_a_bundle_processor_raises_shows_no_container(seen, certificate, tmp_path):
+async def test_an_exception_in_a_bundle_processor_leaks_no_container(output, certificate, tmp_path):
     def raise_while_reading(given, open_container):
         with open_container() as container:
             container.read(1)
             raise LookupError("not today")
 
     def write_over_a_document(given, open_container):
-        for each in given.documents:
-            if isinstance(each.content, Path):
-                each.content.write_bytes(b"canary, another")
+        for document in given.documents:
+            if isinstance(document.content, Path):
+                document.content.write_bytes(b"canary, another")
 
     path = tmp_path / "canary.pdf"
     processors = [
@@ -435,24 +440,26 @@ async def test_what_a_bundle_processor_raises_shows_no_container(seen, certifica
         DocumentBundleToDisk(tmp_path / "gone"),
         write_over_a_document,
     ]
-    for each in processors:
+    for processor in processors:
         path.write_bytes(doubles.PDF + b"% canary")
         given = job(documents=[Document(title="canary", content=path)])
         async with client_of(
-            loopback.closed_port(), certificate, bundle_processors=[each]
+            loopback.closed_port(), certificate, bundle_processors=[processor]
         ) as client:
-            assert await seen.watch(client.create(given)) is not None
-    shown = "".join(seen.texts)
+            assert await output.watch(client.create(given)) is not None
+    shown = "".join(output.texts)
     assert "open_container" in shown
-    assert seen.canaries(["canary document", "canary title", *CANARIES[1:]]) == []
+    assert output.canaries(["canary document", "canary title", *CANARIES[1:]]) == []
 
 
-async def test_a_document_that_changes_on_its_way_shows_nothing(seen, certificate, tmp_path):
+async def test_a_document_that_changes_while_it_is_sent_does_not_leak(
+    output, certificate, tmp_path
+):
     path = tmp_path / "canary.pdf"
     path.write_bytes(doubles.PDF + b"% canary")
     context = pki.server_context(pki.service(), clients=pki.root())
     async with (
-        loopback.http_server(telling(200, b""), context) as server,
+        loopback.http_server(responding(200, b""), context) as server,
         client_of(
             server.port,
             certificate,
@@ -460,17 +467,17 @@ async def test_a_document_that_changes_on_its_way_shows_nothing(seen, certificat
             bundle_processors=[lambda *_: path.write_bytes(doubles.PDF + b"% other!")],
         ) as client,
     ):
-        error = await seen.watch(
+        error = await output.watch(
             client.create(job(documents=[Document(title="canary", content=path)]))
         )
     assert isinstance(error, InvalidJobError)
-    assert seen.canaries(CANARIES) == []
+    assert output.canaries(CANARIES) == []
 
 
 # --- A whole flow
 
 
-async def test_a_whole_flow_shows_nothing(seen, tmp_path):
+async def test_a_whole_flow_leaks_nothing(output, tmp_path):
     """Over mutual TLS, through a proxy with a password, by token and by polling."""
     clock = doubles.Clock()
     secrets: list[str | None] = []
@@ -489,7 +496,9 @@ async def test_a_whole_flow_shows_nothing(seen, tmp_path):
         )
         secrets.append(password)
         async with DirectClient(configuration) as client:
-            seen.show(client, configuration, configuration.certificate, configuration.trust_anchors)
+            output.show(
+                client, configuration, configuration.certificate, configuration.trust_anchors
+            )
             client.validate(job())
             await client.check_access()
             for method in (None, StatusRetrievalMethod.POLLING):
@@ -504,85 +513,84 @@ async def test_a_whole_flow_shows_nothing(seen, tmp_path):
                     exit_url = await sandbox.sign(signer.redirect_url)
                     [token] = parse_qs(urlsplit(exit_url).query)["status_query_token"]
                     secrets += [exit_url, token, quote(token, safe="")]
-                    seen.show(given, created, signer)
+                    output.show(given, created, signer)
                 if method is None:
                     status = await client.get_status(created, token)
                 else:
                     poll = await client.get_status_change()
-                    seen.show(poll)
+                    output.show(poll)
                     await client.confirm(poll.change)
                     status = await anext(client.status_changes())
-                seen.show(status)
+                output.show(status)
                 secrets += [status.confirmation_url, status.pades_url]
-                secrets += [each.xades_url for each in status.signatures]
+                secrets += [signature.xades_url for signature in status.signatures]
                 await client.get_pades(status)
                 await client.download_pades(
-                    status, tmp_path / "signed.pdf", progress=lambda *each: seen.show(each)
+                    status, tmp_path / "signed.pdf", progress=lambda *report: output.show(report)
                 )
                 async with client.open_xades(status.signatures[0]) as stream:
-                    seen.show(stream)
+                    output.show(stream)
                     await anext(aiter(stream))
                 await client.confirm(status)
             clock.wait(hours=25)
-            seen.show(await client.get_status_change())
-        seen.show(*sandbox.received)
+            output.show(await client.get_status_change())
+        output.show(*sandbox.received)
         assert proxy.received
-    urls = [each for each in secrets if each]
-    assert len(urls) > 20
-    names = {each.name.partition(".")[0] for each in seen.logged.records}
-    assert "httpcore" in names, "what libraries log was not looked at"
-    assert seen.canaries([*CANARIES, *urls]) == []
+    urls_and_tokens = [secret for secret in secrets if secret]
+    assert len(urls_and_tokens) > 20
+    names = {record.name.partition(".")[0] for record in output.logged.records}
+    assert "httpcore" in names, "the logs of libraries were not searched"
+    assert output.canaries([*CANARIES, *urls_and_tokens]) == []
 
 
-# --- The twins
+# --- Tests of the scanner
 
 
-async def test_the_scanner_finds_what_does_show(seen, certificate):
-    """A reference is meant to be seen: what watches for canaries finds it in each place."""
+async def test_the_scanner_finds_a_planted_value_everywhere(output, certificate):
+    """A reference may appear in the output, so it shows that the scanner searches every place."""
     planted = "planted-canary"
     context = pki.server_context(pki.service(), clients=pki.root())
     reached = asyncio.Event()
 
     async def hang(received: loopback.Received) -> loopback.Answer:
         reached.set()
-        return await silent(received)
+        return await never_respond(received)
 
     async with (
         loopback.http_server(hang, context) as server,
         client_of(server.port, certificate) as client,
     ):
-        error = await seen.watch(client.create(job(reference=planted)))
+        error = await output.watch(client.create(job(reference=planted)))
         assert isinstance(error, CreateOutcomeUnknownError)
         assert isinstance(error.__cause__, TransportTimeoutError)
         assert planted in str(error)
         assert planted in frames_with_locals(error).partition("CreateOutcome")[0]
-        assert seen.canaries([planted, *CANARIES]) == [planted, "canary"]
-        seen.texts.clear()
-        seen.errors.clear()
-        assert seen.canaries([planted]) == []
+        assert output.canaries([planted, *CANARIES]) == [planted, "canary"]
+        output.texts.clear()
+        output.errors.clear()
+        assert output.canaries([planted]) == []
         reached.clear()
-        patient = client_of(server.port, certificate, timeouts=Timeouts())
-        async with patient as other:
+        async with client_of(server.port, certificate, timeouts=Timeouts()) as other:
             task = asyncio.ensure_future(other.create(job(reference=planted)))
             await reached.wait()
             task.cancel()
             await asyncio.wait([task])
-    assert seen.canaries([planted]) == [planted]
+    assert output.canaries([planted]) == [planted]
 
 
-def test_the_scanner_finds_each_of_the_canaries(caplog):
-    seen = Seen(caplog)
-    seen.texts.append(f"{PERSON} {CUSTOMER} {CANARIES[2]}")
-    assert seen.canaries(CANARIES) == CANARIES
+def test_the_scanner_finds_every_canary(caplog):
+    output = Output(caplog)
+    output.texts.append(f"{PERSON} {CUSTOMER} {CANARIES[2]}")
+    assert output.canaries(CANARIES) == CANARIES
 
 
-def test_the_scanner_finds_what_is_logged(seen):
+def test_the_scanner_finds_a_logged_value(output):
     logging.getLogger("httpcore.http11").debug("send_request_headers %s", {"host": CUSTOMER})
-    assert seen.canaries(CANARIES) == ["canary"]
+    assert output.canaries(CANARIES) == ["canary"]
 
 
-def test_a_local_variable_of_the_package_would_be_found():
-    """A function that passes for one of the package's own, and one that does not."""
+def test_the_scanner_finds_local_variables_of_the_package():
+    """The path of a function decides whether it counts as part of the package."""
     source = "def plant(secret):\n    raise LookupError\n"
     folder = Path(posten_signering.__file__).parent
     for path, expected in (
@@ -598,7 +606,7 @@ def test_a_local_variable_of_the_package_would_be_found():
         assert shown_in(frames_with_locals(caught.value), CANARIES) == expected
 
 
-def test_the_locals_of_a_cause_would_be_found():
+def test_the_scanner_finds_the_text_of_a_cause():
     with pytest.raises(SignerNotFoundError) as caught:
         client_calls.FOLLOWING["get_status"].holding("x").signer(PERSON)
     assert shown_in(frames_with_locals(caught.value), CANARIES) == []
