@@ -46,9 +46,9 @@ OTHER = Sender(organization_number="999888777", polling_queue="shop & Søn")
 @pytest.mark.parametrize("name", FOLLOWING)
 async def test_the_url_comes_from_a_response_or_is_stored_text(name, kind, tmp_path):
     operation = FOLLOWING[name]
-    held = operation.holding(URL) if kind == "response" else f" {URL}\n"
+    response_or_url = operation.holding(URL) if kind == "response" else f" {URL}\n"
     async with client_of(Answer(200, operation.answer)) as (client, transport):
-        await operation.call(client, held, tmp_path / "signed")
+        await operation.call(client, response_or_url, tmp_path / "signed")
     [sent] = transport.sent
     assert sent.method == operation.method
     assert sent.url == (f"{URL}?status_query_token={TOKEN}" if operation.token else URL)
@@ -113,19 +113,21 @@ async def test_any_2xx_is_a_success(name, code, tmp_path):
 
 async def test_get_status_sends_the_token_and_returns_the_status():
     async with client_of(Answer(200, status_xml())) as (client, transport):
-        got = await client.get_status(f"{URL}?a=b", "t/k n")
+        status_response = await client.get_status(f"{URL}?a=b", "t/k n")
     assert transport.sent[0].url == f"{URL}?a=b&status_query_token=t%2Fk%20n"
-    assert (got.job_id, got.reference) == (7, "order-77")
-    assert got.status is DirectJobStatus.COMPLETED_SUCCESSFULLY
-    assert got.signature_of(PERSON).since == datetime(2026, 1, 2, 2, 4, 5, 678000, tzinfo=UTC)
-    assert got.signature_of(CUSTOMER).xades_url == f"{JOBS}/7/xades/2"
-    assert got.pades_url == f"{JOBS}/7/pades"
+    assert (status_response.job_id, status_response.reference) == (7, "order-77")
+    assert status_response.status is DirectJobStatus.COMPLETED_SUCCESSFULLY
+    assert status_response.signature_of(PERSON).since == datetime(
+        2026, 1, 2, 2, 4, 5, 678000, tzinfo=UTC
+    )
+    assert status_response.signature_of(CUSTOMER).xades_url == f"{JOBS}/7/xades/2"
+    assert status_response.pades_url == f"{JOBS}/7/pades"
 
 
 async def test_a_new_redirect_url_is_returned_with_its_signer():
     async with client_of(Answer(200, signer_xml())) as (client, transport):
-        got = await client.request_new_redirect_url(URL)
-    assert (got.redirect_url, got.custom_identifier) == (
+        signer = await client.request_new_redirect_url(URL)
+    assert (signer.redirect_url, signer.custom_identifier) == (
         "https://web.example#/redirect/new",
         CUSTOMER,
     )
@@ -161,7 +163,7 @@ async def test_check_access_returns_the_sentence_of_the_service():
 
 
 @pytest.mark.parametrize(
-    ("default", "given", "number", "query"),
+    ("default", "of_call", "number", "query"),
     [
         (SENDER, None, pki.SENDER, ""),
         (SENDER, OTHER, "999888777", "?polling_queue=shop%20%26%20S%C3%B8n"),
@@ -170,10 +172,10 @@ async def test_check_access_returns_the_sentence_of_the_service():
 )
 @pytest.mark.parametrize("name", ADDRESSED)
 async def test_the_sender_of_the_call_overrides_that_of_the_client(
-    name, default, given, number, query
+    name, default, of_call, number, query
 ):
     async with client_of(Answer(200, status_xml()), sender=default) as (client, transport):
-        await ADDRESSED[name](client, given)
+        await ADDRESSED[name](client, of_call)
     [sent] = transport.sent
     path = "" if name == "check_access" else "/direct/signature-jobs"
     assert sent.url == f"{ROOT}/{number}{path}{'' if name == 'check_access' else query}"

@@ -182,8 +182,8 @@ def test_a_certificate_file_without_a_password_is_accepted(variables, tmp_path):
 def test_white_space_around_a_password_is_kept(variables, tmp_path):
     path = tmp_path / "spaced.p12"
     path.write_bytes(pki.sender().p12(b" canary "))
-    given = variables(CERTIFICATE=str(path), CERTIFICATE_PASSWORD=" canary ")
-    assert ClientConfiguration.from_env(given).certificate == pki.sender().enterprise()
+    environ = variables(CERTIFICATE=str(path), CERTIFICATE_PASSWORD=" canary ")
+    assert ClientConfiguration.from_env(environ).certificate == pki.sender().enterprise()
 
 
 @pytest.mark.parametrize(
@@ -196,15 +196,15 @@ def test_white_space_around_a_password_is_kept(variables, tmp_path):
     ],
 )
 def test_the_name_of_an_environment_may_have_any_case(variables, name, expected):
-    given = variables(ENVIRONMENT=name, SERVICE_ROOT="https://service.example/api")
+    environ = variables(ENVIRONMENT=name, SERVICE_ROOT="https://service.example/api")
     if expected is Environment.PRODUCTION:
         assert ClientConfiguration.from_env(variables(ENVIRONMENT=name)).environment is expected
     else:
         with pytest.raises(ConfigurationError, match="no trust anchor for STAGING"):
             ClientConfiguration.from_env(variables(ENVIRONMENT=name))
-        given["POSTEN_SIGNERING_TRUST_ANCHORS"] = ""
+        environ["POSTEN_SIGNERING_TRUST_ANCHORS"] = ""
         with pytest.raises(ConfigurationError, match="no trust anchor for STAGING"):
-            ClientConfiguration.from_env(given)
+            ClientConfiguration.from_env(environ)
 
 
 @pytest.mark.parametrize(("name", "expected"), [(None, "custom"), ("sandbox", "sandbox")])
@@ -212,10 +212,10 @@ def test_with_a_custom_service_root_the_given_anchors_are_trusted(
     variables, anchors, name, expected
 ):
     """Its fingerprints are not pinned, and those of production do not count."""
-    given = variables(SERVICE_ROOT="https://localhost:8443/api", TRUST_ANCHORS=str(anchors))
+    environ = variables(SERVICE_ROOT="https://localhost:8443/api", TRUST_ANCHORS=str(anchors))
     if name:
-        given["POSTEN_SIGNERING_ENVIRONMENT"] = name
-    configuration = ClientConfiguration.from_env(given)
+        environ["POSTEN_SIGNERING_ENVIRONMENT"] = name
+    configuration = ClientConfiguration.from_env(environ)
     assert configuration.environment == Environment(
         name=expected, service_root="https://localhost:8443/api"
     )
@@ -224,10 +224,10 @@ def test_with_a_custom_service_root_the_given_anchors_are_trusted(
 
 
 def test_with_a_custom_service_root_one_file_of_anchors_is_enough(variables, anchors):
-    given = variables(
+    environ = variables(
         SERVICE_ROOT="https://localhost:8443/api", TRUST_ANCHORS=str(anchors / "root.pem")
     )
-    assert ClientConfiguration.from_env(given).trust_anchors.trusted == (pki.root().der,)
+    assert ClientConfiguration.from_env(environ).trust_anchors.trusted == (pki.root().der,)
 
 
 def test_without_a_custom_service_root_the_given_anchors_must_be_pinned(variables, anchors):
@@ -242,7 +242,7 @@ def test_without_a_custom_service_root_the_given_anchors_must_be_pinned(variable
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("changes", "message"),
     [
         ({"CERTIFICATE": ""}, "Set POSTEN_SIGNERING_CERTIFICATE to the path"),
         ({"CERTIFICATE": "gone.p12"}, "PKCS#12 file can't be read"),
@@ -255,9 +255,9 @@ def test_without_a_custom_service_root_the_given_anchors_must_be_pinned(variable
         ({"POLLING_QUEUE": "shop"}, "POLLING_QUEUE is set without POSTEN_SIGNERING_ORG"),
     ],
 )
-def test_an_error_names_what_is_wrong_and_shows_no_secret(variables, given, message):
+def test_an_error_names_what_is_wrong_and_shows_no_secret(variables, changes, message):
     with pytest.raises(ConfigurationError, match=message) as caught:
-        ClientConfiguration.from_env(variables(PROXY=PROXY, **given))
+        ClientConfiguration.from_env(variables(PROXY=PROXY, **changes))
     shown = frames_with_locals(caught.value)
     assert "from_env" in shown
     assert shown_in(shown, CANARIES) == []

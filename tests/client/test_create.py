@@ -83,13 +83,13 @@ async def test_other_programs_can_read_the_request_and_verify_the_container(
     compression, source, tmp_path, xmlsec1
 ):
     """`email` reads the body; `zipfile` and xmlsec1 read the container."""
-    given = job()
+    signature_job = job()
     if source == "path":
         (tmp_path / "contract.pdf").write_bytes(PDF)
         contract = Document(title="Contract", content=tmp_path / "contract.pdf")
-        given = replace(given, documents=[contract, given.documents[1]])
+        signature_job = replace(signature_job, documents=[contract, signature_job.documents[1]])
     async with client_of(CREATED, compression=compression) as (client, transport):
-        await client.create(given)
+        await client.create(signature_job)
     [sent] = transport.sent
     assert (sent.method, sent.url, sent.headers["Accept"]) == ("POST", JOBS, "application/xml")
     [(request_type, request), (container_type, container)] = parts(sent)
@@ -268,17 +268,17 @@ async def test_validate_sends_nothing_and_needs_no_open_client():
 async def test_processors_get_the_job_and_the_container_that_is_sent(tmp_path):
     seen = []
 
-    def read_twice(given, open_container):
+    def read_twice(signature_job, open_container):
         assert transport.sent == []
         for _ in range(2):
             with open_container() as container:
-                seen.append((given, container.read()))
+                seen.append((signature_job, container.read()))
 
     processors = [read_twice, DocumentBundleToDisk(tmp_path), read_twice]
     async with client_of(CREATED, bundle_processors=processors) as (client, transport):
-        await client.create(given := job())
+        await client.create(signature_job := job())
     [_, (_, sent)] = parts(transport.sent[0])
-    assert seen == [(given, sent)] * 4
+    assert seen == [(signature_job, sent)] * 4
     [written] = tmp_path.iterdir()
     assert written.read_bytes() == sent
 
@@ -286,7 +286,7 @@ async def test_processors_get_the_job_and_the_container_that_is_sent(tmp_path):
 async def test_an_exception_in_a_processor_prevents_the_creation():
     called = []
 
-    def refuse(given, open_container):
+    def refuse(signature_job, open_container):
         called.append("refuse")
         raise LookupError("not today")
 
@@ -316,7 +316,7 @@ async def test_a_document_that_changes_while_it_is_sent_aborts_the_request(tmp_p
     path = tmp_path / "contract.pdf"
     path.write_bytes(PDF)
 
-    def change(given, open_container):
+    def change(signature_job, open_container):
         path.write_bytes(PDF.replace(b"/Count 1", b"/Count 2"))
 
     changing = job(documents=[Document(title="Contract", content=path)])

@@ -48,7 +48,7 @@ def download(request):
 
 
 @pytest.fixture(params=["open_pades", "open_xades"])
-def opening(request):
+def open_stream(request):
     return lambda client, url=URL: getattr(client, request.param)(url)
 
 
@@ -287,12 +287,12 @@ async def test_a_task_cancelled_while_its_file_is_opened_leaves_no_partial_file(
 # --- As a stream
 
 
-async def test_chunks_are_fetched_only_when_they_are_read(opening):
+async def test_chunks_are_fetched_only_when_they_are_read(open_stream):
     """They are not fetched ahead and not joined."""
     content = document(100_009)
     pieces = [content[:20], content[20:100_000], content[100_000:]]
     answer = Answer(200, pieces, {"content-length": "100009"})
-    async with client_of(answer) as (client, transport), opening(client) as stream:
+    async with client_of(answer) as (client, transport), open_stream(client) as stream:
         assert stream.content_length == 100_009
         iterator = aiter(stream)
         for number, piece in enumerate(pieces, start=1):
@@ -315,14 +315,14 @@ async def test_chunks_are_fetched_only_when_they_are_read(opening):
         ({"transfer-encoding": "chunked"}, None),
     ],
 )
-async def test_the_content_length_is_that_of_the_header_or_none(opening, headers, expected):
-    async with client_of(Answer(200, b"", headers)) as (client, _), opening(client) as stream:
+async def test_the_content_length_is_that_of_the_header_or_none(open_stream, headers, expected):
+    async with client_of(Answer(200, b"", headers)) as (client, _), open_stream(client) as stream:
         assert stream.content_length == expected
 
 
-async def test_a_stream_that_is_left_early_releases_its_connection(opening):
+async def test_a_stream_that_is_left_early_releases_its_connection(open_stream):
     async with client_of(with_length(document(MIB)), Answer(204)) as (client, transport):
-        async with opening(client) as stream:
+        async with open_stream(client) as stream:
             async for _ in stream:
                 break
             assert transport.open == 1
@@ -331,11 +331,11 @@ async def test_a_stream_that_is_left_early_releases_its_connection(opening):
         await client.confirm(URL)
 
 
-async def test_a_stream_that_is_left_by_an_exception_releases_its_connection(opening):
+async def test_a_stream_that_is_left_by_an_exception_releases_its_connection(open_stream):
     async with client_of(with_length(document(MIB))) as (client, transport):
 
         async def fail() -> None:
-            async with opening(client) as stream:
+            async with open_stream(client) as stream:
                 await anext(aiter(stream))
                 raise ZeroDivisionError
 
@@ -344,16 +344,16 @@ async def test_a_stream_that_is_left_by_an_exception_releases_its_connection(ope
         assert transport.open == 0
 
 
-async def test_a_stream_is_retried_only_until_the_caller_has_it(opening):
+async def test_a_stream_is_retried_only_until_the_caller_has_it(open_stream):
     cut = Answer(200, [b"%PDF"], {"content-length": "9"}, broken_by=CUT)
     async with client_of(CUT, cut, retries=Retries(max_retries=2)) as (client, transport):
         with pytest.raises(TransportError):
-            await consumed(opening(client))
+            await consumed(open_stream(client))
         assert len(transport.sent) == 2
         assert transport.open == 0
 
 
-async def test_max_connections_limits_the_concurrent_streams(opening):
+async def test_max_connections_limits_the_concurrent_streams(open_stream):
     """A fifth stream waits. API calls use other connections."""
     script = [with_length(SIGNED) for _ in range(4)]
     async with client_of(*script, Answer(204), with_length(SIGNED), max_connections=4) as (
@@ -361,7 +361,7 @@ async def test_max_connections_limits_the_concurrent_streams(opening):
         transport,
     ):
         async with anyio.create_task_group() as tasks:
-            streams = [opening(client) for _ in range(4)]
+            streams = [open_stream(client) for _ in range(4)]
             for stream in streams:
                 await stream.__aenter__()
             assert transport.open == 4
@@ -375,28 +375,28 @@ async def test_max_connections_limits_the_concurrent_streams(opening):
         assert transport.open == 0
 
 
-async def test_a_stream_may_be_closed_by_another_task(opening):
+async def test_a_stream_may_be_closed_by_another_task(open_stream):
     """A web server that streams a response may do this."""
     async with client_of(with_length(SIGNED)) as (client, transport):
-        stream = opening(client)
+        stream = open_stream(client)
         await stream.__aenter__()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stream.__aexit__, None, None, None)
         assert transport.open == 0
 
 
-async def test_a_cancelled_request_leaves_no_stream_open(opening):
+async def test_a_cancelled_request_leaves_no_stream_open(open_stream):
     hang = Hang()
     async with client_of(hang, with_length(SIGNED)) as (client, transport):
 
         async def read() -> None:
-            async with opening(client):
+            async with open_stream(client):
                 raise AssertionError
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read)
             await hang.reached.wait()
             tasks.cancel_scope.cancel()
-        async with opening(client) as stream:
+        async with open_stream(client) as stream:
             assert await anext(aiter(stream)) == SIGNED
         assert transport.open == 0

@@ -71,11 +71,11 @@ async def test_the_model_notices_a_poll_before_the_permitted_time_that_its_proce
     minutes=st.sampled_from([-10, 0, 10]),
     start=st.floats(0, 1.5),
     wait=st.floats(5, 900),
-    other=st.booleans(),
+    polled_by_other=st.booleans(),
 )
-@example(minutes=10, start=0.7499, wait=600.0, other=False)
+@example(minutes=10, start=0.7499, wait=600.0, polled_by_other=False)
 def test_with_a_wrong_local_clock_no_poll_is_early_or_more_than_two_seconds_late(
-    jitter, minutes, start, wait, other
+    jitter, minutes, start, wait, polled_by_other
 ):
     async def main() -> None:
         service = ModelService(empty_wait=wait)
@@ -83,9 +83,11 @@ def test_with_a_wrong_local_clock_no_poll_is_early_or_more_than_two_seconds_late
         time.random = lambda: jitter
         async with process_of(service, time=time) as client:
             await anyio.sleep(start)
-            if other:  # then the first response is "too early", with the next permitted poll time
-                async with process_of(service, "two") as another:
-                    await another.get_status_change()
+            if (
+                polled_by_other
+            ):  # then the first response is "too early", with the next permitted poll time
+                async with process_of(service, "two") as other_client:
+                    await other_client.get_status_change()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(put_later, service, 3 * wait)
                 await anext(client.status_changes())
@@ -104,8 +106,8 @@ def test_with_a_wrong_local_clock_no_poll_is_early_or_more_than_two_seconds_late
 @pytest.mark.parametrize("eager", [False, True], ids=["empty", "too-early"])
 async def test_without_a_readable_poll_time_the_default_wait_is_used(service, kind, eager):
     if eager:
-        async with process_of(service, "two") as another:
-            await another.get_status_change()
+        async with process_of(service, "two") as other_client:
+            await other_client.get_status_change()
     service.script += [Fault(kind=kind)]
     async with process_of(service, default_wait=700) as client:
         service.put(SENDER)
@@ -239,15 +241,15 @@ async def test_ten_iterators_on_an_empty_queue_poll_as_often_as_one(service):
     assert [poll.outcome for poll in service.polls] == [Outcome.EMPTY] * 6
 
 
-@pytest.mark.parametrize("other", [OTHER_QUEUE, OTHER_SENDER], ids=["queue", "sender"])
-async def test_each_queue_and_each_sender_has_its_own_poll_time(service, other):
-    service.put(other)
+@pytest.mark.parametrize("sender", [OTHER_QUEUE, OTHER_SENDER], ids=["queue", "sender"])
+async def test_each_queue_and_each_sender_has_its_own_poll_time(service, sender):
+    service.put(sender)
     async with process_of(service) as client:
         assert (await client.get_status_change()).change is None
-        poll = await client.get_status_change(sender=other)
+        poll = await client.get_status_change(sender=sender)
         assert number_of(poll.change) == 1
-        service.put(other)
-        assert number_of(await anext(client.status_changes(sender=other))) == 2
+        service.put(sender)
+        assert number_of(await anext(client.status_changes(sender=sender))) == 2
     assert now() < 1
 
 
@@ -255,8 +257,8 @@ async def test_each_queue_and_each_sender_has_its_own_poll_time(service, other):
 
 
 async def test_polls_that_are_too_early_because_of_another_process_are_counted_separately(service):
-    async with process_of(service, "two") as another, process_of(service) as client:
-        await another.get_status_change()
+    async with process_of(service, "two") as other_client, process_of(service) as client:
+        await other_client.get_status_change()
         await anyio.sleep(400)
         changes = client.status_changes()
         service.put(SENDER)

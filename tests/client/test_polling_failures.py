@@ -186,8 +186,8 @@ async def test_a_block_delays_the_other_iterators_of_the_organisation(service):
 
 
 async def test_a_single_poll_raises_where_the_iterator_would_wait(service):
-    async with process_of(service, "two") as another, process_of(service) as client:
-        await another.get_status_change()
+    async with process_of(service, "two") as other_client, process_of(service) as client:
+        await other_client.get_status_change()
         with pytest.raises(TooEagerPollingError) as caught:
             await client.get_status_change()
         assert caught.value.polled
@@ -272,8 +272,8 @@ async def test_a_change_resets_the_backoff(service):
 async def test_a_response_without_a_change_resets_the_backoff_too(service, outcome):
     waits = []
     if outcome == "too-early":
-        async with process_of(service, "two") as another:
-            await another.get_status_change()
+        async with process_of(service, "two") as other_client:
+            await other_client.get_status_change()
     service.script += [HTTP_500] * 4 + [None, HTTP_500]
     async with process_of(service) as client:
         changes = client.status_changes(

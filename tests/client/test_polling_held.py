@@ -70,10 +70,10 @@ async def test_aclose_ends_only_its_own_iterator_and_may_be_called_twice(service
         await changes.aclose()
         assert [change async for change in changes] == []
         assert service.polls == []
-        async with aclosing(client.status_changes()) as other:
-            assert number_of(await anext(other)) == 1
+        async with aclosing(client.status_changes()) as other_changes:
+            assert number_of(await anext(other_changes)) == 1
         with pytest.raises(StopAsyncIteration):
-            await anext(other)
+            await anext(other_changes)
 
 
 async def test_closing_interrupts_the_sleep(service):
@@ -104,17 +104,17 @@ async def test_closing_lets_a_poll_in_flight_deliver_its_change(service):
 async def test_two_iterators_on_one_client_get_different_changes(service):
     async with process_of(service) as client:
         one, two = client.status_changes(), client.status_changes()
-        got = []
+        delivered = []
 
         async def consume(changes) -> None:
-            got.append(number_of(await anext(changes)))
+            delivered.append(number_of(await anext(changes)))
 
         async with anyio.create_task_group() as tasks:
             for changes in (one, two):
                 tasks.start_soon(consume, changes)
             service.put(SENDER)
             service.put(SENDER)
-        assert sorted(got) == [1, 2]
+        assert sorted(delivered) == [1, 2]
 
 
 # When to cancel, in seconds: before sending, in flight, while the response is read, asleep, or while the
@@ -135,11 +135,11 @@ def test_after_a_cancellation_at_any_await_everything_stays_usable(natively, mom
 
     async def main() -> None:
         service = ModelService()
-        got = set()
+        delivered = set()
 
         async def consume() -> None:
             async for change in client.status_changes():
-                got.add(number_of(change))
+                delivered.add(number_of(change))
                 await client.confirm(change)
 
         async def cancelled_after(seconds: float, steps: int) -> None:
@@ -163,7 +163,7 @@ def test_after_a_cancellation_at_any_await_everything_stays_usable(natively, mom
                 await cancelled_after(seconds, steps)
             with anyio.move_on_after(1300):
                 await consume()
-        assert got == {change.number for change in service.changes}
+        assert delivered == {change.number for change in service.changes}
         assert all(change.confirmed for change in service.changes)
         assert not any(poll.too_early_as_told for poll in service.polls)
 

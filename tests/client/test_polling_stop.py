@@ -100,9 +100,9 @@ def test_a_stop_at_any_moment_either_finishes_the_poll_or_prevents_it(moment, se
             if natively:
                 await anyio.sleep(5)
                 await cancel_natively(task)
-            got = await task
+            delivered = await task
         outcomes = [poll.outcome for poll in service.polls]
-        assert got == [1] * outcomes.count(Outcome.CHANGE)
+        assert delivered == [1] * outcomes.count(Outcome.CHANGE)
         assert len(outcomes) == outcomes.count(Outcome.CHANGE) + outcomes.count(Outcome.EMPTY)
 
     run(main)

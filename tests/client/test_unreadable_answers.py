@@ -68,7 +68,7 @@ async def test_a_success_without_a_needed_body_is_a_success(name, status, tmp_pa
 
 @pytest.mark.parametrize("name", sorted(NEED_NO_BODY))
 async def test_a_refusal_without_a_needed_body_is_a_refusal(name, tmp_path):
-    """The twin of the test above."""
+    """The counterpart of the test above."""
     async with client_of(encoded(403)) as (client, _):
         with pytest.raises(ApiError) as caught:
             await client_calls.every(tmp_path)[name](client)

@@ -189,8 +189,8 @@ def test_a_file_that_can_not_be_signed_is_named_in_the_message(tmp_path, name, c
     assert demo_run.status == 1
     reason = demo_run.text.partition("The demo failed: ")[2]
     assert re.search(re.escape(str(path)) + message, reason)
-    for other in ("documents[", "_document.", "good.pdf", "Traceback"):
-        assert other not in demo_run.text
+    for text in ("documents[", "_document.", "good.pdf", "Traceback"):
+        assert text not in demo_run.text
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -255,8 +255,8 @@ def test_the_readme_says_how_to_give_make_a_name_with_spaces(tmp_path, make):
     """The command is only planned, not run. The quotes within the quotes keep the name together."""
     root = Path(__file__).parents[2]
     readme = (root / "README.md").read_text(encoding="utf-8")
-    [given] = re.findall(r"a name with spaces: (PDF=\S.*)$", readme, re.MULTILINE)
-    [variable] = shlex.split(given)
+    [example] = re.findall(r"a name with spaces: (PDF=\S.*)$", readme, re.MULTILINE)
+    [variable] = shlex.split(example)
     planned = subprocess.run(
         [make, "--dry-run", "demo", variable], check=True, capture_output=True, text=True, cwd=root
     ).stdout

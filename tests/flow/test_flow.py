@@ -118,14 +118,17 @@ async def test_the_flow_by_token_from_creation_to_the_signed_documents(
 
     exit_url = await sandbox.sign(created.signer(PERSON).redirect_url)
     assert exit_url.startswith("https://shop.example/done?")
-    half = await client.get_status(created, token_in(exit_url))
-    assert (half.status, statuses(half)) == (DirectJobStatus.IN_PROGRESS, [SIGNED, WAITING])
-    assert half.pades_url is None
-    assert (await client.get_xades(half.signature_of(PERSON))).startswith(b"<")
+    in_progress = await client.get_status(created, token_in(exit_url))
+    assert (in_progress.status, statuses(in_progress)) == (
+        DirectJobStatus.IN_PROGRESS,
+        [SIGNED, WAITING],
+    )
+    assert in_progress.pades_url is None
+    assert (await client.get_xades(in_progress.signature_of(PERSON))).startswith(b"<")
     with pytest.raises(SignedDocumentMissingError):
-        await client.get_xades(half.signature_of(CUSTOMER))
+        await client.get_xades(in_progress.signature_of(CUSTOMER))
     with pytest.raises(SignedDocumentMissingError):
-        await client.get_pades(half)
+        await client.get_pades(in_progress)
 
     exit_url = await sandbox.sign(created.signer(CUSTOMER).redirect_url)
     status = await client.get_status(created, token_in(exit_url))
@@ -201,8 +204,8 @@ async def test_wrong_and_early_tokens_are_refused(sandbox, client):
     early = sandbox.status_query_token(created.signer(PERSON).redirect_url)
     with pytest.raises(SigningCeremonyNotCompletedError):
         await client.get_status(created, early)
-    another = await client.create(job())
-    exit_url = await sandbox.sign(another.signer(PERSON).redirect_url)
+    other_job = await client.create(job())
+    exit_url = await sandbox.sign(other_job.signer(PERSON).redirect_url)
     with pytest.raises(InvalidStatusQueryTokenError):
         await client.get_status(created, token_in(exit_url))
 
@@ -298,10 +301,10 @@ async def test_the_iterator_waits_while_the_queue_is_empty(sandbox, clock):
     """A poll of another client makes it wait longer."""
     async with (
         DirectClient(configured(sandbox, clock)) as client,
-        DirectClient(configured(sandbox, clock)) as another,
+        DirectClient(configured(sandbox, clock)) as other_client,
     ):
         created = await client.create(polled())
-        assert (await another.get_status_change()).change is None
+        assert (await other_client.get_status_change()).change is None
         with pytest.raises(TooEagerPollingError) as caught:
             await client.get_status_change()
         assert caught.value.next_permitted_poll_time > clock.now
@@ -343,7 +346,7 @@ async def test_named_queues_and_the_unnamed_queue_are_separate(sandbox, clock):
 
 
 async def test_every_setting_of_a_job_reaches_the_service(sandbox, client):
-    given = polled(
+    signature_job = polled(
         description="Les først",
         authentication_level=AuthenticationLevel.THREE,
         identifier_in_signed_documents=IdentifierInSignedDocuments.NAME,
@@ -356,7 +359,7 @@ async def test_every_setting_of_a_job_reaches_the_service(sandbox, client):
             )
         ],
     )
-    created = await client.create(given)
+    created = await client.create(signature_job)
     assert created.single_signer.personal_identification_number == PERSON
     [received] = sandbox.received
     manifest = etree.fromstring(received.manifest)
@@ -460,9 +463,9 @@ async def test_the_default_rate_limiter_stays_below_the_limit(clock):
 
 
 async def test_a_service_certificate_of_another_authority_is_not_trusted(sandbox, clock):
-    async with Sandbox(clock=clock) as another:
+    async with Sandbox(clock=clock) as other_sandbox:
         configuration = configured(
-            sandbox, clock, trust_anchors=TrustAnchors().trusting(another.ca_pem)
+            sandbox, clock, trust_anchors=TrustAnchors().trusting(other_sandbox.ca_pem)
         )
         async with DirectClient(configuration) as client:
             with pytest.raises(TlsError, match="is not trusted") as caught:
@@ -483,10 +486,10 @@ async def test_a_service_certificate_of_another_organisation_is_not_trusted(sand
 
 @pytest.mark.parametrize("issuer", ["another sandbox", "unknown"])
 async def test_an_unknown_client_certificate_is_refused(sandbox, clock, issuer):
-    async with Sandbox(clock=clock) as another:
+    async with Sandbox(clock=clock) as other_sandbox:
         certificate = pki.sender().enterprise()
         if issuer == "another sandbox":
-            content, password = another.enterprise_pkcs12(pki.SENDER)
+            content, password = other_sandbox.enterprise_pkcs12(pki.SENDER)
             certificate = EnterpriseCertificate.from_pkcs12(content, password=password)
         async with DirectClient(configured(sandbox, clock, certificate=certificate)) as client:
             # In TLS 1.3 the refusal comes after the client's part of the handshake, and may be lost with
@@ -500,8 +503,8 @@ async def test_an_unknown_client_certificate_is_refused(sandbox, clock, issuer):
 
 
 async def test_a_url_of_another_sandbox_is_not_followed(sandbox, client, clock):
-    async with Sandbox(clock=clock, rate_limit=None) as another:
-        async with DirectClient(configured(another, clock)) as other_client:
+    async with Sandbox(clock=clock, rate_limit=None) as other_sandbox:
+        async with DirectClient(configured(other_sandbox, clock)) as other_client:
             created = await other_client.create(job())
         with pytest.raises(UntrustedUrlError):
             await client.get_status(created, "token")

@@ -129,10 +129,10 @@ class Output:
 
 def assert_no_library_error_is_chained(error: BaseException) -> None:
     """Exceptions of libraries contain requests and values, so they must not be chained."""
-    for other in (error.__cause__, error.__context__):
-        if other is not None:
-            assert isinstance(other, SigningError | OSError), (error, other)
-            assert_no_library_error_is_chained(other)
+    for chained in (error.__cause__, error.__context__):
+        if chained is not None:
+            assert isinstance(chained, SigningError | OSError), (error, chained)
+            assert_no_library_error_is_chained(chained)
 
 
 @pytest.fixture
@@ -335,9 +335,9 @@ async def test_a_url_that_is_not_followed_does_not_leak(output, certificate, tmp
     async with client_of(loopback.closed_port(), certificate) as client:
         for url in urls:
             for name, operation in client_calls.FOLLOWING.items():
-                for held in (url, operation.holding(url)):
+                for response_or_url in (url, operation.holding(url)):
                     error = await output.watch(
-                        operation.call(client, held, tmp_path / "signed.pdf")
+                        operation.call(client, response_or_url, tmp_path / "signed.pdf")
                     )
                     assert isinstance(error, UntrustedUrlError), name
     assert output.canaries(CANARIES) == []
@@ -424,13 +424,13 @@ async def test_an_invalid_job_leaks_nothing(output, certificate, tmp_path):
 
 
 async def test_an_exception_in_a_bundle_processor_leaks_no_container(output, certificate, tmp_path):
-    def raise_while_reading(given, open_container):
+    def raise_while_reading(signature_job, open_container):
         with open_container() as container:
             container.read(1)
             raise LookupError("not today")
 
-    def write_over_a_document(given, open_container):
-        for document in given.documents:
+    def write_over_a_document(signature_job, open_container):
+        for document in signature_job.documents:
             if isinstance(document.content, Path):
                 document.content.write_bytes(b"canary, another")
 
@@ -442,11 +442,11 @@ async def test_an_exception_in_a_bundle_processor_leaks_no_container(output, cer
     ]
     for processor in processors:
         path.write_bytes(doubles.PDF + b"% canary")
-        given = job(documents=[Document(title="canary", content=path)])
+        signature_job = job(documents=[Document(title="canary", content=path)])
         async with client_of(
             loopback.closed_port(), certificate, bundle_processors=[processor]
         ) as client:
-            assert await output.watch(client.create(given)) is not None
+            assert await output.watch(client.create(signature_job)) is not None
     shown = "".join(output.texts)
     assert "open_container" in shown
     assert output.canaries(["canary document", "canary title", *CANARIES[1:]]) == []
@@ -502,8 +502,8 @@ async def test_a_whole_flow_leaks_nothing(output, tmp_path):
             client.validate(job())
             await client.check_access()
             for method in (None, StatusRetrievalMethod.POLLING):
-                given = job(status_retrieval_method=method)
-                created = await client.create(given)
+                signature_job = job(status_retrieval_method=method)
+                created = await client.create(signature_job)
                 secrets.append(created.status_url)
                 token = ""
                 for identifier in (PERSON, CUSTOMER):
@@ -513,7 +513,7 @@ async def test_a_whole_flow_leaks_nothing(output, tmp_path):
                     exit_url = await sandbox.sign(signer.redirect_url)
                     [token] = parse_qs(urlsplit(exit_url).query)["status_query_token"]
                     secrets += [exit_url, token, quote(token, safe="")]
-                    output.show(given, created, signer)
+                    output.show(signature_job, created, signer)
                 if method is None:
                     status = await client.get_status(created, token)
                 else:
@@ -570,8 +570,8 @@ async def test_the_scanner_finds_a_planted_value_everywhere(output, certificate)
         output.errors.clear()
         assert output.canaries([planted]) == []
         reached.clear()
-        async with client_of(server.port, certificate, timeouts=Timeouts()) as other:
-            task = asyncio.ensure_future(other.create(job(reference=planted)))
+        async with client_of(server.port, certificate, timeouts=Timeouts()) as other_client:
+            task = asyncio.ensure_future(other_client.create(job(reference=planted)))
             await reached.wait()
             task.cancel()
             await asyncio.wait([task])

@@ -182,7 +182,8 @@ class DirectClient(ClientLifecycle):
         """Confirms a status change, so that the service does not deliver it again.
 
         Confirm after you have stored the result: once the last change of a job is confirmed, the
-        service may make the job's documents unavailable. Does nothing for a status without a confirmation URL.
+        service may make the job's documents unavailable. Does nothing for a status without a
+        confirmation URL.
 
         Args:
             status: The status change, or the confirmation URL that you stored.
