@@ -135,7 +135,7 @@ def test_a_directory_that_is_in_use_is_told_in_a_line(tmp_path, monkeypatch, cap
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     said = capsys.readouterr().err
-    assert re.fullmatch("The sandbox can't start: .* in use by another sandbox.\n", said)
+    assert re.fullmatch("The sandbox can't start: .* in use by another sandbox: .*\n", said)
 
 
 def test_without_a_directory_the_files_are_gone_in_the_end(monkeypatch):

@@ -54,7 +54,7 @@ async def test_a_used_redirect_url_is_refused_and_says_so(sandbox, sender):
         with pytest.raises(SandboxError, match="this signer has finished, with the status SIGNED"):
             await act(first)
     await sandbox.reject(second)
-    with pytest.raises(SandboxError, match="works no more"):
+    with pytest.raises(SandboxError, match="no longer works"):
         sandbox.status_query_token(second)
 
 
@@ -69,7 +69,7 @@ async def test_what_is_no_redirect_url_is_refused_and_says_so(sandbox, sender):
     ):
         with pytest.raises(SandboxError, match="not a redirect URL of this sandbox"):
             await sandbox.sign(url)
-    with pytest.raises(SandboxError, match="No signer has been given"):
+    with pytest.raises(SandboxError, match="No signer of this sandbox"):
         await sandbox.sign(f"{sandbox.signing_pages_url}#/redirect/guess")
 
 
@@ -83,7 +83,7 @@ async def test_an_error_with_its_locals_shows_no_token_and_no_identity_number(sa
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     # The first frame is this test's own.
     ours = "".join(traceback.StackSummary.from_list(shown.stack[1:]).format())
-    assert "who = SignerOf(" in ours
+    assert "signer = SignerOf(" in ours
     for secret in (token, bundles.PERSON):
         assert secret not in ours
 
@@ -97,7 +97,7 @@ async def test_an_expired_job_is_failed_and_its_change_polled(sandbox, sender):
     change = await sender.get(sender.jobs)
     assert change.text("//s:signature-job-status/text()") == "FAILED"
     assert change.texts("//s:status/text()") == ["SIGNED", "EXPIRED"]
-    with pytest.raises(SandboxError, match="ended before"):
+    with pytest.raises(SandboxError, match="ended already"):
         await sandbox.expire(job_id)
     with pytest.raises(SandboxError, match="no job 99"):
         await sandbox.expire(99)
@@ -299,12 +299,12 @@ async def test_a_sandbox_that_does_not_run_says_so(clock):
         lambda: sandbox.enterprise_pkcs12(SENDER),
         sandbox.client_configuration,
     ):
-        with pytest.raises(SandboxError, match="does not run"):
+        with pytest.raises(SandboxError, match="is not running"):
             use()
     async with sandbox:
-        with pytest.raises(SandboxError, match="runs already"):
+        with pytest.raises(SandboxError, match="is already running"):
             await sandbox.__aenter__()
-    with pytest.raises(SandboxError, match="does not run"):
+    with pytest.raises(SandboxError, match="is not running"):
         await sandbox.sign("http://127.0.0.1/")
 
 

@@ -69,7 +69,7 @@ def test_signers_act_without_an_event_loop(sandbox, act, address):
     exit_url = urlsplit(getattr(sandbox, act)(url))
     assert exit_url.path == address
     assert exit_url.query == f"status_query_token={token}"
-    with pytest.raises(SandboxError, match="works no more"):
+    with pytest.raises(SandboxError, match="no longer works"):
         getattr(sandbox, act)(url)
 
 
@@ -157,15 +157,15 @@ def test_it_can_be_used_inside_a_running_event_loop(sandbox):
 
 def test_a_sandbox_that_does_not_run_says_so():
     sandbox = ThreadedSandbox()
-    with pytest.raises(SandboxError, match="does not run"):
+    with pytest.raises(SandboxError, match="is not running"):
         sandbox.reset()
-    with pytest.raises(SandboxError, match="does not run"):
+    with pytest.raises(SandboxError, match="is not running"):
         _ = sandbox.service_root
     with sandbox:
-        with pytest.raises(SandboxError, match="runs already"), sandbox:
+        with pytest.raises(SandboxError, match="is already running"), sandbox:
             pass
         sandbox.reset()
-    with pytest.raises(SandboxError, match="does not run"):
+    with pytest.raises(SandboxError, match="is not running"):
         sandbox.overview()
     with sandbox:  # and may be started again
         sandbox.reset()

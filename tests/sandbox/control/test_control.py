@@ -129,8 +129,8 @@ async def test_it_acts_as_any_signer(sandbox, sender, hand, act, address, status
     assert told.texts("//s:status/text()")[1] == status
     said, answer = await hand("POST", f"/jobs/1/signers/2/{act}")
     assert said == 410
-    assert "works no more" in answer["error"]
-    with pytest.raises(SandboxError, match="works no more"):
+    assert "no longer works" in answer["error"]
+    with pytest.raises(SandboxError, match="no longer works"):
         await sandbox.sign(redirect_urls(created)[1])
 
 
@@ -144,7 +144,7 @@ async def test_a_lease_that_is_ended_lets_the_change_come_back(sandbox, sender, 
     assert (await sender.get(sender.jobs)).body == first.body
     await sandbox.end_lease(1, 1)
     assert (await sender.get(sender.jobs)).body == first.body
-    with pytest.raises(SandboxError, match="no leased change 7"):
+    with pytest.raises(SandboxError, match="no leased status change 7"):
         await sandbox.end_lease(1, 7)
 
 

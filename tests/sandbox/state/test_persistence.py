@@ -1,4 +1,4 @@
-"""A sandbox with a directory goes on where the one before it ended, however that one ended."""
+"""A sandbox with a directory continues from the stored state, even if the last sandbox was killed."""
 
 import asyncio
 import os
@@ -26,25 +26,22 @@ BROKER = "111222333"
 
 
 @pytest.fixture
-def started(tmp_path, clock):
-    """Starts a sandbox on the same directory and the same ports each time."""
-    ports = {}
+def new_sandbox(tmp_path, clock):
+    """Returns a function that creates a sandbox, always with the same directory."""
 
-    def start(**settings):
-        return Sandbox(
-            directory=tmp_path / "kept", clock=clock, rate_limit=None, **(ports | settings)
-        )
+    def start():
+        return Sandbox(directory=tmp_path / "kept", clock=clock, rate_limit=None)
 
     return start
 
 
 def on_new_port(url, sandbox):
-    """An address of an earlier start: the ports of a test are free ones, new at each start."""
+    """A URL of an earlier start with the present port, because each start uses a new free port."""
     return sandbox.service_root + url.partition("/api")[2]
 
 
-async def test_jobs_tokens_documents_and_leases_survive_a_restart(started, clock, tmp_path):
-    async with started() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+async def test_jobs_tokens_documents_and_leases_survive_a_restart(new_sandbox, clock, tmp_path):
+    async with new_sandbox() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
         by_token = await sender.create()
         polled = await sender.create(extra=POLLED, signers=ONE_SIGNER)
         exit_url = await sandbox.sign(redirect_urls(by_token)[0])
@@ -55,26 +52,26 @@ async def test_jobs_tokens_documents_and_leases_survive_a_restart(started, clock
         await sender.get(sender.jobs)
         holder = sender.holder
     token = exit_url.rpartition("=")[2]
-    async with started() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+    async with new_sandbox() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
         status_url = on_new_port(by_token.text("//s:status-url/text()"), sandbox)
         status = await sender.get(f"{status_url}?status_query_token={token}")
         assert status.texts("//s:status/text()") == ["SIGNED", "WAITING"]
         xades = await sender.get(status.texts("//s:xades-url/text()")[0])
         assert xades.xml.tag == f"{{{bundles.DSIG}}}Signature"
-        # Made before the restart, and still the same.
+        # The PAdES was made before the restart, and stays the same.
         assert (await sender.get(on_new_port(pades_url, sandbox))).body == pades
         early = await sender.get(sender.jobs)
         assert early.error == (429, "TOO_EAGER_POLLING")
         clock.wait(seconds=30)
-        assert (await sender.get(sender.jobs)).status == 204  # leased still
+        assert (await sender.get(sender.jobs)).status == 204  # still leased
         clock.wait(minutes=10)
-        again = await sender.get(sender.jobs)
-        assert again.text("//s:signature-job-id/text()") == "2"
-        confirmation = again.text("//s:confirmation-url/text()")
+        redelivered = await sender.get(sender.jobs)
+        assert redelivered.text("//s:signature-job-id/text()") == "2"
+        confirmation = redelivered.text("//s:confirmation-url/text()")
         assert (await sender.post(confirmation)).status == 204
-        # A redirect token that was used is used, and one that was not is not.
+        # The first redirect token was used before the restart, the second was not.
         first, second = (url.rpartition("#")[2] for url in redirect_urls(by_token))
-        with pytest.raises(SandboxError, match="works no more"):
+        with pytest.raises(SandboxError, match="no longer works"):
             await sandbox.sign(f"{sandbox.signing_pages_url}#{first}")
         await sandbox.sign(f"{sandbox.signing_pages_url}#{second}")
         assert int((await sender.create()).text("//s:signature-job-id/text()")) == 3
@@ -82,19 +79,19 @@ async def test_jobs_tokens_documents_and_leases_survive_a_restart(started, clock
         assert sandbox.received[0].job_id == 3
 
 
-async def test_a_client_set_up_once_goes_on_working(started, clock, tmp_path):
-    async with started() as sandbox:
+async def test_certificates_and_trust_survive_a_restart(new_sandbox, clock, tmp_path):
+    async with new_sandbox() as sandbox:
         first = sandbox.enterprise_pkcs12(SENDER)
         ca_pem = sandbox.ca_pem
         sandbox.authorize_broker(SENDER, BROKER)
-    async with started() as sandbox:
+    async with new_sandbox() as sandbox:
         assert sandbox.enterprise_pkcs12(SENDER) == first
         assert sandbox.ca_pem == ca_pem
-        # Another organisation's certificate has a key of its own.
+        # A different organisation's certificate has a different key.
         other = holder_in(*sandbox.enterprise_pkcs12(BROKER))
         own = holder_in(*first)
         assert other.key.public_key() != own.key.public_key()
-        # The old root vouches for the server, and the server takes the old certificate.
+        # The old root verifies the server, and the server accepts the old client certificate.
         context = client_context(ca_pem, tmp_path, own)
         address = sandbox.service_root.removeprefix("https://").partition(":")
         _, writer = await asyncio.open_connection(
@@ -107,23 +104,23 @@ async def test_a_client_set_up_once_goes_on_working(started, clock, tmp_path):
             assert (await broker.get(broker.root)).status == 200
 
 
-async def test_certificates_that_have_expired_are_made_anew(started, clock):
-    async with started() as sandbox:
+async def test_expired_certificates_are_replaced(new_sandbox, clock):
+    async with new_sandbox() as sandbox:
         first = sandbox.ca_pem, sandbox.enterprise_pkcs12(SENDER)
     clock.wait(days=4 * 365)
-    async with started() as sandbox:
+    async with new_sandbox() as sandbox:
         assert sandbox.ca_pem != first[0]
         assert sandbox.enterprise_pkcs12(SENDER) != first[1]
 
 
-async def test_certificates_that_are_missing_are_made_anew_and_unreadable_ones_told(
-    started, tmp_path
+async def test_missing_certificates_are_replaced_and_unreadable_ones_are_an_error(
+    new_sandbox, tmp_path
 ):
-    async with started() as sandbox:
+    async with new_sandbox() as sandbox:
         first = sandbox.ca_pem
     with closing(sqlite3.connect(tmp_path / "kept" / FILE)) as file, file:
         file.execute("DELETE FROM entries WHERE kind = 'keys' AND key = '\"issuing\"'")
-    async with started() as sandbox:
+    async with new_sandbox() as sandbox:
         assert sandbox.ca_pem != first
     with closing(sqlite3.connect(tmp_path / "kept" / FILE)) as file, file:
         wrong = '{"key": "x", "certificate": "y"}'
@@ -131,29 +128,29 @@ async def test_certificates_that_are_missing_are_made_anew_and_unreadable_ones_t
     with pytest.raises(
         SandboxError, match=r"certificate or key in .* cannot be read\. Remove the file"
     ):
-        await started().__aenter__()
+        await new_sandbox().__aenter__()
 
 
-async def test_a_clock_that_was_moved_on_stays_ahead(started, clock, tmp_path):
-    async with started() as sandbox:
+async def test_a_clock_that_was_advanced_stays_ahead(new_sandbox, clock, tmp_path):
+    async with new_sandbox() as sandbox:
         await sandbox.advance(3600)
-    async with started() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+    async with new_sandbox() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
         assert sandbox.overview().now == NOW + timedelta(hours=1)
         assert sandbox.overview().advanced_by == 3600
         empty = await sender.get(sender.jobs)
-        told = datetime.fromisoformat(empty.headers["X-Next-permitted-poll-time"])
-        assert told == NOW + timedelta(hours=1, seconds=30)
+        permitted = datetime.fromisoformat(empty.headers["X-Next-permitted-poll-time"])
+        assert permitted == NOW + timedelta(hours=1, seconds=30)
         await sandbox.reset()
         assert sandbox.overview().now == NOW
 
 
-async def test_reset_forgets_for_good(started, clock, tmp_path):
-    async with started() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+async def test_a_reset_survives_a_restart(new_sandbox, clock, tmp_path):
+    async with new_sandbox() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
         created = await sender.create(signers=ONE_SIGNER)
         await sandbox.sign(redirect_urls(created)[0])
         await sandbox.reset()
         assert sandbox.received == ()
-    async with started() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+    async with new_sandbox() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
         overview = sandbox.overview()
         assert (overview.jobs, overview.queues, overview.brokers) == ((), (), ())
         job = on_new_port(created.text("//s:status-url/text()"), sandbox)
@@ -161,10 +158,10 @@ async def test_reset_forgets_for_good(started, clock, tmp_path):
         assert (await sender.create()).text("//s:signature-job-id/text()") == "2"
 
 
-async def test_deleted_documents_are_gone_from_the_file(started, clock, tmp_path):
-    marker = b"a document that is to be found in the file until it is deleted"
+async def test_deleted_documents_are_gone_from_the_file(new_sandbox, clock, tmp_path):
+    marker = b"a document that the file contains until it is deleted"
     text = bundles.File("0000_document.txt", marker, "text/plain", "Vilkår")
-    async with started() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+    async with new_sandbox() as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
         recipe = bundles.Recipe(files=(text,), holder=sender.holder, signing_time=NOW.isoformat())
         manifest = bundles.manifest_xml((text,), signers=ONE_SIGNER)
         sent = await sender.send(bundles.body_of(recipe.with_(manifest=manifest)))
@@ -174,7 +171,7 @@ async def test_deleted_documents_are_gone_from_the_file(started, clock, tmp_path
         await sandbox.delete_documents(1)
         with pytest.raises(SandboxError, match="deleted already"):
             await sandbox.delete_documents(1)
-    async with started() as sandbox:
+    async with new_sandbox() as sandbox:
         storage = sandbox._now_running.control.storage
         rows = storage._executor.submit(
             lambda: storage._connection.execute("SELECT count(*) FROM documents").fetchone()
@@ -182,10 +179,10 @@ async def test_deleted_documents_are_gone_from_the_file(started, clock, tmp_path
         assert rows == (0,)
 
 
-async def test_a_disk_that_fails_is_told_to_who_asks_and_the_answer_is_not_given(
-    started, clock, tmp_path, caplog
+async def test_a_failed_write_is_an_error_in_every_response_and_method(
+    new_sandbox, clock, tmp_path, caplog
 ):
-    sandbox = started()
+    sandbox = new_sandbox()
     await sandbox.__aenter__()
     async with caller_of(sandbox, clock, tmp_path) as sender:
         storage = sandbox._now_running.control.storage
@@ -225,29 +222,29 @@ asyncio.run(main(sys.argv[1]))
 
 
 def run_and_kill(directory, jobs):
-    """Lets the program finish so many jobs, kills it, and gives the last one that it told."""
+    """Kills the program after this many jobs. Returns the id of the last job that it printed."""
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, directory], stdout=subprocess.PIPE, text=True
     ) as process:
-        told = [process.stdout.readline() for _ in range(jobs)]
+        printed = [process.stdout.readline() for _ in range(jobs)]
         os.kill(process.pid, signal.SIGKILL)
-        told += process.stdout.read().split()
-    return int(told[-1])
+        printed += process.stdout.read().split()
+    return int(printed[-1])
 
 
-async def test_sigkill_in_the_middle_loses_nothing_that_was_answered(tmp_path):
+async def test_sigkill_loses_nothing_that_a_response_reported(tmp_path):
     kept = tmp_path / "kept"
     for jobs in (3, 7):
-        answered = await asyncio.to_thread(run_and_kill, kept, jobs)
+        last_printed = await asyncio.to_thread(run_and_kill, kept, jobs)
         async with Sandbox(directory=kept) as sandbox:
             overview = sandbox.overview()
             signed = [job for job in overview.jobs if job.status == "COMPLETED_SUCCESSFULLY"]
-            assert {job.id for job in signed} >= set(range(1, answered + 1))
+            assert {job.id for job in signed} >= set(range(1, last_printed + 1))
             [queue] = overview.queues
-            # Confirmed is confirmed: at most the job that was in hand is left.
-            assert {change.job_id for change in queue.changes} <= {answered + 1}
+            # Confirmed changes stay confirmed. Only the job that was being handled may have one left.
+            assert {change.job_id for change in queue.changes} <= {last_printed + 1}
             async with DirectClient(sandbox.client_configuration()) as client:
                 root = f"{sandbox.service_root}/123456789/direct/signature-jobs"
-                pdf = await client.get_pades(f"{root}/{answered}/pades")
+                pdf = await client.get_pades(f"{root}/{last_printed}/pades")
                 assert pdf.startswith(b"%PDF-")
-            assert max(job.id for job in overview.jobs) <= answered + 1
+            assert max(job.id for job in overview.jobs) <= last_printed + 1

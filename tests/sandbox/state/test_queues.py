@@ -44,32 +44,32 @@ NAME = QueueName(sender=bundles.SENDER, name=None)
 
 
 def queue_of(*numbers: int, settings=SETTINGS) -> Queues:
-    """The default queue of a sender, with a change of each of these jobs."""
+    """The queues of the sandbox, with one change in the default queue for each of these jobs."""
     queue = Queues(settings, {}, {})
     for number in numbers:
         queue.put(job(number))
     return queue
 
 
-def test_an_empty_queue_asks_for_a_wait_and_answers_again_after_it():
+def test_after_an_empty_queue_the_next_poll_is_permitted_after_the_wait():
     queue = queue_of()
-    answer = queue.poll(NAME, now=START)
-    assert (answer.outcome, answer.next_permitted) == (Outcome.EMPTY, at(seconds=30))
-    answer = queue.poll(NAME, now=at(seconds=30))
-    assert (answer.outcome, answer.next_permitted) == (Outcome.EMPTY, at(seconds=60))
+    poll = queue.poll(NAME, now=START)
+    assert (poll.outcome, poll.next_permitted) == (Outcome.EMPTY, at(seconds=30))
+    poll = queue.poll(NAME, now=at(seconds=30))
+    assert (poll.outcome, poll.next_permitted) == (Outcome.EMPTY, at(seconds=60))
 
 
-def test_a_poll_before_its_time_is_too_early_and_gets_nothing():
+def test_a_poll_before_the_permitted_time_is_too_early_and_gets_no_change():
     queue = queue_of()
     queue.poll(NAME, now=START)
     queue.put(job(1))
-    answer = queue.poll(NAME, now=at(seconds=29, milliseconds=999))
-    assert (answer.outcome, answer.change) == (Outcome.TOO_EARLY, None)
-    assert answer.next_permitted == at(seconds=30)
+    poll = queue.poll(NAME, now=at(seconds=29, milliseconds=999))
+    assert (poll.outcome, poll.change) == (Outcome.TOO_EARLY, None)
+    assert poll.next_permitted == at(seconds=30)
     assert queue.poll(NAME, now=at(seconds=30)).outcome is Outcome.CHANGE
 
 
-def test_too_early_polls_do_not_hold_off_a_poller_that_keeps_its_time():
+def test_too_early_polls_do_not_delay_the_next_permitted_poll_time():
     queue = queue_of()
     queue.poll(NAME, now=START)
     for second in range(1, 30):
@@ -77,14 +77,14 @@ def test_too_early_polls_do_not_hold_off_a_poller_that_keeps_its_time():
     assert queue.poll(NAME, now=at(seconds=30)).outcome is Outcome.EMPTY
 
 
-def test_a_penalty_for_early_polls_can_be_set():
+def test_an_early_poll_penalty_moves_the_next_permitted_poll_time():
     queue = queue_of(settings=replace(SETTINGS, early_poll_penalty=timedelta(seconds=5)))
     queue.poll(NAME, now=START)
     for seconds in (35, 40):
         assert queue.poll(NAME, now=at(seconds=1)).next_permitted == at(seconds=seconds)
 
 
-def test_after_a_change_the_next_poll_is_permitted_at_once():
+def test_after_a_change_the_next_poll_is_permitted_immediately():
     queue = queue_of(1, 2)
     first, second, third = (queue.poll(NAME, now=START) for _ in range(3))
     assert first.next_permitted == START
@@ -92,37 +92,39 @@ def test_after_a_change_the_next_poll_is_permitted_at_once():
     assert third.outcome is Outcome.EMPTY
 
 
-def test_a_change_comes_back_the_same_when_its_lease_ends_unconfirmed():
+def test_an_unconfirmed_change_is_redelivered_unchanged_after_its_lease():
     queue = queue_of(1)
     first = queue.poll(NAME, now=START)
     hidden = queue.poll(NAME, now=at(minutes=9, seconds=59, milliseconds=999))
     assert hidden.outcome is Outcome.EMPTY
-    again = queue.poll(NAME, now=hidden.next_permitted)
-    assert replace(again.change, hidden_until=None) == replace(first.change, hidden_until=None)
-    assert again.change.hidden_until == hidden.next_permitted + SETTINGS.lease
+    redelivered = queue.poll(NAME, now=hidden.next_permitted)
+    assert replace(redelivered.change, hidden_until=None) == replace(
+        first.change, hidden_until=None
+    )
+    assert redelivered.change.hidden_until == hidden.next_permitted + SETTINGS.lease
 
 
-def test_a_confirmed_change_is_gone_and_can_be_confirmed_once():
+def test_a_confirmed_change_leaves_the_queue_and_can_be_confirmed_only_once():
     queue = queue_of(1)
-    answer = queue.poll(NAME, now=START)
-    queue.confirm(job(1), answer.change.number)
+    poll = queue.poll(NAME, now=START)
+    queue.confirm(job(1), poll.change.number)
     assert queue.poll(NAME, now=at(hours=1)).outcome is Outcome.EMPTY
     with pytest.raises(Refusal) as refused:
-        queue.confirm(job(1), answer.change.number)
+        queue.confirm(job(1), poll.change.number)
     assert refused.value.status == 404
 
 
-def test_a_change_can_still_be_confirmed_after_its_lease():
+def test_a_change_can_be_confirmed_after_its_lease():
     queue = queue_of(1)
-    answer = queue.poll(NAME, now=START)
-    again = queue.poll(NAME, now=at(hours=1))
-    assert again.change.number == answer.change.number
-    queue.confirm(job(1), answer.change.number)
+    poll = queue.poll(NAME, now=START)
+    redelivered = queue.poll(NAME, now=at(hours=1))
+    assert redelivered.change.number == poll.change.number
+    queue.confirm(job(1), poll.change.number)
     assert queue.changes(NAME) == []
 
 
 @pytest.mark.parametrize(("job_id", "number"), [(2, 1), (1, 2), (1, 0)])
-def test_only_the_change_of_that_job_and_number_is_confirmed(job_id, number):
+def test_a_confirmation_needs_the_right_job_and_number(job_id, number):
     queue = queue_of(1)
     queue.poll(NAME, now=START)
     with pytest.raises(Refusal):
@@ -130,24 +132,24 @@ def test_only_the_change_of_that_job_and_number_is_confirmed(job_id, number):
     assert len(queue.changes(NAME)) == 1
 
 
-def test_a_change_that_nobody_fetched_can_not_be_confirmed():
+def test_a_change_that_was_never_fetched_can_not_be_confirmed():
     with pytest.raises(Refusal):
         queue_of(1).confirm(job(1), 1)
 
 
-def test_the_oldest_change_comes_first_whatever_order_they_were_read_in():
+def test_the_oldest_change_comes_first_in_whatever_order_the_storage_returns_them():
     numbers = range(1, 13)
-    written = {}
-    queue = Queues(SETTINGS, {}, written)
+    stored = {}
+    queue = Queues(SETTINGS, {}, stored)
     for number in numbers:
         queue.put(job(number))
-    read = dict(sorted(written.items(), key=lambda entry: str(entry[0].number)))
-    again = Queues(SETTINGS, {}, read)
-    polled = [again.poll(NAME, now=START).change.number for _ in numbers]
+    unordered = dict(sorted(stored.items(), key=lambda entry: str(entry[0].number)))
+    restarted = Queues(SETTINGS, {}, unordered)
+    polled = [restarted.poll(NAME, now=START).change.number for _ in numbers]
     assert polled == list(numbers)
 
 
-def test_a_change_keeps_saying_what_the_job_was_like_when_it_came_about():
+def test_a_change_keeps_the_state_that_the_job_had_when_it_was_added():
     waiting = job(1)
     waiting = replace(
         waiting,
@@ -170,14 +172,16 @@ def test_a_change_keeps_saying_what_the_job_was_like_when_it_came_about():
 
 
 class QueueAgainstModel(RuleBasedStateMachine):
-    """Any order of puts, polls, confirmations and waits, against a list of plain records."""
+    """Compares the queue with a simple model, for any order of puts, polls, confirmations and waits."""
 
     def __init__(self):
         super().__init__()
         self.queue = queue_of()
         self.now = START
         self.permitted = START
-        self.waiting: dict[int, datetime] = {}  # change number -> when it may be fetched
+        self.waiting: dict[
+            int, datetime
+        ] = {}  # change number -> time from which a poll can fetch it
         self.fetched: dict[int, int] = {}
         self.jobs: dict[int, int] = {}
 
@@ -194,22 +198,22 @@ class QueueAgainstModel(RuleBasedStateMachine):
 
     @rule()
     def poll(self):
-        answer = self.queue.poll(NAME, now=self.now)
-        visible = [number for number, since in self.waiting.items() if since <= self.now]
+        poll = self.queue.poll(NAME, now=self.now)
+        visible = [number for number, time in self.waiting.items() if time <= self.now]
         if self.now < self.permitted:
-            assert answer.outcome is Outcome.TOO_EARLY
-            assert answer.next_permitted == self.permitted
+            assert poll.outcome is Outcome.TOO_EARLY
+            assert poll.next_permitted == self.permitted
         elif visible:
             number = min(visible)
-            assert answer.change.number == number
-            assert answer.change.job_id == self.jobs[number]
-            assert answer.next_permitted == self.now
+            assert poll.change.number == number
+            assert poll.change.job_id == self.jobs[number]
+            assert poll.next_permitted == self.now
             self.waiting[number] = self.now + SETTINGS.lease
             self.fetched[number] = self.jobs[number]
         else:
-            assert answer.outcome is Outcome.EMPTY
-            assert answer.next_permitted == self.now + SETTINGS.empty_queue_wait
-        self.permitted = answer.next_permitted
+            assert poll.outcome is Outcome.EMPTY
+            assert poll.next_permitted == self.now + SETTINGS.empty_queue_wait
+        self.permitted = poll.next_permitted
 
     @precondition(lambda self: self.fetched)
     @rule(data=st.data())
@@ -219,7 +223,7 @@ class QueueAgainstModel(RuleBasedStateMachine):
         del self.waiting[number]
 
     @invariant()
-    def nothing_is_lost_or_doubled(self):
+    def no_change_is_lost_or_duplicated(self):
         assert [change.number for change in self.queue.changes(NAME)] == sorted(self.waiting)
 
 

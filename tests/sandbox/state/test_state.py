@@ -1,4 +1,4 @@
-"""What senders, signers and time do to jobs: transitions without I/O, the clock an argument."""
+"""How senders, signers and time change jobs: transitions without I/O, with the time as an argument."""
 
 import pickle
 from dataclasses import replace
@@ -40,7 +40,7 @@ def manifest(signers: int):
 
 
 class World:
-    """A state, and a clock that stands still until it is moved."""
+    """A state, and a clock that only `wait` advances."""
 
     def __init__(self, **settings):
         self.settings = Settings(new_token=tokens(), **settings)
@@ -51,9 +51,9 @@ class World:
         request = read_job_request(Octets(bundles.request_xml(extra=extra)))
         return self.state.create(SENDER, request, manifest(signers), now=self.now)
 
-    def act(self, job, position=0, what=Act.SIGN):
+    def act(self, job, position=0, action=Act.SIGN):
         token = self.job(job).signers[position].redirect_token
-        return self.state.act(token, what, now=self.now)
+        return self.state.act(token, action, now=self.now)
 
     def job(self, job):
         return self.state.job(SENDER, job.id, now=self.now)
@@ -80,10 +80,10 @@ def refused(call, *args, **kwargs) -> tuple[int, str]:
     return caught.value.status, caught.value.code
 
 
-# --- What the signers do
+# --- Actions of signers
 
 
-def test_a_new_job_waits_for_its_signers():
+def test_all_signers_of_a_new_job_are_waiting():
     world = World()
     job = world.create(signers=2)
     assert job.status is JobStatus.IN_PROGRESS
@@ -91,7 +91,7 @@ def test_a_new_job_waits_for_its_signers():
     assert world.create().id == job.id + 1
 
 
-def test_when_everybody_has_signed_the_job_is_completed():
+def test_a_job_is_completed_when_every_signer_has_signed():
     world = World()
     job = world.create(signers=2)
     world.act(job, 1)
@@ -103,13 +103,13 @@ def test_when_everybody_has_signed_the_job_is_completed():
 
 
 @pytest.mark.parametrize(
-    ("what", "status"), [(Act.REJECT, SignerStatus.REJECTED), (Act.FAIL, SignerStatus.FAILED)]
+    ("action", "status"), [(Act.REJECT, SignerStatus.REJECTED), (Act.FAIL, SignerStatus.FAILED)]
 )
-def test_a_rejection_or_a_failure_ends_the_job_for_those_who_have_not_acted(what, status):
+def test_a_rejection_or_failure_ends_the_job_for_signers_who_have_not_acted(action, status):
     world = World()
     job = world.create(signers=3)
     world.act(job, 0)
-    world.act(job, 1, what)
+    world.act(job, 1, action)
     assert world.job(job).status is JobStatus.FAILED
     assert world.signer_statuses(job) == [
         SignerStatus.SIGNED,
@@ -120,16 +120,16 @@ def test_a_rejection_or_a_failure_ends_the_job_for_those_who_have_not_acted(what
 
 
 @pytest.mark.parametrize(
-    ("what", "address"),
+    ("action", "address"),
     [
         (Act.SIGN, "https://example.com/done?a=1&b=2&status_query_token=token-2"),
         (Act.REJECT, "https://example.com/rejected?status_query_token=token-2"),
         (Act.FAIL, "https://example.com/error?status_query_token=token-2"),
     ],
 )
-def test_the_browser_goes_to_the_exit_url_of_what_was_done_with_a_token(what, address):
+def test_each_action_leads_to_its_exit_url_with_a_token(action, address):
     world = World()
-    assert world.act(world.create(), what=what) == address
+    assert world.act(world.create(), action=action) == address
 
 
 @given(
@@ -141,7 +141,7 @@ def test_the_browser_goes_to_the_exit_url_of_what_was_done_with_a_token(what, ad
     token=st.text("aZ09-_&=%# +æ", min_size=1),
     fragment=st.sampled_from(["", "#part"]),
 )
-def test_the_token_is_added_to_an_exit_url_and_changes_nothing_else_of_it(query, token, fragment):
+def test_adding_the_token_changes_nothing_else_in_an_exit_url(query, token, fragment):
     world = World()
     job = world.create()
     before = f"https://example.com/a%20b/?{urlencode(query)}{fragment}"
@@ -158,22 +158,22 @@ def test_the_token_is_added_to_an_exit_url_and_changes_nothing_else_of_it(query,
     assert (after.path, after.fragment) == ("/a%20b/", fragment.removeprefix("#"))
 
 
-@pytest.mark.parametrize("what", list(Act))
-def test_a_redirect_token_works_once(what):
+@pytest.mark.parametrize("action", list(Act))
+def test_a_redirect_token_works_once(action):
     world = World()
     job = world.create(signers=2)
     world.act(job, 0)
-    assert refused(world.act, job, 0, what) == (410, "REDIRECT_URL_USED")
+    assert refused(world.act, job, 0, action) == (410, "REDIRECT_URL_USED")
     assert world.signer_statuses(job) == [SignerStatus.SIGNED, SignerStatus.WAITING]
 
 
-def test_an_unknown_redirect_token_opens_nothing():
+def test_an_unknown_redirect_token_is_refused():
     world = World()
     world.create()
     assert refused(world.state.act, "guess", Act.SIGN, now=NOW) == (404, "REDIRECT_URL_UNKNOWN")
 
 
-def test_a_new_redirect_url_takes_the_place_of_the_old_one():
+def test_a_new_redirect_url_replaces_the_old_one():
     world = World()
     job = world.create(signers=2)
     old = job.signers[0].redirect_token
@@ -184,7 +184,7 @@ def test_a_new_redirect_url_takes_the_place_of_the_old_one():
     assert renewed.signers[1] == job.signers[1]
 
 
-def test_who_has_finished_gets_no_new_redirect_url():
+def test_a_signer_who_has_finished_gets_no_new_redirect_url():
     world = World()
     job = world.create(signers=2)
     world.act(job, 0, Act.REJECT)
@@ -195,15 +195,15 @@ def test_who_has_finished_gets_no_new_redirect_url():
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(Act)), max_size=6))
-def test_whatever_signers_try_a_state_changes_at_most_once(acts):
+def test_the_status_of_a_signer_changes_at_most_once(acts):
     world = World()
     job = world.create(signers=3, extra=POLLED)
     changes = 0
-    for position, what in acts:
+    for position, action in acts:
         before = world.job(job).signers
         world.wait(seconds=1)
         try:
-            world.act(job, position, what)
+            world.act(job, position, action)
         except Refusal:
             assert world.job(job).signers == before
             continue
@@ -215,10 +215,10 @@ def test_whatever_signers_try_a_state_changes_at_most_once(acts):
     expected = JobStatus.IN_PROGRESS if "WAITING" in statuses else ended
     assert world.job(job).status is expected
     polled = [world.poll()[0] for _ in range(changes + 1)]
-    assert [each.outcome for each in polled] == [Outcome.CHANGE] * changes + [Outcome.EMPTY]
+    assert [poll.outcome for poll in polled] == [Outcome.CHANGE] * changes + [Outcome.EMPTY]
 
 
-# --- What time does
+# --- The effect of time
 
 
 def test_a_job_expires_thirty_days_after_it_was_created():
@@ -237,7 +237,7 @@ def test_a_job_expires_thirty_days_after_it_was_created():
     assert refused(world.act, job, 1) == (410, "REDIRECT_URL_USED")
 
 
-def test_jobs_expire_by_their_own_time_also_after_a_restart():
+def test_each_job_expires_at_its_own_time_even_after_a_restart():
     world = World()
     first = world.create()
     world.wait(days=10)
@@ -254,7 +254,7 @@ def test_jobs_expire_by_their_own_time_also_after_a_restart():
     assert world.create().id == second.id + 1
 
 
-def test_a_job_can_be_expired_once_and_not_after_its_end():
+def test_a_job_that_has_ended_can_not_be_expired():
     world = World()
     job = world.create(signers=2)
     world.state.expire(job.id, now=NOW)
@@ -263,10 +263,10 @@ def test_a_job_can_be_expired_once_and_not_after_its_end():
     assert refused(world.state.expire, 77, now=NOW) == (404, "NOT_FOUND")
 
 
-# --- What the sender learns by token
+# --- Status by token
 
 
-def test_the_status_comes_with_the_token_of_a_signer_who_has_finished_any_number_of_times():
+def test_the_token_of_a_signer_who_has_finished_gives_the_status_any_number_of_times():
     world = World()
     job = world.create(signers=2)
     world.act(job, 0)
@@ -279,7 +279,7 @@ def test_the_status_comes_with_the_token_of_a_signer_who_has_finished_any_number
     assert world.status(job, 1).job_status is JobStatus.FAILED
 
 
-def test_a_token_of_another_job_or_of_nobody_is_invalid():
+def test_a_token_of_a_different_job_and_an_unknown_token_are_invalid():
     world = World()
     job, other = world.create(), world.create()
     world.act(job)
@@ -307,10 +307,10 @@ def test_the_outcome_of_a_job_that_is_not_polled_is_confirmed_once():
     assert refused(world.state.confirm, SENDER, job.id, None, now=NOW) == (404, "NOT_FOUND")
 
 
-# --- What the sender learns by polling
+# --- Status by polling
 
 
-def test_each_act_on_a_polled_job_is_a_change_on_its_own_queue():
+def test_each_action_on_a_polled_job_adds_a_change_to_its_queue():
     world = World()
     job = world.create(signers=3, extra=f"{POLLED}<polling-queue>shop</polling-queue>")
     for position in range(3):
@@ -327,11 +327,11 @@ def test_each_act_on_a_polled_job_is_a_change_on_its_own_queue():
         world.state.confirm(SENDER, job.id, status.change, now=NOW)
     world.wait(hours=1)
     assert world.poll("shop")[0].outcome is Outcome.EMPTY
-    gone = refused(world.state.confirm, SENDER, job.id, seen[0][1].change, now=world.now)
-    assert gone == (404, "NOT_FOUND")
+    answer = refused(world.state.confirm, SENDER, job.id, seen[0][1].change, now=world.now)
+    assert answer == (404, "NOT_FOUND")
 
 
-def test_a_job_that_waits_for_callback_is_on_no_queue():
+def test_a_job_that_is_not_polled_adds_no_change_to_a_queue():
     world = World()
     job = world.create()
     world.act(job)
@@ -339,7 +339,7 @@ def test_a_job_that_waits_for_callback_is_on_no_queue():
     assert refused(world.state.confirm, SENDER, job.id, 1, now=NOW) == (404, "NOT_FOUND")
 
 
-def test_queues_of_different_senders_are_different():
+def test_each_sender_has_its_own_queue():
     world = World()
     world.act(world.create(extra=POLLED))
     assert world.state.poll(OTHER, None, now=NOW)[0].outcome is Outcome.EMPTY
@@ -349,7 +349,7 @@ def test_queues_of_different_senders_are_different():
 # --- Documents
 
 
-def test_signed_documents_are_there_when_they_are_signed():
+def test_signed_documents_can_be_downloaded_when_they_are_signed():
     world = World()
     job = world.create(signers=2)
 
@@ -364,7 +364,7 @@ def test_signed_documents_are_there_when_they_are_signed():
     assert download(None) == job.id
 
 
-def test_a_failed_job_has_the_xades_of_who_signed_and_no_pades():
+def test_a_failed_job_has_the_xades_of_signers_who_signed_and_no_pades():
     world = World()
     job = world.create(signers=2)
     world.act(job, 0)
@@ -375,7 +375,7 @@ def test_a_failed_job_has_the_xades_of_who_signed_and_no_pades():
         assert answer == (404, "NOT_FOUND")
 
 
-def test_documents_can_be_deleted_a_day_after_completion_and_are_gone_then():
+def test_documents_can_be_deleted_a_day_after_completion_and_only_once():
     world = World()
     job = world.create()
     delete = (world.state.delete_documents, SENDER, job.id)
@@ -391,14 +391,14 @@ def test_documents_can_be_deleted_a_day_after_completion_and_are_gone_then():
     assert not status.deletable
     assert not status.kept
     assert refused(*delete, now=world.now) == (404, "NOT_FOUND")
-    gone = refused(world.state.job_to_download, SENDER, job.id, None, now=world.now)
-    assert gone == (410, "DOCUMENTS_DELETED")
+    answer = refused(world.state.job_to_download, SENDER, job.id, None, now=world.now)
+    assert answer == (410, "DOCUMENTS_DELETED")
 
 
 def test_documents_of_a_failed_job_are_never_deletable():
     world = World()
     job = world.create()
-    world.act(job, what=Act.REJECT)
+    world.act(job, action=Act.REJECT)
     world.wait(days=10)
     assert not world.status(job).deletable
 
@@ -421,47 +421,47 @@ def test_documents_are_kept_for_forty_days():
     assert not world.status(job).kept
 
 
-# --- Who may call
+# --- The jobs of other senders
 
 
-def test_another_senders_job_is_not_there():
+def test_the_job_of_a_different_sender_is_not_found():
     world = World()
     job = world.create()
     assert refused(world.state.job, OTHER, job.id, now=NOW) == (404, "NOT_FOUND")
 
 
-# --- What is kept
+# --- Storage and settings
 
 
-def test_everything_known_survives_being_written_down_and_read_again():
+def test_the_tables_hold_the_whole_state():
     world = World()
     job = world.create(signers=2, extra=POLLED)
     world.act(job, 0)
     world.poll()
     tables = pickle.loads(pickle.dumps(world.state.tables))
     assert tables == world.state.tables
-    again = State(world.settings, tables)
-    again.act(job.signers[1].redirect_token, Act.SIGN, now=NOW)
-    assert again.poll(SENDER, None, now=NOW)[1].job_status is JobStatus.COMPLETED_SUCCESSFULLY
+    restored = State(world.settings, tables)
+    restored.act(job.signers[1].redirect_token, Act.SIGN, now=NOW)
+    assert restored.poll(SENDER, None, now=NOW)[1].job_status is JobStatus.COMPLETED_SUCCESSFULLY
 
 
 def test_reprs_show_no_token_and_no_identity_number():
     world = World()
     request = read_job_request(Octets(bundles.request_xml()))
-    people = read_manifest(Octets(bundles.manifest_xml(bundles.two_files())))
-    job = world.state.create(SENDER, request, people, now=NOW)
+    job_manifest = read_manifest(Octets(bundles.manifest_xml(bundles.two_files())))
+    job = world.state.create(SENDER, request, job_manifest, now=NOW)
     shown = repr((job, world.state.tables, repr(world.settings), job.signers[0].redirect_token))
     assert "token-" not in shown
     assert PERSON not in shown
-    assert PERSON in str(people.signers[0].personal_identification_number)
+    assert PERSON in str(job_manifest.signers[0].personal_identification_number)
 
 
-def test_the_settings_are_the_same_by_either_name():
+def test_settings_and_settings_arguments_have_the_same_fields():
     fields = {name: field.type for name, field in Settings.__dataclass_fields__.items()}
     assert fields == SettingsArguments.__annotations__
 
 
-def test_the_time_is_told_in_whole_milliseconds():
+def test_now_is_in_whole_milliseconds():
     settings = Settings(clock=lambda: NOW.replace(microsecond=999_999))
     assert settings.now() == later(0.999)
     assert isinstance(Settings().now(), datetime)

@@ -1,4 +1,4 @@
-"""The storage: what is written comes back, and what can't be read is told."""
+"""The storage reads what it wrote, and reports what it can't read."""
 
 import json
 import sqlite3
@@ -46,7 +46,7 @@ async def storage(tmp_path):
 
 
 def fill(tables):
-    """Puts something into every table, by way of the state."""
+    """Puts entries into every table, mostly through the state."""
     settings = Settings(clock=lambda: NOW)
     state = State(settings, tables)
     state.clear()
@@ -72,35 +72,35 @@ def contents(tables):
     return {name: dict(getattr(tables, name)) for name in tables.__slots__}
 
 
-async def test_every_table_comes_back_as_it_was(tmp_path):
+async def test_every_table_is_the_same_after_reopening(tmp_path):
     storage = await Storage.open(tmp_path)
     fill(storage.tables)
     before = contents(storage.tables)
     assert all(before.values())
     await storage.aclose()
-    again = await Storage.open(tmp_path)
-    assert contents(again.tables) == before
-    # What is secret stays without a telling repr.
-    assert type(again.tables.jobs[1].signers[0].redirect_token) is Hidden
-    assert type(again.tables.enterprises[SENDER].content) is Octets
-    assert PERSON not in repr(again.tables)
-    await again.aclose()
+    reopened = await Storage.open(tmp_path)
+    assert contents(reopened.tables) == before
+    # Secrets still have a repr that hides them.
+    assert type(reopened.tables.jobs[1].signers[0].redirect_token) is Hidden
+    assert type(reopened.tables.enterprises[SENDER].content) is Octets
+    assert PERSON not in repr(reopened.tables)
+    await reopened.aclose()
 
 
-async def test_what_is_deleted_stays_deleted(tmp_path):
+async def test_deleted_entries_stay_deleted_after_reopening(tmp_path):
     storage = await Storage.open(tmp_path)
     fill(storage.tables)
     await storage.commit()
     del storage.tables.jobs[2]
     storage.tables.brokers.clear()
     await storage.aclose()
-    again = await Storage.open(tmp_path)
-    assert list(again.tables.jobs) == [1]
-    assert dict(again.tables.brokers) == {}
-    await again.aclose()
+    reopened = await Storage.open(tmp_path)
+    assert list(reopened.tables.jobs) == [1]
+    assert dict(reopened.tables.brokers) == {}
+    await reopened.aclose()
 
 
-async def test_what_a_commit_writes_does_not_grow_with_what_is_kept(storage):
+async def test_the_size_of_a_commit_does_not_grow_with_the_stored_jobs(storage):
     state = State(Settings(clock=lambda: NOW), storage.tables)
     xml = bundles.request_xml(extra="<status-retrieval-method>POLLING</status-retrieval-method>")
     request = read_job_request(Octets(xml))
@@ -108,34 +108,34 @@ async def test_what_a_commit_writes_does_not_grow_with_what_is_kept(storage):
     written = []
     storage._executor.submit(storage._connection.set_trace_callback, written.append).result()
 
-    async def written_for_a_job_that_is_signed():
+    async def size_of_the_commit_of_a_signed_job():
         written.clear()
         job = state.create(SENDER, request, manifest, now=NOW)
         state.act(job.signers[0].redirect_token, Act.SIGN, now=NOW)
         await storage.commit()
         return len(written), sum(len(statement) for statement in written)
 
-    first = await written_for_a_job_that_is_signed()
+    first = await size_of_the_commit_of_a_signed_job()
     for _ in range(50):
-        last = await written_for_a_job_that_is_signed()
+        last = await size_of_the_commit_of_a_signed_job()
     assert last[0] == first[0]
-    # A number of two digits takes more room than one of one.
+    # A job id of two digits is longer than one of one digit.
     assert last[1] < first[1] + 20
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-async def test_documents_are_kept_replaced_and_deleted(tmp_path, on_disk):
+async def test_documents_are_stored_replaced_and_deleted(tmp_path, on_disk):
     storage = await Storage.open(tmp_path if on_disk else None)
     first, other = PADES, DocumentKey(job_id=8, kind=DocumentKind.ORIGINAL, position=1)
     document = StoredDocument(name="a", content=Octets(b"%PDF-"))
     storage.put(first, document)
-    assert await storage.get(first) is None  # a signed document without its originals
+    assert await storage.get(first) is None  # skipped: its originals are not stored
     storage.put(DocumentKey(job_id=7, kind=DocumentKind.ORIGINAL), document)
     for key in (first, other):
         storage.put(key, document)
-    assert await storage.get(first) == document  # before it is written
+    assert await storage.get(first) == document  # before the commit
     await storage.commit()
-    assert await storage.get(first) == document  # and after
+    assert await storage.get(first) == document  # after the commit
     storage.put(first, StoredDocument(content=Octets(b"new")))
     storage.commit_now()
     assert (await storage.get(first)).content == b"new"
@@ -148,62 +148,62 @@ async def test_documents_are_kept_replaced_and_deleted(tmp_path, on_disk):
     await storage.aclose()
 
 
-async def test_what_a_commit_was_not_waited_for_is_written_by_the_end(tmp_path):
+async def test_closing_writes_changes_that_were_not_committed(tmp_path):
     storage = await Storage.open(tmp_path)
     storage.tables.clock["x"] = 1.0
     await storage.aclose()
-    again = await Storage.open(tmp_path)
-    assert again.tables.clock == {"x": 1.0}
-    await again.aclose()
+    reopened = await Storage.open(tmp_path)
+    assert reopened.tables.clock == {"x": 1.0}
+    await reopened.aclose()
 
 
-async def test_a_second_sandbox_in_the_directory_is_refused(storage, tmp_path):
+async def test_a_second_sandbox_in_the_same_directory_is_an_error(storage, tmp_path):
     storage.tables.clock["x"] = 1.0
     await storage.commit()
     with pytest.raises(SandboxError, match="in use by another sandbox"):
         await Storage.open(tmp_path)
 
 
-async def test_a_file_of_a_later_version_is_refused(tmp_path):
+async def test_a_file_of_a_later_format_is_an_error(tmp_path):
     storage = await Storage.open(tmp_path)
     await storage.aclose()
     with sqlite3.connect(tmp_path / FILE) as connection:
         connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
     connection.close()
-    with pytest.raises(SandboxError, match=f"form {FORMAT + 1}.*reads form {FORMAT}"):
+    with pytest.raises(SandboxError, match=f"format {FORMAT + 1}.*reads format {FORMAT}"):
         await Storage.open(tmp_path)
 
 
-async def test_a_file_of_an_earlier_version_is_refused_and_left_alone(tmp_path):
-    """Version 1 kept the changes of a queue in the queue's entry."""
+async def test_a_file_of_an_earlier_format_is_an_error_and_stays_unchanged(tmp_path):
+    """Format 1 stored the changes of a queue in the queue's entry."""
     with sqlite3.connect(tmp_path / FILE) as connection:
         connection.execute("CREATE TABLE entries (kind TEXT, key TEXT, value TEXT)")
         connection.execute("INSERT INTO entries VALUES ('clock', '\"advanced by\"', '1.0')")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
-    with pytest.raises(SandboxError, match=f"form 1.*reads form {FORMAT}: remove the file"):
+    with pytest.raises(SandboxError, match=f"format 1.*reads format {FORMAT}: remove the file"):
         await Storage.open(tmp_path)
     with sqlite3.connect(tmp_path / FILE) as connection:
         assert list(connection.execute("SELECT value FROM entries")) == [("1.0",)]
     connection.close()
 
 
-async def test_what_is_damaged_or_no_storage_is_refused(tmp_path):
-    (await filled_in(tmp_path)).write_bytes(b"no database" * 1000)
-    with pytest.raises(SandboxError, match="damaged, or no file of a sandbox"):
+async def test_a_damaged_file_and_a_file_of_something_else_are_errors(tmp_path):
+    (await file_with_entries_in(tmp_path)).write_bytes(b"no database" * 1000)
+    with pytest.raises(SandboxError, match="damaged, or it is not a file of a sandbox"):
         await Storage.open(tmp_path)
-    file = await filled_in(tmp_path / "one page")
+    file = await file_with_entries_in(tmp_path / "one page")
     content = file.read_bytes()
     file.write_bytes(content[:4096] + b"\xff" * 4096 + content[8192:])
-    with pytest.raises(SandboxError, match="damaged, or no file of a sandbox"):
+    with pytest.raises(SandboxError, match="damaged, or it is not a file of a sandbox"):
         await Storage.open(file.parent)
     (tmp_path / "folder" / FILE).mkdir(parents=True)
     with pytest.raises(SandboxError, match="unable to open database file"):
         await Storage.open(tmp_path / "folder")
 
 
-async def filled_in(directory):
-    """The file of a storage with something in it."""
+async def file_with_entries_in(directory):
+    """The file of a storage with entries in every table."""
     storage = await Storage.open(directory)
     fill(storage.tables)
     await storage.aclose()
@@ -211,26 +211,26 @@ async def filled_in(directory):
 
 
 @pytest.mark.parametrize("value", ["{}", "{", "[]", '{"job_id": true, "position": 0}'])
-async def test_an_entry_that_can_not_be_read_is_told_without_its_value(tmp_path, value):
+async def test_the_error_for_an_unreadable_entry_does_not_show_its_value(tmp_path, value):
     storage = await Storage.open(tmp_path)
     await storage.aclose()
     with sqlite3.connect(tmp_path / FILE) as connection:
         connection.execute("INSERT INTO entries VALUES ('redirects', '\"t\"', ?)", (value,))
     connection.close()
-    with pytest.raises(SandboxError, match=r"An entry of redirects.*remove the file"):
+    with pytest.raises(SandboxError, match=r"An entry of the table redirects.*remove the file"):
         await Storage.open(tmp_path)
 
 
-async def test_a_directory_that_can_not_be_made_is_an_os_error(tmp_path):
+async def test_a_directory_that_can_not_be_created_is_an_os_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         await Storage.open(tmp_path / "file")
 
 
-async def test_a_disk_that_fails_is_told_and_nothing_after_it_is_believed(tmp_path):
+async def test_after_a_failed_write_every_later_commit_fails_too(tmp_path):
     storage = await Storage.open(tmp_path)
     await storage.commit()
-    # The file is the thread's: so is the wish that it be read-only.
+    # Only the storage's thread may use the connection.
     storage._executor.submit(storage._connection.execute, "PRAGMA query_only = ON").result()
     storage.tables.clock["x"] = 1.0
     with pytest.raises(SandboxError, match="can't write"):
@@ -241,12 +241,12 @@ async def test_a_disk_that_fails_is_told_and_nothing_after_it_is_believed(tmp_pa
         await storage.commit()
     with pytest.raises(SandboxError, match="can't write"):
         await storage.aclose()
-    again = await Storage.open(tmp_path)
-    assert dict(again.tables.clock) == {}
-    await again.aclose()
+    reopened = await Storage.open(tmp_path)
+    assert dict(reopened.tables.clock) == {}
+    await reopened.aclose()
 
 
-async def test_changes_from_other_threads_are_written_too(tmp_path):
+async def test_changes_from_other_threads_are_written(tmp_path):
     storage = await Storage.open(tmp_path)
 
     def change(number):
@@ -257,15 +257,15 @@ async def test_changes_from_other_threads_are_written_too(tmp_path):
             future.result()
             await storage.commit()
     await storage.aclose()
-    again = await Storage.open(tmp_path)
-    assert len(again.tables.clock) == 200
-    await again.aclose()
+    reopened = await Storage.open(tmp_path)
+    assert len(reopened.tables.clock) == 200
+    await reopened.aclose()
 
 
-# --- The written form
+# --- The format of the entries
 
 
-FORM_2 = {
+FORMAT_2 = {
     "id": 3,
     "sender": SENDER,
     "created": "2026-03-05T12:30:00+00:00",
@@ -309,21 +309,21 @@ def typed(kind, plain):
     return _typed(kind, json.loads(json.dumps(plain)))
 
 
-def test_a_job_has_the_form_that_earlier_versions_wrote():
-    """Whoever has to change this literal raises FORMAT, or reads the old form too."""
-    job = typed(Job, FORM_2)
+def test_a_job_has_the_format_that_earlier_versions_wrote():
+    """If you must change `FORMAT_2`, increase FORMAT or keep reading the old format."""
+    job = typed(Job, FORMAT_2)
     assert job.created == NOW
     assert job.manifest.signers[0].identifier == "kunde-42"
-    assert json.loads(to_json(job)) == FORM_2
+    assert json.loads(to_json(job)) == FORMAT_2
 
 
-def test_fields_that_came_later_may_be_missing():
-    earlier = {key: value for key, value in FORM_2.items() if key != "deleted"}
+def test_fields_that_were_added_later_may_be_missing():
+    earlier = {key: value for key, value in FORMAT_2.items() if key != "deleted"}
     assert typed(Job, earlier).deleted is False
 
 
 def without(key):
-    return {each: value for each, value in FORM_2.items() if each != key}
+    return {name: value for name, value in FORMAT_2.items() if name != key}
 
 
 @pytest.mark.parametrize(
@@ -331,22 +331,22 @@ def without(key):
     [
         [],
         without("sender"),
-        FORM_2 | {"new": 1},
-        FORM_2 | {"id": "3"},
-        FORM_2 | {"id": True},
-        FORM_2 | {"id": 3.0},
-        FORM_2 | {"sender": 1},
-        FORM_2 | {"sender": None},
-        FORM_2 | {"sender": {}},
-        FORM_2 | {"created": "today"},
-        FORM_2 | {"created": 1},
-        FORM_2 | {"deleted": 1},
-        FORM_2 | {"signers": {}},
-        FORM_2 | {"signers": [None]},
-        FORM_2 | {"request": []},
+        FORMAT_2 | {"new": 1},
+        FORMAT_2 | {"id": "3"},
+        FORMAT_2 | {"id": True},
+        FORMAT_2 | {"id": 3.0},
+        FORMAT_2 | {"sender": 1},
+        FORMAT_2 | {"sender": None},
+        FORMAT_2 | {"sender": {}},
+        FORMAT_2 | {"created": "today"},
+        FORMAT_2 | {"created": 1},
+        FORMAT_2 | {"deleted": 1},
+        FORMAT_2 | {"signers": {}},
+        FORMAT_2 | {"signers": [None]},
+        FORMAT_2 | {"request": []},
     ],
 )
-def test_what_has_another_form_is_refused(plain):
+def test_an_entry_in_a_different_format_is_an_error(plain):
     with pytest.raises((KeyError, TypeError, ValueError)):
         typed(Job, plain)
 
@@ -355,7 +355,7 @@ def test_what_has_another_form_is_refused(plain):
     ("kind", "plain"),
     [(Pkcs12, {"content": "?", "password": "p"}), (Act, "dance"), (float, 1), (bool, 0)],
 )
-def test_bytes_enumerations_and_numbers_of_another_form_are_refused(kind, plain):
+def test_bytes_enumerations_and_numbers_in_a_different_format_are_errors(kind, plain):
     with pytest.raises((TypeError, ValueError)):
         typed(kind, plain)
 
@@ -364,14 +364,14 @@ def test_bytes_enumerations_and_numbers_of_another_form_are_refused(kind, plain)
     st.sampled_from([QueueName, ChangeId, Broker, SignerOf]).flatmap(st.from_type)
     | st.builds(Pkcs12, content=st.binary().map(Octets), password=st.text().map(Hidden))
 )
-def test_what_is_written_reads_as_the_same(value):
+def test_a_value_is_the_same_after_writing_and_reading(value):
     assert _typed(type(value), json.loads(to_json(value))) == value
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
-def test_times_read_as_the_same(time):
+def test_a_time_is_the_same_after_writing_and_reading(time):
     assert _typed(datetime, json.loads(to_json(time))) == time
 
 
-def test_what_is_to_be_written_does_not_show_itself():
+def test_the_repr_of_the_json_text_hides_it():
     assert "token" not in repr(to_json({"redirect_token": "token"}))

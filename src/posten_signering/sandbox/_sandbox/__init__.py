@@ -1,1 +1,1 @@
-"""A running sandbox: started, used from tests and programs, stopped. What it does is in the folders below."""
+"""A running sandbox: how it starts and stops, and the classes that tests and programs use."""

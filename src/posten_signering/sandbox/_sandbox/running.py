@@ -1,4 +1,4 @@
-"""A sandbox while it runs: everything put together, and its two servers."""
+"""Starts and stops a sandbox: creates all of its parts, and its two servers."""
 
 import ssl
 from collections.abc import Callable
@@ -37,12 +37,12 @@ from posten_signering.sandbox._values.workers import Workers
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Running:
-    """A sandbox that runs.
+    """A running sandbox.
 
     Attributes:
         links: Its addresses.
-        control: What can be done to it.
-        stack: What ends with it.
+        control: The actions of the control API.
+        stack: Closes everything that the sandbox has open.
     """
 
     links: Links
@@ -50,7 +50,7 @@ class Running:
     stack: AsyncExitStack
 
     async def aclose(self) -> None:
-        """Ends it, also when the caller is cancelled meanwhile."""
+        """Stops the sandbox, even when the caller is cancelled meanwhile."""
         await _close(self.stack)
 
 
@@ -63,14 +63,14 @@ async def start(
     """Starts a sandbox.
 
     Args:
-        settings: As they were given.
-        receive: Called with every job that was created, and what arrived with it.
+        settings: The settings that the user gave.
+        receive: Called for each created job, with the job and the bundle that it was created from.
         forget_received: Called when the sandbox is reset.
 
     Raises:
-        OSError: A port is taken, or the directory can't be written to.
-        SandboxError: Another sandbox uses the directory, what is in it can't be read, or a port is
-            no port.
+        OSError: A port is in use, or the directory can't be written to.
+        SandboxError: Another sandbox uses the directory, the file in it can't be read, or a port is
+            not a valid port number.
     """
     stack = AsyncExitStack()
     try:
@@ -159,13 +159,13 @@ async def start(
 
 
 async def _close(stack: AsyncExitStack) -> None:
-    # Who is cancelled must not leave a file locked or a port taken.
+    # A cancelled caller must not leave a file locked or a port in use.
     with anyio.CancelScope(shield=True):
         await stack.aclose()
 
 
 def _server_context(authority: Authority, faults: Faults) -> ssl.SSLContext:
-    """The service's side of TLS, with another organisation's certificate where a fault says so."""
+    """The server's TLS context. A pending fault makes it use another organisation's certificate."""
     context = authority.server_context(authority.service)
     foreign = authority.server_context(authority.foreign_service())
 
@@ -173,6 +173,6 @@ def _server_context(authority: Authority, faults: Faults) -> ssl.SSLContext:
         if faults.take({FaultKind.FOREIGN_CERTIFICATE}):
             connection.context = foreign
 
-    # Called for every new connection, also for one that names no server.
+    # Called for every new connection, even for one without a server name.
     context.sni_callback = choose
     return context

@@ -1,4 +1,4 @@
-"""The sandbox as tests and programs use it: its addresses, what its signers do, what arrived."""
+"""`Sandbox`, the class that tests and programs use: URLs, signers' actions and received jobs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,13 +28,13 @@ from posten_signering.sandbox._values.settings import Settings, SettingsArgument
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Received:
-    """What arrived with one job that the sandbox accepted.
+    """What the sandbox received for one job that it accepted.
 
     Attributes:
-        job_id: The job that was made of it.
+        job_id: The id of the created job.
         request: The request's XML.
         manifest: The XML of `manifest.xml` in the container.
-        documents: The documents' bytes by the names of their entries, in the manifest's order.
+        documents: The documents' bytes, by their file names in the container, in the manifest's order.
         container: The whole container (ASiC-E).
     """
 
@@ -48,28 +48,29 @@ class Received:
 class Sandbox:
     """A local service to develop and test against; `async with` starts and stops it.
 
-    The API speaks mutual TLS and the signer's pages HTTP, both on loopback only. It runs in the
-    caller's event loop, and keeps everything in memory unless it is given a directory.
+    The API uses mutual TLS and the signer's pages use HTTP, both on loopback only. The sandbox runs in
+    the caller's event loop, and keeps everything in memory unless the setting `directory` is given.
 
         async with Sandbox() as sandbox:
             configuration = sandbox.client_configuration()
 
     Args:
-        settings: Any of the settings: ports, times, limits, clock. Each defaults to what the real
-            service is documented to do. `empty_queue_wait` (30 seconds), `lease` (10 minutes),
-            `lifetime` of a job (30 days), `deletable_after` its completion (24 hours), `available_for`
-            (40 days): `timedelta`. `rate_limit`: a `RateLimit`, or None. `clock`: gives the present
-            time with an offset; everything the sandbox says of time follows it. `organizations`: the
-            organisation numbers with an agreement; None, every one. `port`, `pages_port`: 0, a free
-            one. `early_poll_penalty`: what each poll that comes too early adds to the next permitted
-            time. `largest_body`: in bytes. `new_token`: makes tokens. `directory`: where everything
-            is kept, so that a sandbox started there again continues where this one ended; None, in
-            memory. `random` and `sleep`: for faults with a probability or a delay.
+        settings: Any of the settings below. The defaults are what the real service is documented to
+            do. `empty_queue_wait` (30 seconds), `lease` (10 minutes), `lifetime` of a job (30 days),
+            `deletable_after` completion (24 hours), `available_for` (40 days): each a `timedelta`.
+            `early_poll_penalty`: a `timedelta` that each poll that comes too early adds to the next
+            permitted time. `rate_limit`: a `RateLimit`; None for no limit. `organizations`: the
+            organisation numbers that have access; None for all. `port`, `pages_port`: 0 for a free
+            port. `largest_body`: in bytes. `clock`: returns the present time as an aware `datetime`;
+            the sandbox takes its time from it. `directory`: where the sandbox stores everything,
+            so that a later sandbox there continues from it; None to keep everything in memory.
+            `new_token`: returns a new token. `random` and `sleep`: for faults with a probability or a
+            delay.
 
     Raises:
-        OSError: On entering, when a port is taken or the directory can't be written to.
-        SandboxError: On entering, when another sandbox uses the directory, what is in it can't be
-            read, or a port is no port.
+        OSError: On entering, when a port is in use or the directory can't be written to.
+        SandboxError: On entering, when another sandbox uses the directory, the file in it can't be
+            read, or a port is not a valid port number.
     """
 
     def __init__(self, **settings: Unpack[SettingsArguments]) -> None:
@@ -79,7 +80,9 @@ class Sandbox:
 
     async def __aenter__(self) -> Self:
         if self._running is not None:
-            raise SandboxError("This sandbox runs already; start another for a second one.")
+            raise SandboxError(
+                "This sandbox is already running: create another `Sandbox` to run a second one."
+            )
         self._received.clear()
         self._running = await start(
             self._settings, receive=self._receive, forget_received=self._received.clear
@@ -97,66 +100,66 @@ class Sandbox:
 
     @property
     def service_root(self) -> str:
-        """Where the API is: an https URL up to and including `/api`."""
+        """The root of the API: an https URL up to and including `/api`."""
         return self._now_running.links.service_root
 
     @property
     def signing_pages_url(self) -> str:
-        """Where the signer's pages are; every redirect URL begins with it."""
+        """The root of the signer's pages: an http URL that every redirect URL begins with."""
         return self._now_running.links.pages_url
 
     @property
     def overview_url(self) -> str:
-        """The page for a person to watch the sandbox, and to act on it."""
+        """The URL of the page on which a person sees the sandbox's state, and controls it."""
         return self.signing_pages_url.rstrip("/") + OVERVIEW
 
     @property
     def control_url(self) -> str:
-        """The control API, for tests in any language; its OpenAPI document is at `/openapi.json`."""
+        """The URL of the control API, for tests in any language. `/openapi.json` below it describes it."""
         return self.signing_pages_url.rstrip("/") + PREFIX
 
     @property
     def ca_pem(self) -> bytes:
-        """The root certificate of everything in this sandbox, in PEM form: the one to trust."""
+        """The sandbox's root certificate in PEM form: the trust anchor for its clients."""
         return self._now_running.control.authority.root_pem
 
     @property
     def ca_certificates(self) -> Mapping[str, bytes]:
-        """The root certificate and the one below it, each in PEM form, by the names `root`, `issuing`.
+        """The CA certificates in PEM form: the root as `root`, the one below it as `issuing`.
 
-        A client that wants to know every certificate of a chain needs both.
+        A client that has to be given every CA certificate of a chain needs both.
         """
         return self._now_running.control.authority.certificates_pem
 
     @property
     def received(self) -> Sequence[Received]:
-        """What arrived since the start, job by job, oldest first. What was refused is not in it."""
+        """The jobs that the sandbox accepted since its start or latest reset, oldest first."""
         return tuple(self._received)
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong between clients and this sandbox: `faults.add(Fault(...))`."""
+        """The faults between clients and this sandbox; `faults.add(Fault(...))` adds one."""
         return self._now_running.control.faults
 
     @property
     def counters(self) -> Mapping[str, OrganizationCounters]:
-        """What the calls have come to, by organisation number: a snapshot."""
+        """Counts of calls and refusals, by organisation number: a snapshot."""
         return self._now_running.control.activity.counters
 
     def overview(self) -> Overview:
-        """Everything the sandbox shows of itself: jobs, queues, the last requests; a snapshot."""
+        """Jobs, queues, the latest requests, and more: a snapshot of the sandbox's state."""
         return self._now_running.control.overview()
 
     def enterprise_pkcs12(self, organization_number: str) -> tuple[bytes, str]:
         """An enterprise certificate of an organisation, as a PKCS#12 file and its password.
 
-        It may take a moment: every organisation has a key of its own.
+        The first call for an organisation creates its key, which may take a moment.
 
         Args:
-            organization_number: Nine digits; any will do.
+            organization_number: Any nine digits.
 
         Raises:
-            SandboxError: It has not nine digits.
+            SandboxError: `organization_number` is not nine digits.
         """
         running = self._now_running
         require_organization_number(organization_number)
@@ -172,13 +175,13 @@ class Sandbox:
         sender: Sender | None = None,
         **overrides: Any,  # noqa: ANN401 - the fields of ClientConfiguration, each of its own type
     ) -> ClientConfiguration:
-        """A configuration for a client of this sandbox, ready for use.
+        """A complete configuration for a client of this sandbox.
 
         Args:
-            organization_number: Whose enterprise certificate the client has.
-            polling_queue: The polling queue of the default sender.
-            sender: The default sender, if it is another organisation than the certificate's (see
-                `authorize_broker`).
+            organization_number: The organisation number in the client's enterprise certificate.
+            polling_queue: The polling queue of the default sender; not used with `sender`.
+            sender: The default sender, when it is a different organisation than the certificate's
+                holder (see `authorize_broker`).
             overrides: Further fields of `ClientConfiguration`.
         """
         running = self._now_running
@@ -196,7 +199,7 @@ class Sandbox:
             "clock": self._settings.clock,
         }
         if self._settings.rate_limit is None:
-            fields["rate_limiter"] = _Unpaced()
+            fields["rate_limiter"] = _Unlimited()
         return ClientConfiguration(**{**fields, **overrides})
 
     def authorize_broker(self, certificate_org: str, sender_org: str) -> None:
@@ -205,85 +208,88 @@ class Sandbox:
         Args:
             certificate_org: The organisation number of the certificate's holder.
             sender_org: The organisation number of the sender.
+
+        Raises:
+            SandboxError: A number is not nine digits.
         """
         control = self._now_running.control
         control.authorize_broker(certificate_org, sender_org)
         control.commit_now()
 
     async def sign(self, redirect_url: str) -> str:
-        """Signs, as the signer would whose browser was sent to this redirect URL.
+        """Signs, as the signer with this redirect URL would in a browser.
 
         Returns:
-            The exit URL that the browser goes to, with its `status_query_token`.
+            The exit URL that the browser is sent to, with the `status_query_token`.
 
         Raises:
-            SandboxError: The redirect URL was used, replaced by a newer one, or is not of this
-                sandbox; or the job has ended.
+            SandboxError: The redirect URL is used, replaced by a newer one, or not a redirect URL of
+                this sandbox; or the job has ended.
         """
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         return await self._act(redirect_url, Act.SIGN)
 
     async def reject(self, redirect_url: str) -> str:
-        """Rejects, as the signer would; this ends the job for the other signers. See `sign`."""
+        """Rejects, as the signer would. This also ends the job for the other signers. See `sign`."""
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         return await self._act(redirect_url, Act.REJECT)
 
     async def fail(self, redirect_url: str) -> str:
-        """Meets a technical failure as signer; this ends the job for the others. See `sign`."""
+        """Lets the signing fail technically. This also ends the job for the others. See `sign`."""
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         return await self._act(redirect_url, Act.FAIL)
 
     async def expire(self, job_id: int) -> None:
-        """Moves a job to the end of its lifetime: a signer who has not acted is EXPIRED.
+        """Ends a job as if its lifetime were over: signers who have not acted become EXPIRED.
 
         Raises:
-            SandboxError: There is no such job, or it has ended.
+            SandboxError: There is no such job, or it has ended already.
         """
         control = self._now_running.control
         control.expire(job_id)
         await control.commit()
 
     async def end_lease(self, job_id: int, change: int) -> None:
-        """Lets a status change that a poller has fetched come back at once.
+        """Ends the lease of a status change, so that the next poll can get it.
 
         Args:
             job_id: The job.
             change: The change's number, as `overview` shows it.
 
         Raises:
-            SandboxError: No poller has this change.
+            SandboxError: There is no such job, or it has no leased change with this number.
         """
         control = self._now_running.control
         control.end_lease(job_id, change)
         await control.commit()
 
     async def delete_documents(self, job_id: int) -> None:
-        """Deletes the documents of a job that has ended, as when the service's time for them is over.
+        """Deletes the documents of a job that has ended, as the service does after `available_for`.
 
         Raises:
-            SandboxError: There is no such job, it has not ended, or they are deleted already.
+            SandboxError: There is no such job, it has not ended, or its documents are deleted already.
         """
         control = self._now_running.control
         control.delete_documents(job_id)
         await control.commit()
 
     async def advance(self, seconds: float) -> None:
-        """Moves the sandbox's clock on: leases and poll times run out, jobs expire.
+        """Advances the sandbox's time: leases end, polls are permitted, jobs expire.
 
-        Signing times of containers are still compared with the clock as it was given, so that a client
-        whose clock is right is not refused.
+        The sandbox still checks the signing times of containers against the setting `clock`, so that a
+        client whose clock is right is not refused.
 
         Raises:
-            SandboxError: That is no time, or more than a year.
+            SandboxError: `seconds` is not more than 0, or it is more than a year.
         """
         control = self._now_running.control
         control.advance(seconds)
         await control.commit()
 
     async def reset(self) -> None:
-        """Forgets jobs, queues, brokers, faults and counters, and sets the clock right.
+        """Deletes jobs, queues, brokers, faults and counters, and undoes `advance`.
 
-        Certificates stay, so that clients keep working.
+        Certificates are kept, so that clients keep working.
         """
         control = self._now_running.control
         control.reset()
@@ -292,36 +298,36 @@ class Sandbox:
     def status_query_token(self, redirect_url: str) -> str:
         """The token that the exit URL will carry when the signer has finished.
 
-        A status asked for with it before that is refused (SIGNING_CEREMONY_NOT_COMPLETED).
+        Until then the sandbox refuses it with SIGNING_CEREMONY_NOT_COMPLETED.
 
         Raises:
-            SandboxError: The redirect URL opens nothing. See `sign`.
+            SandboxError: The redirect URL does not work. See `sign`.
         """
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         control = self._now_running.control
-        who = control.state.signer_of(self._token_in(redirect_url), now=control.settings.now())
-        return control.state.tables.jobs[who.job_id].signers[who.position].status_query_token
+        signer = control.state.signer_of(self._token_in(redirect_url), now=control.settings.now())
+        return control.state.tables.jobs[signer.job_id].signers[signer.position].status_query_token
 
     @property
     def _now_running(self) -> Running:
         if self._running is None:
-            raise SandboxError("This sandbox does not run: use it inside `async with`.")
+            raise SandboxError("This sandbox is not running: use it inside `async with`.")
         return self._running
 
-    async def _act(self, redirect_url: str, what: Act) -> str:
+    async def _act(self, redirect_url: str, action: Act) -> str:
         control = self._now_running.control
-        exit_url = control.act(self._token_in(redirect_url), what)
+        exit_url = control.act(self._token_in(redirect_url), action)
         await control.commit()
         return str(exit_url)
 
     def _token_in(self, redirect_url: str) -> Hidden:
-        start = self._now_running.links.redirect("")
-        if not redirect_url.startswith(start):
+        prefix = self._now_running.links.redirect("")
+        if not redirect_url.startswith(prefix):
             raise SandboxError(
-                "This is not a redirect URL of this sandbox: take the redirect_url of a signer,"
-                " not the signer URL."
+                "redirect_url is not a redirect URL of this sandbox: pass the `redirect_url` of a signer,"
+                " not its signer URL."
             )
-        return Hidden(redirect_url.removeprefix(start))
+        return Hidden(redirect_url.removeprefix(prefix))
 
     def _receive(self, job: Job, bundle: Bundle) -> None:
         self._received.append(
@@ -335,13 +341,13 @@ class Sandbox:
         )
 
 
-class _Unpaced:
-    """A rate limiter that lets everything through at once, for a sandbox without a rate limit."""
+class _Unlimited:
+    """A rate limiter that delays no call, for a sandbox without a rate limit."""
 
     async def acquire(self, organization_number: str) -> Callable[[], None]:
-        """Returns at once; it counts no calls in flight."""
+        """Returns immediately: calls are not counted."""
         del organization_number
         return lambda: None
 
     async def block(self, organization_number: str, seconds: float) -> None:
-        """Takes no note of it."""
+        """Does nothing: calls are not delayed during a block either."""

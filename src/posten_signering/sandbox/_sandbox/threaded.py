@@ -1,4 +1,4 @@
-"""The sandbox in a thread with an event loop of its own, for programs and tests of any kind."""
+"""The sandbox in a separate thread with its own event loop, for programs and tests without asyncio."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -22,21 +22,21 @@ from posten_signering.sandbox._values.settings import SettingsArguments
 
 
 class ThreadedSandbox:
-    """A `Sandbox` for any thread: with the same verbs, which wait instead of being awaited.
+    """A `Sandbox` with the same methods, but they block instead of being awaited.
 
-    A plain `with` starts and stops it. It may be used from several threads, and inside a running
-    event loop, which its verbs hold up for a few milliseconds each.
+    A plain `with` starts and stops it. Any thread may call it. It may also be used inside a running
+    event loop, which each method blocks for a few milliseconds.
 
         with ThreadedSandbox() as sandbox:
             configuration = sandbox.client_configuration()
 
     Args:
-        settings: See `Sandbox`. What is called by the sandbox, such as `clock`, is called in its
+        settings: See `Sandbox`. The sandbox calls functions among them, such as `clock`, in its own
             thread.
 
     Raises:
         OSError: See `Sandbox`.
-        SandboxError: See `Sandbox`; and by every verb when it does not run.
+        SandboxError: See `Sandbox`. Every method raises it when the sandbox is not running.
     """
 
     def __init__(self, **settings: Unpack[SettingsArguments]) -> None:
@@ -46,7 +46,9 @@ class ThreadedSandbox:
 
     def __enter__(self) -> Self:
         if self._portal is not None:
-            raise SandboxError("This sandbox runs already; start another for a second one.")
+            raise SandboxError(
+                "This sandbox is already running: create another `ThreadedSandbox` to run a second one."
+            )
         with ExitStack() as stack:
             portal = stack.enter_context(_EventLoop())
             stack.enter_context(portal.wrap_async_context_manager(self._sandbox))
@@ -100,7 +102,7 @@ class ThreadedSandbox:
 
     @property
     def faults(self) -> "ThreadedFaults":
-        """What goes wrong between clients and this sandbox: `faults.add(Fault(...))`."""
+        """The faults between clients and this sandbox; `faults.add(Fault(...))` adds one."""
         return ThreadedFaults(self._sandbox.faults, self._loop)
 
     @property
@@ -182,16 +184,16 @@ class ThreadedSandbox:
     @property
     def _loop(self) -> BlockingPortal:
         if self._portal is None:
-            raise SandboxError("This sandbox does not run: use it inside `with`.")
+            raise SandboxError("This sandbox is not running: use it inside `with`.")
         return self._portal
 
 
 class _EventLoop:
-    """An event loop in a thread of its own, until the context ends.
+    """An event loop in a separate daemon thread, until the context exits.
 
-    anyio's `start_blocking_portal` is a generator. Python ends a generator that nobody holds any more, and at
-    the interpreter's end it then waits for a thread that no longer runs: a program that never leaves its `with`
-    would never end.
+    anyio's `start_blocking_portal` is a generator-based context manager. When a program exits inside its
+    `with`, the interpreter closes the generator, and that waits for a thread that no longer runs. The
+    program would then hang instead of exiting.
     """
 
     def __enter__(self) -> BlockingPortal:
@@ -215,7 +217,7 @@ class _EventLoop:
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # After an exception, such as Ctrl-C during the start, what still runs is cancelled.
+        # After an exception, such as Ctrl-C during the start, the tasks that still run are cancelled.
         self._portal.call(self._portal.stop, exception is not None)
         self._thread.join()
 
@@ -229,17 +231,17 @@ class ThreadedFaults:
 
     @property
     def pending(self) -> tuple[PendingFault, ...]:
-        """Those that will act, oldest first."""
+        """The faults that can still happen, oldest first."""
         return self._loop.call(lambda: self._faults.pending)
 
     def add(self, fault: Fault) -> int:
-        """Lets a fault happen from the next request on; gives its number, to remove it by."""
+        """Adds a fault, from the next request on. Returns its number, for `remove`."""
         return self._loop.call(self._faults.add, fault)
 
     def remove(self, number: int) -> bool:
-        """Ends one fault; says whether there was one with this number."""
+        """Removes the fault with this number. Returns False when there is none."""
         return self._loop.call(self._faults.remove, number)
 
     def clear(self) -> None:
-        """Ends all faults."""
+        """Removes all faults."""
         self._loop.call(self._faults.clear)

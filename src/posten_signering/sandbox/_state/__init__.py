@@ -1,1 +1,1 @@
-"""Jobs, queues, brokers and their storage. Knows no HTTP."""
+"""Jobs, polling queues, brokers and their storage. Nothing here uses HTTP."""

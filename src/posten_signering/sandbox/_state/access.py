@@ -1,4 +1,4 @@
-"""Who may call the service, for whom and how often. Performs no I/O and reads no clock."""
+"""Which organisation may call, for which sender, and how often. Performs no I/O and reads no clock."""
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class Broker:
     """A permission: the holder of a certificate may act for a sender.
 
     Attributes:
-        certificate_organization: Who holds the certificate.
-        sender: For whom it may act.
+        certificate_organization: The organisation number of the certificate's holder.
+        sender: The organisation number of the sender.
     """
 
     certificate_organization: str
@@ -23,11 +23,11 @@ class Broker:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calls:
-    """The calls of one organisation that still count.
+    """The calls of one organisation that still count towards its rate limit.
 
     Attributes:
-        times: When the calls came, oldest first.
-        blocked_until: The end of a block; None: there is none.
+        times: The times of the calls, oldest first.
+        blocked_until: The end of a block; None when the organisation is not blocked.
     """
 
     times: tuple[datetime, ...] = ()
@@ -35,11 +35,11 @@ class Calls:
 
 
 class Access:
-    """Decides whether a call is answered.
+    """Decides whether the service answers a call.
 
     Args:
         settings: Which organisations have an agreement, and the rate limit.
-        calls: The calls of each organisation that still count.
+        calls: By organisation number, the calls that still count.
         brokers: The permissions of brokers; the value is always True.
     """
 
@@ -54,10 +54,10 @@ class Access:
         self._brokers = brokers
 
     def admit(self, organization: str, *, now: datetime) -> bool:
-        """Counts a call of an organisation, and says whether it is answered.
+        """Counts a call of an organisation. Returns whether the service answers it.
 
-        One call above the limit starts a block. Calls during a block are not counted and do not make it
-        longer ("10 API calls per second per organisation number; excess: 30 s block").
+        The first call above the limit starts a block. Calls during a block are not counted and do not
+        make it longer ("10 API calls per second per organisation number; excess: 30 s block").
         """
         calls = self._calls.get(organization, Calls())
         if calls.blocked_until is not None and now < calls.blocked_until:
@@ -73,17 +73,17 @@ class Access:
         return admitted
 
     def block(self, organization: str, *, until: datetime) -> None:
-        """Refuses every call of an organisation for a time, as after too many calls."""
+        """Blocks an organisation until this time, as if it had exceeded its rate limit."""
         self._calls[organization] = Calls(blocked_until=until)
 
     def authorize(self, certificate_organization: str | None, sender: str) -> None:
         """Checks that the holder of a certificate may act for a sender.
 
         Raises:
-            Refusal: The holder has no access, or is neither the sender nor a broker for it.
+            Refusal: The holder has no access to the service, or may not act for this sender.
         """
         if certificate_organization is None:
-            raise Refusal(403, "NOT_AUTHORIZED", "The certificate names no organisation number.")
+            raise Refusal(403, "NOT_AUTHORIZED", "The certificate has no organisation number.")
         allowed = self._settings.organizations
         if allowed is not None and certificate_organization not in allowed:
             raise Refusal(

@@ -1,7 +1,7 @@
-"""One job, and how signers, the sender and time change it: functions from job to job. Pure.
+"""A job, and pure functions that return the job as a signer, the sender or time has changed it.
 
-The rules are those of the service's documentation ("Endring av signeringsoppdrag", "Lagring") and of
-`direct.xsd`; a transition that they forbid raises the `Refusal` that the service answers with.
+The rules are from the service's documentation ("Endring av signeringsoppdrag", "Lagring") and
+`direct.xsd`. A transition that they forbid raises the `Refusal` that the service would answer with.
 """
 
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ POLLING = "POLLING"
 
 
 class JobStatus(StrEnum):
-    """The wire's values of schema type `direct-signature-job-status`."""
+    """The status of a job: the values of schema type `direct-signature-job-status`."""
 
     IN_PROGRESS = "IN_PROGRESS"
     COMPLETED_SUCCESSFULLY = "COMPLETED_SUCCESSFULLY"
@@ -26,7 +26,7 @@ class JobStatus(StrEnum):
 
 
 class SignerStatus(StrEnum):
-    """The wire's values of a signer's status that this service gives."""
+    """The status of a signer: those values of the schema that the sandbox uses."""
 
     WAITING = "WAITING"
     SIGNED = "SIGNED"
@@ -44,7 +44,7 @@ class Act(StrEnum):
     FAIL = "fail"
 
 
-_LEADS_TO = {
+_STATUS_AFTER = {
     Act.SIGN: SignerStatus.SIGNED,
     Act.REJECT: SignerStatus.REJECTED,
     Act.FAIL: SignerStatus.FAILED,
@@ -53,7 +53,7 @@ _LEADS_TO = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignerState:
-    """How far one signer has come, and since when."""
+    """The status of one signer, and the time of its last change."""
 
     status: SignerStatus
     since: datetime
@@ -61,12 +61,13 @@ class SignerState:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signer:
-    """One signer of a job; the manifest says at the same position who it is.
+    """One signer of a job. The manifest identifies the signer, at the same position in its list.
 
     Attributes:
-        state: How far the signer has come.
-        redirect_token: Opens the signer's pages once. Earlier tokens of this signer no longer work.
-        status_query_token: A part of the exit URL; the sender asks for the status with it.
+        state: The signer's status.
+        redirect_token: Opens the signer's pages, in one browser. The signer's earlier tokens no longer
+            work.
+        status_query_token: A part of the exit URL. The sender needs it to get the status.
     """
 
     state: SignerState
@@ -82,9 +83,9 @@ class Job:
         id: Its number at the service.
         sender: The organisation number of the sender.
         created: When it was created.
-        request: What was asked for.
-        manifest: Who is to sign which documents.
-        signers: The state of each, in the manifest's order.
+        request: The request that created it.
+        manifest: The signers, and the documents that they sign.
+        signers: The state of each signer, in the manifest's order.
         confirmed: Whether the sender has confirmed the outcome of a job that is not polled.
         deleted: Whether the documents are deleted.
     """
@@ -100,17 +101,17 @@ class Job:
 
     @property
     def polled(self) -> bool:
-        """Whether its status changes go to a polling queue; it then has no status URL."""
+        """Whether its status changes go to a polling queue. If so, it has no status URL."""
         return self.request.status_retrieval_method == POLLING
 
     @property
     def states(self) -> tuple[SignerState, ...]:
-        """How far the signers have come, in the manifest's order."""
+        """The states of the signers, in the manifest's order."""
         return tuple(signer.state for signer in self.signers)
 
     @property
     def status(self) -> JobStatus:
-        """The state of the whole job."""
+        """The status of the whole job."""
         states = {state.status for state in self.states}
         if SignerStatus.WAITING in states:
             return JobStatus.IN_PROGRESS
@@ -126,28 +127,28 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignerOf:
-    """One signer of one job.
+    """Identifies one signer of one job.
 
     Attributes:
         job_id: The job.
-        position: Which of its signers, from 0, in the manifest's order.
+        position: The signer's position in the manifest, from 0.
     """
 
     job_id: int
     position: int
 
 
-def act(job: Job, position: int, what: Act, *, now: datetime) -> Job:
-    """A signer signs, rejects or fails. Rejecting and failing end the job for the others.
+def act(job: Job, position: int, action: Act, *, now: datetime) -> Job:
+    """A signer signs, rejects or fails. A rejection or a failure also ends it for the others.
 
     Raises:
         Refusal: The signer has finished already, or the job has ended.
     """
     require_waiting(job, position)
     statuses = [state.status for state in job.states]
-    if what is not Act.SIGN:
-        statuses = _all_that_wait(statuses, SignerStatus.NOT_APPLICABLE)
-    statuses[position] = _LEADS_TO[what]
+    if action is not Act.SIGN:
+        statuses = _replace_waiting(statuses, SignerStatus.NOT_APPLICABLE)
+    statuses[position] = _STATUS_AFTER[action]
     return _with_statuses(job, statuses, now)
 
 
@@ -171,7 +172,7 @@ def renew_redirect(job: Job, position: int, redirect_token: Hidden) -> Job:
     """Gives a signer a new redirect URL; the earlier one stops working.
 
     Raises:
-        Refusal: The signer has nothing left to do.
+        Refusal: The signer has finished already, or the job has ended.
     """
     require_waiting(job, position)
     signers = list(job.signers)
@@ -180,17 +181,17 @@ def renew_redirect(job: Job, position: int, redirect_token: Hidden) -> Job:
 
 
 def expire(job: Job, *, now: datetime) -> Job:
-    """Ends the job because its lifetime is over: signers who have not acted are EXPIRED.
+    """Ends the job because its lifetime is over. Signers who have not acted become EXPIRED.
 
     Raises:
         Refusal: The job has ended already.
     """
     if job.status is not JobStatus.IN_PROGRESS:
         raise Refusal(
-            409, "JOB_HAS_ENDED", f"Job {job.id} has ended before, with the status {job.status}."
+            409, "JOB_HAS_ENDED", f"Job {job.id} has ended already, with the status {job.status}."
         )
     statuses = [state.status for state in job.states]
-    return _with_statuses(job, _all_that_wait(statuses, SignerStatus.EXPIRED), now)
+    return _with_statuses(job, _replace_waiting(statuses, SignerStatus.EXPIRED), now)
 
 
 def confirm(job: Job) -> Job:
@@ -200,7 +201,7 @@ def confirm(job: Job) -> Job:
         Refusal: The job has no outcome yet, or it is confirmed already.
     """
     if not awaits_confirmation(job):
-        raise Refusal(404, "NOT_FOUND", f"Job {job.id} has nothing that awaits a confirmation.")
+        raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no outcome to confirm.")
     return replace(job, confirmed=True)
 
 
@@ -221,14 +222,17 @@ def delete_documents(job: Job, *, now: datetime, deletable_after: timedelta) -> 
         raise Refusal(
             409,
             "DOCUMENTS_NOT_DELETABLE",
-            f"The documents of job {job.id} can't be deleted now: everybody must have signed,"
-            f" and {deletable_after} must have gone by since.",
+            f"The documents of job {job.id} can't be deleted now: every signer must have signed,"
+            f" and {deletable_after} must have passed since then.",
         )
     return replace(job, deleted=True)
 
 
 def deletable(job: Job, *, now: datetime, deletable_after: timedelta) -> bool:
-    """Whether the sender may delete the documents now ("Lagring": completed jobs, 24 hours on)."""
+    """Whether the sender may delete the documents now.
+
+    "Lagring": only those of a completed job, from 24 hours after its completion.
+    """
     return (
         not job.deleted
         and job.status is JobStatus.COMPLETED_SUCCESSFULLY
@@ -243,21 +247,21 @@ def documents_kept(job: Job, *, now: datetime, available_for: timedelta) -> bool
     return job.status is JobStatus.IN_PROGRESS or now < job.latest_change + available_for
 
 
-def exit_url(job: Job, position: int, what: Act) -> str:
-    """Where the signer's browser goes, with the signer's `status_query_token` as query parameter."""
-    address = {
+def exit_url(job: Job, position: int, action: Act) -> str:
+    """The exit URL for the signer's browser, with `status_query_token` as a query parameter."""
+    url = {
         Act.SIGN: job.request.completion_url,
         Act.REJECT: job.request.rejection_url,
         Act.FAIL: job.request.error_url,
-    }[what]
-    parts = urlsplit(address)
+    }[action]
+    parts = urlsplit(url)
     token = f"{STATUS_QUERY_TOKEN}={quote(job.signers[position].status_query_token, safe='')}"
     query = f"{parts.query}&{token}" if parts.query else token
     return urlunsplit(parts._replace(query=query))
 
 
-def _all_that_wait(statuses: list[SignerStatus], end: SignerStatus) -> list[SignerStatus]:
-    return [end if status is SignerStatus.WAITING else status for status in statuses]
+def _replace_waiting(statuses: list[SignerStatus], new: SignerStatus) -> list[SignerStatus]:
+    return [new if status is SignerStatus.WAITING else status for status in statuses]
 
 
 def _with_statuses(job: Job, statuses: list[SignerStatus], now: datetime) -> Job:

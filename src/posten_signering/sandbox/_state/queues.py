@@ -1,7 +1,7 @@
 """Polling queues: status changes that wait for their sender. Performs no I/O and reads no clock.
 
-A fetched change is leased: it is hidden from pollers and comes back when the lease ends, unless it is
-confirmed before. Each change is an entry of its own, so that a commit does not grow with the queue.
+A poll leases a change: it is hidden until the lease ends, and then it is delivered again unless it was
+confirmed. Each change is a separate entry, so that the size of a commit does not grow with the queue.
 """
 
 from collections.abc import MutableMapping
@@ -16,11 +16,11 @@ from posten_signering.sandbox._values.settings import Settings
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueName:
-    """The name of a queue: each sender has a default queue, and named ones.
+    """The name of a queue. A sender has a default queue, and may have named ones.
 
     Attributes:
         sender: The organisation number of the sender.
-        name: None is the default queue.
+        name: None for the default queue.
     """
 
     sender: str
@@ -29,7 +29,7 @@ class QueueName:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangeId:
-    """Identifies a status change by its queue and its number there."""
+    """Identifies a status change by its queue and its number in the queue."""
 
     queue: QueueName
     number: int
@@ -37,17 +37,17 @@ class ChangeId:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """The state of a job after one of its signers acted, or after it expired.
+    """A status change: the state of a job after one of its signers acted, or after it expired.
 
-    A later state of the same job is a change of its own, so that a redelivered change says the same as
-    the first time.
+    A later state of the same job is a separate change. A redelivered change therefore has the same
+    content as the first time.
 
     Attributes:
         number: Its number in the queue.
         job_id: The job.
-        status: The job's status then.
-        signers: The signers' states then, in the manifest's order.
-        hidden_until: The end of its latest lease; None: it was never fetched.
+        status: The job's status after the change.
+        signers: The signers' states after the change, in the manifest's order.
+        hidden_until: The end of its latest lease; None when no poll has fetched it.
     """
 
     number: int
@@ -59,10 +59,10 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Queue:
-    """What is known of a queue, besides its changes.
+    """The state of a queue, without its changes.
 
     Attributes:
-        last_number: The number of its newest change, which may be confirmed; 0: it never had one.
+        last_number: The number of its newest change, confirmed or not; 0 before the first change.
         next_permitted: The next permitted poll time; None before the first poll.
     """
 
@@ -71,7 +71,7 @@ class Queue:
 
 
 class Outcome(Enum):
-    """How a poll ends."""
+    """The outcome of a poll."""
 
     CHANGE = "change"
     EMPTY = "empty"
@@ -80,12 +80,12 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Poll:
-    """The answer to a poll.
+    """The result of a poll.
 
     Attributes:
-        outcome: How it ended.
-        next_permitted: When the sender may poll this queue next.
-        change: The change, which is now leased; None unless the outcome is `CHANGE`.
+        outcome: Whether the poll got a change.
+        next_permitted: The next permitted poll time of this queue.
+        change: The change, which is now leased; None when the outcome is not `CHANGE`.
     """
 
     outcome: Outcome
@@ -98,7 +98,7 @@ class Queues:
 
     Args:
         settings: The length of a lease, and the waits between polls.
-        queues: The queues that were polled or got a change.
+        queues: The queues that were polled or received a change.
         changes: The changes that are not confirmed.
     """
 
@@ -114,11 +114,11 @@ class Queues:
 
     def changes(self, name: QueueName) -> list[Change]:
         """The changes of a queue that are not confirmed, oldest first."""
-        found = (change for key, change in self._changes.items() if key.queue == name)
-        return sorted(found, key=lambda change: change.number)
+        changes = (change for key, change in self._changes.items() if key.queue == name)
+        return sorted(changes, key=lambda change: change.number)
 
     def put(self, job: Job) -> None:
-        """Adds the job's present state as a new change."""
+        """Adds the present state of a job to its queue, as a new change."""
         name = _queue_of(job)
         queue = self._queues.get(name, Queue())
         number = queue.last_number + 1
@@ -133,9 +133,10 @@ class Queues:
     def poll(self, name: QueueName, *, now: datetime) -> Poll:
         """Leases the oldest change that is not leased, unless the poll comes too early.
 
-        After a change the next poll is permitted at once, after an empty queue in
-        `empty_queue_wait`. A poll that comes too early does not move the next permitted time (but for
-        `early_poll_penalty`): two pollers of one queue could then block each other for ever.
+        After a change the next poll is permitted immediately, after an empty queue when
+        `empty_queue_wait` has passed. A poll that comes too early adds only `early_poll_penalty` (by
+        default zero) to the next permitted time: otherwise two pollers of one queue could block each
+        other forever.
         """
         queue = self._queues.get(name, Queue())
         change = None
@@ -157,17 +158,17 @@ class Queues:
     def confirm(self, job: Job, number: int) -> None:
         """Removes a change from its queue.
 
-        A change can be confirmed as long as it is in the queue, also after its lease has ended.
+        A change can be confirmed as long as it is in the queue, even after its lease has ended.
 
         Raises:
-            Refusal: The job has no such change, or it was never fetched.
+            Refusal: The job has no change with this number in its queue, or no poll has fetched it.
         """
         key, change = self._change_of(job, number)
         if change is None or change.hidden_until is None:
             raise Refusal(
                 404,
                 "NOT_FOUND",
-                f"Job {job.id} has no such status change that awaits a confirmation.",
+                f"Job {job.id} has no fetched status change {number} to confirm.",
             )
         del self._changes[key]
 
@@ -175,11 +176,11 @@ class Queues:
         """Ends the lease of a change, so that the next poll can get it.
 
         Raises:
-            Refusal: The job has no such change, or it is not leased.
+            Refusal: The job has no change with this number, or the change is not leased.
         """
         key, change = self._change_of(job, number)
         if change is None or not is_leased(change, now=now):
-            raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no leased change {number}.")
+            raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no leased status change {number}.")
         self._changes[key] = replace(change, hidden_until=now)
 
     def _change_of(self, job: Job, number: int) -> tuple[ChangeId, Change | None]:

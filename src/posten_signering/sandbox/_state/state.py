@@ -1,7 +1,7 @@
-"""What senders, signers, time and the controls do to the jobs and the queues. Performs no I/O.
+"""How senders, signers, time and the control API change the jobs and queues. Performs no I/O.
 
-The time is an argument of every transition, random tokens come from the settings, and everything that
-lasts is in `Tables`. Every transition first expires the jobs whose lifetime is over.
+Every transition takes the time as an argument, and first expires the jobs whose lifetime is over.
+Random tokens come from the settings. Everything that a restart must keep is in `Tables`.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -27,16 +27,16 @@ from posten_signering.sandbox._values.settings import Settings
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """What a status response says of a job.
+    """The content of a status response.
 
     Attributes:
         job: The job.
-        job_status: Its status now, or at the time of the change.
-        signers: The states of its signers, likewise.
-        confirmable: Whether the sender is asked to confirm.
+        job_status: The job's status after the polled change; its present status for a status by token.
+        signers: The states of its signers at the same time.
+        confirmable: Whether the response asks the sender to confirm.
         change: The number of the polled change; None for a status by token.
         deletable: Whether the sender may delete the documents now.
-        kept: Whether signed documents can be downloaded now.
+        kept: Whether the service still has the documents.
     """
 
     job: Job
@@ -49,11 +49,11 @@ class Status:
 
 
 class State:
-    """Jobs and queues, and every transition over them.
+    """The jobs and queues of a sandbox, and every transition between their states.
 
     Args:
-        settings: Times, limits, the source of tokens.
-        tables: What was kept from before; changes are made here.
+        settings: Times, limits and the source of tokens.
+        tables: The stored state. Every transition changes these tables.
     """
 
     def __init__(self, settings: Settings, tables: Tables) -> None:
@@ -61,17 +61,17 @@ class State:
         self.tables = tables
         self.queues = Queues(settings, tables.queues, tables.changes)
         self._last_job_id = max(tables.jobs, default=tables.ids.get(LAST_JOB, 0))
-        # The jobs in progress, oldest first. All have the same lifetime, so the first one expires first.
+        # The jobs in progress, oldest first. They all have the same lifetime, so the oldest expires first.
         self._in_progress = dict.fromkeys(
             job.id
             for job in sorted(tables.jobs.values(), key=lambda job: job.created)
             if job.status is JobStatus.IN_PROGRESS
         )
 
-    # What the sender does.
+    # Operations of the sender.
 
     def create(self, sender: str, request: JobRequest, manifest: Manifest, *, now: datetime) -> Job:
-        """Creates a job from messages that were judged."""
+        """Creates a job from a request and a manifest that were checked before."""
         self.pass_time(now)
         self._last_job_id += 1
         job = Job(
@@ -98,10 +98,10 @@ class State:
         return job
 
     def job(self, sender: str, job_id: int, *, now: datetime) -> Job:
-        """A job of a sender.
+        """The sender's job with this id.
 
         Raises:
-            Refusal: The sender has no such job.
+            Refusal: The sender has no job with this id.
         """
         self.pass_time(now)
         job = self.tables.jobs.get(job_id)
@@ -112,7 +112,7 @@ class State:
     def poll(
         self, sender: str, queue_name: str | None, *, now: datetime
     ) -> tuple[Poll, Status | None]:
-        """Polls a queue. With a change comes the status to answer with; otherwise None."""
+        """Polls a queue. Returns the poll, and the status of the job when the poll got a change."""
         self.pass_time(now)
         poll = self.queues.poll(QueueName(sender=sender, name=queue_name), now=now)
         if poll.change is None:
@@ -123,13 +123,15 @@ class State:
         """The status of a job, for a sender that has the status query token of one of its signers.
 
         Raises:
-            Refusal: There is no such job, the job is polled, the token is not one of the job's, or its
-                signer has not finished.
+            Refusal: There is no such job, its status is polled, the token belongs to none of its
+                signers, or the signer has not finished.
         """
         token = Hidden(token)
         job = self.job(sender, job_id, now=now)
         if job.polled:
-            raise Refusal(404, "NOT_FOUND", f"Job {job_id} is polled: it has no status URL.")
+            raise Refusal(
+                404, "NOT_FOUND", f"Job {job_id} has no status URL: its status is polled."
+            )
         for signer in job.signers:
             if signer.status_query_token == token:
                 break
@@ -143,15 +145,15 @@ class State:
             raise Refusal(
                 404,
                 "SIGNING_CEREMONY_NOT_COMPLETED",
-                f"The signer whom the token was given to has not finished with job {job_id}.",
+                f"The signer with this token has not finished with job {job_id}.",
             )
         return self._status(job, None, now)
 
     def renew_redirect(self, sender: str, job_id: int, position: int, *, now: datetime) -> Job:
-        """Gives a signer a new redirect URL.
+        """Gives a signer a new redirect URL; the earlier one stops working.
 
         Raises:
-            Refusal: There is no such job or signer, or the signer has finished.
+            Refusal: There is no such job or signer, the signer has finished, or the job has ended.
         """
         job = self.job(sender, job_id, now=now)
         _signer(job, position)
@@ -172,7 +174,7 @@ class State:
             now: The present time.
 
         Raises:
-            Refusal: Nothing awaits this confirmation.
+            Refusal: There is no such job, or it has no such change or outcome to confirm.
         """
         job = self.job(sender, job_id, now=now)
         if change is None:
@@ -194,16 +196,17 @@ class State:
     def job_to_download(
         self, sender: str, job_id: int, position: int | None, *, now: datetime
     ) -> Job:
-        """The job, if its PAdES or the XAdES of this signer can be downloaded.
+        """The job, when its PAdES or this signer's XAdES can be downloaded.
 
         Args:
             sender: The sender.
             job_id: The job.
-            position: The signer of the XAdES; None for the PAdES.
+            position: The position of the XAdES's signer; None for the PAdES.
             now: The present time.
 
         Raises:
-            Refusal: There is no such job or signer, it is not signed, or the documents are deleted.
+            Refusal: There is no such job or signer, not everyone has signed whose signature the
+                document needs, or the documents are deleted.
         """
         job = self.job(sender, job_id, now=now)
         if position is None:
@@ -211,60 +214,60 @@ class State:
         else:
             signed = _signer(job, position).state.status is SignerStatus.SIGNED
         if not signed:
-            raise Refusal(404, "NOT_FOUND", f"Job {job_id} has no such signed document.")
+            raise Refusal(404, "NOT_FOUND", f"Job {job_id} does not have this signed document.")
         if not self.documents_kept(job, now=now):
             raise Refusal(410, "DOCUMENTS_DELETED", f"The documents of job {job_id} are deleted.")
         return job
 
-    # What the signer does, and what time does.
+    # Actions of the signer, and the effect of time.
 
     def signer_of(self, redirect_token: str, *, now: datetime) -> SignerOf:
         """The signer whose pages a redirect token opens.
 
         Raises:
-            Refusal: The token is unknown, used, or replaced by a newer one, or the job has ended.
+            Refusal: The token is unknown, used, or replaced by a newer one; or the job has ended.
         """
         redirect_token = Hidden(redirect_token)
         self.pass_time(now)
-        who = self.tables.redirects.get(redirect_token)
-        if who is None:
+        signer = self.tables.redirects.get(redirect_token)
+        if signer is None:
             raise Refusal(
-                404, "REDIRECT_URL_UNKNOWN", "No signer has been given this redirect URL."
+                404, "REDIRECT_URL_UNKNOWN", "No signer of this sandbox has this redirect URL."
             )
-        job = self.tables.jobs[who.job_id]
-        if job.signers[who.position].redirect_token != redirect_token:
+        job = self.tables.jobs[signer.job_id]
+        if job.signers[signer.position].redirect_token != redirect_token:
             raise Refusal(
                 410,
                 "REDIRECT_URL_REPLACED",
-                f"This redirect URL of job {job.id} stopped working when a newer one was asked for.",
+                f"This redirect URL of job {job.id} no longer works: a newer one has replaced it.",
             )
         try:
-            job_rules.require_waiting(job, who.position)
+            job_rules.require_waiting(job, signer.position)
         except Refusal as refusal:
             raise Refusal(
                 410,
                 "REDIRECT_URL_USED",
-                f"This redirect URL works no more. {refusal.message}",
+                f"This redirect URL no longer works. {refusal.message}",
             ) from None
-        return who
+        return signer
 
-    def act(self, redirect_token: str, what: Act, *, now: datetime) -> str:
+    def act(self, redirect_token: str, action: Act, *, now: datetime) -> str:
         """Acts as the signer whose pages a redirect token opens. The token works once.
 
         Returns:
             The exit URL that the signer's browser is sent to.
 
         Raises:
-            Refusal: The token opens nothing.
+            Refusal: The token is unknown, used, or replaced by a newer one; or the job has ended.
         """
         redirect_token = Hidden(redirect_token)
-        who = self.signer_of(redirect_token, now=now)
-        job = job_rules.act(self.tables.jobs[who.job_id], who.position, what, now=now)
+        signer = self.signer_of(redirect_token, now=now)
+        job = job_rules.act(self.tables.jobs[signer.job_id], signer.position, action, now=now)
         self._change(job)
-        return Hidden(job_rules.exit_url(job, who.position, what))
+        return Hidden(job_rules.exit_url(job, signer.position, action))
 
     def _change(self, job: Job) -> None:
-        """Keeps a job whose signers have changed, and adds the change to the queue of a polled job."""
+        """Stores a job whose signers have changed. A polled job also gets a change in its queue."""
         self.tables.jobs[job.id] = job
         if job.status is not JobStatus.IN_PROGRESS:
             self._in_progress.pop(job.id, None)
@@ -280,13 +283,13 @@ class State:
                 break
             self._change(job_rules.expire(job, now=end))
 
-    # What only the controls of the sandbox do: for any sender, and without a token.
+    # Operations that only the control API has: for any sender, and without a token.
 
     def job_of_any_sender(self, job_id: int, *, now: datetime) -> Job:
-        """A job by its id alone.
+        """The job with this id, whichever sender it belongs to.
 
         Raises:
-            Refusal: There is no such job.
+            Refusal: There is no job with this id.
         """
         self.pass_time(now)
         job = self.tables.jobs.get(job_id)
@@ -294,20 +297,20 @@ class State:
             raise Refusal(404, "NOT_FOUND", f"There is no job {job_id}.")
         return job
 
-    def act_as(self, job_id: int, position: int, what: Act, *, now: datetime) -> str:
-        """Acts as a signer, whose redirect URL then no longer works.
+    def act_as(self, job_id: int, position: int, action: Act, *, now: datetime) -> str:
+        """Acts as a signer. The signer's redirect URL no longer works after it.
 
         Returns:
             The exit URL.
 
         Raises:
-            Refusal: There is no such job or signer, or the signer has finished.
+            Refusal: There is no such job or signer, the signer has finished, or the job has ended.
         """
         signer = _signer(self.job_of_any_sender(job_id, now=now), position)
-        return self.act(signer.redirect_token, what, now=now)
+        return self.act(signer.redirect_token, action, now=now)
 
     def status_query_token(self, job_id: int, position: int, *, now: datetime) -> Hidden:
-        """The token that a signer brings to the exit URL.
+        """The token that the signer's exit URL carries.
 
         Raises:
             Refusal: There is no such job or signer.
@@ -318,7 +321,7 @@ class State:
         """Ends a job as if its lifetime were over.
 
         Raises:
-            Refusal: There is no such job, or it has ended.
+            Refusal: There is no such job, or it has ended already.
         """
         self._change(job_rules.expire(self.job_of_any_sender(job_id, now=now), now=now))
 
@@ -326,7 +329,7 @@ class State:
         """Ends the lease of a status change, so that the next poll can get it.
 
         Raises:
-            Refusal: There is no such job, or it has no such change that is leased.
+            Refusal: There is no such job, or it has no leased change with this number.
         """
         self.queues.end_lease(self.job_of_any_sender(job_id, now=now), number, now=now)
 
@@ -344,7 +347,7 @@ class State:
         self.tables.jobs[job_id] = replace(job, deleted=True)
 
     def clear(self) -> None:
-        """Forgets everything but the certificates. The ids of jobs are not used again."""
+        """Deletes everything except the certificates. Later jobs get new ids."""
         for table in fields(Tables):
             if table.name not in KEPT_BY_RESET:
                 getattr(self.tables, table.name).clear()
@@ -365,7 +368,7 @@ class State:
             signers=signers,
             confirmable=change is not None or job_rules.awaits_confirmation(job),
             change=None if change is None else change.number,
-            # Earlier changes of a job do not say that everybody has signed.
+            # Only the change that completed the job offers deletion.
             deletable=job_status is job.status
             and job_rules.deletable(job, now=now, deletable_after=self._settings.deletable_after),
             kept=self.documents_kept(job, now=now),
@@ -376,7 +379,7 @@ def _signer(job: Job, position: int) -> Signer:
     """The signer at a position, from 0.
 
     Raises:
-        Refusal: The job has no such signer.
+        Refusal: The job has no signer at this position.
     """
     if not 0 <= position < len(job.signers):
         raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no such signer.")

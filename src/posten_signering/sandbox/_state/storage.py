@@ -1,7 +1,7 @@
-"""What a sandbox keeps: the tables, and the documents beside them, in SQLite.
+"""The storage of a sandbox: its tables and its documents, in SQLite.
 
-The tables are read once and then live in memory. Each changed entry is written as JSON by the next
-commit, in one transaction with the documents. What an entry means is not known here.
+The tables are read once and then live in memory. A commit writes each changed entry as JSON, in the
+same transaction as the documents. This module does not know what the entries mean.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from posten_signering.sandbox._values.hidden import Hidden, Octets
 from posten_signering.sandbox._values.refusal import SandboxError
 
 FORMAT = 2
-"""The version of the file. It grows when files of earlier versions can no longer be read."""
+"""The version of the file format. It grows when files of earlier formats can no longer be read."""
 
 FILE = "sandbox.sqlite3"
 
@@ -71,7 +71,7 @@ class StoredKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pkcs12:
-    """A PKCS#12 file with a key, its certificate and the CAs above it."""
+    """A PKCS#12 file with a key, its certificate and the CA certificates of its chain."""
 
     content: Octets = field(repr=False)
     password: Hidden = field(repr=False)
@@ -79,20 +79,20 @@ class Pkcs12:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tables:
-    """What is kept: frozen values under frozen keys. Entries are assigned and deleted, never mutated.
+    """The tables of a sandbox. Entries are assigned and deleted, but keys and values never change.
 
     Attributes:
         jobs: By job id.
-        redirects: The signer whose pages a redirect token opens, or opened before.
-        queues: The queues that were polled or got a change.
+        redirects: By redirect token, the signer whose pages it opens, or opened until it was replaced.
+        queues: The queues that were polled or received a change.
         changes: The status changes that are not confirmed.
-        calls: The calls that still count, by organisation number.
+        calls: By organisation number, the calls that still count towards the rate limit.
         brokers: The permissions of brokers; the value is always True.
-        sessions: Which browser has opened a signer's pages.
-        clock: Under `ADVANCED_BY`, how many seconds the sandbox is ahead of its clock.
-        ids: Under `LAST_JOB`, the id of the last job before the last reset.
-        keys: The CAs' keys and the service's, by name.
-        enterprises: The issued enterprise certificates, by organisation number.
+        sessions: By signer, the browser that opened the signer's pages.
+        clock: Under `ADVANCED_BY`, how many seconds the sandbox's time is ahead of its clock.
+        ids: Under `LAST_JOB`, the id of the newest job before the latest reset.
+        keys: By name, the keys of the CAs and of the service.
+        enterprises: By organisation number, the issued enterprise certificates.
     """
 
     jobs: MutableMapping[int, Job] = field(default_factory=dict[int, Job])
@@ -109,11 +109,11 @@ class Tables:
 
 
 KEPT_BY_RESET = frozenset({"keys", "enterprises", "ids"})
-"""The tables that a reset keeps."""
+"""The tables that a reset does not clear."""
 
 
 class DocumentKind(StrEnum):
-    """What kind of document is kept."""
+    """The kinds of documents in the storage."""
 
     ORIGINAL = "original"
     PADES = "pades"
@@ -122,12 +122,12 @@ class DocumentKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DocumentKey:
-    """Identifies a document.
+    """The key of a stored document.
 
     Attributes:
         job_id: The job.
-        kind: What kind of document.
-        position: The position of an original or of a signer, from 0; 0 for the PAdES.
+        kind: The kind of document.
+        position: From 0: which original document, or the XAdES of which signer. 0 for the PAdES.
     """
 
     job_id: int
@@ -137,10 +137,10 @@ class DocumentKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredDocument:
-    """A document.
+    """A stored document.
 
     Attributes:
-        name: The name of its entry in the container; empty for a signed document.
+        name: The name of its file in the container; empty for a signed document.
         content: Its bytes.
     """
 
@@ -149,17 +149,17 @@ class StoredDocument:
 
 
 class Storage:
-    """Tables and documents; see `open`. The next `commit` writes what was changed.
+    """The tables and documents of a sandbox; see `open`. `commit` writes the changes.
 
-    Tables may be changed in any thread; the methods are for the thread of the event loop.
+    Any thread may change the tables. Only the thread of the event loop may call the methods.
     """
 
     def __init__(self, directory: Path | None, executor: ThreadPoolExecutor) -> None:
         self._executor = executor
         self._statements: list[_Statement] = []
         self._failed = False
-        path = ":memory:" if directory is None else _file_in(directory)
-        with _errors_about(path):
+        path = ":memory:" if directory is None else _create_file(directory)
+        with _as_sandbox_errors(path):
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None)
             try:
                 _prepare(self._connection)
@@ -172,13 +172,13 @@ class Storage:
 
     @classmethod
     async def open(cls, directory: Path | None) -> "Storage":
-        """Opens the storage in a directory, or creates it. None: everything is kept in memory.
+        """Opens the storage in a directory, or creates it. Without a directory it is in memory.
 
         Raises:
-            SandboxError: Another sandbox uses the file, or this version can't read it.
+            SandboxError: Another sandbox uses the file, or this version of the sandbox can't read it.
             OSError: The directory can't be written to.
         """
-        # A connection of SQLite is for one thread. One thread also keeps commits in order.
+        # Only one thread may use an SQLite connection. One thread also keeps the commits in order.
         executor = ThreadPoolExecutor(1, thread_name_prefix="posten-signering-sandbox-storage")
         opening = executor.submit(cls, directory, executor)
 
@@ -188,23 +188,29 @@ class Storage:
         try:
             return await asyncio.wrap_future(opening)
         except BaseException:
-            # A caller that was cancelled leaves no file open.
+            # The caller may have been cancelled: close the file all the same.
             executor.submit(close)
             executor.shutdown()
             raise
 
     def put(self, key: DocumentKey, document: StoredDocument) -> None:
-        """Adds a document, or replaces it; a signed one only while its originals are kept."""
-        put = (
+        """Adds or replaces a document.
+
+        A signed document is skipped when its originals are no longer stored: they may have been deleted
+        while it was being signed.
+        """
+        statement = (
             "REPLACE INTO documents SELECT ?, ?, ?, ?, ? WHERE ?"
             " OR EXISTS (SELECT 1 FROM documents WHERE job = ? AND kind = ?)"
         )
         values = (key.job_id, key.kind.value, key.position, document.name, document.content)
         original = DocumentKind.ORIGINAL
-        self._statements.append((put, (*values, key.kind is original, key.job_id, original.value)))
+        self._statements.append(
+            (statement, (*values, key.kind is original, key.job_id, original.value))
+        )
 
     async def get(self, key: DocumentKey) -> StoredDocument | None:
-        """The document, or None if there is none."""
+        """The document, or None when it is not stored."""
         self._submit()
         return await asyncio.wrap_future(self._executor.submit(self._read, key))
 
@@ -217,20 +223,20 @@ class Storage:
         self._statements.append(("DELETE FROM documents", ()))
 
     async def commit(self) -> None:
-        """Returns when every change so far is written.
+        """Writes every change so far, and returns when this is done.
 
         Raises:
-            SandboxError: The file can't be written to, now or at an earlier commit.
+            SandboxError: This commit or an earlier one could not write to the file.
         """
         # Cancelling a caller does not cancel the write.
         await asyncio.shield(asyncio.wrap_future(self._submit()))
 
     def commit_now(self) -> None:
-        """Does what `commit` does, but blocks."""
+        """Does the same as `commit`, but blocks the calling thread."""
         self._submit().result()
 
     async def aclose(self) -> None:
-        """Commits and closes the storage, also when the caller is cancelled meanwhile."""
+        """Commits and closes the storage, even when the caller is cancelled meanwhile."""
         written = self._submit()
         closed = self._executor.submit(self.close)
         try:
@@ -240,19 +246,19 @@ class Storage:
         written.result()
 
     def _submit(self) -> Future[None]:
-        # Statements that another thread adds meanwhile are left for the next commit.
+        # The next commit writes the statements that another thread adds meanwhile.
         statements = self._statements[:]
         del self._statements[: len(statements)]
         return self._executor.submit(self._write, statements)
 
-    # The methods below run in the thread of the connection.
+    # The methods below run in the thread that owns the connection.
 
     def close(self) -> None:
         """Closes the file without a commit."""
         self._connection.close()
 
     def _table(self, name: str) -> "_Table[Any, Any]":
-        key_type, value_type = get_args(_fields(Tables)[name])
+        key_type, value_type = get_args(_field_types(Tables)[name])
         rows = self._connection.execute("SELECT key, value FROM entries WHERE kind = ?", (name,))
         try:
             entries = {
@@ -261,7 +267,8 @@ class Storage:
             }
         except (KeyError, TypeError, ValueError):
             raise SandboxError(
-                f"An entry of {name} in {FILE} can't be read: remove the file, and start again."
+                f"An entry of the table {name} in {FILE} can't be read:"
+                " remove the file, and start the sandbox again."
             ) from None
         return _Table(name, entries, self._statements)
 
@@ -280,16 +287,17 @@ class Storage:
                     for statement, values in statements:
                         self._connection.execute(statement, values)
             except sqlite3.Error:
-                # The tables in memory are now ahead of the file, so later commits would be incomplete.
+                # The file now lacks changes that the tables in memory have, so no later commit could be
+                # complete.
                 self._failed = True
         if self._failed:
             raise SandboxError(
-                f"The sandbox can't write to {FILE} any more: see to its disk, and restart it."
+                f"The sandbox can't write to {FILE} any more: check the disk, and restart the sandbox."
             )
 
 
 class _Table(UserDict[K, V]):
-    """A dictionary whose changes become statements for the next commit."""
+    """A dictionary that records each of its changes as an SQL statement for the next commit."""
 
     def __init__(self, name: str, entries: dict[K, V], statements: list[_Statement]) -> None:
         super().__init__()
@@ -308,40 +316,41 @@ class _Table(UserDict[K, V]):
         self._statements.append(("DELETE FROM entries WHERE kind = ? AND key = ?", where))
 
     def clear(self) -> None:
-        # `MutableMapping` deletes one entry after the other, in quadratic time.
+        # `MutableMapping.clear` deletes the entries one by one, in quadratic time.
         self.data.clear()
         self._statements.append(("DELETE FROM entries WHERE kind = ?", (self._name,)))
 
 
-def _file_in(directory: Path) -> Path:
+def _create_file(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = directory / FILE
-    # It holds keys: for this user only.
+    # The file holds private keys, so only this user may read it.
     path.touch(mode=0o600)
     return path
 
 
 @contextmanager
-def _errors_about(path: Path | str) -> Generator[None, None, None]:
+def _as_sandbox_errors(path: Path | str) -> Generator[None, None, None]:
     try:
         yield
     except sqlite3.OperationalError as error:
         raise SandboxError(
-            f"{path} is in use by another sandbox."
+            f"{path} is in use by another sandbox: stop it, or use a different directory."
             if error.sqlite_errorcode == sqlite3.SQLITE_BUSY
-            else f"{path} can't be opened: {error}."
+            else f"{path} can't be opened: {error}. Check that it is a file that you may write to."
         ) from None
     except sqlite3.DatabaseError:
         raise SandboxError(
-            f"{path} is damaged, or no file of a sandbox: remove the file, or take another directory."
+            f"{path} is damaged, or it is not a file of a sandbox:"
+            " remove the file, or use a different directory."
         ) from None
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    # The file stays locked until it is closed, so that no second sandbox can use it.
+    # The file stays locked until it is closed, so that a second sandbox can't use it.
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
-    # A commit survives the end of the process, but not a power failure: no fsync for each commit.
+    # No fsync for each commit: a commit survives the end of the process, but not a power failure.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("BEGIN IMMEDIATE")
     [version] = connection.execute("PRAGMA user_version").fetchone()
@@ -351,16 +360,16 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
     if version not in {0, FORMAT}:
         raise SandboxError(
-            f"{FILE} has form {version}, and this version of the sandbox reads form {FORMAT}: remove"
-            " the file, or take another directory."
+            f"{FILE} has format {version}, but this version of the sandbox reads format {FORMAT}:"
+            " remove the file, or use a different directory."
         )
 
 
-# Values as JSON: a dataclass becomes an object, a time ISO 8601 text, bytes Base64 text.
+# Values as JSON: a dataclass becomes an object, a time becomes ISO 8601 text, bytes become Base64 text.
 
 
 def to_json(value: object) -> Hidden:
-    """A value as JSON text. It may hold identity numbers and tokens, so its repr shows nothing."""
+    """A value as JSON text, with a repr that hides it: it may hold identity numbers and tokens."""
     return Hidden(json.dumps(value, default=_plain))
 
 
@@ -372,7 +381,8 @@ def _plain(value: object) -> object:
         return b64encode(value).decode()
     if isinstance(value, Mapping):
         return dict(cast("Mapping[str, object]", value))
-    return {each.name: getattr(value, each.name) for each in fields(cast("Any", value))}
+    names = [attribute.name for attribute in fields(cast("Any", value))]
+    return {name: getattr(value, name) for name in names}
 
 
 _FROM_TEXT: dict[Any, Callable[[str], object]] = {
@@ -382,12 +392,12 @@ _FROM_TEXT: dict[Any, Callable[[str], object]] = {
 
 
 @cache
-def _fields(kind: type[Any]) -> Mapping[str, Any]:
+def _field_types(kind: type[Any]) -> Mapping[str, Any]:
     return get_type_hints(kind)
 
 
 def _typed(kind: type[Any], plain: object) -> object:
-    """Reads a value of a type from parsed JSON. A field that has a default may be missing.
+    """Converts parsed JSON to a value of a type. A field that has a default may be missing.
 
     Raises:
         KeyError: The JSON has a field that the type does not have.
@@ -402,8 +412,8 @@ def _typed(kind: type[Any], plain: object) -> object:
         return plain
     match plain:
         case dict() if hasattr(kind, "__dataclass_fields__"):
-            types, given = _fields(cast("Any", kind)), cast("dict[str, object]", plain)
-            return kind(**{name: _typed(types[name], each) for name, each in given.items()})
+            types, entries = _field_types(cast("Any", kind)), cast("dict[str, object]", plain)
+            return kind(**{name: _typed(types[name], entry) for name, entry in entries.items()})
         case list() if get_origin(kind) is tuple:
             item_kind = get_args(kind)[0]
             return tuple(_typed(item_kind, item) for item in cast("list[object]", plain))
