@@ -1,6 +1,7 @@
-"""The baselines: what creating a job costs at least, written down without the package.
+"""The baselines: the least work that creating a job needs, written without the package.
 
-Nothing here imports it. Over httpx as over bare metal: hashes, a signature, a POST in chunks.
+This module does not import the package. It computes hashes and a signature, and uses httpx directly to
+POST in chunks.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ _XADES = "http://uri.etsi.org/01903/v1.3.2#"
 
 
 def transport(folder: Path, *, max_connections: int | None = None) -> httpx.AsyncHTTPTransport:
-    """httpx's own pool over mutual TLS; host names play no part here."""
+    """httpx's own connection pool over mutual TLS, which does not check host names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.load_verify_locations(folder / "root.pem")
@@ -52,7 +53,7 @@ async def _in_file(path: Path) -> AsyncIterator[bytes]:
 async def post(
     http: httpx.AsyncHTTPTransport, url: str, headers: Mapping[str, str], body: bytes | Path
 ) -> None:
-    """Sends a body of known length in chunks, and reads the answer."""
+    """Sends a body of known length in chunks, and reads the response."""
     response = await http.handle_async_request(
         httpx.Request(
             "POST",
@@ -65,7 +66,7 @@ async def post(
     await response.aread()
     await response.aclose()
     if not response.is_success:
-        raise RuntimeError(f"The server of the benchmarks answered {response.status_code}.")
+        raise RuntimeError(f"The benchmark server responded with HTTP {response.status_code}.")
 
 
 def _length(body: bytes | Path) -> int:
@@ -73,7 +74,7 @@ def _length(body: bytes | Path) -> int:
 
 
 async def get(http: httpx.AsyncHTTPTransport, url: str) -> None:
-    """Asks, and reads the answer."""
+    """Sends a GET, and reads the response."""
     timeout = httpx.Timeout(10, pool=2).as_dict()
     response = await http.handle_async_request(
         httpx.Request("GET", url, extensions={"timeout": timeout})
@@ -83,10 +84,10 @@ async def get(http: httpx.AsyncHTTPTransport, url: str) -> None:
 
 
 class Signing:
-    """The hashes of a document and a XAdES signature over them, in a straight line.
+    """Computes the hashes of a document and a XAdES signature over them.
 
     Args:
-        folder: With the sender's key and certificates.
+        folder: Holds the sender's key and certificates.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -100,13 +101,13 @@ class Signing:
         ]
 
     def __call__(self, document: bytes) -> bytes:
-        """SHA-256, CRC-32, one XAdES build, one signature."""
+        """Computes SHA-256 and CRC-32, builds one XAdES and signs it once."""
         zlib.crc32(document)
         return self._xades(hashlib.sha256(document).digest())
 
     def _xades(self, digest: bytes) -> bytes:
         leaf = self._chain[0]
-        ders = [each.public_bytes(Encoding.DER) for each in self._chain]
+        ders = [certificate.public_bytes(Encoding.DER) for certificate in self._chain]
         properties = _canonical(
             f'<SignedProperties xmlns="{_XADES}" Id="p"><SignedSignatureProperties><SigningTime>'
             "2026-01-01T00:00:00.000Z</SigningTime><SigningCertificate><Cert><CertDigest><DigestMethod"
@@ -120,8 +121,8 @@ class Signing:
         )
         references = "".join(
             f'<Reference URI="{uri}"><DigestMethod Algorithm="sha256"/><DigestValue>'
-            f"{_base64(each)}</DigestValue></Reference>"
-            for uri, each in (
+            f"{_base64(value)}</DigestValue></Reference>"
+            for uri, value in (
                 ("document.pdf", digest),
                 ("manifest.xml", digest),
                 ("#p", hashlib.sha256(properties).digest()),
@@ -129,9 +130,7 @@ class Signing:
         )
         signed_info = _canonical(f'<SignedInfo xmlns="{_DS}">{references}</SignedInfo>')
         value = self._key.sign(signed_info, padding.PKCS1v15(), hashes.SHA256())
-        certificates = "".join(
-            f"<X509Certificate>{_base64(each)}</X509Certificate>" for each in ders
-        )
+        certificates = "".join(f"<X509Certificate>{_base64(der)}</X509Certificate>" for der in ders)
         return (
             f'<Signature xmlns="{_DS}">{signed_info.decode()}<SignatureValue>{_base64(value)}'
             f"</SignatureValue><KeyInfo><X509Data>{certificates}</X509Data></KeyInfo><Object>"
@@ -140,7 +139,7 @@ class Signing:
 
 
 class Encryption:
-    """AES-256-GCM over a body in TLS records, and nothing else of TLS."""
+    """Encrypts a body with AES-256-GCM in records of TLS size, and does nothing else of TLS."""
 
     def __init__(self) -> None:
         self._cipher = AESGCM(bytes(32))

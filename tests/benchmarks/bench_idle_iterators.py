@@ -1,8 +1,8 @@
-"""What idle iterators cost: 1,000 on one client, each on an empty queue of its own, for an hour.
+"""The cost of idle iterators: 1,000 on one client for one hour, each on its own empty queue.
 
-The hour is virtual and the service a model in memory, so that what is left is the SDK's own work. The
-baseline is as many tasks that do nothing but sleep as often. `python -m benchmarks.bench_idle_iterators`,
-in the folder tests, shows these figures alone.
+The hour is virtual and the service is a model in memory, so that only the SDK's own work is measured. The
+baseline is the same number of tasks that only sleep. `python -m benchmarks.bench_idle_iterators`, in the
+folder tests, prints only these figures.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ from .table import Row, compared, rendered
 
 ITERATORS = 1000
 HOUR = 3600.0
-# Until everybody has polled once: the rate budget lets seven calls a second through.
-BEGIN = 300.0
+# Every iterator has polled once by then: the rate budget permits about seven calls per second.
+WARM_UP = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What an hour cost, for each iterator.
+    """The cost of one hour per iterator.
 
     Attributes:
-        kib: Memory that it holds while it sleeps.
-        milliseconds: CPU.
-        sleeps: How often it went to sleep.
-        polls: How often it asked the service.
+        kib: Memory while it sleeps, in KiB.
+        milliseconds: CPU time in milliseconds.
+        sleeps: The number of its sleeps.
+        polls: The number of its polls.
     """
 
     kib: float
@@ -59,17 +59,17 @@ def measure(*, turns: int) -> list[Row]:
         ),
         compared(
             "idle iterator, CPU in an hour",
-            [each.milliseconds for each in ours],
-            [each.milliseconds for each in bare],
+            [cost.milliseconds for cost in ours],
+            [cost.milliseconds for cost in bare],
             limit=None,
             unit="ms",
         ),
         Row(
-            bar="idle iterator, in an hour",
+            name="idle iterator, counts in an hour",
             measured=f"{ours[0].sleeps:.1f} sleeps",
             baseline=f"{bare[0].sleeps:.1f} sleeps",
         ),
-        Row(bar="", measured=f"{ours[0].polls:.1f} polls"),
+        Row(name="", measured=f"{ours[0].polls:.1f} polls"),
     ]
 
 
@@ -85,14 +85,14 @@ def _ours(*, memory: bool) -> Cost:
                 )
                 await anext(client.status_changes(sender=sender))
 
-            await _warm(client)
-            return await _cost(consume, sleeps, service.polls, memory=memory, aside=service.calls)
+            await _first_call(client)
+            return await _cost(consume, sleeps, service.polls, memory=memory, calls=service.calls)
 
     return run(main)
 
 
-async def _warm(client: DirectClient) -> None:
-    """What the first call builds once is nobody's."""
+async def _first_call(client: DirectClient) -> None:
+    """Builds what a client builds only once, so that it is not measured."""
     await client.check_access()
 
 
@@ -111,7 +111,7 @@ def _bare(*, memory: bool) -> Cost:
 
 
 class _Sleeps:
-    """Sleeps, and counts how often it was asked to."""
+    """Sleeps, and counts the sleeps."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -127,32 +127,32 @@ async def _cost(
     polls: list[Poll],
     *,
     memory: bool,
-    aside: list[Call] | None = None,
+    calls: list[Call] | None = None,
 ) -> Cost:
     if memory:
         gc.collect()
         tracemalloc.start()
     try:
         tasks = [asyncio.ensure_future(consume(number)) for number in range(ITERATORS)]
-        await anyio.sleep(BEGIN)
-        held = 0
-        # What the model wrote down is the service's.
+        await anyio.sleep(WARM_UP)
+        memory_in_use = 0
+        # The records of the model service are not the SDK's memory.
         polls.clear()
-        if aside is not None:
-            aside.clear()
+        if calls is not None:
+            calls.clear()
         if memory:
             gc.collect()
-            held = tracemalloc.get_traced_memory()[0]
+            memory_in_use = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    slept, spent, began = sleeps.count, time.process_time(), VirtualTime.monotonic()
+    sleeps_before, cpu_before, start = sleeps.count, time.process_time(), VirtualTime.monotonic()
     await anyio.sleep(HOUR)
-    spent = time.process_time() - spent
-    assert VirtualTime.monotonic() - began >= HOUR - 1
+    cpu = time.process_time() - cpu_before
+    assert VirtualTime.monotonic() - start >= HOUR - 1
     cost = Cost(
-        kib=held / 1024 / ITERATORS,
-        milliseconds=spent * 1000 / ITERATORS,
-        sleeps=(sleeps.count - slept) / ITERATORS,
+        kib=memory_in_use / 1024 / ITERATORS,
+        milliseconds=cpu * 1000 / ITERATORS,
+        sleeps=(sleeps.count - sleeps_before) / ITERATORS,
         polls=len(polls) / ITERATORS,
     )
     for task in tasks:

@@ -1,8 +1,8 @@
-"""CPU of one create: at most 1.25 times the bare POST of its bytes with the hashes and one signature.
+"""CPU time of one create, compared with a bare POST of the same bytes, their hashes and one signature.
 
-The bar is for 10 MiB, the most that a job may hold. Of smaller jobs the messages are the larger part:
-rendering, validating and parsing them is not in the baseline, and the ratio tells what they cost.
-A job from a path is held against a POST that reads a file too.
+The limit is 1.25 times, for 10 MiB, the most that a job may hold. Smaller jobs have no limit: most of
+their time goes to rendering, validating and parsing the messages, which the baseline does not do.
+A job from a path is compared with a POST that also reads a file.
 """
 
 import time
@@ -17,19 +17,19 @@ import httpx
 from posten_signering import DirectClient, Request, ResponseStream
 
 from . import bare
-from .place import KIB, MIB, Place, job
+from .place import KIB, MIB, RunningServer, job
 from .table import Row, compared
 
 LIMIT = 1.25
 
-# How often each does its work in a turn: a turn lasts some hundredths of a second.
+# For each size, the number of runs in one turn. A turn takes a few hundredths of a second.
 SIZES = {10 * KIB: 20, MIB: 6, 10 * MIB: 1}
 
-Work = Callable[[], Awaitable[None]]
+Action = Callable[[], Awaitable[None]]
 
 
-class _Sent:
-    """A transport that only keeps what it is given to send."""
+class RecordingTransport:
+    """A transport that stores the request instead of sending it."""
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
@@ -41,13 +41,13 @@ class _Sent:
         assert request.body is not None
         self.body = b"".join([chunk async for chunk in request.body.chunks()])
         self.headers, self.url = dict(request.headers), request.url.reveal()
-        yield _Created()
+        yield _CreatedResponse()
 
     async def aclose(self) -> None:
         pass
 
 
-class _Created:
+class _CreatedResponse:
     status = 200
     headers: dict[str, str] = {}
 
@@ -58,28 +58,28 @@ class _Created:
         )
 
 
-async def sent(where: Place, content: bytes | Path) -> _Sent:
-    """What the package sends to create a job of this document."""
-    kept = _Sent()
-    async with DirectClient(replace(where.configuration(), transport=kept)) as client:
+async def recorded_create(server: RunningServer, content: bytes | Path) -> RecordingTransport:
+    """The request with which the package creates a job of this document."""
+    recorded = RecordingTransport()
+    async with DirectClient(replace(server.configuration(), transport=recorded)) as client:
         await client.create(job(content))
-    return kept
+    return recorded
 
 
-async def measure(where: Place, *, turns: int) -> list[Row]:
-    """A table's rows for every size, from bytes and from a path."""
+async def measure(server: RunningServer, *, turns: int) -> list[Row]:
+    """The table's rows for every size, from bytes and from a path."""
     rows = list[Row]()
     async with (
-        DirectClient(where.configuration()) as client,
-        bare.transport(where.folder) as http,
+        DirectClient(server.configuration()) as client,
+        bare.transport(server.folder) as http,
     ):
         for size, times in SIZES.items():
-            rows += await _measure(where, client, http, size, times=times, turns=turns)
+            rows += await _measure(server, client, http, size, times=times, turns=turns)
     return rows
 
 
 async def _measure(
-    where: Place,
+    server: RunningServer,
     client: DirectClient,
     http: httpx.AsyncHTTPTransport,
     size: int,
@@ -87,31 +87,31 @@ async def _measure(
     times: int,
     turns: int,
 ) -> list[Row]:
-    path = where.document(size)
+    path = server.document(size)
     content = path.read_bytes()
-    kept = await sent(where, content)
-    signing, encryption = bare.Signing(where.folder), bare.Encryption()
+    recorded = await recorded_create(server, content)
+    sign, encrypt = bare.Signing(server.folder), bare.Encryption()
 
     async def create(content: bytes | Path) -> None:
         await client.create(job(content))
 
     async def post() -> None:
-        signing(content)
-        await bare.post(http, kept.url, kept.headers, kept.body)
+        sign(content)
+        await bare.post(http, recorded.url, recorded.headers, recorded.body)
 
-    whole = where.folder / f"{size}.body"
-    whole.write_bytes(kept.body)
+    body_file = server.folder / f"{size}.body"
+    body_file.write_bytes(recorded.body)
 
     async def post_file() -> None:
-        signing(path.read_bytes())
-        await bare.post(http, kept.url, kept.headers, whole)
+        sign(path.read_bytes())
+        await bare.post(http, recorded.url, recorded.headers, body_file)
 
-    async def least() -> None:
-        signing(content)
-        encryption(kept.body)
+    async def lower_bound() -> None:
+        sign(content)
+        encrypt(recorded.body)
 
     from_bytes, from_path, posted, posted_file, bound = await _in_turns(
-        [partial(create, content), partial(create, path), post, post_file, least],
+        [partial(create, content), partial(create, path), post, post_file, lower_bound],
         times=times,
         turns=turns,
     )
@@ -124,20 +124,22 @@ async def _measure(
             ("a path", from_path, posted_file),
         )
         for row in (
-            compared(f"CPU, {label} from {source}", series, baseline, limit=limit, unit="ms"),
-            compared("  to the lower bound", series, bound, limit=None, unit="ms"),
+            compared(
+                f"CPU of a create, {label} from {source}", series, baseline, limit=limit, unit="ms"
+            ),
+            compared("  compared with the lower bound", series, bound, limit=None, unit="ms"),
         )
     ]
 
 
-async def _in_turns(works: Sequence[Work], *, times: int, turns: int) -> list[list[float]]:
-    """For each work, its CPU time in ms, turn by turn; the first turn is warming up."""
-    series = [list[float]() for _ in works]
+async def _in_turns(actions: Sequence[Action], *, times: int, turns: int) -> list[list[float]]:
+    """For each action, the CPU time of one run in ms, for each turn after the first (a warm-up)."""
+    series = [list[float]() for _ in actions]
     for turn in range(turns + 1):
-        for work, values in zip(works, series, strict=True):
+        for action, values in zip(actions, series, strict=True):
             start = time.process_time()
             for _ in range(times):
-                await work()
+                await action()
             if turn:
                 values.append((time.process_time() - start) * 1000 / times)
     return series

@@ -1,4 +1,4 @@
-"""What `import posten_signering` costs: CPU beside that of the libraries it stands on."""
+"""CPU time of `import posten_signering`, compared with importing the libraries that it uses."""
 
 import subprocess
 import sys
@@ -12,17 +12,21 @@ _LIBRARIES = (
 
 
 def measure(*, turns: int) -> list[Row]:
-    """The table's row; there is no bar."""
+    """The table's row. It has no limit."""
     ours, libraries = list[float](), list[float]()
     for turn in range(turns + 1):
         for modules, values in (("posten_signering", ours), (_LIBRARIES, libraries)):
-            spent = _spent(modules)
+            milliseconds = _cpu_of_import(modules)
             if turn:
-                values.append(spent)
-    return [compared("import, beside its libraries", ours, libraries, limit=None, unit="ms")]
+                values.append(milliseconds)
+    return [
+        compared(
+            "CPU of import, compared with its libraries", ours, libraries, limit=None, unit="ms"
+        )
+    ]
 
 
-def _spent(modules: str) -> float:
+def _cpu_of_import(modules: str) -> float:
     finished = subprocess.run(
         [
             sys.executable,

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.one_create ours|bare bytes|path SIZE FOLDER PORT`: one create, and its peak memory.
+"""`python -m benchmarks.one_create ours|bare bytes|path SIZE FOLDER PORT`: creates one job, prints its memory.
 
-Writes the largest resident memory that the process ever had, in bytes, to standard output.
+Prints the peak resident memory of the process, in bytes, to standard output.
 """
 
 import asyncio
@@ -11,31 +11,31 @@ from pathlib import Path
 from posten_signering import DirectClient
 
 from . import bare
-from .place import Place, job
+from .place import RunningServer, job
 
 
-async def _ours(where: Place, content: bytes | Path) -> None:
-    async with DirectClient(where.configuration()) as client:
+async def _ours(server: RunningServer, content: bytes | Path) -> None:
+    async with DirectClient(server.configuration()) as client:
         await client.create(job(content))
 
 
-async def _bare(where: Place, content: bytes | Path) -> None:
-    async with bare.transport(where.folder) as http:
-        await bare.post(http, f"{where.service_root}/jobs", {}, content)
+async def _bare(server: RunningServer, content: bytes | Path) -> None:
+    async with bare.transport(server.folder) as http:
+        await bare.post(http, f"{server.service_root}/jobs", {}, content)
 
 
 def peak_memory() -> int:
-    """The high-water mark of this process's resident memory, in bytes (Linux)."""
+    """The peak resident memory of this process in bytes (Linux only)."""
     match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
     assert match is not None
     return int(match[1]) * 1024
 
 
 def _main(side: str, source: str, size: str, folder: str, port: str) -> None:
-    where = Place(folder=Path(folder), port=int(port))
-    path = where.document(int(size))
+    server = RunningServer(folder=Path(folder), port=int(port))
+    path = server.document(int(size))
     content = path.read_bytes() if source == "bytes" else path
-    asyncio.run({"ours": _ours, "bare": _bare}[side](where, content))
+    asyncio.run({"ours": _ours, "bare": _bare}[side](server, content))
     sys.stdout.write(f"{peak_memory()}\n")
 
 

@@ -1,4 +1,4 @@
-"""Where it is measured: throw-away certificates, the server's process, a client's configuration."""
+"""What every benchmark needs: temporary certificates, a server process, a client's configuration."""
 
 import random
 import subprocess
@@ -31,12 +31,12 @@ MIB = 1024 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A server that runs, and the folder with what a client needs to reach it.
+class RunningServer:
+    """A running server, and the folder with the files that a client needs.
 
     Attributes:
         folder: Holds root.pem, sender.pem (with its key), and documents.
-        port: The server's, on loopback.
+        port: The server's port on loopback.
     """
 
     folder: Path
@@ -44,13 +44,13 @@ class Place:
 
     @property
     def service_root(self) -> str:
-        """The service root's URL."""
+        """The URL of the service root."""
         return f"https://127.0.0.1:{self.port}/api"
 
     def configuration(self, *, max_connections: int = 8) -> ClientConfiguration:
-        """Of a client as most applications have it, but for the pace.
+        """A client's configuration as in most applications, except for the rate limiter.
 
-        The rate budget does its work on a clock on which a second holds a million: nobody waits.
+        The rate limiter's clock runs a million times too fast, so that no call waits.
         """
         sender = self.folder / "sender.pem"
         return ClientConfiguration(
@@ -66,7 +66,7 @@ class Place:
         )
 
     def document(self, size: int) -> Path:
-        """A file of so many bytes that pass for a PDF, and compress to nothing less."""
+        """A file of this size that begins like a PDF. Its random bytes can't be compressed."""
         path = self.folder / f"{size}.pdf"
         if not path.exists():
             start = b"%PDF-1.7\n"
@@ -90,8 +90,8 @@ def job(content: bytes | Path) -> DirectJob:
 
 
 @contextmanager
-def place() -> Generator[Place]:
-    """Makes certificates and starts a server; both are gone when the context is left."""
+def running_server() -> Generator[RunningServer]:
+    """Creates certificates and starts a server. Both are removed when the context exits."""
     with tempfile.TemporaryDirectory(prefix="posten-signering-benchmark-") as name:
         folder = Path(name)
         _write_certificates(folder)
@@ -104,17 +104,19 @@ def place() -> Generator[Place]:
             assert server.stdout is not None
             port = server.stdout.readline()
             if not port:
-                raise RuntimeError("The server of the benchmarks did not start.")
-            # Leaving closes the server's standard input, which ends it.
-            yield Place(folder=folder, port=int(port))
+                raise RuntimeError(
+                    "The benchmark server did not start; its error is printed above."
+                )
+            # When the context exits, the server's standard input is closed, and the server stops.
+            yield RunningServer(folder=folder, port=int(port))
 
 
 def _write_certificates(folder: Path) -> None:
-    import pki  # noqa: PLC0415 - makes keys, which the processes of single measurements must not
+    import pki  # noqa: PLC0415 - creates keys, which the measured processes must not do
 
     for name, issued in (("sender", pki.sender()), ("service", pki.service())):
         intermediates = issued.issuers[:-1]
         (folder / f"{name}.pem").write_bytes(
-            issued.key_pem + issued.pem + b"".join(each.pem for each in intermediates)
+            issued.key_pem + issued.pem + b"".join(issuer.pem for issuer in intermediates)
         )
     (folder / "root.pem").write_bytes(pki.root().pem)

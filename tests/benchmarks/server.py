@@ -1,8 +1,8 @@
-"""`python -m benchmarks.server FOLDER`: takes requests over mutual TLS, and throws bodies away.
+"""`python -m benchmarks.server FOLDER`: answers requests over mutual TLS, and discards their bodies.
 
-A process of its own, so that its CPU time is not the client's. Answers every POST as a create that
-succeeded, and every GET, after a moment, with nothing. Writes its port to standard
-output, and ends with its standard input.
+It is a separate process, so that its CPU time is not measured as the client's. It answers every POST as
+a successful create, and every GET with an empty response after a short delay. It prints its port to
+standard output, and stops when its standard input is closed.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import ssl
 import sys
 from pathlib import Path
 
-# So that a cancellation may fall into the wait for an answer.
+# The delay gives the benchmark time to cancel a call that waits for its response.
 SECONDS_FOR_A_GET = 0.005
 
 _CREATED = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -33,12 +33,12 @@ _TO_GET = b"HTTP/1.1 204 No Content\r\n\r\n"
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)\r\n")
 _END = b"\r\n\r\n"
 
-# One for all connections: what is in it is looked at before the next read.
+# All connections share this buffer: `buffer_updated` uses its content before the next read.
 _buffer = memoryview(bytearray(256 * 1024))
 
 
 class Sink(asyncio.BufferedProtocol):
-    """A connection: a head is read, its body counted, an answer sent, and so on."""
+    """A connection: for each request it reads the head, counts the bytes of the body, and responds."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -53,7 +53,7 @@ class Sink(asyncio.BufferedProtocol):
         return _buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        # Requests come one after the other: what follows a head is its body, and no more.
+        # The client sends one request at a time, so only the body of a request follows its head.
         if self._left:
             self._left -= nbytes
         else:
@@ -64,9 +64,9 @@ class Sink(asyncio.BufferedProtocol):
             length = _LENGTH.search(self._head + b"\r\n")
             self._left = (int(length[1]) if length else 0) - len(body)
         if not self._left:
-            self._answer()
+            self._respond()
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         is_post, self._head = self._head.startswith(b"POST "), b""
         if is_post:
             self._write(_TO_POST)
@@ -88,7 +88,7 @@ def _context(folder: Path) -> ssl.SSLContext:
 
 async def _main(folder: Path) -> None:
     loop = asyncio.get_running_loop()
-    # Clients that break off in a handshake are what one of the bars is about.
+    # One benchmark cancels calls during the handshake: these errors are expected, so they are not logged.
     loop.set_exception_handler(lambda _loop, _context: None)
     server = await loop.create_server(Sink, "127.0.0.1", 0, ssl=_context(folder))
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")

@@ -1,19 +1,19 @@
-"""Figures of a bar, what they say, and the table of all. Performs no I/O."""
+"""Rows of figures, whether they meet their limits, and the table of all rows. Performs no I/O."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from statistics import median, quantiles
 
-HEADINGS = ("bar", "measured", "baseline", "ratio", "limit", "ok?")
+HEADINGS = ("benchmark", "measured", "baseline", "ratio", "limit", "ok?")
 
 
 class Verdict(Enum):
-    """Whether a bar was met."""
+    """Whether a limit was met."""
 
     MET = "yes"
     UNSURE = "unsure"
-    """Missed by the median, but not in three of four turns: measure again on a quieter machine."""
+    """The median is above the limit, but fewer than three of four turns are: measure on a quieter machine."""
     MISSED = "NO"
     FIGURE = ""
     """There is no limit."""
@@ -24,15 +24,15 @@ class Row:
     """A line of the table.
 
     Attributes:
-        bar: What was measured.
-        measured: Ours.
-        baseline: The same without us; empty where there is none.
-        ratio: Between the two, or to what the bar names.
-        limit: Of the ratio.
-        verdict: What follows.
+        name: What was measured.
+        measured: The value with the package.
+        baseline: The value without the package; empty when there is no baseline.
+        ratio: The value divided by the baseline, or by a quantity that the text names.
+        limit: The highest permitted ratio or count.
+        verdict: Whether the limit was met.
     """
 
-    bar: str
+    name: str
     measured: str
     baseline: str = ""
     ratio: str = ""
@@ -41,7 +41,7 @@ class Row:
 
 
 def judged(values: Sequence[float], limit: float | None) -> Verdict:
-    """Holds the values of all turns against a limit; the median must not be above it."""
+    """Compares the values of all turns with a limit. The limit is met when the median is not above it."""
     if limit is None:
         return Verdict.FIGURE
     if median(values) <= limit:
@@ -50,25 +50,25 @@ def judged(values: Sequence[float], limit: float | None) -> Verdict:
 
 
 def lower_quartile(values: Sequence[float]) -> float:
-    """What three of four values are not below."""
+    """The value that three of four values are not below."""
     return quantiles(values, n=4, method="inclusive")[0] if len(values) > 1 else values[0]
 
 
 def compared(
-    bar: str,
+    name: str,
     measured: Sequence[float],
     baseline: Sequence[float],
     *,
     limit: float | None,
     unit: str,
 ) -> Row:
-    """A row of two series whose values belong together turn by turn.
+    """A row that compares two series with one value per turn.
 
-    The ratio is the median of the turns' ratios: what disturbs one turn disturbs one ratio.
+    The ratio is the median of the turns' ratios, so that a disturbed turn affects only one ratio.
     """
     ratios = [ours / bare for ours, bare in zip(measured, baseline, strict=True)]
     return Row(
-        bar=bar,
+        name=name,
         measured=f"{median(measured):.2f} {unit}",
         baseline=f"{median(baseline):.2f} {unit}",
         ratio=f"{median(ratios):.2f}",
@@ -77,10 +77,10 @@ def compared(
     )
 
 
-def counted(bar: str, measured: int, baseline: int, *, most: int) -> Row:
-    """A row of two counts, ours to be `most` or fewer."""
+def counted(name: str, measured: int, baseline: int, *, most: int) -> Row:
+    """A row that compares two counts. `measured` must be at most `most`."""
     return Row(
-        bar=bar,
+        name=name,
         measured=str(measured),
         baseline=str(baseline),
         limit=str(most),
@@ -93,7 +93,7 @@ def rendered(rows: Iterable[Row]) -> str:
     cells = [
         HEADINGS,
         *(
-            (row.bar, row.measured, row.baseline, row.ratio, row.limit, row.verdict.value)
+            (row.name, row.measured, row.baseline, row.ratio, row.limit, row.verdict.value)
             for row in rows
         ),
     ]
