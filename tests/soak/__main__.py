@@ -1,6 +1,6 @@
-"""`python -m soak [--short] [workers|workers-redis|creates|machine ...]`, in the folder tests: counts, prints tables.
+"""`python -m soak [--short] [workers|workers-redis|creates|machine ...]`, in the folder tests: prints counts.
 
-Exits with 1 when a count is not what it must be.
+Exits with 1 when a count is not as required.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def _workers(*, short: bool) -> list[Row]:
 def _workers_redis(*, short: bool) -> list[Row]:
     program = shutil.which("redis-server")
     if program is None:
-        sys.stderr.write("no redis-server here: left out\n")
+        sys.stderr.write("workers-redis is skipped: redis-server is not installed.\n")
         return []
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -51,17 +51,21 @@ _SHORT = ("workers", "creates")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Counts, and gives the exit status."""
+    """Runs the soaks. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="under a minute")
-    parser.add_argument("soaks", nargs="*", help=f"of {', '.join(SOAKS)}")
+    parser.add_argument("--short", action="store_true", help="fewer jobs; takes about a minute")
+    parser.add_argument(
+        "soaks",
+        nargs="*",
+        help=f"any of {', '.join(SOAKS)}; by default all, or {' and '.join(_SHORT)} with --short",
+    )
     options = parser.parse_args(arguments)
     short: bool = options.short
     chosen: list[str] = options.soaks or list(_SHORT if short else SOAKS)
     if unknown := set(chosen) - set(SOAKS):
-        parser.error(f"there is no {', '.join(sorted(unknown))}")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}. Choose from {', '.join(SOAKS)}.")
     if not Path("/proc/self/fd").exists():
-        parser.error("open files are read from /proc: run it on Linux")
+        parser.error("the soaks read open files from /proc: run them on Linux")
     right = True
     for name in chosen:
         rows = SOAKS[name](short=short)

@@ -1,6 +1,6 @@
-"""Creating jobs while connections break, answers are lost or spoiled and calls are cancelled.
+"""Creates jobs while connections break, responses are lost or damaged, and calls are cancelled.
 
-What the client said of each job is held against the jobs that the sandbox has.
+The outcome that the client reported for each job is compared with the jobs that the sandbox has.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from posten_signering.errors import (
     TransportError,
 )
 
-from .network import Network, network
-from .service import Service, job, service, unpaced
+from .network import Proxy, proxy_to
+from .service import Service, job, service, unlimited
 from .table import Row
 
-_AT_ONCE = 6
-_LATER = 20
+_CONCURRENCY = 6
+_LATER_CALLS = 20
 _SEED = 11
-# A create takes some 20 to 60 ms here.
-_CANCELLED = 0.15
+# A create takes about 20 to 60 ms here.
+_CANCELLATION_PROBABILITY = 0.15
 _LATEST_CANCELLATION = 0.08
-# How likely each is, per request.
+# Probabilities are per request.
 _FAULTS: list[dict[str, object]] = [
     {"kind": "reset", "probability": 0.02},
     {"kind": "reset", "after": True, "probability": 0.03},
@@ -44,11 +44,11 @@ _FAULTS: list[dict[str, object]] = [
     {"kind": "error_document", "code": "NOT_AUTHORIZED", "probability": 0.03},
     {"kind": "delay", "seconds": 2, "after": True, "probability": 0.005},
 ]
-_RESETS = 0.15
+_RESET_PROBABILITY = 0.15
 
 
-class Said(Enum):
-    """What the client said of a job."""
+class Reported(Enum):
+    """The outcome of a create that the client reported."""
 
     CREATED = "created"
     NOT_CREATED = "not created"
@@ -70,104 +70,109 @@ def run(*, jobs: int) -> list[Row]:
 async def _run(running: Service, jobs: int) -> list[Row]:
     port = urlsplit(running.service_root).port
     assert port is not None
-    async with network(port) as way:
+    async with proxy_to(port) as proxy:
         files = _open_files()
-        root = f"https://127.0.0.1:{way.port}/api"
+        root = f"https://127.0.0.1:{proxy.port}/api"
         configuration = running.configuration(
             environment=Environment(name="soak", service_root=root),
-            rate_limiter=unpaced(),
+            rate_limiter=unlimited(),
             timeouts=Timeouts(connect=5, api=1, download=5),
-            max_connections=_AT_ONCE,
+            max_connections=_CONCURRENCY,
         )
         async with DirectClient(configuration) as client:
             for fault in _FAULTS:
-                given = {"times": None, "operation": "create", **fault}
-                await asyncio.to_thread(running.does, "faults", given)
-            way.harm = _RESETS
-            said = await _create(client, jobs)
-            way.harm = 0.0
+                body = {"times": None, "operation": "create", **fault}
+                await asyncio.to_thread(running.post, "faults", body)
+            proxy.reset_probability = _RESET_PROBABILITY
+            reported = await _create(client, jobs)
+            proxy.reset_probability = 0.0
             later = await _call_later(client)
-        await _settled(running, way)
-        there = Counter(
-            each["reference"] for each in await asyncio.to_thread(running.tells, "jobs")
+        await _settled(running, proxy)
+        existing = Counter(
+            existing_job["reference"]
+            for existing_job in await asyncio.to_thread(running.get, "jobs")
         )
-        left = _open_files() - files
+        files_left = _open_files() - files
         return [
-            *_rows(said, there),
-            Row(what="connections reset on the way", counted=way.resets),
-            Row(what="later calls that work", counted=later, must_be=_LATER),
-            Row(what="connections left open", counted=way.open, must_be=0),
-            Row(what="open files left", counted=max(0, left), must_be=0),
+            *_rows(reported, existing),
+            Row(what="connections reset by the proxy", counted=proxy.resets),
+            Row(what="successful later calls", counted=later, must_be=_LATER_CALLS),
+            Row(what="connections left open", counted=proxy.open, must_be=0),
+            Row(what="files left open", counted=max(0, files_left), must_be=0),
         ]
 
 
-def _rows(said: dict[str, Said], there: Counter[str]) -> list[Row]:
-    def count(what: Said, *, times: int | None = None) -> int:
+def _rows(reported: dict[str, Reported], existing: Counter[str]) -> list[Row]:
+    def count(outcome: Reported, *, times: int | None = None) -> int:
         return sum(
-            each is what and (times is None or there[reference] == times)
-            for reference, each in said.items()
+            reported_outcome is outcome and (times is None or existing[reference] == times)
+            for reference, reported_outcome in reported.items()
         )
 
-    created, not_created = count(Said.CREATED), count(Said.NOT_CREATED)
+    created, not_created = count(Reported.CREATED), count(Reported.NOT_CREATED)
     return [
-        Row(what="creates", counted=len(said)),
-        Row(what="said to be created", counted=created),
-        Row(what="  and there once", counted=count(Said.CREATED, times=1), must_be=created),
-        Row(what="said not to be created", counted=not_created),
+        Row(what="creates", counted=len(reported)),
+        Row(what="reported as created", counted=created),
+        Row(what="  and exist once", counted=count(Reported.CREATED, times=1), must_be=created),
+        Row(what="reported as not created", counted=not_created),
         Row(
-            what="  and not there",
-            counted=count(Said.NOT_CREATED, times=0),
+            what="  and do not exist",
+            counted=count(Reported.NOT_CREATED, times=0),
             must_be=not_created,
         ),
-        Row(what="said to be unknown", counted=count(Said.UNKNOWN)),
-        Row(what="  and there once", counted=count(Said.UNKNOWN, times=1)),
-        Row(what="cancelled", counted=count(Said.CANCELLED)),
-        Row(what="  and there once", counted=count(Said.CANCELLED, times=1)),
+        Row(what="reported as unknown outcome", counted=count(Reported.UNKNOWN)),
+        Row(what="  and exist once", counted=count(Reported.UNKNOWN, times=1)),
+        Row(what="cancelled", counted=count(Reported.CANCELLED)),
+        Row(what="  and exist once", counted=count(Reported.CANCELLED, times=1)),
         Row(
-            what="lost: said to be created, and not there",
-            counted=count(Said.CREATED, times=0),
+            what="lost: reported as created, but do not exist",
+            counted=count(Reported.CREATED, times=0),
             must_be=0,
         ),
         Row(
-            what="there more than once, whatever was said",
-            counted=sum(times > 1 for times in there.values()),
+            what="jobs that exist more than once",
+            counted=sum(times > 1 for times in existing.values()),
             must_be=0,
         ),
-        Row(what="there, and never asked for", counted=len(set(there) - set(said)), must_be=0),
-        Row(what="another answer than these", counted=count(Said.OTHER), must_be=0),
+        Row(
+            what="jobs that exist but were never requested",
+            counted=len(set(existing) - set(reported)),
+            must_be=0,
+        ),
+        Row(what="any other outcome", counted=count(Reported.OTHER), must_be=0),
     ]
 
 
-async def _create(client: DirectClient, jobs: int) -> dict[str, Said]:
-    dice = random.Random(_SEED)
+async def _create(client: DirectClient, jobs: int) -> dict[str, Reported]:
+    rng = random.Random(_SEED)
     numbers = iter(range(jobs))
-    said: dict[str, Said] = {}
+    reported: dict[str, Reported] = {}
 
     async def worker() -> None:
         for number in numbers:
             reference = f"job-{number}"
-            said[reference] = await _one(client, reference, dice)
+            reported[reference] = await _create_one(client, reference, rng)
 
-    await asyncio.gather(*(worker() for _ in range(_AT_ONCE)))
-    return said
+    await asyncio.gather(*(worker() for _ in range(_CONCURRENCY)))
+    return reported
 
 
-async def _one(client: DirectClient, reference: str, dice: random.Random) -> Said:
+async def _create_one(client: DirectClient, reference: str, rng: random.Random) -> Reported:
     task = asyncio.ensure_future(client.create(job(reference)))
-    if dice.random() < _CANCELLED:
-        await asyncio.wait([task], timeout=dice.uniform(0, _LATEST_CANCELLATION))
+    if rng.random() < _CANCELLATION_PROBABILITY:
+        await asyncio.wait([task], timeout=rng.uniform(0, _LATEST_CANCELLATION))
         task.cancel()
     try:
         await task
     except asyncio.CancelledError:
-        return Said.CANCELLED
+        return Reported.CANCELLED
     except CreateOutcomeUnknownError:
-        return Said.UNKNOWN
+        return Reported.UNKNOWN
     except (TransportError, ApiError):
-        return Said.NOT_CREATED
+        return Reported.NOT_CREATED
     except SigningError:
-        return Said.OTHER
-    return Said.CREATED
+        return Reported.OTHER
+    return Reported.CREATED
 
 
 async def _call_later(client: DirectClient) -> int:
@@ -178,18 +183,18 @@ async def _call_later(client: DirectClient) -> int:
             return False
         return True
 
-    return sum(await asyncio.gather(*(works() for _ in range(_LATER))))
+    return sum(await asyncio.gather(*(works() for _ in range(_LATER_CALLS))))
 
 
-async def _settled(running: Service, way: Network) -> None:
-    """Waits until the sandbox has dealt with all that came through."""
-    last = -1
+async def _settled(running: Service, proxy: Proxy) -> None:
+    """Waits until the sandbox has handled every request that reached it."""
+    previous = -1
     for _ in range(100):
-        counters = await asyncio.to_thread(running.tells, "counters")
-        now = sum(sum(each["calls"].values()) for each in counters.values())
-        if now == last and way.open == 0:
+        counters = await asyncio.to_thread(running.get, "counters")
+        calls = sum(sum(counts["calls"].values()) for counts in counters.values())
+        if calls == previous and proxy.open == 0:
             return
-        last = now
+        previous = calls
         await asyncio.sleep(0.2)
 
 

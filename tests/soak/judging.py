@@ -1,28 +1,28 @@
-"""Holds what handlers wrote down against what the sandbox was asked. Performs no I/O.
+"""Compares what the handlers recorded with the requests to the sandbox. Performs no I/O.
 
-A delivery is told by its number in the queue, which its confirmation URL carries.
+A status change is identified by its number in the queue, which is a part of its confirmation URL.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from .table import Row
 
-# The sandbox tells times in whole milliseconds, cut off.
+# The sandbox truncates its times to whole milliseconds.
 _ROUNDING = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handling:
-    """One delivery in a handler's hands, as its journal has it.
+    """One handling of a status change, as its journal records it.
 
     Attributes:
-        process: The User-Agent's suffix of the process that had it: another for each life.
-        change: Its number in the queue.
-        begun: When, by the sandbox's clock, in seconds.
-        ended: The same; None when the process did not live to see it.
+        process: The User-Agent suffix of the process; each started process has a different one.
+        change: The number of the change in the queue.
+        begun: The time of the start by the sandbox's clock, in seconds.
+        ended: The time of the end; None when the process was killed before.
     """
 
     process: str
@@ -33,12 +33,12 @@ class Handling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """A confirmation that the sandbox took (204).
+    """A confirmation that the sandbox accepted (HTTP 204).
 
     Attributes:
-        process: Whose.
-        change: Of which change.
-        time: When it was answered.
+        process: The User-Agent suffix of the process that sent it.
+        change: The number of the change in the queue.
+        time: The time of the response by the sandbox's clock, in seconds.
     """
 
     process: str
@@ -48,20 +48,20 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All there is.
+    """Everything that a run recorded.
 
     Attributes:
-        changes: How many changes there were, numbered from 1.
-        lease: In seconds.
-        handlings: What the journals say.
-        confirmations: What the sandbox says.
-        waiting: The changes that still wait in the queue.
-        kills: The processes that were killed.
-        requests: How many requests the sandbox answered, and how many of these were seen one by one.
-        polls: How many it took.
-        early_of_one: Polls before a time that the same process had been told.
-        early_between: Polls before a time that only another process had been told.
-        blocked: Requests refused for the rate limit.
+        changes: The number of changes; they are numbered from 1.
+        lease: The length of a lease in seconds.
+        handlings: The handlings in the journals.
+        confirmations: The confirmations that the sandbox accepted.
+        waiting: The number of changes that are left in the queue.
+        kills: The names of the killed processes.
+        requests: The number of requests that the sandbox answered, and how many of them were recorded.
+        polls: The number of polls.
+        early_of_one: Polls before a permitted time that the same process had received.
+        early_between: Polls before a permitted time that only a different process had received.
+        blocked: Requests that the sandbox refused because of the rate limit.
     """
 
     changes: int
@@ -79,53 +79,56 @@ class Evidence:
 
 def judged(evidence: Evidence) -> list[Row]:
     """The table's rows."""
-    everything = range(1, evidence.changes + 1)
-    ended = {each.change for each in evidence.handlings if each.ended is not None}
-    confirmed = Counter(each.change for each in evidence.confirmations)
-    unfinished = {each.process for each in evidence.handlings if each.ended is None}
-    again, too_soon = _handled_again(evidence)
-    answered, seen = evidence.requests
+    changes = range(1, evidence.changes + 1)
+    handled = {handling.change for handling in evidence.handlings if handling.ended is not None}
+    confirmed = {confirmation.change for confirmation in evidence.confirmations}
+    interrupted = {handling.process for handling in evidence.handlings if handling.ended is None}
+    repeated, too_soon = _repeated_handlings(evidence)
+    answered, recorded = evidence.requests
     return [
         Row(what="status changes", counted=evidence.changes),
         Row(what="processes killed", counted=len(evidence.kills), must_be=1, at_least=True),
         Row(
             what="  in the middle of a handler",
-            counted=len(unfinished & set(evidence.kills)),
+            counted=len(interrupted & set(evidence.kills)),
             must_be=1,
             at_least=True,
         ),
         Row(
             what="changes handled to the end",
-            counted=sum(each in ended for each in everything),
+            counted=sum(change in handled for change in changes),
             must_be=evidence.changes,
         ),
         Row(
             what="changes confirmed",
-            counted=sum(each in confirmed for each in everything),
+            counted=sum(change in confirmed for change in changes),
             must_be=evidence.changes,
         ),
         Row(what="  left in the queue", counted=evidence.waiting, must_be=0),
         Row(
-            what="  confirmed before any handler of that process had ended",
-            counted=sum(not _was_handled_before(each, evidence) for each in evidence.confirmations),
+            what="  confirmed before a handler of the same process had finished",
+            counted=sum(
+                not _was_handled_before(confirmation, evidence)
+                for confirmation in evidence.confirmations
+            ),
             must_be=0,
         ),
-        Row(what="changes handled again", counted=again),
-        Row(what="  before their lease ran out", counted=too_soon, must_be=0),
+        Row(what="repeated handlings of a change", counted=repeated),
+        Row(what="  before the lease had ended", counted=too_soon, must_be=0),
         Row(what="polls", counted=evidence.polls),
         Row(
-            what="  before a time that the process had been told",
+            what="  before the permitted time that the same process had received",
             counted=evidence.early_of_one,
             must_be=0,
         ),
         Row(
-            what="  before a time that another process had been told",
+            what="  before the permitted time that only a different process had received",
             counted=evidence.early_between,
         ),
-        Row(what="calls refused for the rate limit", counted=evidence.blocked),
+        Row(what="calls refused because of the rate limit", counted=evidence.blocked),
         Row(
-            what="requests that the sandbox answered, seen one by one",
-            counted=seen,
+            what="recorded requests, of all that the sandbox answered",
+            counted=recorded,
             must_be=answered,
         ),
     ]
@@ -133,22 +136,22 @@ def judged(evidence: Evidence) -> list[Row]:
 
 def _was_handled_before(confirmation: Confirmation, evidence: Evidence) -> bool:
     return any(
-        each.ended is not None
-        and each.ended <= confirmation.time + _ROUNDING
-        and (each.process, each.change) == (confirmation.process, confirmation.change)
-        for each in evidence.handlings
+        handling.ended is not None
+        and handling.ended <= confirmation.time + _ROUNDING
+        and (handling.process, handling.change) == (confirmation.process, confirmation.change)
+        for handling in evidence.handlings
     )
 
 
-def _handled_again(evidence: Evidence) -> tuple[int, int]:
-    """How often a change was handled once more, and how often before the last lease could be over.
+def _repeated_handlings(evidence: Evidence) -> tuple[int, int]:
+    """The number of repeated handlings, and how many of them began before the earlier lease had ended.
 
-    A lease begins shortly before its handler does: how long before is not known, and taken to be less
-    than a quarter of the lease.
+    A lease begins a short time before its handler does. This time is not recorded, and assumed to be
+    less than a quarter of the lease.
     """
     begun = defaultdict[int, list[float]](list)
-    for each in evidence.handlings:
-        begun[each.change].append(each.begun)
+    for handling in evidence.handlings:
+        begun[handling.change].append(handling.begun)
     waits = [
         later - earlier
         for times in map(sorted, begun.values())

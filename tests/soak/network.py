@@ -1,6 +1,6 @@
-"""A network on loopback that resets connections at random: before the first byte, or amid a request or an answer.
+"""A proxy on loopback that resets connections at random: at the start, or during a request or a response.
 
-It passes bytes on and knows nothing of TLS.
+It forwards bytes, and does not decrypt TLS.
 """
 
 import asyncio
@@ -10,95 +10,96 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-# An answer has a few hundred bytes beyond the handshake's few thousand, a request ten thousand.
-_SENT = (1, 16_000)
-_ANSWERED = (1, 6_000)
+# Ranges of bytes after which a connection is reset. A TLS handshake has a few thousand bytes, a response a
+# few hundred, a request ten thousand.
+_REQUEST_BYTES = (1, 16_000)
+_RESPONSE_BYTES = (1, 6_000)
 
 
 @dataclass
-class Network:
-    """The way to a port.
+class Proxy:
+    """The settings and counts of a proxy.
 
     Attributes:
-        port: Where it begins.
-        harm: How likely a new connection is reset at its beginning, and how likely somewhere later.
-        resets: How many there were.
-        open: How many connections stand.
+        port: The port that it listens on.
+        reset_probability: How likely it resets a connection, at the start and at each later stage.
+        resets: The number of resets.
+        open: The number of open connections.
     """
 
     port: int = 0
-    harm: float = 0.0
+    reset_probability: float = 0.0
     resets: int = 0
     open: int = 0
-    dice: random.Random = field(default_factory=lambda: random.Random(7))
+    rng: random.Random = field(default_factory=lambda: random.Random(7))
 
 
 @asynccontextmanager
-async def network(target: int) -> AsyncGenerator[Network]:
-    """Opens a way to a port of loopback."""
-    way = Network()
+async def proxy_to(target: int) -> AsyncGenerator[Proxy]:
+    """Starts a proxy to a port on loopback."""
+    proxy = Proxy()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        way.open += 1
+        proxy.open += 1
         try:
-            await _passed_on(way, target, reader, writer)
+            await _forward(proxy, target, reader, writer)
         finally:
-            way.open -= 1
+            proxy.open -= 1
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    way.port = server.sockets[0].getsockname()[1]
+    proxy.port = server.sockets[0].getsockname()[1]
     try:
-        yield way
+        yield proxy
     finally:
         server.close()
 
 
-async def _passed_on(
-    way: Network, target: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+async def _forward(
+    proxy: Proxy, target: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    if way.dice.random() < way.harm:
-        way.resets += 1
+    if proxy.rng.random() < proxy.reset_probability:
+        proxy.resets += 1
         _reset(writer)
         return
     far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
-    sent, answered = None, None
-    if way.dice.random() < way.harm:
-        sent = way.dice.randint(*_SENT)
-    elif way.dice.random() < way.harm:
-        answered = way.dice.randint(*_ANSWERED)
-    ways = [
-        asyncio.ensure_future(_pump(reader, far_writer, sent)),
-        asyncio.ensure_future(_pump(far_reader, writer, answered)),
+    request_bytes, response_bytes = None, None
+    if proxy.rng.random() < proxy.reset_probability:
+        request_bytes = proxy.rng.randint(*_REQUEST_BYTES)
+    elif proxy.rng.random() < proxy.reset_probability:
+        response_bytes = proxy.rng.randint(*_RESPONSE_BYTES)
+    directions = [
+        asyncio.ensure_future(_copy(reader, far_writer, request_bytes)),
+        asyncio.ensure_future(_copy(far_reader, writer, response_bytes)),
     ]
     try:
-        done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        if any(each.result() for each in done):
-            way.resets += 1
+        done, _ = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        if any(direction.result() for direction in done):
+            proxy.resets += 1
             _reset(writer)
-            # What had come through reaches the other side, and then the end.
+            # The server receives the bytes up to the reset, and then the end of the connection.
             with suppress(ConnectionError):
                 await far_writer.drain()
     finally:
-        for each in ways:
-            each.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
+        for direction in directions:
+            direction.cancel()
+        await asyncio.gather(*directions, return_exceptions=True)
         writer.close()
         far_writer.close()
 
 
-async def _pump(
+async def _copy(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: int | None
 ) -> bool:
-    """Passes bytes on until the end; True when it is to be broken off after so many."""
-    passed = 0
+    """Copies bytes until the end. With `most`, stops after this many bytes and returns True."""
+    copied = 0
     with suppress(ConnectionError):
         while data := await reader.read(65536):
-            if most is not None and passed + len(data) >= most:
-                writer.write(data[: most - passed])
+            if most is not None and copied + len(data) >= most:
+                writer.write(data[: most - copied])
                 return True
             writer.write(data)
             await writer.drain()
-            passed += len(data)
+            copied += len(data)
     return False
 
 

@@ -1,4 +1,4 @@
-"""Worker processes of the soak, and the journals that their handlers write."""
+"""The worker processes of the soak, and the journals that their handlers write."""
 
 import asyncio
 import json
@@ -28,22 +28,21 @@ from posten_signering.worker import StatusChangeWorker
 from .judging import Handling
 from .service import ORGANIZATION_NUMBER, Service
 
-# Forked, a process begins to work within a moment: killed every second, it would otherwise do little
-# but start.
+# A forked process starts fast. A spawned one would be killed before it has handled much.
 _FORK = get_context("fork")
 _CHANGE = re.compile(r"[?&]change=(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crew:
-    """How worker processes are made.
+class WorkerProcesses:
+    """Starts worker processes, and reads their journals.
 
     Attributes:
-        service: What they work for.
-        journals: The folder of their journals, one for each life of a process.
-        processes: How many work at once.
-        lease: In seconds.
-        redis: URI of the Redis that holds their rate budget; None: each has its share.
+        service: The sandbox whose queue they poll.
+        journals: The folder of their journals, one for each process.
+        processes: The number of concurrent processes.
+        lease: The lease of a status change, in seconds.
+        redis: The URI of the Redis that holds their rate budget; None for an equal share each.
     """
 
     service: Service
@@ -53,19 +52,19 @@ class Crew:
     redis: str | None = None
 
     def start(self, name: str) -> BaseProcess:
-        """Starts a process; its name is the suffix of its User-Agent, and its journal's."""
-        process = _FORK.Process(target=self._live, args=(name,), name=name, daemon=True)
+        """Starts a process. Its name is its User-Agent suffix, and the name of its journal."""
+        process = _FORK.Process(target=self._main, args=(name,), name=name, daemon=True)
         process.start()
         return process
 
-    def _live(self, name: str) -> None:
-        # The sandbox's clock is ahead, by which the jobs could be made without waiting: said by each life.
+    def _main(self, name: str) -> None:
+        # The sandbox's clock was advanced while the jobs were created. Each process would log a warning.
         logging.getLogger("posten_signering").setLevel(logging.ERROR)
         asyncio.run(self._work(name))
 
     async def _work(self, name: str) -> None:
         limiter = self._rate_limiter()
-        # What its last life has used is not known: it begins with nothing, not with a full bucket.
+        # The killed process before this one may have used its share: do not start with a full budget.
         await limiter.acquire(ORGANIZATION_NUMBER)
         configuration = self.service.configuration(user_agent_suffix=name, rate_limiter=limiter)
         journal = Journal(self.journals / name)
@@ -85,7 +84,7 @@ class Crew:
         return InMemoryRateLimiter(share=1 / self.processes)
 
     def handlings(self, ahead: float) -> Iterator[Handling]:
-        """What all journals say, in the sandbox's time, which is `ahead` of this machine's."""
+        """The handlings in all journals. `ahead` is added to their times, to get the sandbox's time."""
         for path in sorted(self.journals.iterdir()):
             ended = {line["number"]: line["time"] for line in lines(path) if "change" not in line}
             for line in lines(path):
@@ -98,8 +97,8 @@ class Crew:
                         ended=None if end is None else end + ahead,
                     )
 
-    def is_in_the_middle(self, name: str) -> bool:
-        """Whether a process has begun with a change, and not come to its end."""
+    def is_handling(self, name: str) -> bool:
+        """Whether a process has started to handle a change and has not finished."""
         path = self.journals / name
         if not path.exists():
             return False
@@ -108,9 +107,9 @@ class Crew:
 
 
 class Journal:
-    """A handler that takes its time, and writes down when it begins and ends; nothing else.
+    """A slow handler that only writes its start and its end to a file.
 
-    Each line is on the disk before the handler goes on.
+    Each line is on the disk before the handler continues.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,11 +118,11 @@ class Journal:
 
     async def handle(self, change: DirectJobStatusResponse) -> None:
         """The worker's handler."""
-        found = _CHANGE.search(change.confirmation_url or "")
-        assert found is not None
+        match = _CHANGE.search(change.confirmation_url or "")
+        assert match is not None
         self._number += 1
         number = self._number
-        self._write(number=number, change=int(found[1]))
+        self._write(number=number, change=int(match[1]))
         await anyio.sleep(random.uniform(0.3, 0.9))
         self._write(number=number)
 
@@ -133,7 +132,7 @@ class Journal:
 
 
 def lines(path: Path) -> Iterator[dict[str, float]]:
-    """The lines of a journal; its last may have been cut off by a kill."""
+    """The complete lines of a journal. A kill may have left an incomplete last line."""
     for line in path.read_bytes().splitlines(keepends=True):
         if line.endswith(b"\n"):
             yield json.loads(line)

@@ -1,6 +1,7 @@
-"""`python -m soak.service FOLDER OPTIONS`: a sandbox in a process of its own, and how to talk to it.
+"""`python -m soak.service FOLDER OPTIONS`: a sandbox in a separate process, and a client of its control API.
 
-It may begin with jobs that are signed already. Its control API (JSON over HTTP) is the witness.
+The sandbox may start with jobs that are signed already. Its control API (JSON over HTTP) reports what
+reached it.
 """
 
 import asyncio
@@ -36,20 +37,20 @@ from posten_signering import (
 )
 
 ORGANIZATION_NUMBER = "123456789"
-# Every so manieth job has two signers, and so two status changes.
-_TWO_SIGNERS = 5
-_AT_ONCE = 4
+# Every fifth job has two signers, and therefore two status changes.
+_TWO_SIGNERS_EVERY = 5
+_CONCURRENCY = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A sandbox that runs.
+    """A running sandbox.
 
     Attributes:
         folder: Holds client.p12, its password, and the root certificate.
-        service_root: Of its API.
-        control_url: Of its control API.
-        changes: How many status changes wait.
+        service_root: The URL of its API.
+        control_url: The URL of its control API.
+        changes: The number of status changes in its queue at the start.
     """
 
     folder: Path
@@ -58,8 +59,8 @@ class Service:
     changes: int
 
     def configuration(self, **fields: Any) -> ClientConfiguration:
-        """Of a client of it."""
-        given = {
+        """The configuration of a client; `fields` replace the defaults."""
+        defaults = {
             "environment": Environment(
                 name="soak",
                 service_root=self.service_root,
@@ -71,17 +72,17 @@ class Service:
             "trust_anchors": TrustAnchors().trusting(self.folder / "root.pem"),
             "sender": Sender(organization_number=ORGANIZATION_NUMBER),
         }
-        return ClientConfiguration(**{**given, **fields})
+        return ClientConfiguration(**{**defaults, **fields})
 
-    def tells(self, what: str) -> Any:
-        """What its control API says, under this address."""
-        with urllib.request.urlopen(f"{self.control_url}/{what}", timeout=30) as answer:
-            return json.load(answer)
+    def get(self, path: str) -> Any:
+        """Gets a path of the control API. Returns the JSON of the response."""
+        with urllib.request.urlopen(f"{self.control_url}/{path}", timeout=30) as response:
+            return json.load(response)
 
-    def does(self, what: str, body: Mapping[str, object]) -> None:
-        """Asks its control API to do something."""
+    def post(self, path: str, body: Mapping[str, object]) -> None:
+        """Posts JSON to a path of the control API."""
         request = urllib.request.Request(
-            f"{self.control_url}/{what}",
+            f"{self.control_url}/{path}",
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
@@ -91,24 +92,24 @@ class Service:
 
 @contextmanager
 def service(folder: Path, **options: object) -> Generator[Service]:
-    """Starts a sandbox, and ends it.
+    """Starts a sandbox, and stops it when the context exits.
 
     Args:
-        folder: For what a client needs.
-        options: As `_main` takes them.
+        folder: The folder for the files that a client needs.
+        options: The keyword arguments of `_main`.
     """
     command = [sys.executable, "-m", "soak.service", str(folder), json.dumps(options)]
     with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise RuntimeError("The sandbox of the soak did not start.")
-        # Leaving closes the sandbox's standard input, which ends it.
+            raise RuntimeError("The sandbox of the soak did not start; its error is printed above.")
+        # When the context exits, the sandbox's standard input is closed, and the sandbox stops.
         yield Service(folder=folder, **json.loads(line))
 
 
-def unpaced() -> InMemoryRateLimiter:
-    """A rate budget on a clock on which a second holds a million: nobody waits."""
+def unlimited() -> InMemoryRateLimiter:
+    """A rate limiter whose clock runs a million times too fast, so that no call waits."""
     return InMemoryRateLimiter(
         monotonic=lambda: time.monotonic() * 1e6, sleep=lambda _: anyio.lowlevel.checkpoint()
     )
@@ -121,7 +122,7 @@ def job(reference: str, *, signers: int = 1) -> DirectJob:
         documents=[
             Document(title="Terms", content=reference.encode(), type=DocumentType.TEXT),
         ],
-        signers=[DirectSigner(custom_identifier=f"signer-{each}") for each in range(signers)],
+        signers=[DirectSigner(custom_identifier=f"signer-{number}") for number in range(signers)],
         exit_urls=ExitUrls(
             completion="https://shop.example/done",
             rejection="https://shop.example/rejected",
@@ -135,9 +136,9 @@ def job(reference: str, *, signers: int = 1) -> DirectJob:
 async def _main(
     folder: Path, *, jobs: int = 0, lease: float = 8.0, empty_wait: float = 1.0, paced: bool = True
 ) -> None:
-    from posten_signering.sandbox import RateLimit, Sandbox  # noqa: PLC0415 - not for the clients
+    from posten_signering.sandbox import RateLimit, Sandbox  # noqa: PLC0415 - the clients do not need it
 
-    # The sandbox's clock is moved on, which its own client notices.
+    # The jobs are created with an advanced clock, and the client would log a warning about it.
     logging.getLogger("posten_signering").setLevel(logging.ERROR)
     sandbox = Sandbox(
         lease=timedelta(seconds=lease),
@@ -149,35 +150,35 @@ async def _main(
         (folder / "client.p12").write_bytes(content)
         (folder / "password").write_text(password)
         (folder / "root.pem").write_bytes(sandbox.ca_pem)
-        told = {
+        report = {
             "service_root": sandbox.service_root,
             "control_url": sandbox.control_url,
             "changes": await _signed_jobs(sandbox, jobs),
         }
-        sys.stdout.write(f"{json.dumps(told)}\n")
+        sys.stdout.write(f"{json.dumps(report)}\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
 
 
 async def _signed_jobs(sandbox: Any, jobs: int) -> int:
-    """Creates and signs jobs; gives the number of status changes."""
+    """Creates and signs jobs. Returns the number of their status changes."""
     numbers = iter(range(jobs))
     changes = 0
 
     async def make(client: DirectClient) -> None:
         nonlocal changes
         for number in numbers:
-            two = number % _TWO_SIGNERS == 0
-            created = await client.create(job(f"job-{number}", signers=2 if two else 1))
-            for each in created.signers:
-                await sandbox.sign(each.redirect_url)
+            signers = 2 if number % _TWO_SIGNERS_EVERY == 0 else 1
+            created = await client.create(job(f"job-{number}", signers=signers))
+            for signer in created.signers:
+                await sandbox.sign(signer.redirect_url)
                 changes += 1
-            # The rate limit counts by the sandbox's clock: nobody waits for it.
+            # The rate limit uses the sandbox's clock. Advancing the clock avoids waiting for it.
             await sandbox.advance(0.2)
 
-    configuration = sandbox.client_configuration(ORGANIZATION_NUMBER, rate_limiter=unpaced())
+    configuration = sandbox.client_configuration(ORGANIZATION_NUMBER, rate_limiter=unlimited())
     async with DirectClient(configuration) as client:
-        await asyncio.gather(*(make(client) for _ in range(_AT_ONCE)))
+        await asyncio.gather(*(make(client) for _ in range(_CONCURRENCY)))
     return changes
 
 

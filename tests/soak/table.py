@@ -1,4 +1,4 @@
-"""What was counted, and what it had to be. Performs no I/O."""
+"""Counts, what they must be, and the table of them. Performs no I/O."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class Row:
 
     Attributes:
         what: What was counted.
-        counted: How often.
-        must_be: How often it must be; None: any number will do.
-        at_least: Whether more will do too.
+        counted: The count.
+        must_be: The required count; None when every count is right.
+        at_least: Whether a higher count is right too.
     """
 
     what: str
@@ -24,18 +24,18 @@ class Row:
 
     @property
     def is_right(self) -> bool:
-        """Whether it is what it must be."""
+        """Whether the count is as required."""
         if self.must_be is None:
             return True
         return self.counted >= self.must_be if self.at_least else self.counted == self.must_be
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The row's texts."""
+        """The texts of the row's columns."""
         if self.must_be is None:
             return (self.what, str(self.counted), "", "")
-        most = f"≥ {self.must_be}" if self.at_least else str(self.must_be)
-        return (self.what, str(self.counted), most, "yes" if self.is_right else "NO")
+        required = f"≥ {self.must_be}" if self.at_least else str(self.must_be)
+        return (self.what, str(self.counted), required, "yes" if self.is_right else "NO")
 
 
 def rendered(title: str, rows: Iterable[Row]) -> str:

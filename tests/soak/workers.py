@@ -1,6 +1,6 @@
-"""Four worker processes on one queue, one of them killed every second: nothing is lost, and told.
+"""Four worker processes poll one queue, and one of them is killed every second: no status change is lost.
 
-The processes share the service's rate limit by shares of a quarter, or by a budget in Redis.
+The processes share the service's rate limit: each has a quarter, or they use a budget in Redis.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .judging import Confirmation, Evidence, judged
-from .processes import Crew
+from .processes import WorkerProcesses
 from .service import ORGANIZATION_NUMBER, Service, service
 from .table import Row
 
@@ -32,69 +32,69 @@ def run(*, jobs: int, patience: float, redis: str | None = None) -> list[Row]:
     """The table's rows.
 
     Args:
-        jobs: How many are signed when it begins.
-        patience: After so many seconds it is given up, with what is left.
-        redis: URI of the Redis that holds the rate budget.
+        jobs: The number of signed jobs at the start.
+        patience: The run stops after this many seconds, even when changes are left.
+        redis: The URI of the Redis that holds the rate budget; None for a quarter each.
     """
     with tempfile.TemporaryDirectory(prefix="posten-signering-soak-") as name:
         folder = Path(name)
         with service(folder, jobs=jobs, lease=_LEASE) as running:
             journals = folder / "journals"
             journals.mkdir()
-            crew = Crew(
+            workers = WorkerProcesses(
                 service=running,
                 journals=journals,
                 processes=_PROCESSES,
                 lease=_LEASE,
                 redis=redis,
             )
-            witness = Witness(running)
-            kills = _Supervisor(crew, witness).work(patience)
+            observer = Observer(running)
+            kills = _Supervisor(workers, observer).work(patience)
             return judged(
                 Evidence(
                     changes=running.changes,
                     lease=_LEASE,
-                    handlings=list(crew.handlings(witness.ahead)),
+                    handlings=list(workers.handlings(observer.ahead)),
                     kills=kills,
-                    **witness.evidence(),
+                    **observer.evidence(),
                 )
             )
 
 
-class Witness:
-    """The sandbox, asked for what it was asked."""
+class Observer:
+    """Collects the requests and counters of the sandbox through its control API."""
 
     def __init__(self, running: Service) -> None:
         self._service = running
         self._seen: dict[int, dict[str, Any]] = {}
-        # What there was before, by which the jobs were made.
+        # Earlier requests are those that created the jobs.
         self._first = self._requests()[0]["number"]
         self._polls_before = self._counters()["calls"].get("poll", 0)
-        self.ahead: float = running.tells("overview")["advanced_by"]
+        self.ahead: float = running.get("overview")["advanced_by"]
 
     def look(self) -> None:
-        """Takes note of the last requests. The sandbox keeps 200."""
-        for each in self._requests():
-            if each["number"] > self._first:
-                self._seen[each["number"]] = each
+        """Stores the latest requests. The sandbox keeps only the last 200."""
+        for request in self._requests():
+            if request["number"] > self._first:
+                self._seen[request["number"]] = request
 
     def waiting(self) -> int:
-        """How many changes wait, or are leased."""
-        return sum(len(each["changes"]) for each in self._service.tells("queues"))
+        """The number of unconfirmed changes, leased or not."""
+        return sum(len(queue["changes"]) for queue in self._service.get("queues"))
 
     def evidence(self) -> dict[str, Any]:
-        """What it says, in the end."""
+        """The fields of `Evidence` that come from the sandbox."""
         self.look()
         counters = self._counters()
         return {
             "confirmations": [
                 Confirmation(
-                    process=_SUFFIX.search(each["client"])[1],
-                    change=int(_CHANGE.search(each["path"])[1]),
-                    time=datetime.fromisoformat(each["time"]).timestamp(),
+                    process=_SUFFIX.search(request["client"])[1],
+                    change=int(_CHANGE.search(request["path"])[1]),
+                    time=datetime.fromisoformat(request["time"]).timestamp(),
                 )
-                for each in self._seen.values()
-                if each["operation"] == "confirm" and each["status"] == 204
+                for request in self._seen.values()
+                if request["operation"] == "confirm" and request["status"] == 204
             ],
             "waiting": self.waiting(),
             "requests": (max(self._seen) - self._first, len(self._seen)),
@@ -105,59 +105,63 @@ class Witness:
         }
 
     def _requests(self) -> list[dict[str, Any]]:
-        return list(self._service.tells("requests"))
+        return list(self._service.get("requests"))
 
     def _counters(self) -> dict[str, Any]:
-        return dict(self._service.tells("counters")[ORGANIZATION_NUMBER])
+        return dict(self._service.get("counters")[ORGANIZATION_NUMBER])
 
 
 class _Supervisor:
-    """Keeps the processes at work, and kills one every second."""
+    """Kills a worker process every second, and starts a new one in its place."""
 
-    def __init__(self, crew: Crew, witness: Witness) -> None:
-        self._crew = crew
-        self._witness = witness
-        self._left_in_peace = crew.service.changes // 10
-        self._lives = itertools.count(1)
+    def __init__(self, workers: WorkerProcesses, observer: Observer) -> None:
+        self._workers = workers
+        self._observer = observer
+        self._last_changes = workers.service.changes // 10
+        self._numbers = itertools.count(1)
         self._processes = [self._start() for _ in range(_PROCESSES)]
 
     def work(self, patience: float) -> list[str]:
-        """Until nothing waits any more. Gives the names of the killed."""
+        """Runs until the queue is empty. Returns the names of the killed processes."""
         kills: list[str] = []
         began = time.monotonic()
         next_kill, next_look = began + _KILL_EVERY, began
         waiting = sys.maxsize
         while waiting and time.monotonic() - began < patience:
             time.sleep(_TICK)
-            for each in self._processes:
-                if each.exitcode is not None:
-                    raise RuntimeError(f"{each.name} ended by itself, with {each.exitcode}.")
+            for process in self._processes:
+                if process.exitcode is not None:
+                    raise RuntimeError(
+                        f"{process.name} exited by itself, with status {process.exitcode}."
+                    )
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + _LOOK_EVERY
-                self._witness.look()
-                waiting = self._witness.waiting()
-            # The last few are left in peace: whoever has one would be killed again and again.
-            if now >= next_kill and waiting > self._left_in_peace:
+                self._observer.look()
+                waiting = self._observer.waiting()
+            # No kills for the last changes: every process that handles one of them would be killed.
+            if now >= next_kill and waiting > self._last_changes:
                 next_kill = now + _KILL_EVERY
                 victim = self._victim()
                 victim.kill()
                 victim.join()
                 kills.append(victim.name)
                 self._processes[self._processes.index(victim)] = self._start()
-        for each in self._processes:
-            each.terminate()
-        for each in self._processes:
-            each.join(30)
-            # One that was started just now does not handle the signal yet.
-            if each.exitcode not in {0, -signal.SIGTERM}:
-                raise RuntimeError(f"{each.name} ended with {each.exitcode} at SIGTERM.")
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join(30)
+            # A process that has just started has no handler for the signal yet.
+            if process.exitcode not in {0, -signal.SIGTERM}:
+                raise RuntimeError(
+                    f"{process.name} exited with status {process.exitcode} after SIGTERM."
+                )
         return kills
 
     def _victim(self) -> BaseProcess:
-        """The process that has lived longest; if there are any, of those in the middle of a handler."""
-        busy = [each for each in self._processes if self._crew.is_in_the_middle(each.name)]
-        return min(busy or self._processes, key=lambda each: int(each.name.split("-")[1]))
+        """The oldest process in the middle of a handler, or else the oldest process."""
+        busy = [process for process in self._processes if self._workers.is_handling(process.name)]
+        return min(busy or self._processes, key=lambda process: int(process.name.split("-")[1]))
 
     def _start(self) -> BaseProcess:
-        return self._crew.start(f"worker-{next(self._lives)}")
+        return self._workers.start(f"worker-{next(self._numbers)}")
