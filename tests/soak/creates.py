@@ -120,7 +120,7 @@ def _rows(reported: dict[str, Reported], existing: Counter[str]) -> list[Row]:
             counted=count(Reported.NOT_CREATED, times=0),
             must_be=not_created,
         ),
-        Row(what="reported as unknown outcome", counted=count(Reported.UNKNOWN)),
+        Row(what="reported as outcome unknown", counted=count(Reported.UNKNOWN)),
         Row(what="  and exist once", counted=count(Reported.UNKNOWN, times=1)),
         Row(what="cancelled", counted=count(Reported.CANCELLED)),
         Row(what="  and exist once", counted=count(Reported.CANCELLED, times=1)),

@@ -179,9 +179,8 @@ class QueueAgainstModel(RuleBasedStateMachine):
         self.queue = queue_of()
         self.now = START
         self.permitted = START
-        self.waiting: dict[
-            int, datetime
-        ] = {}  # change number -> time from which a poll can fetch it
+        # By change number, the time from which a poll can fetch the change.
+        self.waiting: dict[int, datetime] = {}
         self.fetched: dict[int, int] = {}
         self.jobs: dict[int, int] = {}
 

@@ -173,7 +173,7 @@ class Sandbox:
         *,
         polling_queue: str | None = None,
         sender: Sender | None = None,
-        **overrides: Any,  # noqa: ANN401 - the fields of ClientConfiguration, each of its own type
+        **overrides: Any,  # noqa: ANN401 - the fields of ClientConfiguration have different types
     ) -> ClientConfiguration:
         """A complete configuration for a client of this sandbox.
 

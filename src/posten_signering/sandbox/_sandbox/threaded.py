@@ -124,7 +124,7 @@ class ThreadedSandbox:
         *,
         polling_queue: str | None = None,
         sender: Sender | None = None,
-        **overrides: Any,  # noqa: ANN401 - the fields of ClientConfiguration, each of its own type
+        **overrides: Any,  # noqa: ANN401 - the fields of ClientConfiguration have different types
     ) -> ClientConfiguration:
         """See `Sandbox`."""
         return self._loop.call(

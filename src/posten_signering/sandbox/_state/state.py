@@ -123,14 +123,16 @@ class State:
         """The status of a job, for a sender that has the status query token of one of its signers.
 
         Raises:
-            Refusal: There is no such job, its status is polled, the token belongs to none of its
-                signers, or the signer has not finished.
+            Refusal: There is no such job, its changes go to a polling queue, the token is not one of
+                its signers' tokens, or the signer has not finished.
         """
         token = Hidden(token)
         job = self.job(sender, job_id, now=now)
         if job.polled:
             raise Refusal(
-                404, "NOT_FOUND", f"Job {job_id} has no status URL: its status is polled."
+                404,
+                "NOT_FOUND",
+                f"Job {job_id} has no status URL: its changes go to a polling queue.",
             )
         for signer in job.signers:
             if signer.status_query_token == token:
@@ -174,7 +176,7 @@ class State:
             now: The present time.
 
         Raises:
-            Refusal: There is no such job, or it has no such change or outcome to confirm.
+            Refusal: There is no such job, or it has nothing to confirm.
         """
         job = self.job(sender, job_id, now=now)
         if change is None:
@@ -205,8 +207,8 @@ class State:
             now: The present time.
 
         Raises:
-            Refusal: There is no such job or signer, not everyone has signed whose signature the
-                document needs, or the documents are deleted.
+            Refusal: There is no such job or signer, a signature that the document needs is missing, or
+                the documents are deleted.
         """
         job = self.job(sender, job_id, now=now)
         if position is None:
