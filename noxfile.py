@@ -1,7 +1,7 @@
-"""Sessions that `make test` does not cover: every installed Python, the lowest versions, the built wheel.
+"""Test sessions beyond `make test`: every installed Python, the lowest allowed versions, the built wheel.
 
-`nox -s tests` runs on each of Python 3.11 to 3.14 that is installed and says at the end which ran; none is
-downloaded. `nox -s lowest` and `nox -s wheel` take one Python. What follows `--` goes to pytest.
+`nox -s tests` runs on each installed Python from 3.11 to 3.14 and lists at the end which ones ran. It downloads none.
+`nox -s lowest` and `nox -s wheel` use one Python. Arguments after `--` are passed to pytest.
 """
 
 import atexit
@@ -23,14 +23,15 @@ nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests", "lowest", "wheel"]
 nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"
-# Not every machine has every Python: the closing line says which ran, and CI counts them.
+# Few machines have every Python, so a missing one is no error. The last line of output lists which ones ran,
+# and CI counts them.
 nox.options.error_on_missing_interpreters = False
 
 _tests_passed_on: dict[str, bool] = {}
 
 
 def _offer_pyenv_versions() -> None:
-    """Put pyenv's interpreters themselves on PATH: its shims run only the version that is selected."""
+    """Put pyenv's interpreters on PATH, because pyenv's shims run only the selected version."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     interpreters = {
         version: folder / "bin"
@@ -52,21 +53,25 @@ def _pytest(session: nox.Session, *arguments: str) -> None:
 
 
 @atexit.register
-def _say_which_ran() -> None:
+def _print_which_ran() -> None:
     if not _tests_passed_on:
         return
-    told = {
+    versions_by_result = {
         "passed on": [version for version, passed in _tests_passed_on.items() if passed],
         "failed on": [version for version, passed in _tests_passed_on.items() if not passed],
         "did not run on": [version for version in PYTHONS if version not in _tests_passed_on],
     }
-    each = [f"{did} Python {', '.join(versions)}" for did, versions in told.items() if versions]
-    print(f"Of the supported ones, tests {'; '.join(each)}.")
+    parts = [
+        f"{result} Python {', '.join(versions)}"
+        for result, versions in versions_by_result.items()
+        if versions
+    ]
+    print(f"Supported Python versions: tests {'; '.join(parts)}.")
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """All tests on each installed Python."""
+    """Run all tests on each installed Python."""
     _tests_passed_on[str(session.python)] = False
     session.install(f"--constraint={CONSTRAINTS}", "--group=test", "--editable", f".[{EXTRAS}]")
     _pytest(session)
@@ -75,7 +80,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
-    """All tests on the lowest versions that pyproject.toml allows; the tools of the tests stay current."""
+    """Run all tests with the lowest versions that pyproject.toml allows; test tools stay current."""
     with tempfile.TemporaryDirectory() as folder:
         pins = Path(folder) / "lowest.txt"
         session.run_install(
@@ -90,9 +95,9 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """All tests against the built wheel, in an environment that can't see the checkout's packages."""
+    """Run all tests against the built wheel, in an environment without the checkout's packages."""
     with tempfile.TemporaryDirectory() as folder:
-        # The wheel is built from the sdist, so the sdist is known to hold all that it takes.
+        # `uv build` builds the wheel from the sdist. This proves that the sdist contains everything needed.
         session.run_install("uv", "build", "--quiet", f"--out-dir={folder}")
         [built] = Path(folder).glob("*.whl")
         [source] = Path(folder).glob("*.tar.gz")
@@ -116,7 +121,7 @@ for module in (posten_signering, posten_signering_xml):
 
 
 def _check_wheel(session: nox.Session, path: Path) -> None:
-    """The wheel holds all of both packages, typed, with the schema; and nothing besides."""
+    """Check that the wheel contains both packages completely, with `py.typed` and the schema, and nothing else."""
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
     wanted = {
@@ -128,20 +133,20 @@ def _check_wheel(session: nox.Session, path: Path) -> None:
     wanted |= {"posten_signering/py.typed", "posten_signering_xml/py.typed"}
     wanted |= {"posten_signering_xml/schema/direct.xsd"}
     packages = ("posten_signering/", "posten_signering_xml/")
-    surplus = {
+    unwanted = {
         name for name in names if not name.startswith(packages) and ".dist-info/" not in name
     }
-    if not wanted <= names or surplus:
+    if not wanted <= names or unwanted:
         session.error(
-            f"The wheel lacks {sorted(wanted - names)} and should not hold {sorted(surplus)}"
+            f"The wheel lacks {sorted(wanted - names)} and must not contain {sorted(unwanted)}."
         )
 
 
 def _check_sdist(session: nox.Session, path: Path) -> None:
-    """The sdist holds what it takes to build and test, and nothing that was made here."""
+    """Check that the sdist contains what a build and the tests need, and no local output."""
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    tops = {name.partition("/")[0] for name in names}
+    top_level = {name.partition("/")[0] for name in names}
     wanted = {
         "LICENSE",
         "README.md",
@@ -154,7 +159,8 @@ def _check_sdist(session: nox.Session, path: Path) -> None:
         "constraints.txt",
     }
     unwanted = {".venv", ".nox", ".git", "dist", "demo-output", "test-output"}
-    if not wanted <= tops or tops & unwanted:
+    if not wanted <= top_level or top_level & unwanted:
         session.error(
-            f"The sdist lacks {sorted(wanted - tops)} and should not hold {sorted(tops & unwanted)}"
+            f"The sdist lacks {sorted(wanted - top_level)}"
+            f" and must not contain {sorted(top_level & unwanted)}."
         )

@@ -1,4 +1,4 @@
-"""What every test has: asyncio, a scrubbed environment, and Debian's programs as fixtures."""
+"""Shared by all tests: asyncio, a clean environment, and fixtures for Debian's programs."""
 
 import importlib.util
 import os
@@ -10,17 +10,17 @@ import pytest
 
 CI = bool(os.environ.get("CI"))
 
-# Deadlines and `too_slow` measure the machine, not the code.
-_NO_CLOCK = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
-hypothesis.settings.register_profile("dev", **_NO_CLOCK)
-hypothesis.settings.register_profile("ci", **_NO_CLOCK, derandomize=True, print_blob=True)
-# For `make soak`: at random, and as many as it is told to.
+# Deadlines and `too_slow` depend on the machine's speed, not on the code.
+_NO_TIME_LIMITS = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("dev", **_NO_TIME_LIMITS)
+hypothesis.settings.register_profile("ci", **_NO_TIME_LIMITS, derandomize=True, print_blob=True)
+# For `make soak`: random examples, as many as SOAK_RUNS says.
 hypothesis.settings.register_profile(
-    "soak", **_NO_CLOCK, max_examples=int(os.environ.get("SOAK_RUNS", "1000")), database=None
+    "soak", **_NO_TIME_LIMITS, max_examples=int(os.environ.get("SOAK_RUNS", "1000")), database=None
 )
 hypothesis.settings.load_profile("ci" if CI else "dev")
 
-# What a shell may hold that steers this package, or the libraries below it.
+# Environment variables that would change the behaviour of this package or of the libraries that it uses.
 _PREFIXES = ("POSTEN_SIGNERING_",)
 _VARIABLES = {
     "HTTP_PROXY",
@@ -36,14 +36,14 @@ _VARIABLES = {
 
 
 def pytest_report_header() -> str:
-    """Say which copy of the package is tested: the checkout's or an installed one."""
-    found = importlib.util.find_spec("posten_signering")
-    return f"posten_signering: {found.origin if found else 'not installed'}"
+    """Print which copy of the package is tested: the checkout's or an installed one."""
+    spec = importlib.util.find_spec("posten_signering")
+    return f"posten_signering: {spec.origin if spec else 'not installed'}"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _scrubbed_environment() -> Iterator[None]:
-    """No variable of the person who runs the tests reaches a test, a fixture or a program it starts."""
+def _clean_environment() -> Iterator[None]:
+    """Remove these variables, so that no test or program that it starts sees the user's settings."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(_PREFIXES) or name.upper() in _VARIABLES:
@@ -53,16 +53,16 @@ def _scrubbed_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Asyncio, the one backend that the SDK promises."""
+    """Asyncio, the only backend that the SDK supports."""
     return "asyncio"
 
 
 def _program(*names: str, package: str) -> str:
-    """The path of a program of Debian's: without it a test is skipped, and in CI it fails."""
+    """The path of an installed program. If it is missing, the test is skipped, or fails in CI."""
     for name in names:
         if path := shutil.which(name):
             return path
-    reason = f"needs {names[0]} (Debian: apt-get install {package})"
+    reason = f"{names[0]} is not installed (Debian: apt-get install {package})"
     if CI:
         pytest.fail(reason)
     pytest.skip(reason)
@@ -70,53 +70,53 @@ def _program(*names: str, package: str) -> str:
 
 @pytest.fixture(scope="session")
 def xmlsec1() -> str:
-    """Path of `xmlsec1`, which verifies XML signatures."""
+    """The path of `xmlsec1`, which verifies XML signatures."""
     return _program("xmlsec1", package="xmlsec1")
 
 
 @pytest.fixture(scope="session")
 def pdfsig() -> str:
-    """Path of `pdfsig`, which verifies signatures in PDFs: read its text, it exits 0 whatever it finds."""
+    """The path of `pdfsig`, which verifies signatures in PDFs. It always exits with 0, so read its output."""
     return _program("pdfsig", package="poppler-utils")
 
 
 @pytest.fixture(scope="session")
 def pdftotext() -> str:
-    """Path of `pdftotext`."""
+    """The path of `pdftotext`."""
     return _program("pdftotext", package="poppler-utils")
 
 
 @pytest.fixture(scope="session")
 def pdftoppm() -> str:
-    """Path of `pdftoppm`, which draws the pages of PDFs."""
+    """The path of `pdftoppm`, which renders the pages of PDFs."""
     return _program("pdftoppm", package="poppler-utils")
 
 
 @pytest.fixture(scope="session")
 def openssl() -> str:
-    """Path of `openssl`, the independent reader of keys and certificates."""
+    """The path of `openssl`, an independent reader of keys and certificates."""
     return _program("openssl", package="openssl")
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Path of Chromium."""
+    """The path of Chromium."""
     return _program("chromium", "chromium-browser", "google-chrome", package="chromium")
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> str:
-    """Path of `redis-server`."""
+    """The path of `redis-server`."""
     return _program("redis-server", package="redis-server")
 
 
 @pytest.fixture(scope="session")
 def keytool() -> str:
-    """Path of `keytool`, with which Java makes PKCS#12 files."""
+    """The path of `keytool`, Java's tool for PKCS#12 files."""
     return _program("keytool", package="default-jre-headless")
 
 
 @pytest.fixture(scope="session")
 def make() -> str:
-    """Path of `make`."""
+    """The path of `make`."""
     return _program("make", package="make")

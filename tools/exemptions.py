@@ -1,10 +1,10 @@
-"""Counts what is exempted from a check, and fails on an exemption without a reason.
+"""Counts the exemptions from checks, and fails on an exemption without a reason.
 
     python tools/exemptions.py [FILE_OR_FOLDER ...]
 
-An exemption is a comment that silences a type checker, the linter or the coverage measurement, a decorator that
-keeps type checkers out, or a test that is skipped or expected to fail. The reason stands on the same line (of a skip: in its call), in at least two
-words. What silences every rule instead of a named one fails too, whatever its reason.
+An exemption is a comment that silences a type checker, the linter or the coverage measurement; a decorator that turns
+off type checking; or a test that is skipped or expected to fail. It needs a reason of at least two words on the same
+line, or in the call of a skip. An exemption that silences every rule instead of a named one always fails.
 """
 
 import ast
@@ -28,7 +28,7 @@ COMMENTS = {
         rf"#\s*(?:(?:ruff|flake8):\s*)?noqa\b(?P<rules>\s*:\s*{_CODE}(?:(?:\s*,\s*|\s+){_CODE}\b)*)?",
         re.IGNORECASE,
     ),
-    # As coverage itself reads them: a colon, a space or nothing; whatever follows.
+    # The same syntax as coverage's: after `pragma` comes a colon, a space or nothing, and any text may follow.
     "no cover": re.compile(r"#\s*pragma[:\s]?\s*(?P<rules>no\s*cover)", re.IGNORECASE),
     "no branch": re.compile(r"#\s*pragma[:\s]?\s*(?P<rules>no\s*branch)", re.IGNORECASE),
     "ruff": re.compile(
@@ -40,16 +40,16 @@ COMMENTS = {
     ),
 }
 SKIPS = {"skip": "skip", "skipif": "skip", "importorskip": "skip", "xfail": "xfail"}
-# Those of `unittest`, by the place of the reason among the arguments.
+# The functions of `unittest`, each with the position of the reason among its arguments.
 UNITTEST = {"skip": 0, "skipIf": 1, "skipUnless": 1, "skipTest": 0, "SkipTest": 0}
 SILENCERS = {"typing.no_type_check", "typing.no_type_check_decorator"}
 _LIBRARIES = ("pytest", "_pytest", "unittest", "typing", "typing_extensions")
-_SILENCES_ALL = "silences every rule: name the one that is meant"
+_SILENCES_ALL = "silences every rule: name the rule"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exemption:
-    """One exemption: what it silences, where, and what is wrong with it (None: nothing)."""
+    """One exemption: its kind, its place, and its fault (None if it has none)."""
 
     kind: str
     file: Path
@@ -62,7 +62,7 @@ def _is_reason(text: str) -> bool:
 
 
 def in_comments(file: Path, source: str) -> Iterator[Exemption]:
-    """The exemptions in comments; a string or docstring that speaks of one is not one."""
+    """The exemptions in comments. Strings and docstrings that mention an exemption do not count."""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue
@@ -82,7 +82,7 @@ def in_comments(file: Path, source: str) -> Iterator[Exemption]:
 
 
 def _imported(tree: ast.AST) -> dict[str, str]:
-    """What each name of a file stands for, of the libraries whose names silence something."""
+    """The full name behind each name that a file imports from the libraries with exemptions."""
     names = {"pytest": "pytest", "unittest": "unittest", "mark": "pytest.mark"}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -93,27 +93,27 @@ def _imported(tree: ast.AST) -> dict[str, str]:
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if module.partition(".")[0] in _LIBRARIES:
-                given = {alias.name: alias.asname or alias.name for alias in node.names}
-                if "*" in given:
-                    given = {name: name for name in (*SKIPS, *UNITTEST, "no_type_check")}
-                names |= {own: f"{module}.{name}" for name, own in given.items()}
+                imported = {alias.name: alias.asname or alias.name for alias in node.names}
+                if "*" in imported:
+                    imported = {name: name for name in (*SKIPS, *UNITTEST, "no_type_check")}
+                names |= {local: f"{module}.{name}" for name, local in imported.items()}
     return names
 
 
 def _dotted(node: ast.AST, names: dict[str, str]) -> str | None:
-    """The full name of what a node stands for: `pytest.mark.skip`, however it was imported."""
+    """The full name that a node refers to, such as `pytest.mark.skip`, however it was imported."""
     match node:
         case ast.Name(id=name):
             return names.get(name)
         case ast.Attribute(value=value, attr=attribute):
-            below = _dotted(value, names)
-            return None if below is None else f"{below}.{attribute}"
+            owner = _dotted(value, names)
+            return None if owner is None else f"{owner}.{attribute}"
         case _:
             return None
 
 
 def _silencer(node: ast.AST, names: dict[str, str]) -> tuple[str, str] | None:
-    """The kind of exemption that `node` is, and its own name."""
+    """The kind of exemption that `node` refers to, and its short name; None if it is no exemption."""
     dotted = _dotted(node, names) or ""
     library, _, name = dotted.replace("typing_extensions", "typing").partition(".")
     name = name.rpartition(".")[2]
@@ -131,13 +131,13 @@ def _silencer(node: ast.AST, names: dict[str, str]) -> tuple[str, str] | None:
 
 
 def _reason_of(name: str, call: ast.Call) -> str:
-    """The text given as reason, literal parts of an f-string included; a name stands for a text of its own."""
-    given = [keyword.value for keyword in call.keywords if keyword.arg in {"reason", "msg"}]
-    if not given and name in {*UNITTEST, "xfail"}:
-        place = UNITTEST.get(name, 0)
-        given = call.args[place : place + 1]
+    """The text of the reason, including literal parts of an f-string; a variable counts as a text."""
+    reasons = [keyword.value for keyword in call.keywords if keyword.arg in {"reason", "msg"}]
+    if not reasons and name in {*UNITTEST, "xfail"}:
+        position = UNITTEST.get(name, 0)
+        reasons = call.args[position : position + 1]
     text = ""
-    for value in given:
+    for value in reasons:
         for part in ast.walk(value):
             if isinstance(part, ast.Constant) and isinstance(part.value, str):
                 text += f" {part.value}"
@@ -147,16 +147,16 @@ def _reason_of(name: str, call: ast.Call) -> str:
 
 
 def in_calls(file: Path, source: str) -> Iterator[Exemption]:
-    """The tests that are skipped or expected to fail, and the functions that no type checker looks at."""
+    """The tests that are skipped or expected to fail, and the functions without type checking."""
     tree = ast.parse(source, filename=str(file))
     names = _imported(tree)
-    called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    calls = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         silencer = _silencer(node, names)
         if silencer is None:
             continue
         kind, name = silencer
-        call = called.get(id(node))
+        call = calls.get(id(node))
         reason = "" if call is None else _reason_of(name, call)
         fault = None if _is_reason(reason) else "no reason in its call"
         if kind == "no type check":
@@ -165,7 +165,7 @@ def in_calls(file: Path, source: str) -> Iterator[Exemption]:
 
 
 def find(places: list[Path]) -> Iterator[Exemption]:
-    """Every exemption in these files and folders, file by file."""
+    """Every exemption in these files and folders, in the order of the files."""
     for place in places:
         files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
         for file in files:
@@ -175,11 +175,11 @@ def find(places: list[Path]) -> Iterator[Exemption]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the counts; 1 when an exemption has a fault, 2 when a place does not exist."""
+    """Print the counts; return 1 if an exemption has a fault, 2 if a place does not exist."""
     places = [Path(argument) for argument in arguments]
     places = places or [ROOT / place for place in PLACES if (ROOT / place).exists()]
     if absent := [place for place in places if not place.exists()]:
-        print("no such place:", *absent, file=sys.stderr)
+        print("no such file or folder:", *absent, file=sys.stderr)
         return 2
     exemptions = list(find(places))
     counts = Counter(exemption.kind for exemption in exemptions)
@@ -187,7 +187,7 @@ def main(arguments: list[str]) -> int:
     print(f"{'exemption':<16} count")
     for kind in kinds:
         print(f"{kind:<16} {counts[kind]:>5}")
-    print(f"{'in all':<16} {counts.total():>5}")
+    print(f"{'total':<16} {counts.total():>5}")
     faulty = [exemption for exemption in exemptions if exemption.fault]
     for exemption in faulty:
         file = (

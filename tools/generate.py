@@ -1,8 +1,8 @@
-"""Makes the package posten_signering_xml from xsd/direct.xsd.
+"""Generates the package posten_signering_xml from xsd/direct.xsd.
 
-Run by `make generate`, and with --check by `make check`. The result depends on the schema files that
-direct.xsd includes, and on the versions of xsdata, xsdata-pydantic and ruff beside the interpreter
-that runs this (pinned in constraints.txt); on no other file, setting, or working directory.
+`make generate` runs this script; `make check` runs it with --check. The result depends only on direct.xsd, on the schema
+files that it includes, and on the versions of xsdata, xsdata-pydantic and ruff in the environment of this interpreter
+(pinned in constraints.txt). No other file, no setting and no working directory has an effect.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ _NOT_PART_OF_THE_PACKAGE = "__pycache__"
 
 
 class GenerationError(Exception):
-    """The schema can't be read, or xsdata refused it."""
+    """The schema can't be read, or the code generation failed."""
 
 
 def schema_files(folder: Path) -> dict[PurePosixPath, bytes]:
-    """Reads direct.xsd and all that it includes, directly or not.
+    """Reads direct.xsd and every schema file that it includes, directly or indirectly.
 
     Args:
-        folder: Where direct.xsd is.
+        folder: The folder that contains direct.xsd.
 
     Returns:
-        The contents of each file by its path relative to the folder.
+        The content of each file, by its path relative to the folder.
 
     Raises:
-        GenerationError: A file is missing, isn't XML, or is not in the folder itself.
+        GenerationError: A file is missing, is not well-formed XML, or is not directly in the folder.
     """
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
-    found: dict[PurePosixPath, bytes] = {}
-    waiting = [PurePosixPath(MAIN_SCHEMA)]
-    while waiting:
-        name = waiting.pop()
-        if name in found:
+    files: dict[PurePosixPath, bytes] = {}
+    to_read = [PurePosixPath(MAIN_SCHEMA)]
+    while to_read:
+        name = to_read.pop()
+        if name in files:
             continue
         try:
-            found[name] = (folder / name).read_bytes()
-            root = etree.fromstring(found[name], parser)
+            files[name] = (folder / name).read_bytes()
+            root = etree.fromstring(files[name], parser)
         except OSError as error:
             raise GenerationError(f"cannot read {folder / name}: {error.strerror}") from error
         except etree.XMLSyntaxError as error:
             raise GenerationError(f"{folder / name} is not well-formed XML: {error}") from error
-        waiting.extend(_references(name, root))
-    return dict(sorted(found.items()))
+        to_read.extend(_references(name, root))
+    return dict(sorted(files.items()))
 
 
 def _references(
@@ -75,11 +75,12 @@ def _references(
             continue
         parts = urlsplit(location)
         target = PurePosixPath(os.path.normpath(parts.path).replace(os.sep, "/"))
-        # The package reads its schema by name, without folders.
-        elsewhere = parts.scheme or parts.netloc or target.is_absolute() or len(target.parts) > 1
-        if elsewhere:
+        # The package has all schema files in one folder, so a reference may not name another folder or host.
+        is_elsewhere = parts.scheme or parts.netloc or target.is_absolute() or len(target.parts) > 1
+        if is_elsewhere:
             raise GenerationError(
-                f"{name} refers to {location}: save that file beside {MAIN_SCHEMA} and refer to it there"
+                f"{name} refers to {location}: save that file beside {MAIN_SCHEMA}"
+                " and change the reference to its file name"
             )
         yield target
 
@@ -88,8 +89,8 @@ def generate(xsd: Path, destination: Path) -> None:
     """Generates the package into an empty folder.
 
     Args:
-        xsd: The folder that holds direct.xsd.
-        destination: An existing folder; the package is made inside it.
+        xsd: The folder that contains direct.xsd.
+        destination: An existing folder. The package's folder is created in it.
 
     Raises:
         GenerationError: The schema can't be read, or xsdata or ruff failed.
@@ -97,12 +98,12 @@ def generate(xsd: Path, destination: Path) -> None:
     files = schema_files(xsd)
     with tempfile.TemporaryDirectory(prefix="posten-signering-generate-") as temporary:
         sources = Path(temporary, "xsd")
-        workshop = Path(temporary, "out")
-        workshop.mkdir()
+        work_folder = Path(temporary, "out")
+        work_folder.mkdir()
         _write(sources, files)
         _compile(sources / MAIN_SCHEMA)
-        _run_xsdata(sources / MAIN_SCHEMA, workshop)
-        package = workshop / PACKAGE
+        _run_xsdata(sources / MAIN_SCHEMA, work_folder)
+        package = work_folder / PACKAGE
         _write(package / SCHEMA_FOLDER, files)
         (package / "py.typed").touch()
         target = destination / PACKAGE
@@ -119,22 +120,22 @@ def _write(folder: Path, files: dict[PurePosixPath, bytes]) -> None:
 
 
 def _compile(schema: Path) -> None:
-    """Refuses what is no schema: xsdata takes a reference to a type that doesn't exist for text."""
+    """Refuses an invalid schema, because xsdata treats a type that does not exist as a string."""
     try:
         etree.XMLSchema(etree.parse(schema, etree.XMLParser(no_network=True)))
     except etree.XMLSchemaParseError as error:
         raise GenerationError(f"{schema.name} is not a valid schema: {error}") from error
 
 
-def _run_xsdata(schema: Path, workshop: Path) -> None:
-    """Runs xsdata in the workshop: it writes into the working directory and imports what it wrote."""
+def _run_xsdata(schema: Path, work_folder: Path) -> None:
+    """Runs xsdata in `work_folder`, because it writes to the working directory and imports the result."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.upper().startswith(_SETTINGS_OF_THE_USER)
     }
-    # xsdata formats with the ruff that it finds on PATH: the one beside this interpreter, whether or
-    # not its environment is activated.
+    # xsdata runs the first ruff on PATH. Put the one of this interpreter's environment first, so that the result is
+    # the same whether or not the environment is activated.
     tools = os.pathsep.join((sysconfig.get_path("scripts"), str(Path(sys.executable).parent)))
     environment["PATH"] = os.pathsep.join((tools, environment.get("PATH", os.defpath)))
     environment["PYTHONUTF8"] = "1"
@@ -149,7 +150,7 @@ def _run_xsdata(schema: Path, workshop: Path) -> None:
     ]
     done = subprocess.run(
         command,
-        cwd=workshop,
+        cwd=work_folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -157,18 +158,18 @@ def _run_xsdata(schema: Path, workshop: Path) -> None:
         encoding="utf-8",
         check=False,
     )
-    if done.returncode != 0 or not (workshop / PACKAGE / "__init__.py").is_file():
+    if done.returncode != 0 or not (work_folder / PACKAGE / "__init__.py").is_file():
         raise GenerationError(f"xsdata failed with exit status {done.returncode}:\n{done.stdout}")
 
 
 def contents(package: Path) -> dict[PurePosixPath, bytes]:
-    """Reads a package whole.
+    """Reads all files of a package.
 
     Args:
-        package: The folder of the package; it may be missing.
+        package: The folder of the package. It may be missing.
 
     Returns:
-        The contents of each file by its path relative to the folder, compiled Python left out.
+        The content of each file, by its path relative to the folder. Compiled Python files are left out.
     """
     return {
         PurePosixPath(path.relative_to(package).as_posix()): path.read_bytes()
@@ -181,11 +182,11 @@ def differences(committed: Path, fresh: Path) -> list[str]:
     """Compares two packages byte for byte.
 
     Args:
-        committed: The folder of the package that is kept in the repository.
-        fresh: The folder of the package that has just been generated.
+        committed: The folder of the package in the repository.
+        fresh: The folder of the newly generated package.
 
     Returns:
-        A line for each file that is missing from the committed package, no longer generated, or different.
+        One line for each file that the committed package lacks, that is no longer generated, or that differs.
     """
     old, new = contents(committed), contents(fresh)
     return [
@@ -196,33 +197,35 @@ def differences(committed: Path, fresh: Path) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Generates the package in place of the old one, or only compares.
+    """Generates the package and replaces the old one, or only compares the two.
 
     Args:
-        arguments: The command line; that of the process when left out.
+        arguments: The command line. If left out, that of the process.
 
     Returns:
-        The exit status: 0, or 1 when --check found a difference or nothing could be generated.
+        The exit status: 0, or 1 if --check found a difference or the generation failed.
     """
-    parser = argparse.ArgumentParser(description=f"Makes the package {PACKAGE} from {MAIN_SCHEMA}.")
+    parser = argparse.ArgumentParser(
+        description=f"Generates the package {PACKAGE} from {MAIN_SCHEMA}."
+    )
     parser.add_argument(
         "--xsd",
         type=Path,
         default=REPOSITORY / "xsd",
         metavar="DIR",
-        help="the folder that holds direct.xsd (default: xsd/ of the repository)",
+        help="the folder that contains direct.xsd (default: xsd/ of the repository)",
     )
     parser.add_argument(
         "--output",
         type=Path,
         default=REPOSITORY / "generated",
         metavar="DIR",
-        help=f"the folder in which {PACKAGE} is put (default: generated/ of the repository)",
+        help=f"the folder in which to put {PACKAGE} (default: generated/ of the repository)",
     )
     parser.add_argument(
         "--check",
         action="store_true",
-        help="write nothing; exit with 1 if the package is not what would be generated",
+        help="write nothing; exit with 1 if the package differs from a newly generated one",
     )
     options = parser.parse_args(arguments)
     package: Path = options.output / PACKAGE
@@ -244,12 +247,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(package: Path, lines: Sequence[str]) -> int:
     if not lines:
         return 0
-    print(f"{package} is not what {MAIN_SCHEMA} generates:", file=sys.stderr)
+    print(f"{package} differs from the package generated from {MAIN_SCHEMA}:", file=sys.stderr)
     for line in lines:
         print(f"  {line}", file=sys.stderr)
     print(
-        "Run `make generate`. If no schema file has changed, compare the versions of xsdata,"
-        " xsdata-pydantic and ruff with constraints.txt.",
+        "Run `make generate`. If no schema file has changed, check that the installed versions of xsdata,"
+        " xsdata-pydantic and ruff are those in constraints.txt.",
         file=sys.stderr,
     )
     return 1

@@ -1,20 +1,20 @@
 #!/bin/sh
-# Makes .venv, once, and installs into it what one verb of the Makefile needs:
+# Creates .venv if necessary, and installs the packages that one group of make targets needs:
 #
 #   tools/venv.sh demo|examples|test|dev
 #
-# A second call sees from a stamp that nothing changed and ends at once. Packages come from wherever
-# pip is configured to look. PYTHON=... names the interpreter to use.
+# A later call reads a stamp file and ends immediately if nothing has changed. Packages come from the index
+# that pip is configured to use. PYTHON=... names the interpreter to use.
 set -eu
 cd "$(dirname "$0")/.."
 here=$(pwd -P)
 venv=.venv
 
-# pip would refuse a user install in a virtual environment; a user's pip.conf may ask for one.
+# A user's pip.conf may turn on user installs, which pip refuses in a virtual environment.
 export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 goal=${1-}
-case $goal in # what else holds all of it
+case $goal in # the groups that include every package of this one
   demo) covering="demo examples test dev" ;;
   examples) covering="examples test dev" ;;
   test) covering="test dev" ;;
@@ -35,27 +35,28 @@ ready() {
   return 1
 }
 
-# Usable: new enough, and able to put pip into a virtual environment. A pyenv shim may stand there and refuse to run.
+# Finds an interpreter that is new enough and can install pip into a virtual environment. Some commands on PATH do
+# not run at all, such as pyenv's shims for versions that are not selected.
 find_python() {
-  too_bare=
+  without_pip=
   for candidate in ${PYTHON:-python3.14 python3.13 python3.12 python3.11 python3 python}; do
     "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue
     "$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1 && python=$candidate pip_from=ensurepip && return 0
     "$candidate" -c 'import pip, venv' >/dev/null 2>&1 && python=$candidate pip_from=pip && return 0
-    too_bare=$candidate
+    without_pip=$candidate
   done
-  if [ -n "$too_bare" ]; then
-    echo "$too_bare has neither pip nor ensurepip, so it can't fill a virtual environment." >&2
-    echo "On Debian and Ubuntu: apt-get install python3-venv" >&2
+  if [ -n "$without_pip" ]; then
+    echo "$without_pip has neither pip nor ensurepip, so it can't install packages into a virtual environment." >&2
+    echo "Install one of them. On Debian and Ubuntu: apt-get install python3-venv" >&2
   elif [ -n "${PYTHON:-}" ]; then
-    echo "PYTHON=$PYTHON does not run, or is older than Python 3.11." >&2
+    echo "PYTHON=$PYTHON does not run, or is older than Python 3.11. Set PYTHON to another interpreter." >&2
   else
-    echo "No Python 3.11 or newer found on PATH: install one, or name it with PYTHON=/path/to/python3." >&2
+    echo "No Python 3.11 or newer found on PATH. Install one, or set PYTHON=/path/to/python3." >&2
   fi
   return 1
 }
 
-# An environment that was moved, half made, or whose interpreter is gone is made anew.
+# An environment is replaced if it was moved, if its creation was interrupted, or if its interpreter is gone.
 usable_venv() {
   [ "$(cat "$venv/.home" 2>/dev/null || echo "$here")" = "$here" ] || return 1
   "$venv/bin/python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
@@ -63,10 +64,10 @@ usable_venv() {
 
 make_venv() {
   find_python
-  echo "Making $venv with $("$python" --version)."
+  echo "Creating $venv with $("$python" --version)."
   if [ "$pip_from" = ensurepip ]; then
     "$python" -m venv --clear "$venv"
-  else # Debian without python3-venv: the pip that is there installs another one
+  else # Debian without python3-venv: the interpreter's own pip installs a pip into the environment
     "$python" -m venv --clear --without-pip "$venv"
     "$python" -m pip --python "$venv/bin/python" install --quiet 'pip>=25.1'
   fi
@@ -75,8 +76,8 @@ make_venv() {
 
 ready && exit 0
 usable_venv || make_venv
-echo "Installing what '$goal' needs into $venv: a minute or two the first time."
-# --group came with pip 25.1.
+echo "Installing the packages for '$goal' into $venv. The first time, this takes a minute or two."
+# pip 25.1 introduced --group.
 "$venv/bin/python" -m pip install --quiet 'pip>=25.1'
 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt --editable '.[redis,sandbox]' "$@"
 echo "$state" >"$venv/.ready-$goal"

@@ -1,4 +1,4 @@
-"""`tools/exemptions.py` counts every exemption, and fails on one without a reason."""
+"""`tools/exemptions.py` counts every exemption, and fails on an exemption without a reason."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 TOOL = Path(__file__).parents[2] / "tools" / "exemptions.py"
 
-# Written in pieces: the tool reads this file too.
+# These are written in pieces, because the tool reads this file too.
 IGNORE = "# type: " + "ignore"
 PYRIGHT = "# pyright: " + "ignore"
 NOQA = "# no" + "qa"
@@ -45,7 +45,7 @@ def test_an_exemption_with_a_reason_is_counted(tmp_path, kind, line):
     result = run(tmp_path, line + "\n")
     assert result.returncode == 0, result.stderr
     counts = dict(row.rsplit(maxsplit=1) for row in result.stdout.splitlines())
-    assert (counts[kind], counts["in all"]) == ("1", "1")
+    assert (counts[kind], counts["total"]) == ("1", "1")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_exemption_with_a_reason_is_counted(tmp_path, kind, line):
         ("from typing import no_type_check as n; x = n", "silences every rule"),
     ],
 )
-def test_an_exemption_without_a_reason_fails_with_its_place(tmp_path, line, complaint):
+def test_an_exemption_without_a_reason_fails_with_its_file_and_line(tmp_path, line, complaint):
     result = run(tmp_path, f"x = 0\n{line}\n")
     assert result.returncode == 1
     [error] = result.stderr.splitlines()
@@ -83,7 +83,7 @@ def test_an_exemption_without_a_reason_fails_with_its_place(tmp_path, line, comp
         "# pragmatic no-cover versions; the pragma says no",
     ],
 )
-def test_what_only_looks_like_an_exemption_is_not_counted(tmp_path, source):
+def test_text_that_only_resembles_an_exemption_is_not_counted(tmp_path, source):
     result = run(tmp_path, source + "\n")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1].split() == ["in", "all", "0"]
+    assert result.stdout.splitlines()[-1].split() == ["total", "0"]

@@ -1,7 +1,7 @@
-"""Imports point one way, from the worker and the client down to the values, and each library has one door.
+"""Imports point in one direction, from the worker and the client down to the values.
 
-One row for each folder says which folders it may import; one row for each library says who may import it. An import
-that is in no row fails here: it points up, or it opens a second door.
+`FOLDERS` has a row for each folder: the folders that it may import. `LIBRARIES` has a row for each library: the folders
+and modules that may import it. An import that no row allows fails a test.
 """
 
 import ast
@@ -23,7 +23,7 @@ import pytest
 ROOT = "posten_signering"
 [SOURCES] = importlib.util.find_spec(ROOT).submodule_search_locations
 
-# Folder (or module of the package root) -> the folders that it may import, besides itself.
+# Folder (or module of the package root) -> the folders that it may import in addition to itself.
 BELOW_WIRE = {"_values", "errors"}
 BELOW_API = {"sandbox._signed", "sandbox._state", "sandbox._intake", "sandbox._values"}
 FOLDERS: dict[str, set[str]] = {
@@ -53,7 +53,7 @@ FOLDERS: dict[str, set[str]] = {
     "sandbox._control": {"sandbox._api", *BELOW_API},
     "sandbox._pages": {"sandbox._api", *BELOW_API} - {"sandbox._intake"},
     "sandbox._sandbox": {"sandbox._pages", "sandbox._control", "sandbox._api", *BELOW_API},
-    # The public modules of the sandbox.
+    # The public modules of the sandbox
     "sandbox": {
         "sandbox._sandbox",
         "sandbox._pages",
@@ -64,7 +64,7 @@ FOLDERS: dict[str, set[str]] = {
 }
 
 # Library -> the folders and modules that may import it.
-DOORS = {
+LIBRARIES = {
     "httpx": {"_http"},
     "xsdata": {"_wire.xml"},
     "xsdata_pydantic": {"_wire.xml"},
@@ -75,14 +75,14 @@ DOORS = {
     "certifi": {"_trust.anchors", "_http.tls"},
     "limits": {"_session.redis_slots"},
     "redis": {"_session.redis_slots"},
-    # The event loop is for whoever is neither a value nor a message.
+    # Values and messages do not use the event loop.
     "anyio": {"_configuration", "_container", "_session", "_trust", "_http", "_client", "worker"},
 }
 
-# What needs an extra is imported where it is used, and says so when it is missing.
+# These modules need an extra. They import its libraries where they use them, and name the extra if it is missing.
 BEHIND_EXTRAS = {"sandbox", "_session.redis_slots"}
 
-# No file, socket, clock, randomness or event loop, be it imported or called: what they need of them is an argument.
+# These modules use no file, socket, clock, randomness or event loop. They get such things as arguments.
 PURE = {"_wire", "_values", "_container.layout", "_container.pdf", "_container.xades"}
 IMPURE_MODULES = {
     "asyncio",
@@ -108,10 +108,10 @@ IMPURE_MODULES = {
 }
 IMPURE_CALLS = {"now", "utcnow", "today", "open", "print", "input", "urandom"}
 READS = {"read_bytes", "read_text"}
-# The schema is package data, read through importlib.resources.
+# This module reads the schema, which is package data, through importlib.resources.
 MAY_READ = {"_wire.xml"}
 
-# The sandbox: libraries of its own, none of those that the SDK reads and writes messages with.
+# The libraries that the sandbox may import. It may not use those with which the SDK reads and writes messages.
 SANDBOX_LIBRARIES = {
     "aiohttp",
     "anyio",
@@ -123,8 +123,8 @@ SANDBOX_LIBRARIES = {
     "pypdf",
     "reportlab",
 }
-# Library -> the one folder of the sandbox that may import it.
-SANDBOX_DOORS = {"pydantic": "sandbox._control"}
+# Library -> the only folder of the sandbox that may import it.
+SANDBOX_LIBRARY_FOLDERS = {"pydantic": "sandbox._control"}
 SANDBOX_VALUES = {
     "ClientConfiguration",
     "EnterpriseCertificate",
@@ -132,9 +132,9 @@ SANDBOX_VALUES = {
     "Sender",
     "TrustAnchors",
 }
-# A user's program, and a plugin for users' tests, that happen to lie in the sandbox: all public names are theirs to use.
+# A demo program and a pytest plugin for users. They are part of the sandbox, but may use all public names of the SDK.
 SANDBOX_PROGRAMS = {"sandbox.demo", "sandbox.pytest"}
-# What loads a module, and is therefore there, is no dependency of the package.
+# Module -> the library that loads it. The library is installed whenever the module runs, so it is not a dependency.
 LOADED_BY = {"sandbox.pytest": {"pytest"}}
 
 PUBLIC = [ROOT, f"{ROOT}.errors", f"{ROOT}.sandbox", f"{ROOT}.sandbox.pytest", f"{ROOT}.worker"]
@@ -142,12 +142,12 @@ NOT_INTERFACE = {f"{ROOT}.sandbox.__main__", f"{ROOT}.sandbox.demo"}
 
 
 def modules() -> dict[str, Path]:
-    """Module name below the root -> its file; the root itself is the empty name."""
-    found = {}
+    """The file of each module, by the module's name below the root. The root has the empty name."""
+    files = {}
     for file in sorted(Path(SOURCES).rglob("*.py")):
         parts = file.relative_to(SOURCES).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    return found
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return files
 
 
 MODULES = modules()
@@ -155,49 +155,50 @@ providers = cache(packages_distributions)
 
 
 def is_in(module: str, places: set[str]) -> bool:
-    """Whether the module is one of these, or lies in one of these folders."""
+    """Whether the module is one of these modules or is in one of these folders."""
     return any(module == place or module.startswith(f"{place}.") for place in places)
 
 
 def folder_of(module: str) -> str:
-    """The row of a module."""
+    """The name of the row in `FOLDERS` that applies to a module."""
     first, *rest = module.split(".")
     is_private = first == "sandbox" and rest and rest[0].startswith("_") and rest[0] != "__main__"
     return f"sandbox.{rest[0]}" if is_private else first
 
 
 def imports(module: str, source: str) -> set[tuple[str, str | None]]:
-    """Absolute (module, name or None) of each import, wherever in the file it stands."""
+    """The absolute module and the name (or None) of each import, anywhere in the file."""
     is_package = not module or any(name.startswith(f"{module}.") for name in MODULES)
-    found = set()
+    imported = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {(alias.name, None) for alias in node.names}
+            imported |= {(alias.name, None) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parts = [ROOT, *filter(None, module.split("."))]
-                up = parts[: len(parts) - node.level + is_package]
-                base = ".".join([*up, *filter(None, [node.module])])
-            found |= {(base, alias.name) for alias in node.names}
-    return found
+                parent = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*parent, *filter(None, [node.module])])
+            imported |= {(base, alias.name) for alias in node.names}
+    return imported
 
 
 def own_imports(module: str, source: str) -> set[str]:
-    """The modules of the package that this one imports, below the root; the root is the empty name."""
-    found = set()
+    """The package's modules that this module imports, by their names below the root ("" is the root)."""
+    imported = set()
     for base, name in imports(module, source):
         if base.partition(".")[0] == ROOT:
             inner = base.removeprefix(ROOT).removeprefix(".")
             below = f"{inner}.{name}".removeprefix(".")
-            found.add(below if below in MODULES else inner)
-    return found
+            imported.add(below if below in MODULES else inner)
+    return imported
 
 
 def libraries(module: str, source: str) -> set[str]:
-    """The packages that are neither ours nor the standard library's."""
-    tops = {base.partition(".")[0] for base, _ in imports(module, source)}
-    return tops - sys.stdlib_module_names - {ROOT, "_typeshed"}  # the type checkers' own stubs
+    """The imported packages from outside the project and the standard library."""
+    packages = {base.partition(".")[0] for base, _ in imports(module, source)}
+    # _typeshed exists only for type checkers.
+    return packages - sys.stdlib_module_names - {ROOT, "_typeshed"}
 
 
 def complaints(module: str, source: str) -> list[str]:
@@ -205,12 +206,12 @@ def complaints(module: str, source: str) -> list[str]:
     if is_in(module, {"sandbox"}):
         return _sandbox_complaints(module, source)
     found = [
-        f"{module} imports {library}, whose only importers are {sorted(DOORS.get(library, ()))}"
+        f"{module} imports {library}; only these may import it: {sorted(LIBRARIES.get(library, ()))}"
         for library in sorted(libraries(module, source))
-        if not is_in(module, DOORS.get(library, set()))
+        if not is_in(module, LIBRARIES.get(library, set()))
     ]
     found += [
-        f"{module} imports {target or 'the package root'}: not below it"
+        f"{module} imports {target or 'the package root'}, which is not below it"
         for target in sorted(own_imports(module, source))
         if not _is_below(folder_of(target), module)
     ]
@@ -226,9 +227,14 @@ def _is_below(folder: str, module: str) -> bool:
 
 
 def _sandbox_complaints(module: str, source: str) -> list[str]:
-    surplus = libraries(module, source) - SANDBOX_LIBRARIES - LOADED_BY.get(module, set())
-    surplus -= {library for library, folder in SANDBOX_DOORS.items() if is_in(module, {folder})}
-    found = [f"{module} imports {library}: not one of the sandbox's" for library in sorted(surplus)]
+    forbidden = libraries(module, source) - SANDBOX_LIBRARIES - LOADED_BY.get(module, set())
+    forbidden -= {
+        library for library, folder in SANDBOX_LIBRARY_FOLDERS.items() if is_in(module, {folder})
+    }
+    found = [
+        f"{module} imports {library}, which the sandbox may not use"
+        for library in sorted(forbidden)
+    ]
     for base, name in sorted(imports(module, source), key=str):
         if (
             base.partition(".")[0] != ROOT
@@ -239,10 +245,11 @@ def _sandbox_complaints(module: str, source: str) -> list[str]:
         public = base in {ROOT, f"{ROOT}.errors"} and not str(name).startswith("_")
         if not (public if module in SANDBOX_PROGRAMS else base == ROOT and name in SANDBOX_VALUES):
             found.append(
-                f"{module} imports {name} of {base}: only the values it returns, from the root"
+                f"{module} imports {name} from {base}; the sandbox may import from the package root"
+                " only the values that it returns"
             )
     found += [
-        f"{module} imports {target}: not below it"
+        f"{module} imports {target}, which is not below it"
         for target in sorted(own_imports(module, source))
         if is_in(target, {"sandbox"}) and not _is_below(folder_of(target), module)
     ]
@@ -253,24 +260,24 @@ def _impurities(module: str, source: str) -> list[str]:
     used = {base for base, _ in imports(module, source)}
     used |= {f"{base}.{name}" for base, name in imports(module, source) if name}
     used |= {base.partition(".")[0] for base in used}
-    found = [f"{module} imports {name}, and is pure" for name in sorted(used & IMPURE_MODULES)]
+    found = [f"{module} is pure but imports {name}" for name in sorted(used & IMPURE_MODULES)]
     banned = IMPURE_CALLS | (set() if module in MAY_READ else READS)
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             called = node.func
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
             if name in banned:
-                found.append(f"{module}:{node.lineno} calls {name}(), and is pure")
+                found.append(f"{module}:{node.lineno} is pure but calls {name}()")
     return found
 
 
-# Folder -> the most entries that it may hold. What lies in a folder is read at one look.
+# Folder -> its maximum number of entries, so that a reader sees the whole list of a folder at a glance.
 MOST_ENTRIES = {"": 13, "sandbox": 13}
 MOST_MODULES = 14
 
 
 def crowded(files: Iterable[Path]) -> list[str]:
-    """The folders of the package, by their paths below it, that hold too much."""
+    """A complaint for each folder of the package that has too many entries or modules."""
     folders = defaultdict(set)
     for file in files:
         parts = file.parts
@@ -288,7 +295,7 @@ def test_no_folder_is_crowded():
     assert crowded(file.relative_to(SOURCES) for file in Path(SOURCES).rglob("*.py")) == []
 
 
-def test_that_check_sees_a_crowded_folder():
+def test_a_crowded_folder_is_reported():
     many = [Path("sandbox", "_x", f"module{number}.py") for number in range(15)]
     assert crowded(many) == ["sandbox/_x has 15 entries"]
     assert crowded(Path(f"folder{number}", "a.py") for number in range(14)) == [
@@ -296,32 +303,32 @@ def test_that_check_sees_a_crowded_folder():
     ]
 
 
-# What these modules say is documentation for users.
-DOCUMENTATION = {*(name.removeprefix(f"{ROOT}").removeprefix(".") for name in PUBLIC)}
+# The docstrings of these modules are documentation for users, so they may be longer.
+LONG_DOCSTRING_ALLOWED = {*(name.removeprefix(f"{ROOT}").removeprefix(".") for name in PUBLIC)}
 
 
-def test_every_module_opens_with_one_to_three_lines_that_say_what_is_there():
-    found = {}
+def test_every_module_has_a_docstring_of_one_to_three_lines():
+    wrong = {}
     for module, file in MODULES.items():
         docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
         lines = len([line for line in docstring.splitlines() if line.strip()])
-        if not (1 <= lines <= 3 or (lines and module in DOCUMENTATION)):
-            found[module] = lines
-    assert found == {}
+        if not (1 <= lines <= 3 or (lines and module in LONG_DOCSTRING_ALLOWED)):
+            wrong[module] = lines
+    assert wrong == {}
 
 
 def normalised(distribution: str) -> str:
-    """A distribution's name, however it is spelled."""
+    """The normalised form of a distribution's name."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-def test_the_rows_point_one_way():
+def test_the_rows_contain_no_cycle():
     order = list(graphlib.TopologicalSorter(FOLDERS).static_order())  # raises on a cycle
     assert set(order) == set(FOLDERS)
 
 
-def test_every_library_that_is_imported_is_a_declared_dependency():
-    """What comes along with another package today may be gone tomorrow."""
+def test_every_imported_library_is_a_declared_dependency():
+    """A library that only another package requires may disappear with that package's next version."""
     declared = {False: set(), True: set()}
     for entry in requires("posten-signering"):
         declared["extra ==" in entry].add(normalised(re.match(r"[\w.-]+", entry).group()))
@@ -336,7 +343,7 @@ def test_every_library_that_is_imported_is_a_declared_dependency():
             )
 
 
-def test_each_module_imports_only_what_the_rows_allow():
+def test_modules_have_only_the_imports_that_the_rows_allow():
     found = [
         complaint
         for module, file in MODULES.items()
@@ -345,7 +352,7 @@ def test_each_module_imports_only_what_the_rows_allow():
     assert found == []
 
 
-def test_no_row_allows_what_nobody_imports():
+def test_no_row_allows_an_unused_import():
     used = {
         (folder_of(module), folder_of(target))
         for module, file in MODULES.items()
@@ -358,34 +365,46 @@ def test_no_row_allows_what_nobody_imports():
 @pytest.mark.parametrize(
     ("module", "source", "complaint"),
     [
-        ("_values.job", "from posten_signering import _client", "imports _client: not below it"),
+        (
+            "_values.job",
+            "from posten_signering import _client",
+            "imports _client, which is not below",
+        ),
         ("_values.job", "from .._client.client import DirectClient", "not below it"),
-        ("_values.job", "def f():\n    import posten_signering", "the package root: not below it"),
+        (
+            "_values.job",
+            "def f():\n    import posten_signering",
+            "the package root, which is not below",
+        ),
         ("_wire.xml", "from .._http.transport import send", "imports _http.transport"),
         ("_client.client", "from posten_signering.sandbox import Sandbox", "imports sandbox"),
         ("", "from posten_signering.sandbox import Sandbox", "imports sandbox"),
-        ("_client.client", "import httpx", "only importers are ['_http']"),
+        ("_client.client", "import httpx", "only these may import it: ['_http']"),
         ("_wire.messages", "from xsdata.models.datatype import XmlDateTime", "['_wire.xml']"),
         ("_values.status", "if True:\n    from pydantic import BaseModel", "imports pydantic"),
         ("_values.job", "import requests", "imports requests"),
         ("_values.job", "import anyio", "imports anyio"),
-        ("_container.xades", "from os import urandom", "imports os, and is pure"),
-        ("_wire.urls", "import urllib.request", "imports urllib.request, and is pure"),
-        ("_wire.urls", "import datetime\nx = datetime.datetime.now()", "_wire.urls:2 calls now()"),
+        ("_container.xades", "from os import urandom", "is pure but imports os"),
+        ("_wire.urls", "import urllib.request", "is pure but imports urllib.request"),
+        (
+            "_wire.urls",
+            "import datetime\nx = datetime.datetime.now()",
+            "_wire.urls:2 is pure but calls now()",
+        ),
         ("_container.layout", "def f(path):\n    return path.read_bytes()", "calls read_bytes()"),
-        ("sandbox._intake", "import posten_signering_xml", "not one of the sandbox's"),
-        ("sandbox._api.faults", "import pydantic", "not one of the sandbox's"),
+        ("sandbox._intake", "import posten_signering_xml", "which the sandbox may not use"),
+        ("sandbox._api.faults", "import pydantic", "which the sandbox may not use"),
         ("sandbox._intake", "from posten_signering import DirectClient", "only the values"),
-        ("sandbox.demo", "from posten_signering import _http", "only the values it returns"),
-        ("sandbox._intake.pdf", "from .._signed import pki", "_signed.pki: not below it"),
+        ("sandbox.demo", "from posten_signering import _http", "only the values that it returns"),
+        ("sandbox._intake.pdf", "from .._signed import pki", "_signed.pki, which is not below it"),
         (
             "sandbox._pages.portal",
             "from .._control import control",
-            "_control.control: not below it",
+            "_control.control, which is not below it",
         ),
     ],
 )
-def test_an_import_against_the_rows_is_reported(module, source, complaint):
+def test_an_import_that_no_row_allows_is_reported(module, source, complaint):
     found = complaints(module, source)
     assert any(complaint in line for line in found), found
 
@@ -399,16 +418,15 @@ def test_every_module_without_an_underscore_is_listed_as_public():
     assert visible - NOT_INTERFACE == set(PUBLIC)
 
 
-def undocumented(thing: object, name: str) -> list[str]:
-    """What of this public thing has no docstring of its own: the thing, its methods, its properties."""
+def undocumented(public: object, name: str) -> list[str]:
+    """The names without a docstring: the public object itself, its methods and its properties."""
     missing = []
-    doc = thing.__dict__.get("__doc__") if inspect.isclass(thing) else inspect.getdoc(thing)
-    if not doc or doc.startswith(
-        f"{name.rpartition('.')[2]}("
-    ):  # dataclasses write a signature there
+    doc = public.__dict__.get("__doc__") if inspect.isclass(public) else inspect.getdoc(public)
+    # A dataclass without a docstring gets its signature as docstring.
+    if not doc or doc.startswith(f"{name.rpartition('.')[2]}("):
         missing.append(name)
-    if inspect.isclass(thing):
-        for attribute, value in vars(thing).items():
+    if inspect.isclass(public):
+        for attribute, value in vars(public).items():
             if attribute.startswith("_"):
                 continue
             function = getattr(value, "__func__", getattr(value, "fget", value))
@@ -418,16 +436,16 @@ def undocumented(thing: object, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("module", PUBLIC)
-def test_public_names_are_sorted_ours_and_documented(module):
-    public = importlib.import_module(module)
-    names = list(public.__all__)
+def test_public_names_are_sorted_documented_and_defined_in_this_package(module):
+    imported = importlib.import_module(module)
+    names = list(imported.__all__)
     assert names == sorted(set(names))
-    assert public.__doc__
+    assert imported.__doc__
     for name in names:
-        thing = getattr(public, name)
-        if inspect.isclass(thing) or inspect.isroutine(thing):
-            assert thing.__module__.partition(".")[0] == ROOT
-            assert undocumented(thing, name) == []
+        public = getattr(imported, name)
+        if inspect.isclass(public) or inspect.isroutine(public):
+            assert public.__module__.partition(".")[0] == ROOT
+            assert undocumented(public, name) == []
 
 
 def test_a_missing_docstring_is_reported():
@@ -458,9 +476,9 @@ def loaded_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_importing_the_package_loads_nothing_of_the_sandbox():
+def test_importing_the_package_does_not_load_the_sandbox_or_its_libraries():
     assert loaded_after(f"import {ROOT}, {ROOT}.errors") == set()
 
 
-def test_that_check_sees_what_is_loaded():
+def test_the_check_of_loaded_modules_sees_a_loaded_module():
     assert loaded_after("import aiohttp, reportlab") == {"aiohttp", "reportlab"}

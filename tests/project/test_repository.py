@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole: what is tracked, what is packed, and that the first set-up can fail well."""
+"""Rules for the repository as a whole: tracked files, dependencies, and the messages of the set-up script."""
 
 import ast
 import os
@@ -25,8 +25,8 @@ LOCK_FILES = {
     "pylock.toml",
 }
 
-# An address that a package came from, a place on somebody's machine, and pip options that hold either.
-GIVEN_AWAY = {
+# Text that reveals details of a machine: the address of a package index, a local path, or pip options with either.
+MACHINE_DETAILS = {
     "an index address": re.compile(
         r"https?://(?!pypi\.org/project/)[^\s/]*(?:pypi|pythonhosted|artifactory|devpi|nexus)[^\s/]*/",
         re.IGNORECASE,
@@ -39,11 +39,11 @@ GIVEN_AWAY = {
 }
 
 
-SLASH = "/"  # keeps the samples below from being what they stand for
+SLASH = "/"  # the samples below are assembled, so that this file contains no such path
 
 
 def tracked() -> list[Path]:
-    """The files that git tracks, or would after `git add`; all of an unpacked sdist."""
+    """The files that git tracks or would track after `git add`. In an unpacked sdist, all files."""
     if not (ROOT / ".git").exists():
         return [path for path in ROOT.rglob("*") if path.is_file()]
     listed = subprocess.run(
@@ -65,24 +65,24 @@ def tracked() -> list[Path]:
     return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
 
 
-def given_away(text: str) -> list[str]:
-    """What this text says of the machine it was written on."""
+def machine_details(text: str) -> list[str]:
+    """The details in this text about the machine on which it was written."""
     return [
-        f"{what}: {match.group()!r}"
-        for what, pattern in GIVEN_AWAY.items()
+        f"{kind}: {match.group()!r}"
+        for kind, pattern in MACHINE_DETAILS.items()
         if (match := pattern.search(text))
     ]
 
 
 def test_no_lock_file_is_tracked():
-    """A lock file records the address of the index it was made from; constraints.txt pins without one."""
+    """A lock file records the address of its package index. constraints.txt pins versions without one."""
     names = {path.name for path in tracked()}
     assert "pyproject.toml" in names
     assert names & LOCK_FILES == set()
 
 
-def test_no_tracked_file_tells_of_a_machine():
-    found = {}
+def test_no_tracked_file_reveals_machine_details():
+    revealed = {}
     for path in tracked():
         if path == Path(__file__):
             continue
@@ -90,9 +90,9 @@ def test_no_tracked_file_tells_of_a_machine():
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue
-        if told := given_away(text):
-            found[str(path.relative_to(ROOT))] = told
-    assert found == {}
+        if details := machine_details(text):
+            revealed[str(path.relative_to(ROOT))] = details
+    assert revealed == {}
 
 
 @pytest.mark.parametrize(
@@ -109,18 +109,18 @@ def test_no_tracked_file_tells_of_a_machine():
         "/tmp/build-1/x.whl",
     ],
 )
-def test_a_text_that_tells_of_a_machine_is_seen(text):
-    assert given_away(text)
+def test_a_text_with_machine_details_is_reported(text):
+    assert machine_details(text)
 
 
 @pytest.mark.parametrize(
     "text", ["a/home/page", "https://example.com/home/1", "pip install -e .", "# the /tmp folder"]
 )
-def test_a_text_that_does_not_is_let_be(text):
-    assert given_away(text) == []
+def test_a_text_without_machine_details_is_accepted(text):
+    assert machine_details(text) == []
 
 
-def test_every_pin_is_exact_and_every_direct_dependency_pinned():
+def test_every_pin_is_exact_and_every_direct_dependency_is_pinned():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9.-]*==[\w.+]+( ; .+)?", pin) for pin in pins)
@@ -139,7 +139,7 @@ def test_every_pin_is_exact_and_every_direct_dependency_pinned():
 
 
 def name_of(requirement: str) -> str:
-    """The normalised name that a requirement begins with."""
+    """The normalised name of a requirement's distribution."""
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement).group()).lower()
 
 
@@ -152,50 +152,54 @@ def test_every_direct_dependency_has_a_lower_bound():
 
 
 def undeclared(source: str) -> set[str]:
-    """What a test's source imports of packages that pyproject.toml does not name for tests."""
+    """The distributions that a test's source imports although pyproject.toml does not declare them for tests."""
     groups = PROJECT["dependency-groups"]
     entries = [
         *PROJECT["project"]["dependencies"],
-        *(each for extra in PROJECT["project"]["optional-dependencies"].values() for each in extra),
-        *(each for name in ("test", "codegen", "examples") for each in groups[name]),
+        *(
+            entry
+            for extra in PROJECT["project"]["optional-dependencies"].values()
+            for entry in extra
+        ),
+        *(entry for name in ("test", "codegen", "examples") for entry in groups[name]),
     ]
-    declared = {name_of(each) for each in entries if isinstance(each, str)}
+    declared = {name_of(entry) for entry in entries if isinstance(entry, str)}
     imported = {
         (node.module if isinstance(node, ast.ImportFrom) else alias.name) or ""
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
-    found = {
+    used = {
         name_of(name) for module in imported for name in INSTALLED.get(module.partition(".")[0], ())
     }
-    return found - declared - {"posten-signering"}
+    return used - declared - {"posten-signering"}
 
 
-def test_what_tests_import_is_declared():
-    """And not left to what another package happens to need."""
+def test_every_distribution_that_tests_import_is_declared():
+    """An undeclared distribution is installed only as long as another package requires it."""
     for path in (ROOT / "tests").rglob("*.py"):
         assert undeclared(path.read_text(encoding="utf-8")) == set(), path
 
 
-def test_an_import_that_is_not_declared_is_found():
+def test_an_import_of_an_undeclared_distribution_is_reported():
     assert undeclared("import pytest, attrs\nfrom attr.validators import x") == {"attrs"}
 
 
 def test_the_set_up_installs_every_extra():
-    """make and nox test all of the package: an extra that is added to pyproject.toml is added to tools/venv.sh."""
+    """The tests need every extra, so each extra in pyproject.toml must be in tools/venv.sh too."""
     [installed] = re.findall(
         r"--editable '\.\[([\w,-]+)\]'", (ROOT / "tools/venv.sh").read_text(encoding="utf-8")
     )
     assert set(installed.split(",")) == set(PROJECT["project"]["optional-dependencies"])
 
 
-def test_the_installed_version_is_the_projects():
+def test_the_installed_version_and_licence_are_those_of_pyproject_toml():
     assert version("posten-signering") == PROJECT["project"]["version"]
     assert metadata("posten-signering")["License-Expression"] == "Apache-2.0"
 
 
-def test_the_changelog_tells_of_this_version():
+def test_the_changelog_has_an_entry_for_this_version():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"^## \[{re.escape(PROJECT['project']['version'])}\]", text, re.MULTILINE)
 
@@ -211,13 +215,13 @@ def test_the_licence_is_apache_2():
     assert "END OF TERMS AND CONDITIONS" in text
 
 
-# The first set-up, where it can't work: what the user is told.
+# The messages of tools/venv.sh when it can't create the environment
 
 
 def set_up(
     tmp_path: Path, programs: dict[str, str], **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run tools/venv.sh in a copy, with these scripts and the shell's own programs as all that is on PATH."""
+    """Run a copy of tools/venv.sh with a PATH that contains only these scripts and a few basic programs."""
     (tmp_path / "tools").mkdir()
     for name in ("pyproject.toml", "constraints.txt", "tools/venv.sh"):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -241,7 +245,7 @@ NEW_ENOUGH_ONLY = 'case "$2" in *version_info*) exit 0;; *) exit 1;; esac'
 
 
 @pytest.mark.parametrize(
-    ("programs", "environment", "told"),
+    ("programs", "environment", "message"),
     [
         ({}, {}, "No Python 3.11 or newer found on PATH"),
         (
@@ -252,30 +256,31 @@ NEW_ENOUGH_ONLY = 'case "$2" in *version_info*) exit 0;; *) exit 1;; esac'
         ({"python3": NEW_ENOUGH_ONLY}, {}, "apt-get install python3-venv"),
         ({}, {"PYTHON": "python3.99"}, "PYTHON=python3.99 does not run"),
     ],
-    ids=["none", "a-shim-and-an-old-one", "without-pip-and-ensurepip", "a-wrong-choice"],
+    ids=["no-python", "a-shim-and-an-old-python", "no-pip-and-no-ensurepip", "a-wrong-PYTHON"],
 )
-def test_the_set_up_says_what_is_missing(tmp_path, programs, environment, told):
+def test_the_set_up_names_the_missing_program(tmp_path, programs, environment, message):
     result = set_up(tmp_path, programs, **environment)
     assert result.returncode == 1
-    assert told in result.stderr
+    assert message in result.stderr
     assert not (tmp_path / ".venv").exists()
 
 
-def test_the_set_up_passes_over_a_shim_that_refuses_to_run(tmp_path):
-    used = 'case "$*" in *--version*) echo "Python 3.12.9";; *venv*--clear*) echo made >&2; exit 3;; esac'
-    result = set_up(tmp_path, {"python3.13": "exit 127", "python3.12": used})
-    assert "Making .venv with Python 3.12.9" in result.stdout
+def test_the_set_up_skips_a_shim_that_refuses_to_run(tmp_path):
+    working = 'case "$*" in *--version*) echo "Python 3.12.9";; *venv*--clear*) echo made >&2; exit 3;; esac'
+    result = set_up(tmp_path, {"python3.13": "exit 127", "python3.12": working})
+    assert "Creating .venv with Python 3.12.9" in result.stdout
     assert (result.returncode, result.stderr) == (3, "made\n")
 
 
-def test_a_desktops_browser_variable_does_not_open_one(make):
-    """`BROWSER` is set on many desktops; only `make demo BROWSER=1` asks for it."""
+def test_only_browser_on_the_command_line_makes_the_demo_open_a_browser(make):
+    """Many desktops set the environment variable `BROWSER`, so `make demo` ignores it."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     command = [make, "--dry-run", "demo"]
     desktop = subprocess.run(
         command, cwd=ROOT, env=clean | {"BROWSER": "firefox"}, check=True, capture_output=True
     )
-    asked = subprocess.run(
+    on_command_line = subprocess.run(
         [*command, "BROWSER=1"], cwd=ROOT, env=clean, check=True, capture_output=True
     )
-    assert (b"--browser" in desktop.stdout, b"--browser" in asked.stdout) == (False, True)
+    assert b"--browser" not in desktop.stdout
+    assert b"--browser" in on_command_line.stdout

@@ -1,4 +1,4 @@
-"""The generator: the same bytes on every run, from direct.xsd and what it includes alone."""
+"""The generator writes the same bytes on every run, and reads only direct.xsd and the schemas that it includes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGE = "posten_signering_xml"
 
 
 def run(*arguments: str | Path, cwd: Path = REPOSITORY, **environment: str):
-    """Runs the generator as make does: by the path of the interpreter, nothing activated."""
+    """Runs the generator as make does: by the interpreter's path, without an activated environment."""
     return subprocess.run(
         [sys.executable, GENERATOR, *arguments],
         cwd=cwd,
@@ -47,7 +47,7 @@ def generated(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def xsd(tmp_path) -> Path:
-    """A small schema of two files, so that these tests hold whatever the real one becomes."""
+    """A small schema of two files. Tests that use it do not depend on the real schema."""
     folder = tmp_path / "xsd"
     folder.mkdir()
     (folder / "direct.xsd").write_text(schema(INCLUDE, '<xs:element name="job" type="job"/>'))
@@ -70,7 +70,7 @@ JOB = (
 )
 
 
-def test_the_package_holds_models_a_marker_and_the_schema_and_nothing_else(generated):
+def test_the_package_contains_only_models_the_py_typed_marker_and_the_schema(generated):
     files = contents(generated)
     assert {path.split("/")[0] for path in files} == {PACKAGE}
     inside = {path.removeprefix(f"{PACKAGE}/"): content for path, content in files.items()}
@@ -86,7 +86,7 @@ def test_the_package_holds_models_a_marker_and_the_schema_and_nothing_else(gener
         assert (REPOSITORY / "xsd" / path.removeprefix("schema/")).read_bytes() == content
 
 
-def test_no_path_time_or_version_is_in_the_generated_files(generated):
+def test_the_generated_files_contain_no_local_path_and_no_version_of_xsdata(generated):
     for content in contents(generated).values():
         text = content.decode()
         assert str(REPOSITORY) not in text
@@ -94,10 +94,10 @@ def test_no_path_time_or_version_is_in_the_generated_files(generated):
         assert "xsdata v" not in text
 
 
-def test_another_run_elsewhere_with_other_settings_and_other_schemas_gives_the_same_bytes(
+def test_the_result_does_not_depend_on_the_working_directory_settings_or_unrelated_schemas(
     generated, tmp_path
 ):
-    """Neither the working directory nor settings of ruff, xsdata, Python or the user count."""
+    """Settings are those of ruff, xsdata, Python and the user."""
     xsd = shutil.copytree(REPOSITORY / "xsd", tmp_path / "xsd")
     (xsd / "portal.xsd").write_text("<this is not even XML")
     (xsd / "catalog.xsd").write_text(schema(JOB))
@@ -127,7 +127,7 @@ def test_another_run_elsewhere_with_other_settings_and_other_schemas_gives_the_s
 
 
 def test_a_change_of_the_schema_changes_the_package(xsd, tmp_path):
-    """The twin: equal bytes come from equal schemas, not from a generator that knows one answer."""
+    """Proves that the tests for equal bytes would fail if the schema differed."""
     output = tmp_path / "output"
     assert run("--xsd", xsd, "--output", output).returncode == 0
     old = contents(output / PACKAGE)
@@ -143,7 +143,7 @@ def test_a_change_of_the_schema_changes_the_package(xsd, tmp_path):
     }
 
 
-def test_check_names_what_is_stale_missing_or_different_and_generating_mends_it(
+def test_check_lists_stale_missing_and_different_files_and_generating_replaces_them(
     generated, tmp_path
 ):
     output = tmp_path / "output"
@@ -174,7 +174,7 @@ def test_check_names_what_is_stale_missing_or_different_and_generating_mends_it(
     assert run("--check", "--output", output).returncode == 0
 
 
-def test_check_of_a_package_that_is_not_there_fails(tmp_path):
+def test_check_fails_if_the_package_does_not_exist(tmp_path):
     done = run("--check", "--output", tmp_path)
     assert done.returncode == 1
     assert "missing: __init__.py" in done.stderr
@@ -182,26 +182,26 @@ def test_check_of_a_package_that_is_not_there_fails(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("direct", "told"),
+    ("direct", "message"),
     [
-        pytest.param("<schema", "direct.xsd is not well-formed XML", id="cut off"),
+        pytest.param("<schema", "direct.xsd is not well-formed XML", id="truncated"),
         pytest.param(
             schema('<xs:include schemaLocation="absent.xsd"/>'), "absent.xsd: No such", id="missing"
         ),
         pytest.param(
             schema('<xs:include schemaLocation="https://a.example/common.xsd"/>'),
             "save that file beside direct.xsd",
-            id="elsewhere",
+            id="on another host",
         ),
         pytest.param(
             schema('<xs:include schemaLocation="more/../../common.xsd"/>'),
             "save that file beside direct.xsd",
-            id="outside",
+            id="outside the folder",
         ),
         pytest.param(
             schema('<xs:include schemaLocation="deep/base.xsd"/>'),
             "direct.xsd refers to deep/base.xsd: save that file beside direct.xsd",
-            id="in a folder",
+            id="in a subfolder",
         ),
         pytest.param(
             schema(INCLUDE, '<xs:element name="job" type="a-type-that-is-not-there"/>'),
@@ -211,21 +211,19 @@ def test_check_of_a_package_that_is_not_there_fails(tmp_path):
         pytest.param(schema(), "xsdata failed", id="empty"),
     ],
 )
-def test_a_schema_that_cannot_be_used_leaves_the_package_as_it_was(
-    direct, told, xsd, generated, tmp_path
-):
+def test_an_unusable_schema_leaves_the_package_unchanged(direct, message, xsd, generated, tmp_path):
     output = shutil.copytree(generated, tmp_path / "output")
     (xsd / "direct.xsd").write_text(direct)
     (xsd / "deep").mkdir()
     (xsd / "deep" / "base.xsd").write_text(schema(JOB))
     done = run("--xsd", xsd, "--output", output)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert contents(output) == contents(generated)
 
 
-def test_an_included_schema_may_include_others_and_each_other(xsd, tmp_path):
-    """The package holds all that direct.xsd needs, and no more."""
+def test_included_schemas_may_include_each_other(xsd, tmp_path):
+    """The package contains exactly the files that direct.xsd includes, directly or indirectly."""
     (xsd / "base.xsd").write_text(
         schema('<xs:include schemaLocation="./common.xsd"/>', JOB.replace('"job"', '"base"'))
     )

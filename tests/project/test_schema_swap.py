@@ -1,7 +1,7 @@
-"""The published schema can take the place of ours: no name that the SDK uses depends on the rest.
+"""The published schema can replace ours, because the SDK depends only on names that both schemas share.
 
-The stand-in is made from xsd/ as it is: the same files, types and elements, but the definitions in
-another order, other annotations and layout, and an optional element and a job status more.
+A variant of the files in xsd/ represents the published schema. It has the same files, types and elements, but a
+different order of definitions, other annotations and layout, one more optional element and one more job status.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ MESSAGE_TESTS = [
     REPOSITORY / "tests" / "wire" / "test_schema_messages.py",
     REPOSITORY / "tests" / "wire" / "test_messages.py",
 ]
-SIGNS_OF_THE_OTHER_NAME = [
+# Any of these in the output shows that a test failed because of the renamed element.
+SIGNS_OF_THE_RENAME = [
     "'exit-urls'",
     "}exit-urls",
     "cannot import name 'ExitUrls'",
@@ -30,7 +31,7 @@ PACKAGE = "posten_signering_xml"
 XS = {"xs": "http://www.w3.org/2001/XMLSchema"}
 INCLUDES = {f"{{{XS['xs']}}}{name}" for name in ("include", "import", "redefine")}
 
-# Prints the classes of a package: fields of models with their names in XML, values of enumerations.
+# Prints the classes of a package as JSON: the models with their fields, and the enumerations with their values.
 DESCRIBE = """
 import enum, json, sys
 sys.path.insert(0, sys.argv[1])
@@ -48,7 +49,7 @@ def members(cls):
 print(json.dumps({name: members(getattr(package, name)) for name in package.__all__}))
 """
 
-# Imports the package from the given folder before pytest can find another, then runs the tests.
+# Imports the package from the given folder, before pytest can import another copy, then runs the tests.
 RUN_TESTS = """
 import pathlib, sys
 sys.path.insert(0, sys.argv[1])
@@ -70,7 +71,7 @@ def python(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def make_variant(folder: Path) -> None:
-    """Writes the stand-in for the published schema."""
+    """Writes the variant that represents the published schema."""
     folder.mkdir()
     for path in (REPOSITORY / "xsd").glob("*.xsd"):
         root = etree.parse(path, etree.XMLParser(remove_comments=True)).getroot()
@@ -115,7 +116,7 @@ def describe(folder: Path) -> dict[str, dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def variant_package(tmp_path_factory) -> Path:
-    """The folder that holds posten_signering_xml as the variant of the schema makes it."""
+    """The folder that contains posten_signering_xml as generated from the variant."""
     folder = tmp_path_factory.mktemp("variant")
     make_variant(folder / "xsd")
     return generate(folder / "xsd", folder / "generated")
@@ -123,55 +124,58 @@ def variant_package(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def renamed_package(tmp_path_factory) -> Path:
-    """The twin: a schema that does differ in a name."""
+    """The same, generated from a schema in which one element has another name."""
     folder = tmp_path_factory.mktemp("renamed")
     make_variant(folder / "xsd")
     path = folder / "xsd" / "direct.xsd"
-    path.write_bytes(path.read_bytes().replace(b'exit-urls"', b'ways-out"'))
+    path.write_bytes(path.read_bytes().replace(b'exit-urls"', b'return-urls"'))
     return generate(folder / "xsd", folder / "generated")
 
 
 @pytest.fixture(scope="module")
-def present() -> dict[str, dict[str, object]]:
+def installed() -> dict[str, dict[str, object]]:
+    """The classes of the installed package."""
     return describe(Path(models.__file__).parent.parent)
 
 
-def test_the_variant_is_another_schema(variant_package, present):
+def test_the_variant_differs_from_our_schema(variant_package, installed):
     variant = describe(variant_package)
-    assert variant["DirectSignatureJobStatus"].items() - present[
+    assert variant["DirectSignatureJobStatus"].items() - installed[
         "DirectSignatureJobStatus"
     ].items() == {("WITHDRAWN", "WITHDRAWN")}
     status = variant["DirectSignatureJobStatusResponse"]
-    assert status.keys() - present["DirectSignatureJobStatusResponse"].keys() == {"archived_until"}
+    assert status.keys() - installed["DirectSignatureJobStatusResponse"].keys() == {
+        "archived_until"
+    }
     ours = Path(models.__file__).parent
     for path in ("direct.py", "schema/direct.xsd"):
         assert (variant_package / PACKAGE / path).read_bytes() != (ours / path).read_bytes()
 
 
-def test_the_variant_has_every_class_field_and_value_of_ours(variant_package, present):
+def test_the_variant_has_every_class_field_and_value_of_our_schema(variant_package, installed):
     variant = describe(variant_package)
-    assert variant.keys() == present.keys()
-    for name, members in present.items():
+    assert variant.keys() == installed.keys()
+    for name, members in installed.items():
         assert members.items() <= variant[name].items(), name
 
 
-def test_a_renamed_element_is_noticed(renamed_package, present):
+def test_a_renamed_element_changes_the_package(renamed_package, installed):
     renamed = describe(renamed_package)
     assert "ExitUrls" not in renamed
     assert "exit_urls" not in renamed["DirectSignatureJobRequest"]
-    assert present["ExitUrls"]
-    assert present["DirectSignatureJobRequest"]["exit_urls"]
+    assert installed["ExitUrls"]
+    assert installed["DirectSignatureJobRequest"]["exit_urls"]
 
 
-def test_the_tests_of_the_messages_pass_with_the_variant(variant_package):
+def test_the_message_tests_pass_with_the_variant(variant_package):
     done = python("-c", RUN_TESTS, variant_package, *MESSAGE_TESTS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
 
 
 @pytest.mark.parametrize("path", MESSAGE_TESTS, ids=lambda path: path.stem)
-def test_the_tests_of_the_messages_fail_with_a_renamed_element(path, renamed_package):
+def test_the_message_tests_fail_with_a_renamed_element(path, renamed_package):
     done = python("-c", RUN_TESTS, renamed_package, path)
-    told = done.stdout + done.stderr
-    assert done.returncode != 0, told
-    assert any(sign in told for sign in SIGNS_OF_THE_OTHER_NAME), told
+    output = done.stdout + done.stderr
+    assert done.returncode != 0, output
+    assert any(sign in output for sign in SIGNS_OF_THE_RENAME), output

@@ -1,4 +1,4 @@
-"""`tests/typing/api.py`, which mypy and pyright check, uses every public name."""
+"""`tests/typing/api.py` uses every public name, so that mypy and pyright check all of them."""
 
 import ast
 import dataclasses
@@ -16,14 +16,14 @@ MODULES = ["", ".errors", ".worker", ".sandbox"]
 
 
 def used(source: str) -> set[str]:
-    """Every name and attribute that a source uses; to import a name is not to use it."""
+    """Every name, attribute and keyword that a source uses. An import alone is not a use."""
     tree = ast.parse(source)
-    names = {each.id for each in ast.walk(tree) if isinstance(each, ast.Name)}
-    names |= {each.attr for each in ast.walk(tree) if isinstance(each, ast.Attribute)}
-    return names | {each.arg or "" for each in ast.walk(tree) if isinstance(each, ast.keyword)}
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return names | {node.arg or "" for node in ast.walk(tree) if isinstance(node, ast.keyword)}
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda each: each or "root")
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module or "root")
 def test_every_public_name_is_used(module):
     public = importlib.import_module(f"posten_signering{module}").__all__
     assert set(public) - used(API) == set()
@@ -35,10 +35,11 @@ def test_every_public_method_is_used(kind):
     assert public - used(API) == set()
 
 
-def test_every_setting_of_a_client_is_used():
-    assert {each.name for each in dataclasses.fields(ClientConfiguration)} - used(API) == set()
+def test_every_setting_of_the_configuration_is_used():
+    settings = {field.name for field in dataclasses.fields(ClientConfiguration)}
+    assert settings - used(API) == set()
 
 
-def test_a_name_that_is_only_imported_is_missed():
+def test_an_import_alone_does_not_count_as_a_use():
     assert "Sender" not in used("from posten_signering import Sender")
     assert "Sender" in used("x: Sender")
