@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import doubles
 import pki
 import pytest
-from client_calls import ADDRESSED, FOLLOWING, TOKEN, URL, status
+from client_calls import SENDER_OPERATIONS, TOKEN, URL, URL_OPERATIONS, status
 from doubles import (
     CUSTOMER,
     JOBS,
@@ -43,9 +43,9 @@ OTHER = Sender(organization_number="999888777", polling_queue="shop & Søn")
 
 
 @pytest.mark.parametrize("kind", ["response", "stored"])
-@pytest.mark.parametrize("name", FOLLOWING)
+@pytest.mark.parametrize("name", URL_OPERATIONS)
 async def test_the_url_comes_from_a_response_or_is_stored_text(name, kind, tmp_path):
-    operation = FOLLOWING[name]
+    operation = URL_OPERATIONS[name]
     response_or_url = operation.holding(URL) if kind == "response" else f" {URL}\n"
     async with client_of(Answer(200, operation.answer)) as (client, transport):
         await operation.call(client, response_or_url, tmp_path / "signed")
@@ -58,10 +58,10 @@ async def test_the_url_comes_from_a_response_or_is_stored_text(name, kind, tmp_p
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, operation in FOLLOWING.items() if operation.missing]
+    "name", [name for name, operation in URL_OPERATIONS.items() if operation.missing]
 )
 async def test_a_response_without_the_url_raises_its_own_error_and_nothing_is_sent(name, tmp_path):
-    operation = FOLLOWING[name]
+    operation = URL_OPERATIONS[name]
     response, error = operation.missing
     async with client_of() as (client, transport):
         if error is None:
@@ -92,11 +92,11 @@ async def test_the_token_does_not_show_when_the_status_url_is_missing():
 
 
 @pytest.mark.parametrize("url", ["https://evil.example/api/x", "http://api.example/api", "", "x"])
-@pytest.mark.parametrize("name", FOLLOWING)
+@pytest.mark.parametrize("name", URL_OPERATIONS)
 async def test_a_url_outside_the_service_is_not_followed(name, url, tmp_path):
     async with client_of() as (client, transport):
         with pytest.raises(UntrustedUrlError) as caught:
-            await FOLLOWING[name].call(client, url, tmp_path / "signed")
+            await URL_OPERATIONS[name].call(client, url, tmp_path / "signed")
         assert transport.sent == []
     assert "evil" not in str(caught.value)
 
@@ -105,7 +105,7 @@ async def test_a_url_outside_the_service_is_not_followed(name, url, tmp_path):
 @pytest.mark.parametrize("name", ["confirm", "delete_documents"])
 async def test_any_2xx_is_a_success(name, code, tmp_path):
     async with client_of(Answer(code, b"<anything/>")) as (client, _):
-        assert await FOLLOWING[name].call(client, URL, tmp_path) is None
+        assert await URL_OPERATIONS[name].call(client, URL, tmp_path) is None
 
 
 # --- Results
@@ -170,12 +170,12 @@ async def test_check_access_returns_the_sentence_of_the_service():
         (None, OTHER, "999888777", "?polling_queue=shop%20%26%20S%C3%B8n"),
     ],
 )
-@pytest.mark.parametrize("name", ADDRESSED)
+@pytest.mark.parametrize("name", SENDER_OPERATIONS)
 async def test_the_sender_of_the_call_overrides_that_of_the_client(
     name, default, of_call, number, query
 ):
     async with client_of(Answer(200, status_xml()), sender=default) as (client, transport):
-        await ADDRESSED[name](client, of_call)
+        await SENDER_OPERATIONS[name](client, of_call)
     [sent] = transport.sent
     path = "" if name == "check_access" else "/direct/signature-jobs"
     assert sent.url == f"{ROOT}/{number}{path}{'' if name == 'check_access' else query}"
@@ -183,9 +183,9 @@ async def test_the_sender_of_the_call_overrides_that_of_the_client(
     assert sent.headers["Accept"].endswith("application/xml")
 
 
-@pytest.mark.parametrize("name", ADDRESSED)
+@pytest.mark.parametrize("name", SENDER_OPERATIONS)
 async def test_without_a_sender_nothing_is_sent(name):
     async with client_of(sender=None) as (client, transport):
         with pytest.raises(SenderNotSpecifiedError, match="ClientConfiguration a default one"):
-            await ADDRESSED[name](client, None)
+            await SENDER_OPERATIONS[name](client, None)
         assert transport.sent == []

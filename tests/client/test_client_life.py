@@ -10,7 +10,7 @@ import anyio.lowlevel
 import doubles
 import pki
 import pytest
-from client_calls import EVERY, URL, consumed, every, status
+from client_calls import OPERATIONS, URL, all_calls, consumed, status
 from doubles import (
     PADES,
     Answer,
@@ -37,21 +37,21 @@ pytestmark = pytest.mark.anyio
 # --- Entering and closing
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", OPERATIONS)
 async def test_operations_of_a_client_that_was_not_entered_raise(name, tmp_path):
     transport = ScriptedTransport()
     client = DirectClient(doubles.configuration(transport))
     with pytest.raises(ClientStateError, match="was not entered: use it in `async with"):
-        await every(tmp_path / "signed")[name](client)
+        await all_calls(tmp_path / "signed")[name](client)
     assert transport.sent == []
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", OPERATIONS)
 async def test_operations_of_a_closed_client_raise(name, tmp_path):
     async with client_of() as (client, transport):
         pass
     with pytest.raises(ClientStateError, match="is closed: create a new one"):
-        await every(tmp_path / "signed")[name](client)
+        await all_calls(tmp_path / "signed")[name](client)
     assert transport.sent == []
     assert list(tmp_path.iterdir()) == []
 

@@ -24,7 +24,7 @@ from doubles import (
     Answer,
     Clock,
     Sent,
-    Unpaced,
+    UnlimitedRateLimiter,
     Unsent,
     client_of,
     created_xml,
@@ -131,7 +131,7 @@ async def test_the_signing_time_comes_from_the_configured_clock():
     assert clock.now - timedelta(seconds=1) < signing_time(container) <= clock.now
 
 
-class DelayingRateLimiter(Unpaced):
+class DelayingRateLimiter(UnlimitedRateLimiter):
     """Delays every call by half a minute, as a block does."""
 
     def __init__(self, clock: Clock) -> None:

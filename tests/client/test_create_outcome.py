@@ -13,7 +13,7 @@ from doubles import (
     PERSON,
     Answer,
     Hang,
-    Unpaced,
+    UnlimitedRateLimiter,
     Unsent,
     client_of,
     configuration,
@@ -204,7 +204,7 @@ async def test_a_create_cancelled_by_its_scope_logs_one_warning(caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-class BlockingRateLimiter(Unpaced):
+class BlockingRateLimiter(UnlimitedRateLimiter):
     """Lets no call through."""
 
     def __init__(self) -> None:

@@ -297,7 +297,7 @@ async def test_chunks_are_fetched_only_when_they_are_read(open_stream):
         iterator = aiter(stream)
         for number, piece in enumerate(pieces, start=1):
             assert await anext(iterator) == piece
-            assert len(transport.given) == number
+            assert len(transport.chunk_sizes) == number
         with pytest.raises(StopAsyncIteration):
             await anext(iterator)
 
@@ -327,7 +327,7 @@ async def test_a_stream_that_is_left_early_releases_its_connection(open_stream):
                 break
             assert transport.open == 1
         assert transport.open == 0
-        assert len(transport.given) == 1
+        assert len(transport.chunk_sizes) == 1
         await client.confirm(URL)
 
 

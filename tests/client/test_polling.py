@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from model_faults import HEADERS, Fault, Kind
 from model_service import OTHER_QUEUE, OTHER_SENDER, SENDER, ModelService, Outcome, now, number_of
-from model_transport import ON_THE_WAY, ModelTransport, process_of
+from model_transport import MAX_ROUND_TRIP, ModelTransport, process_of
 from virtual_time import VirtualTime, cancel_natively, run
 
 from posten_signering._wire import operations
@@ -52,14 +52,14 @@ async def poll_status(transport: ModelTransport) -> int:
 
 
 async def test_the_model_notices_a_poll_before_the_permitted_time_that_its_process_knows(service):
-    """The counterpart of every `not any(poll.too_early_as_told ...)`."""
+    """The counterpart of every `not any(poll.knowingly_too_early ...)`."""
     one, two = ModelTransport(service, "one"), ModelTransport(service, "two")
     statuses = [await poll_status(transport) for transport in (one, two, two, one)]
     assert statuses == [204, 429, 429, 429]
-    assert [poll.too_early_as_told for poll in service.polls] == [False, False, True, True]
+    assert [poll.knowingly_too_early for poll in service.polls] == [False, False, True, True]
     await anyio.sleep(600)
     assert await poll_status(one) == 204
-    assert not service.polls[-1].too_early_as_told
+    assert not service.polls[-1].knowingly_too_early
 
 
 # --- When it polls
@@ -95,9 +95,9 @@ def test_with_a_wrong_local_clock_no_poll_is_early_or_more_than_two_seconds_late
         assert len(polls) >= 3
         for before, after in itertools.pairwise(polls):
             assert before.outcome in {Outcome.EMPTY, Outcome.TOO_EARLY}
-            assert after.told is not None
+            assert after.known_permitted_at is not None
             # Part of the wait passes while the response is in flight.
-            assert 0 <= after.sent_at - after.told <= 2.0 + ON_THE_WAY / 2
+            assert 0 <= after.sent_at - after.known_permitted_at <= 2.0 + MAX_ROUND_TRIP / 2
 
     run(main)
 
@@ -114,7 +114,7 @@ async def test_without_a_readable_poll_time_the_default_wait_is_used(service, ki
         service.queue(SENDER).changes[0].leases.append((now() + 650, "nobody"))
         await anext(client.status_changes())
     first, second = service.polls_of("one")
-    assert 700 <= second.sent_at - first.sent_at <= 702 + ON_THE_WAY
+    assert 700 <= second.sent_at - first.sent_at <= 702 + MAX_ROUND_TRIP
 
 
 @pytest.mark.parametrize("kind", sorted(HEADERS, key=lambda kind: kind.name))
@@ -156,7 +156,7 @@ async def test_absurd_poll_times_cause_neither_an_endless_wait_nor_a_tight_loop(
         await anext(client.status_changes())
     first, second = service.polls
     waited = second.sent_at - first.sent_at
-    assert wait.total_seconds() <= waited <= wait.total_seconds() + 2 + ON_THE_WAY
+    assert wait.total_seconds() <= waited <= wait.total_seconds() + 2 + MAX_ROUND_TRIP
 
 
 async def test_after_a_change_the_next_poll_is_immediate(service):
@@ -225,7 +225,7 @@ async def test_iterators_and_single_polls_share_the_next_permitted_poll_time(ser
         service.put(SENDER)
         assert number_of(await anext(changes)) == 1
         assert [poll.outcome for poll in service.polls[2:]] == [Outcome.EMPTY, Outcome.CHANGE]
-    assert not any(poll.too_early_as_told for poll in service.polls)
+    assert not any(poll.knowingly_too_early for poll in service.polls)
 
 
 async def test_ten_iterators_on_an_empty_queue_poll_as_often_as_one(service):
@@ -267,7 +267,7 @@ async def test_polls_that_are_too_early_because_of_another_process_are_counted_s
         Outcome.TOO_EARLY,
         Outcome.CHANGE,
     ]
-    assert 600 <= now() <= 602 + ON_THE_WAY
+    assert 600 <= now() <= 602 + MAX_ROUND_TRIP
     assert (changes.counts.too_early, changes.counts.failures) == (1, 0)
     assert (changes.counts.changes, changes.counts.empty) == (1, 0)
 
@@ -288,9 +288,9 @@ async def test_processes_that_wait_for_the_same_time_poll_at_different_times(ser
                     tasks.start_soon(anext, client.status_changes(), None)
     second = sorted(poll.sent_at for poll in service.polls if poll.sent_at > 100)
     assert second[0] >= 600
-    assert second[4] <= 602 + ON_THE_WAY
+    assert second[4] <= 602 + MAX_ROUND_TRIP
     assert second[4] - second[0] > 0.2
-    assert not any(poll.too_early_as_told for poll in service.polls)
+    assert not any(poll.knowingly_too_early for poll in service.polls)
 
 
 async def test_after_a_429_without_headers_the_default_wait_is_used(service):
@@ -341,9 +341,13 @@ def test_a_day_of_faults_loses_no_change_and_causes_no_early_poll(seed, faults):
                 await consume()
         # A confirmation may get lost, so a change may be delivered more than once.
         assert set(delivered) == set(range(1, 11))
-        assert not any(poll.too_early_as_told for poll in service.polls)
+        assert not any(poll.knowingly_too_early for poll in service.polls)
         for poll in service.polls:
-            if poll.lost_at is not None and poll.told is not None and poll.told < poll.lost_at:
+            if (
+                poll.lost_at is not None
+                and poll.known_permitted_at is not None
+                and poll.known_permitted_at < poll.lost_at
+            ):
                 assert poll.sent_at - poll.lost_at >= 600 - 1e-6
         assert service.blocks[SENDER.organization_number] == 0
         assert len(service.polls) <= math.ceil(86_400 / 600) + 10 + 3 * len(faults)

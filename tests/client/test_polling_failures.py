@@ -10,7 +10,7 @@ import virtual_time
 from doubles import error_xml
 from model_faults import LOSES_ANSWER, Fault, Kind
 from model_service import OTHER_QUEUE, OTHER_SENDER, SENDER, ModelService, Outcome, now, number_of
-from model_transport import ON_THE_WAY, process_of
+from model_transport import MAX_ROUND_TRIP, process_of
 from virtual_time import cancel_natively, settle
 
 from posten_signering import FailurePolicy, Sender
@@ -247,7 +247,7 @@ async def test_the_backoff_grows_up_to_five_minutes(service, fault, caplog):
     assert len(set(waits)) == len(waits)  # jitter
     assert changes.counts.failures == len(waits) == len(service.polls)
     for wait, before, after in zip(waits, service.polls, service.polls[1:], strict=False):
-        assert after.sent_at - before.sent_at == pytest.approx(wait, abs=ON_THE_WAY)
+        assert after.sent_at - before.sent_at == pytest.approx(wait, abs=MAX_ROUND_TRIP)
     assert len([line for line in caplog.messages if "Polling" in line]) == len(waits)
 
 
@@ -421,7 +421,7 @@ async def test_an_unreadable_change_does_not_block_the_changes_behind_it(service
         with anyio.move_on_after(2 * service.lease):
             await consume()
     assert delivered_at.keys() == {change.number for change in service.changes}
-    assert not any(poll.too_early_as_told for poll in service.polls)
+    assert not any(poll.knowingly_too_early for poll in service.polls)
 
 
 async def test_many_unreadable_changes_do_not_block_the_change_behind_them(service):

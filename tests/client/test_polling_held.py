@@ -165,7 +165,7 @@ def test_after_a_cancellation_at_any_await_everything_stays_usable(natively, mom
                 await consume()
         assert delivered == {change.number for change in service.changes}
         assert all(change.confirmed for change in service.changes)
-        assert not any(poll.too_early_as_told for poll in service.polls)
+        assert not any(poll.knowingly_too_early for poll in service.polls)
 
     run(main)
 

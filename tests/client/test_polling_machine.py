@@ -160,7 +160,7 @@ class Polling(RuleBasedStateMachine):
     @invariant()
     def no_poll_was_too_early(self) -> None:
         for poll in self.service.polls[self.checked :] if self.processes else ():
-            assert not poll.too_early_as_told
+            assert not poll.knowingly_too_early
             if poll.lost_at is not None:
                 assert poll.sent_at >= poll.lost_at + DEFAULT_WAIT - 1e-6, "after a lost answer"
         self.checked = len(self.service.polls) if self.processes else 0
@@ -169,20 +169,20 @@ class Polling(RuleBasedStateMachine):
     def our_calls_caused_no_block_and_waited_for_blocks_to_end(self) -> None:
         if self.processes:
             assert self.service.blocks[SENDER.organization_number] == 0
-            assert not any(call.impatient for call in self.service.calls[-200:])
+            assert not any(call.knowingly_blocked for call in self.service.calls[-200:])
 
     @invariant()
     def every_received_change_was_delivered_once(self) -> None:
         for name, process in self.processes.items():
             received = [
-                poll.handed
+                poll.delivered_number
                 for poll in self.service.polls
-                if poll.process == name and poll.handed is not None
+                if poll.process == name and poll.delivered_number is not None
             ]
-            assert len(received) == len(process.delivered) + process.let_go
+            assert len(received) == len(process.delivered) + process.skipped
             assert {number for number, _ in process.delivered} <= set(received)
-            assert not process.twice
-            assert not process.surprises
+            assert not process.overlaps
+            assert not process.unexpected_errors
 
     @invariant()
     def redeliveries_came_after_a_lease_and_confirmations_after_the_work(self) -> None:

@@ -6,7 +6,7 @@ import client_calls
 import loopback
 import pki
 import pytest
-from client_calls import FOLLOWING
+from client_calls import URL_OPERATIONS
 from doubles import Answer, client_of, configuration, job
 from transport_client import server_context
 
@@ -22,9 +22,9 @@ from posten_signering.errors import (
 pytestmark = pytest.mark.anyio
 
 NEED_NO_BODY = {"confirm", "delete_documents"}
-DOWNLOADS = {name for name in FOLLOWING if name.endswith("ades")}
+DOWNLOADS = {name for name in URL_OPERATIONS if name.endswith("ades")}
 # `status_changes` is left out: it polls again after a response that can't be read.
-NEED_BODY = set(client_calls.EVERY) - NEED_NO_BODY - DOWNLOADS - {"create", "status_changes"}
+NEED_BODY = set(client_calls.OPERATIONS) - NEED_NO_BODY - DOWNLOADS - {"create", "status_changes"}
 
 
 def encoded(status: int, *before: bytes) -> Answer:
@@ -63,7 +63,7 @@ async def test_the_headers_of_a_refusal_are_read():
 @pytest.mark.parametrize("name", sorted(NEED_NO_BODY))
 async def test_a_success_without_a_needed_body_is_a_success(name, status, tmp_path):
     async with client_of(encoded(status)) as (client, _):
-        assert await client_calls.every(tmp_path)[name](client) is None
+        assert await client_calls.all_calls(tmp_path)[name](client) is None
 
 
 @pytest.mark.parametrize("name", sorted(NEED_NO_BODY))
@@ -71,7 +71,7 @@ async def test_a_refusal_without_a_needed_body_is_a_refusal(name, tmp_path):
     """The counterpart of the test above."""
     async with client_of(encoded(403)) as (client, _):
         with pytest.raises(ApiError) as caught:
-            await client_calls.every(tmp_path)[name](client)
+            await client_calls.all_calls(tmp_path)[name](client)
     assert caught.value.status == 403
 
 
@@ -79,7 +79,7 @@ async def test_a_refusal_without_a_needed_body_is_a_refusal(name, tmp_path):
 async def test_an_operation_that_needs_the_body_raises(name, tmp_path):
     async with client_of(encoded(200), retries=Retries()) as (client, transport):
         with pytest.raises(UnexpectedResponseError, match=r"^Can't be decoded\.$"):
-            await client_calls.every(tmp_path)[name](client)
+            await client_calls.all_calls(tmp_path)[name](client)
     assert len(transport.sent) == 1
 
 
@@ -87,7 +87,7 @@ async def test_an_operation_that_needs_the_body_raises(name, tmp_path):
 async def test_a_download_leaves_no_file(name, tmp_path):
     async with client_of(encoded(200, b"%PDF"), retries=Retries()) as (client, _):
         with pytest.raises(UnexpectedResponseError, match=r"^Can't be decoded\.$"):
-            await client_calls.every(tmp_path / "signed")[name](client)
+            await client_calls.all_calls(tmp_path / "signed")[name](client)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -101,7 +101,7 @@ async def test_a_cut_off_response_is_a_transport_error(tmp_path):
     cut = Answer(200, broken_by=TransportError("cut", request_may_have_left=True))
     async with client_of(cut) as (client, _):
         with pytest.raises(TransportError, match="cut"):
-            await client_calls.every(tmp_path)["confirm"](client)
+            await client_calls.all_calls(tmp_path)["confirm"](client)
 
 
 @pytest.mark.parametrize("status", [200, 204])
@@ -115,7 +115,7 @@ async def test_the_packages_own_transport_behaves_the_same(status):
         async with DirectClient(over_tls) as client:
             for name in sorted(NEED_NO_BODY):
                 url = server.url("/api/stored")
-                assert await client_calls.every(Path(), url)[name](client) is None
+                assert await client_calls.all_calls(Path(), url)[name](client) is None
             with pytest.raises(CreateOutcomeUnknownError):
                 await client.create(job())
         assert len(server.received) == 3

@@ -111,17 +111,20 @@ def test_signing_again_without_a_change_is_accepted(tmp_path, good):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (without(PROPERTIES), "references are not documents + 2"),
+        (without(PROPERTIES), "the number of documents plus 2"),
         (file_twice_in_place_of_the_properties, "files and references differ"),
-        (without_the_type_of_the_properties, "no reference to SignedProperties"),
-        (without(".//xades:DataObjectFormat"), "not one DataObjectFormat for each file"),
-        (with_text(".//xades:MimeType", "image/png"), "another format"),
+        (without_the_type_of_the_properties, "not exactly one reference to SignedProperties"),
+        (without(".//xades:DataObjectFormat"), "not exactly one DataObjectFormat for each file"),
+        (with_text(".//xades:MimeType", "image/png"), "the DataObjectFormat of"),
         (with_text(".//xades:CertDigest/ds:DigestValue", ISSUERS_DIGEST), "another certificate"),
         (with_text(".//ds:X509SerialNumber", "4711"), "another serial number"),
         (with_text(".//ds:X509IssuerName", "CN=Somebody,C=NO"), "another issuer"),
-        (with_text(".//xades:SigningTime", "2026-01-01T00:00:00"), "a signing time without offset"),
+        (
+            with_text(".//xades:SigningTime", "2026-01-01T00:00:00"),
+            "the signing time has no UTC offset",
+        ),
         (with_text(".//xades:SigningTime", "yesterday"), "breaks the XAdES schema"),
-        (issuers_in_another_order, "no path, leaf first"),
+        (issuers_in_another_order, "not a chain that starts with the leaf"),
     ],
 )
 def test_a_signature_that_breaks_the_profile_is_refused(tmp_path, good, change, complaint):
@@ -135,9 +138,9 @@ def test_a_signature_that_breaks_the_profile_is_refused(tmp_path, good, change, 
     ("files", "complaint"),
     [
         ({"0000_document.pdf": PDF + b"x"}, "xmlsec1 refuses"),
-        ({"extra.pdf": PDF}, "references are not documents + 2"),
+        ({"extra.pdf": PDF}, "the number of documents plus 2"),
         ({"mimetype": b"application/vnd.etsi.asic-e+zip"}, "a mimetype entry"),
-        ({"META-INF/manifest.xml": b"<manifest/>"}, "META-INF holds something else"),
+        ({"META-INF/manifest.xml": b"<manifest/>"}, "META-INF contains something other"),
         ({"Utkast æ.pdf": PDF}, "an unsafe name"),
     ],
 )

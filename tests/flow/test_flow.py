@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pki
 import pytest
 import verify_bundle
-from doubles import CUSTOMER, PDF, PERSON, Clock, Unpaced, job
+from doubles import CUSTOMER, PDF, PERSON, Clock, UnlimitedRateLimiter, job
 from lxml import etree
 from pypdf import PdfReader
 
@@ -78,7 +78,7 @@ def configured(sandbox: Sandbox, clock: Clock, *arguments, **fields) -> ClientCo
         clock.wait(seconds=seconds)
 
     waiting = {"monotonic": clock.monotonic, "sleep": sleep, "random": lambda: 0.0}
-    options = {"rate_limiter": Unpaced(), **waiting, **fields}
+    options = {"rate_limiter": UnlimitedRateLimiter(), **waiting, **fields}
     return sandbox.client_configuration(*arguments, **options)
 
 

@@ -18,7 +18,7 @@ import doubles
 import loopback
 import pki
 import pytest
-from doubles import NS, Sleep, Unpaced, frames_with_locals, shown_in
+from doubles import NS, Sleep, UnlimitedRateLimiter, frames_with_locals, shown_in
 
 import posten_signering
 from posten_signering import (
@@ -157,12 +157,12 @@ def calls(root: str, path: Path) -> dict[str, Callable[[DirectClient], Awaitable
     url = f"{root}/{pki.SENDER}/canary/{PERSON}?canary={PERSON}"
     once = FailurePolicy(max_failures=1)
     return {
-        **client_calls.every(path, url),
+        **client_calls.all_calls(path, url),
         **{
             f"{name} of a response": lambda client, operation=operation: operation.call(
                 client, operation.holding(url), path
             )
-            for name, operation in client_calls.FOLLOWING.items()
+            for name, operation in client_calls.URL_OPERATIONS.items()
         },
         "create": lambda client: client.create(job()),
         "status_changes": lambda client: anext(client.status_changes(failure_policy=once)),
@@ -259,7 +259,7 @@ async def client_of(
         "trust_anchors": TrustAnchors().trusting(pki.root().pem),
         "sender": doubles.SENDER,
         "timeouts": Timeouts(connect=5, api=0.02, download=0.02),
-        "rate_limiter": Unpaced(),
+        "rate_limiter": UnlimitedRateLimiter(),
         "retries": Retries(max_retries=1, budget=1000),
         "clock": clock,
         "monotonic": clock.monotonic,
@@ -334,7 +334,7 @@ async def test_a_url_that_is_not_followed_does_not_leak(output, certificate, tmp
     ]
     async with client_of(loopback.closed_port(), certificate) as client:
         for url in urls:
-            for name, operation in client_calls.FOLLOWING.items():
+            for name, operation in client_calls.URL_OPERATIONS.items():
                 for response_or_url in (url, operation.holding(url)):
                     error = await output.watch(
                         operation.call(client, response_or_url, tmp_path / "signed.pdf")
@@ -489,7 +489,7 @@ async def test_a_whole_flow_leaks_nothing(output, tmp_path):
         configuration = sandbox.client_configuration(
             certificate=EnterpriseCertificate.from_pkcs12(content, password=password),
             proxy=f"http://{PROXY_USER}:{PROXY_PASSWORD}@localhost:{proxy.port}",
-            rate_limiter=Unpaced(),
+            rate_limiter=UnlimitedRateLimiter(),
             monotonic=clock.monotonic,
             sleep=Sleep(clock),
             bundle_processors=[DocumentBundleToDisk(tmp_path, clock=clock)],
@@ -608,7 +608,7 @@ def test_the_scanner_finds_local_variables_of_the_package():
 
 def test_the_scanner_finds_the_text_of_a_cause():
     with pytest.raises(SignerNotFoundError) as caught:
-        client_calls.FOLLOWING["get_status"].holding("x").signer(PERSON)
+        client_calls.URL_OPERATIONS["get_status"].holding("x").signer(PERSON)
     assert shown_in(frames_with_locals(caught.value), CANARIES) == []
     above = UnexpectedResponseError("x")
     above.__cause__ = UnexpectedResponseError(CUSTOMER)

@@ -82,7 +82,7 @@ LIBRARIES = {
 # These modules need an extra. They import its libraries where they use them, and name the extra if it is missing.
 BEHIND_EXTRAS = {"sandbox", "_session.redis_slots"}
 
-# These modules use no file, socket, clock, randomness or event loop. They get such things as arguments.
+# These modules use no file, socket, clock, randomness or event loop. They receive these as arguments.
 PURE = {"_wire", "_values", "_container.layout", "_container.pdf", "_container.xades"}
 IMPURE_MODULES = {
     "asyncio",

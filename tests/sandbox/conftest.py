@@ -3,7 +3,7 @@
 import aiohttp
 import pytest
 from callers import Clock, caller_of
-from hands import Hand
+from hands import ControlCaller
 
 from posten_signering.sandbox import Sandbox
 
@@ -28,4 +28,4 @@ async def sender(sandbox, clock, tmp_path):
 @pytest.fixture
 async def hand(sandbox):
     async with aiohttp.ClientSession() as session:
-        yield Hand(session, sandbox.control_url)
+        yield ControlCaller(session, sandbox.control_url)

@@ -8,7 +8,7 @@ import anyio
 import pytest
 import virtual_time
 from budget import limiter, most_in_a_second
-from doubles import PADES, ROOT, Answer, Hang, Unpaced, client_of
+from doubles import PADES, ROOT, Answer, Hang, UnlimitedRateLimiter, client_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_faults import Fault, Kind
@@ -216,7 +216,7 @@ async def test_calls_side_by_side_are_paced():
 async def test_without_a_budget_the_same_calls_are_blocked():
     service = ModelService()
     urls = [confirmation(service) for _ in range(60)]
-    async with process_of(service, rate_limiter=Unpaced()) as client:
+    async with process_of(service, rate_limiter=UnlimitedRateLimiter()) as client:
         results = await asyncio.gather(*map(client.confirm, urls), return_exceptions=True)
     assert service.blocks[OURS] >= 1
     assert any(isinstance(each, RateLimitedError) for each in results)
@@ -334,24 +334,24 @@ async def test_a_call_that_is_cancelled_while_it_holds_gives_everything_back(nat
 )
 async def test_a_call_uses_the_budget_of_the_organisation_that_its_url_names(call, payer):
     """Without one in the URL: that of the certificate."""
-    service, unpaced = ModelService(), Unpaced()
+    service, unpaced = ModelService(), UnlimitedRateLimiter()
     service.put(OTHER_SENDER)
     async with process_of(service, rate_limiter=unpaced) as client:
         await call(client)
-    assert unpaced.paid == [payer]
+    assert unpaced.acquired == [payer]
 
 
 async def test_every_try_is_paid_for():
-    service, unpaced = ModelService(), Unpaced()
+    service, unpaced = ModelService(), UnlimitedRateLimiter()
     service.script += [Fault(kind=Kind.REFUSED)] * 3
     async with process_of(service, rate_limiter=unpaced) as client:
         with pytest.raises(TransportError):
             await client.check_access()
-    assert unpaced.paid == [OURS] * 3
+    assert unpaced.acquired == [OURS] * 3
 
 
 async def test_the_block_is_the_organisations_that_was_called():
-    service, unpaced = ModelService(), Unpaced()
+    service, unpaced = ModelService(), UnlimitedRateLimiter()
     service.block_now(THEIRS)
     async with process_of(service, rate_limiter=unpaced) as client:
         with pytest.raises(RateLimitedError):
@@ -493,7 +493,7 @@ class Stalling(ModelTransport):
 async def test_a_stall_does_not_get_the_organisation_blocked(paced):
     service = ModelService(slow=0.05)
     transport = Stalling(service, "one")
-    fields = {} if paced else {"rate_limiter": Unpaced()}
+    fields = {} if paced else {"rate_limiter": UnlimitedRateLimiter()}
     url = f"{ROOT}/{OURS}/direct/signature-jobs/1/pades"
     async with process_of(service, transport=transport, **fields) as client:
         calls = [
@@ -511,28 +511,28 @@ async def test_a_stall_does_not_get_the_organisation_blocked(paced):
 
 
 async def test_an_answer_that_begins_has_arrived():
-    unpaced = Unpaced()
+    unpaced = UnlimitedRateLimiter()
     async with client_of(Answer(200, PADES), rate_limiter=unpaced) as (client, _):
         async with client.open_pades(f"{ROOT}/{OURS}/pades"):
-            assert unpaced.paid == [OURS]
-            assert unpaced.on_its_way[OURS] == 0
-        assert unpaced.on_its_way[OURS] == 0
+            assert unpaced.acquired == [OURS]
+            assert unpaced.in_flight[OURS] == 0
+        assert unpaced.in_flight[OURS] == 0
 
 
 @pytest.mark.parametrize("end", ["answered", "refused", "failed", "cancelled"])
 async def test_every_call_is_told_to_have_arrived_once(end):
-    unpaced, hang = Unpaced(), Hang()
+    unpaced, hang = UnlimitedRateLimiter(), Hang()
     lost = TransportError("The connection was lost.", request_may_have_left=True)
     script = {"answered": Answer(204), "refused": Answer(403), "failed": lost, "cancelled": hang}
     async with client_of(script[end], rate_limiter=unpaced) as (client, _):
         task = asyncio.ensure_future(client.confirm(f"{ROOT}/{OURS}/confirm"))
         if end == "cancelled":
             await hang.reached.wait()
-            assert unpaced.on_its_way[OURS] == 1
+            assert unpaced.in_flight[OURS] == 1
             await cancel_natively(task)
         await asyncio.gather(task, return_exceptions=True)
-    assert unpaced.paid == [OURS]
-    assert unpaced.on_its_way == {OURS: 0}
+    assert unpaced.acquired == [OURS]
+    assert unpaced.in_flight == {OURS: 0}
 
 
 async def test_a_shorter_block_that_is_met_later_does_not_end_a_longer_one():
@@ -541,7 +541,7 @@ async def test_a_shorter_block_that_is_met_later_does_not_end_a_longer_one():
     for asked in ({"retry-after": "50"}, {}):
         headers = {"dosfilter": "delayed", **asked}
         service.script.append(Fault(kind=Kind.GATEWAY, status=429, headers=headers))
-    async with process_of(service, rate_limiter=Unpaced()) as client:
+    async with process_of(service, rate_limiter=UnlimitedRateLimiter()) as client:
         results = await asyncio.gather(
             *(client.check_access() for _ in range(2)), return_exceptions=True
         )

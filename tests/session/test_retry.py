@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 import pytest
 import virtual_time
-from client_calls import FOLLOWING, URL, every
-from doubles import PADES, Answer, Clock, Sleep, Unpaced, Unsent, client_of, status_xml
+from client_calls import URL, URL_OPERATIONS, all_calls
+from doubles import PADES, Answer, Clock, Sleep, UnlimitedRateLimiter, Unsent, client_of, status_xml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_faults import Fault, Kind
@@ -101,12 +101,12 @@ def tries(name: str, failure: str) -> int:
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.parametrize("name", [name for name in every(Path()) if name != "status_changes"])
+@pytest.mark.parametrize("name", [name for name in all_calls(Path()) if name != "status_changes"])
 async def test_what_is_sent_how_often(name, failure, tmp_path):
     script = [FAILURES[failure]] * 4
     async with client_of(*script, retries=Retries()) as (client, transport):
         with pytest.raises(SigningError) as caught:
-            await every(tmp_path / "signed.pdf")[name](client)
+            await all_calls(tmp_path / "signed.pdf")[name](client)
         assert transport.open == 0
     assert type(caught.value) is expected(name, failure)
     assert len(script) - len(transport.script) == tries(name, failure)
@@ -124,23 +124,23 @@ async def test_what_is_sent_how_often(name, failure, tmp_path):
 async def test_an_answer_that_can_not_be_read_is_not_asked_for_again(name, error, tmp_path):
     async with client_of(Answer(200, status_xml()[:-30]), retries=Retries()) as (client, transport):
         with pytest.raises(error):
-            await every(tmp_path)[name](client)
+            await all_calls(tmp_path)[name](client)
     assert len(transport.sent) == 1
 
 
 @pytest.mark.parametrize("failure", ["refused", "cut", "503"])
-@pytest.mark.parametrize("name", FOLLOWING)
+@pytest.mark.parametrize("name", URL_OPERATIONS)
 async def test_a_transient_failure_is_not_seen_by_the_caller(name, failure, tmp_path):
-    answer = Answer(200, FOLLOWING[name].answer)
+    answer = Answer(200, URL_OPERATIONS[name].answer)
     script = [FAILURES[failure], FAILURES[failure], answer]
     async with client_of(*script, retries=Retries()) as (client, transport):
         if failure == "cut" and name in {"open_pades", "open_xades"}:
             # What the caller has read can't be taken back.
             with pytest.raises(TransportError):
-                await every(tmp_path / "signed")[name](client)
+                await all_calls(tmp_path / "signed")[name](client)
             assert len(transport.sent) == 1
             return
-        await every(tmp_path / "signed")[name](client)
+        await all_calls(tmp_path / "signed")[name](client)
     assert not transport.script
 
 
@@ -167,18 +167,18 @@ async def test_less_than_none_is_refused(wrong):
 async def test_gone_at_a_repetition_is_done(name, gone):
     for failure in ("lost", "503", "refused"):
         async with client_of(FAILURES[failure], Answer(gone), retries=Retries()) as (client, _):
-            assert await every(Path())[name](client) is None
+            assert await all_calls(Path())[name](client) is None
 
 
 @pytest.mark.parametrize("gone", [404, 410])
-@pytest.mark.parametrize("name", [name for name in FOLLOWING if name != "confirm"])
+@pytest.mark.parametrize("name", [name for name in URL_OPERATIONS if name != "confirm"])
 async def test_gone_is_an_error_otherwise(name, gone, tmp_path):
     first_try = [Answer(gone)]
     later = [FAILURES["lost"], Answer(gone)] if name != "delete_documents" else first_try
     for script in (first_try, later):
         async with client_of(*script, retries=Retries()) as (client, _):
             with pytest.raises(ApiError) as caught:
-                await every(tmp_path / "signed")[name](client)
+                await all_calls(tmp_path / "signed")[name](client)
             assert caught.value.status == gone
     async with client_of(Answer(gone), retries=Retries()) as (client, _):
         with pytest.raises(ApiError):
@@ -274,7 +274,7 @@ async def test_between_the_tries_of_a_download_no_part_of_it_lies_about(name, ol
     if older is not None:
         path.write_bytes(older)
     before = [] if older is None else [path]
-    whole = FOLLOWING[name].answer
+    whole = URL_OPERATIONS[name].answer
     cut = Answer(200, whole[:-3], broken_by=LOST)
     seen = []
 
@@ -285,7 +285,7 @@ async def test_between_the_tries_of_a_download_no_part_of_it_lies_about(name, ol
         client,
         _,
     ):
-        assert await every(path)[name](client) == len(whole)
+        assert await all_calls(path)[name](client) == len(whole)
         assert seen == [before, before]
         assert (list(tmp_path.iterdir()), path.read_bytes()) == ([path], whole)
     path.unlink()
@@ -293,7 +293,7 @@ async def test_between_the_tries_of_a_download_no_part_of_it_lies_about(name, ol
         path.write_bytes(older)
     async with client_of(cut, cut, cut, retries=Retries(), sleep=sleep) as (client, _):
         with pytest.raises(TransportError):
-            await every(path)[name](client)
+            await all_calls(path)[name](client)
     assert list(tmp_path.iterdir()) == before
     assert older is None or path.read_bytes() == older
 
@@ -337,7 +337,7 @@ async def test_a_total_outage_is_not_multiplied(outage, at_once):
             with pytest.raises(SigningError):
                 await client.check_access()
 
-    async with process_of(service, rate_limiter=Unpaced()) as client:
+    async with process_of(service, rate_limiter=UnlimitedRateLimiter()) as client:
         async with anyio.create_task_group() as tasks:
             for _ in range(at_once):
                 tasks.start_soon(some, 1000 // at_once)
@@ -372,7 +372,7 @@ def test_with_every_third_request_failing_calls_still_succeed_at_first():
 
     async def main() -> None:
         service = ModelService(rate=10**9)
-        async with process_of(service, rate_limiter=Unpaced()) as client:
+        async with process_of(service, rate_limiter=UnlimitedRateLimiter()) as client:
             failed = 0
             for number in range(300):
                 if number % 3 == 0:

@@ -27,14 +27,14 @@ MANIFEST = f"<manifest>{CANARY}</manifest>".encode()
 
 
 def pdf_of(size: int) -> bytes:
-    """That many bytes; they deflate to something, but not to nothing."""
+    """A file of this many bytes that starts as a PDF. It is compressible, but only in part."""
     noise = random.Random(size).randbytes(size // 2)
     return (b"%PDF-1.7\n" + noise + b"x" * size)[:size]
 
 
 @dataclass
 class Sent:
-    """A body of documents, with its parts at hand."""
+    """A request body with the contents of its documents and its container."""
 
     body: StreamedBody
     contents: list[bytes]
@@ -45,6 +45,7 @@ class Sent:
 
 
 def sent(contents, documents, compression=Compression.STORED, limiter=None) -> Sent:
+    """A request body for these documents. `contents` has the bytes of each document."""
     inspection = inspect(documents, compression=compression)
     layout = container_layout(
         inspection.entries,
@@ -74,7 +75,7 @@ def from_paths(folder: Path, *contents, **options) -> Sent:
 
 
 def from_bytes(*contents, **options) -> Sent:
-    return sent(contents, [Document(title="x", content=each) for each in contents], **options)
+    return sent(contents, [Document(title="x", content=content) for content in contents], **options)
 
 
 async def produce(body: Body) -> list[bytes]:

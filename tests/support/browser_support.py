@@ -1,10 +1,9 @@
-"""A real browser for tests: Debian's Chromium, driven by Playwright, whose console must stay clean.
+"""A real browser for tests: Debian's Chromium, controlled by Playwright.
 
-A test module asks for it with `pytest_plugins = ("browser_support",)` and takes the fixture `visit`;
-nothing is imported from here. Each `await visit()` is a person with a browser of their own: cookies,
-language, size of the screen, and a `page` of Playwright's. When the test ends, every complaint of each
-person's browser (errors and warnings of the console, uncaught exceptions, requests that failed) fails
-it, except those the test said it expects:
+A test module declares `pytest_plugins = ("browser_support",)` and uses the fixture `visit`. It imports nothing from
+this module. Each `await visit()` returns a new person with a separate browser: cookies, language, screen size, and a
+Playwright `page`. The test fails at its end if a person's browser had a complaint that the test does not expect.
+A complaint is an error or warning in the console, an uncaught exception, or a failed request. For example:
 
     async def test_a_person_signs(visit, address):
         person = await visit(language="nb-NO", phone=True)
@@ -13,9 +12,8 @@ it, except those the test said it expects:
         await person.screenshot("signed")        # test-output/screenshots/signed-390.png
         assert await person.contrast_faults() == []
 
-Playwright waits for what a locator names, and `expect(page).to_have_url(...)` for an address; tests
-never sleep. `page.wait_for_url` is not for here: it fails with any navigation that is cut off by another
-one, as the first of a double click is.
+Tests never sleep: Playwright's locators wait for their element, and `expect(page).to_have_url(...)` waits for a URL.
+Do not use `page.wait_for_url`. It fails when one navigation interrupts another, for example after a double click.
 """
 
 import re
@@ -29,8 +27,8 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 SCREENSHOTS = Path(__file__).parents[2] / "test-output" / "screenshots"
 
-# A page of a loopback server that takes longer is taken to hang.
-PATIENCE = 20_000  # milliseconds
+# The pages come from a server on loopback, so a page that takes longer than this hangs.
+TIMEOUT_MILLISECONDS = 20_000
 
 _ARGUMENTS = [
     "--no-sandbox",
@@ -50,10 +48,10 @@ _CONTRAST = (Path(__file__).parents[1] / "browser" / "browser_contrast.js").read
 
 @dataclass
 class Person:
-    """Somebody with a browser of their own.
+    """A person with a separate browser.
 
-    `expected` holds patterns of complaints that belong to what the test does, such as the line that
-    Chromium writes itself about a page that it was answered with status 410.
+    `expected` contains patterns for complaints that are normal in this test. An example is the line that
+    Chromium itself writes when a page has status 410.
     """
 
     context: BrowserContext
@@ -63,16 +61,19 @@ class Person:
     expected: list[str] = field(default_factory=list)
 
     def expects(self, *patterns: str) -> None:
-        """Says which complaints are right: patterns of regular expressions."""
+        """Adds regular expressions for complaints that do not fail the test."""
         self.expected.extend(patterns)
 
     def watch(self, page: Page) -> Page:
-        """Listens to a page; every page of this person's browser is listened to from its start."""
-        page.on("console", lambda said: self._hear(f"console {said.type}: {said.text}", said.type))
+        """Records the complaints of a page from now on. Called for every new page of this browser."""
+        page.on(
+            "console",
+            lambda message: self._record(f"console {message.type}: {message.text}", message.type),
+        )
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error.message}"))
         page.on(
             "requestfailed",
-            # A navigation away cuts off what the page was still listening to.
+            # A navigation to another page aborts open requests; this is no fault.
             lambda request: (
                 request.failure == "net::ERR_ABORTED"
                 or self.complaints.append(
@@ -82,13 +83,13 @@ class Person:
         )
         return page
 
-    def _hear(self, line: str, kind: str) -> None:
+    def _record(self, line: str, kind: str) -> None:
         if kind in {"error", "warning"}:
             self.complaints.append(line)
 
     @property
     def unexpected(self) -> list[str]:
-        """What the browser complained of and the test did not expect."""
+        """The browser's complaints that the test did not expect."""
         return [
             line
             for line in self.complaints
@@ -96,18 +97,18 @@ class Person:
         ]
 
     async def screenshot(self, name: str, page: Page | None = None) -> Path:
-        """Keeps how the whole page looks, as a file of the test run."""
+        """Saves an image of the whole page, and returns its path."""
         path = SCREENSHOTS / f"{name}-{390 if self.phone else 1280}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         await (page or self.page).screenshot(path=path, full_page=True, animations="disabled")
         return path
 
     async def contrast_faults(self, page: Page | None = None) -> list[str]:
-        """Texts and outlines of controls that miss the contrast of WCAG 2.2 level AA (1.4.3, 1.4.11)."""
+        """Texts and control outlines with less contrast than WCAG 2.2 level AA requires (1.4.3, 1.4.11)."""
         return await (page or self.page).evaluate(_CONTRAST)
 
     async def overflow(self) -> int:
-        """By how many pixels the page is wider than the screen."""
+        """The number of pixels by which the page is wider than the screen."""
         return await self.page.evaluate(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
@@ -118,9 +119,9 @@ Visit = Callable[..., Awaitable[Person]]
 
 @pytest.fixture(scope="module")
 async def browser(chromium) -> AsyncIterator[Browser]:
-    """Chromium, without a window; Playwright gives it an empty profile of its own."""
+    """Chromium without a window, with an empty profile that Playwright creates."""
     async with async_playwright() as playwright:
-        expect.set_options(timeout=PATIENCE)
+        expect.set_options(timeout=TIMEOUT_MILLISECONDS)
         started = await playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
         yield started
         await started.close()
@@ -128,10 +129,10 @@ async def browser(chromium) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def visit(browser) -> AsyncIterator[Visit]:
-    """Brings a new person with a browser of their own: `await visit(language=..., phone=...)`."""
+    """Creates a new person with a separate browser: `await visit(language=..., phone=...)`."""
     persons: list[Person] = []
 
-    async def come(
+    async def visit_as_new_person(
         *, language: str = "en-GB", phone: bool = False, dark: bool = False, **options: Any
     ) -> Person:
         context = await browser.new_context(
@@ -144,15 +145,15 @@ async def visit(browser) -> AsyncIterator[Visit]:
             timezone_id="Europe/Oslo",
             **options,
         )
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT_MILLISECONDS)
         person = Person(context=context, page=await context.new_page(), phone=phone)
         person.watch(person.page)
         context.on("page", person.watch)
         persons.append(person)
         return person
 
-    yield come
-    found: Sequence[str] = [line for person in persons for line in person.unexpected]
+    yield visit_as_new_person
+    unexpected: Sequence[str] = [line for person in persons for line in person.unexpected]
     for person in persons:
         await person.context.close()
-    assert found == []
+    assert unexpected == []

@@ -1,4 +1,4 @@
-"""The rate budget in tests: a limiter on virtual time, and how many calls a second held."""
+"""For tests of the rate budget: a rate limiter on virtual time, and a count of calls per second."""
 
 from virtual_time import VirtualTime
 
@@ -11,5 +11,5 @@ def limiter(share: float = 1.0) -> InMemoryRateLimiter:
 
 
 def most_in_a_second(moments: list[float]) -> int:
-    """Of any second, its two ends included."""
-    return max(sum(first <= each <= first + 1 for each in moments) for first in moments)
+    """The largest number of calls within one second, including both ends of the second."""
+    return max(sum(first <= moment <= first + 1 for moment in moments) for first in moments)

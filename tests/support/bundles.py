@@ -1,9 +1,12 @@
-"""Builds what a sender sends, by text templates and `cryptography` alone: a judge's independent supply.
+"""Builds the containers and request bodies of a sender, with text templates and `cryptography` only.
 
-The canonical forms are written out by hand beside the forms that go into the file, so that no
-library's canonicalisation takes part. Three layouts of `META-INF/signatures.xml`: that of the official
-Java client (default namespaces), that of the C# client (a default namespace on the root that is not its
-own, a prefix that nothing below uses), and one with prefixes throughout.
+The code is independent of the sandbox, which judges the result. It writes the canonical XML forms by hand, beside the
+forms that go into the file, so that no library canonicalises them. There are three layouts of
+`META-INF/signatures.xml`:
+
+- that of the official Java client, with default namespaces;
+- that of the C# client, whose root has a prefix that no child uses, and a default namespace that it does not use itself;
+- one with prefixes everywhere.
 """
 
 import base64
@@ -44,7 +47,7 @@ PROPERTIES_TYPE = "http://uri.etsi.org/01903#SignedProperties"
 
 
 def pdf(text: str = "A lease", *, version: str = "1.4", pages: int = 1) -> bytes:
-    """A PDF written by hand, cross-reference table and all."""
+    """A PDF that this function writes itself, including the cross-reference table."""
     kids = " ".join(f"{4 + 2 * page} 0 R" for page in range(pages))
     objects = [
         "<< /Type /Catalog /Pages 2 0 R >>",
@@ -75,7 +78,7 @@ def pdf(text: str = "A lease", *, version: str = "1.4", pages: int = 1) -> bytes
 
 @dataclass(frozen=True)
 class File:
-    """A document of the job, under the name of its entry."""
+    """A document of the job, with the name of its entry in the container."""
 
     entry: str
     content: bytes
@@ -142,7 +145,10 @@ def legacy_manifest_xml(file: File) -> bytes:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a signature file spells its namespaces. Start tags come in two forms: in the file, canonical."""
+    """The namespace declarations and prefixes of a signature file.
+
+    Some start tags have two forms: one as in the file and one canonical.
+    """
 
     root: str
     root_end: str
@@ -198,7 +204,7 @@ LAYOUTS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A bundle to build; every field beyond the first few is a way to spoil it."""
+    """Describes a bundle to build. Most fields make it invalid in one particular way."""
 
     files: tuple[File, ...] = field(default_factory=two_files)
     layout: str = "java"
@@ -235,7 +241,7 @@ def b64(content: bytes) -> str:
 
 
 def hex_issuer_name(certificate: x509.Certificate) -> str:
-    """The issuer's name as the Java client writes it: RFC 2253, unknown types as hexadecimal DER."""
+    """The issuer's name as the Java client writes it: RFC 2253, with unknown types as hexadecimal DER."""
     keywords = {
         NameOID.COMMON_NAME: "CN",
         NameOID.ORGANIZATION_NAME: "O",
@@ -256,7 +262,7 @@ def hex_issuer_name(certificate: x509.Certificate) -> str:
 
 
 def dotnet_issuer_name(certificate: x509.Certificate) -> str:
-    """The issuer's name as .NET writes it: a space after each comma, quotes around odd values."""
+    """The issuer's name as .NET writes it: a space after each comma, quotes around special values."""
     keywords = {
         NameOID.COMMON_NAME: "CN",
         NameOID.ORGANIZATION_NAME: "O",
@@ -265,13 +271,15 @@ def dotnet_issuer_name(certificate: x509.Certificate) -> str:
     parts = []
     for attribute in reversed(list(certificate.issuer)):
         keyword = keywords.get(attribute.oid, f"OID.{attribute.oid.dotted_string}")
-        odd = any(character in attribute.value for character in ",+")
-        parts.append(f'{keyword}="{attribute.value}"' if odd else f"{keyword}={attribute.value}")
+        is_special = any(character in attribute.value for character in ",+")
+        parts.append(
+            f'{keyword}="{attribute.value}"' if is_special else f"{keyword}={attribute.value}"
+        )
     return ", ".join(parts)
 
 
 def signatures_xml(recipe: Recipe, signed: list[tuple[str, bytes, str]]) -> bytes:
-    """`META-INF/signatures.xml` over (entry, bytes, media type)."""
+    """`META-INF/signatures.xml` for these files: (entry name, content, media type)."""
     layout = LAYOUTS[recipe.layout]
     ds, xd, cds, cns = layout.ds, layout.xd, layout.cert_ds, layout.cert_ds_namespaces
     digested = (recipe.cert_digest_of or recipe.holder).certificate
@@ -304,7 +312,7 @@ def signatures_xml(recipe: Recipe, signed: list[tuple[str, bytes, str]]) -> byte
         f"</{xd}SignedProperties>"
     )
     properties = recipe.properties(properties)
-    # C14N puts namespaces before attributes, and `Id` before `Target`, `Type` before `URI`.
+    # C14N puts namespaces before attributes, and sorts attributes: `Id` before `Target`, `Type` before `URI`.
     canonical = (
         f'<{xd}SignedProperties{layout.properties_canonical} Id="SignedProperties">{properties}'
     )
@@ -376,18 +384,18 @@ def entries(recipe: Recipe) -> list[tuple[str, bytes]]:
 
 
 def container(recipe: Recipe) -> bytes:
-    """The ZIP file, written as to a pipe: entries with data descriptors, as the Java client has them."""
-    sink = _Pipe()
-    with zipfile.ZipFile(sink, "w", recipe.compression) as archive:
+    """The ZIP file. Its entries have data descriptors, like those of the Java client."""
+    pipe = _Pipe()
+    with zipfile.ZipFile(pipe, "w", recipe.compression) as archive:
         for entry, content in entries(recipe):
             archive.writestr(
                 zipfile.ZipInfo(entry, (2026, 3, 5, 13, 30, 0)), content, recipe.compression
             )
-    return bytes(sink.written)
+    return bytes(pipe.written)
 
 
 class _Pipe(io.RawIOBase):
-    """What can't be sought makes `zipfile` write data descriptors."""
+    """A file that is not seekable, so that `zipfile` writes data descriptors."""
 
     def __init__(self):
         self.written = bytearray()
@@ -410,20 +418,20 @@ CONTENT_TYPE = f"multipart/mixed; charset=ISO-8859-1; boundary={BOUNDARY}"
 def body(
     request: bytes, packed: bytes, *, container_first: bool = False, quirks: str = "java"
 ) -> bytes:
-    """A `multipart/mixed` body as the Java, the C# or the PHP client has it."""
+    """A `multipart/mixed` body as the Java, the C# or the PHP client sends it."""
     parts = [(b"application/xml", request), (b"application/octet-stream", packed)]
     out = b""
     for media_type, content in reversed(parts) if container_first else parts:
-        heads = [b"Content-Type: " + media_type]
+        headers = [b"Content-Type: " + media_type]
         if quirks == "dotnet":
-            heads.append(b"Content-Disposition: attachment")
+            headers.append(b"Content-Disposition: attachment")
         if quirks == "php":
-            heads.append(b"Content-Length: %d" % len(content))
+            headers.append(b"Content-Length: %d" % len(content))
         out += (
             b"--"
             + BOUNDARY.encode()
             + b"\r\n"
-            + b"\r\n".join(heads)
+            + b"\r\n".join(headers)
             + b"\r\n\r\n"
             + content
             + b"\r\n"

@@ -1,4 +1,4 @@
-"""Calls a sandbox over real TLS with aiohttp's client: no code of the SDK, none of the sandbox's."""
+"""Calls a sandbox over real TLS with aiohttp's client, without code of the SDK or the sandbox."""
 
 import ssl
 from contextlib import asynccontextmanager
@@ -21,7 +21,7 @@ NS = {"s": bundles.SERVICE}
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that advances only when `wait` is called."""
 
     def __init__(self):
         self.now = NOW
@@ -45,23 +45,23 @@ class Answer:
             self.xml = etree.fromstring(self.body)
 
     def texts(self, path: str) -> list[str]:
-        return [str(found) for found in self.xml.xpath(path, namespaces=NS)]
+        return [str(text) for text in self.xml.xpath(path, namespaces=NS)]
 
     def text(self, path: str) -> str | None:
-        found = self.texts(path)
-        assert len(found) <= 1
-        return found[0] if found else None
+        texts = self.texts(path)
+        assert len(texts) <= 1
+        return texts[0] if texts else None
 
     @property
     def error(self) -> tuple[int, str]:
-        """The HTTP status and the error code, of an error document that the schema allows."""
+        """The HTTP status and the error code. The error document must be valid by the schema."""
         conforms(self.xml, "error")
         assert self.text("/s:error/s:error-type/text()") in {"CLIENT", "SERVER"}
         return self.status, self.text("/s:error/s:error-code/text()")
 
 
 def conforms(message: etree._Element, name: str) -> None:
-    """Holds a message against the packaged schema, by lxml itself."""
+    """Fails if the message is not valid by the packaged schema, or has another root element."""
     folder = resources.files("posten_signering_xml") / "schema"
     with resources.as_file(folder) as path:
         schema = etree.XMLSchema(file=str(path / "direct.xsd"))
@@ -70,7 +70,7 @@ def conforms(message: etree._Element, name: str) -> None:
 
 
 def holder_in(content: bytes, password: str) -> Holder:
-    """What a PKCS#12 file holds, read by `cryptography`."""
+    """The certificate, key and chain of a PKCS#12 file, read by `cryptography`."""
     key, certificate, others = pkcs12.load_key_and_certificates(content, password.encode())
     return Holder(certificate, key, tuple(others))
 
@@ -84,14 +84,14 @@ def client_context(ca_pem: bytes, folder, holder: Holder | None, *, chain: bool 
         path = folder / "client.pem"
         path.write_bytes(
             holder.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            + b"".join(each.public_bytes(Encoding.PEM) for each in certificates)
+            + b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
         )
         context.load_cert_chain(path)
     return context
 
 
 class Caller:
-    """An organisation with its certificate, and whom it calls for."""
+    """An organisation that calls the sandbox with its certificate, for itself or for another sender."""
 
     def __init__(self, sandbox, session, holder, clock, sender=SENDER):
         self.sandbox = sandbox
@@ -141,14 +141,15 @@ async def caller_of(sandbox, clock, folder, *, certificate=SENDER, sender=SENDER
 
 
 def redirect_urls(answer: Answer) -> list[str]:
-    """Those of a create's answer, in the order of the manifest."""
+    """The redirect URLs in the answer to a create, in the order of the manifest."""
     return answer.texts("//s:direct-signature-job-response/s:redirect-url/text()")
 
 
 def signer_named(answer: Answer, identifier: str) -> etree._Element:
-    [found] = answer.xml.xpath(
-        "//s:signer[s:signer-identifier=$who or s:personal-identification-number=$who]",
+    [signer] = answer.xml.xpath(
+        "//s:signer[s:signer-identifier=$identifier"
+        " or s:personal-identification-number=$identifier]",
         namespaces=NS,
-        who=identifier,
+        identifier=identifier,
     )
-    return found
+    return signer

@@ -1,4 +1,4 @@
-"""Certificates for tests: a root, an intermediate with an awkward name, and enterprises below them."""
+"""Certificates for tests: a root, an intermediate whose name needs escaping, and enterprise certificates."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ SENDER = "999888777"
 
 @dataclass(frozen=True)
 class Holder:
-    """A certificate with its key and, from its issuer up to the root, those above it."""
+    """A certificate, its key, and its chain from the issuer up to the root."""
 
     certificate: x509.Certificate
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -28,7 +28,7 @@ class Holder:
 
 @cache
 def rsa_key(number: int) -> rsa.RSAPrivateKey:
-    """A key that stays the same through a test run."""
+    """A key for this number. It stays the same throughout a test run."""
     del number
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
@@ -122,5 +122,5 @@ def enterprise() -> Holder:
 
 @cache
 def other_enterprise() -> Holder:
-    """Another certificate of the same issuer, over another key."""
+    """The certificate of another organisation, from the same issuer, with a different key."""
     return issue(enterprise_name("111222333"), intermediate(), rsa_key(4))

@@ -1,4 +1,4 @@
-"""Every operation of the client as a call, for tests that go through all of them."""
+"""A call of every operation of the client, for tests that check all operations."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -38,17 +38,18 @@ async def consumed(opening: AbstractAsyncContextManager) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Following:
-    """An operation that follows a URL of the service.
+class UrlOperation:
+    """An operation that sends a request to a URL from an earlier response.
 
     Attributes:
-        call: Calls it with what holds the URL, and a path to write to.
-        method: On the wire.
-        accept: On the wire.
-        answer: The body of a success.
-        holding: Makes the response that holds the URL given.
-        missing: A response without the URL, and the error that it has; None where it has none.
-        token: Whether the URL is sent with the status query token `TOKEN`.
+        call: Calls the operation with the URL, or the response that has it, and a path to write to.
+        method: The method of the HTTP request.
+        accept: The `Accept` header of the HTTP request.
+        answer: The body of a successful HTTP response.
+        holding: Creates a response value with the given URL.
+        missing: A response value without the URL, and the error that the call raises; the error is None if
+            it raises none.
+        token: Whether the operation adds the status query token `TOKEN` to the URL.
     """
 
     call: Callable[[DirectClient, object, Path], Awaitable[object]]
@@ -71,8 +72,8 @@ def _holding_signature(url: str) -> Signature:
     return Signature(status=SignerStatus.SIGNED, xades_url=url)
 
 
-def _pades(call: Callable[[DirectClient, object, Path], Awaitable[object]]) -> Following:
-    return Following(
+def _pades(call: Callable[[DirectClient, object, Path], Awaitable[object]]) -> UrlOperation:
+    return UrlOperation(
         call=call,
         method="GET",
         accept="application/octet-stream, application/xml",
@@ -83,8 +84,8 @@ def _pades(call: Callable[[DirectClient, object, Path], Awaitable[object]]) -> F
     )
 
 
-def _xades(call: Callable[[DirectClient, object, Path], Awaitable[object]]) -> Following:
-    return Following(
+def _xades(call: Callable[[DirectClient, object, Path], Awaitable[object]]) -> UrlOperation:
+    return UrlOperation(
         call=call,
         method="GET",
         answer=XADES,
@@ -94,38 +95,38 @@ def _xades(call: Callable[[DirectClient, object, Path], Awaitable[object]]) -> F
     )
 
 
-FOLLOWING = {
-    "get_status": Following(
-        call=lambda client, held, _: client.get_status(held, TOKEN),
+URL_OPERATIONS = {
+    "get_status": UrlOperation(
+        call=lambda client, target, _: client.get_status(target, TOKEN),
         method="GET",
         answer=status_xml(),
         holding=lambda url: DirectJobResponse(job_id=7, status_url=url),
         missing=(DirectJobResponse(job_id=7), StatusUrlMissingError),
         token=True,
     ),
-    "request_new_redirect_url": Following(
-        call=lambda client, held, _: client.request_new_redirect_url(held),
+    "request_new_redirect_url": UrlOperation(
+        call=lambda client, target, _: client.request_new_redirect_url(target),
         method="POST",
         answer=signer_xml(),
         holding=lambda url: DirectSignerResponse(
             signer_url=url, redirect_url="https://web.example#/redirect/x"
         ),
     ),
-    "confirm": Following(
-        call=lambda client, held, _: client.confirm(held),
+    "confirm": UrlOperation(
+        call=lambda client, target, _: client.confirm(target),
         method="POST",
         answer=b"",
         holding=lambda url: status(confirmation_url=url),
         missing=(status(), None),
     ),
-    "get_pades": _pades(lambda client, held, _: client.get_pades(held)),
-    "download_pades": _pades(lambda client, held, path: client.download_pades(held, path)),
-    "open_pades": _pades(lambda client, held, _: consumed(client.open_pades(held))),
-    "get_xades": _xades(lambda client, held, _: client.get_xades(held)),
-    "download_xades": _xades(lambda client, held, path: client.download_xades(held, path)),
-    "open_xades": _xades(lambda client, held, _: consumed(client.open_xades(held))),
-    "delete_documents": Following(
-        call=lambda client, held, _: client.delete_documents(held),
+    "get_pades": _pades(lambda client, target, _: client.get_pades(target)),
+    "download_pades": _pades(lambda client, target, path: client.download_pades(target, path)),
+    "open_pades": _pades(lambda client, target, _: consumed(client.open_pades(target))),
+    "get_xades": _xades(lambda client, target, _: client.get_xades(target)),
+    "download_xades": _xades(lambda client, target, path: client.download_xades(target, path)),
+    "open_xades": _xades(lambda client, target, _: consumed(client.open_xades(target))),
+    "delete_documents": UrlOperation(
+        call=lambda client, target, _: client.delete_documents(target),
         method="DELETE",
         answer=b"",
         holding=lambda url: status(delete_documents_url=url),
@@ -133,24 +134,24 @@ FOLLOWING = {
     ),
 }
 
-# Those that take a sender.
-ADDRESSED: dict[str, Callable[[DirectClient, Sender | None], Awaitable[object]]] = {
+# The operations that take a sender
+SENDER_OPERATIONS: dict[str, Callable[[DirectClient, Sender | None], Awaitable[object]]] = {
     "check_access": lambda client, sender: client.check_access(sender=sender),
     "get_status_change": lambda client, sender: client.get_status_change(sender=sender),
     "status_changes": lambda client, sender: anext(client.status_changes(sender=sender)),
 }
 
 
-def every(path: Path, url: str = URL) -> dict[str, Callable[[DirectClient], Awaitable[object]]]:
-    """A call of each operation; what is downloaded to a file goes to the path."""
+def all_calls(path: Path, url: str = URL) -> dict[str, Callable[[DirectClient], Awaitable[object]]]:
+    """A call of each operation, by its name. Downloads to a file go to this path."""
     calls: dict[str, Callable[[DirectClient], Awaitable[object]]] = {
         "create": lambda client: client.create(doubles.job())
     }
-    for name, each in FOLLOWING.items():
-        calls[name] = lambda client, each=each: each.call(client, url, path)
-    for name, call in ADDRESSED.items():
+    for name, operation in URL_OPERATIONS.items():
+        calls[name] = lambda client, operation=operation: operation.call(client, url, path)
+    for name, call in SENDER_OPERATIONS.items():
         calls[name] = lambda client, call=call: call(client, None)
     return calls
 
 
-EVERY = list(every(Path()))
+OPERATIONS = list(all_calls(Path()))

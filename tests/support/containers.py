@@ -1,4 +1,4 @@
-"""Containers as the package makes them, signed under the PKI of the tests."""
+"""Containers that the package builds, signed with certificates of the tests' PKI."""
 
 import functools
 import io
@@ -37,7 +37,7 @@ SEVERAL = [
 
 
 def name(*parts) -> x509.Name:
-    """A name of parts: an attribute, or a list of them for a part with several."""
+    """A distinguished name. Each part is one attribute, or a list of attributes."""
     return x509.Name(
         [
             x509.RelativeDistinguishedName(part if isinstance(part, list) else [part])
@@ -52,7 +52,7 @@ def text(oid, value, **options) -> x509.NameAttribute:
 
 @functools.cache
 def issuing() -> pki.Issued:
-    """An intermediate whose name holds whatever has to be escaped."""
+    """An intermediate whose name contains many characters that must be escaped."""
     subject = name(
         text(NameOID.COUNTRY_NAME, "NO"),
         text(NameOID.ORGANIZATION_IDENTIFIER, "NTRNO-983163327"),
@@ -63,7 +63,7 @@ def issuing() -> pki.Issued:
 
 
 def enterprise(issuer: pki.Issued | None = None, key=None) -> pki.Issued:
-    """A new certificate of one and the same organisation."""
+    """A new certificate, always for the same organisation."""
     subject = name(
         text(NameOID.COUNTRY_NAME, "NO"),
         text(NameOID.ORGANIZATION_IDENTIFIER, "NTRNO-123456789"),
@@ -78,7 +78,7 @@ def leaf() -> pki.Issued:
 
 
 def chain() -> list[x509.Certificate]:
-    return [each.certificate for each in (leaf(), *leaf().issuers)]
+    return [issued.certificate for issued in (leaf(), *leaf().issuers)]
 
 
 def sign(content: bytes) -> bytes:
@@ -87,9 +87,9 @@ def sign(content: bytes) -> bytes:
 
 def manifest_of(documents) -> bytes:
     entries = "".join(
-        f'<document href="{document_name(index, each.type)}" mime="{each.type}">'
+        f'<document href="{document_name(index, document.type)}" mime="{document.type}">'
         f"<title>Tittel {index}</title></document>"
-        for index, each in enumerate(documents)
+        for index, document in enumerate(documents)
     )
     return (
         f'<direct-signature-job-manifest xmlns="{NAMESPACES["signering"]}">'
@@ -100,7 +100,7 @@ def manifest_of(documents) -> bytes:
 def bundle(
     documents=SEVERAL, *, certificates=None, compression=Compression.STORED, at=NOW
 ) -> bytes:
-    """A container as the package makes it."""
+    """A container that the package builds for these documents."""
     inspection = inspect(documents, compression=compression)
     assert inspection.violations == ()
     manifest = manifest_of(documents)
@@ -134,6 +134,6 @@ def digest(content: bytes, algorithm=None) -> bytes:
 
 
 def tree(content: bytes) -> etree._Element:
-    """The signature document of a container."""
+    """The parsed META-INF/signatures.xml of a container."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return etree.fromstring(archive.read("META-INF/signatures.xml"))

@@ -1,7 +1,7 @@
-"""What tests of the client share: a transport without a network, answers, a clock, a sleep.
+"""Test doubles for tests of the client: a transport without a network, its answers, a clock, a sleep.
 
-The transport answers by a script and writes down what was sent. The answers are XML written here, so
-that no test reads what the package itself rendered.
+The transport answers according to a script and records the requests. The XML of the answers is written here, so that
+no test reads XML that the package itself rendered.
 """
 
 import functools
@@ -39,7 +39,7 @@ SENDER = Sender(organization_number=pki.SENDER)
 JOBS = f"{ROOT}/{pki.SENDER}/direct/signature-jobs"
 NS = "http://signering.posten.no/schema/v1"
 
-# Synthetic: the eighties in the month mark a person who does not exist.
+# A synthetic identity number: 80 is added to the month, so it belongs to no real person.
 PERSON = "17885599999"
 CUSTOMER = "customer-42"
 
@@ -52,8 +52,8 @@ class Answer:
     """An answer of the service.
 
     Attributes:
-        chunks: The body as it comes.
-        broken_by: Raised after the last chunk, in place of the body's end; a `Hang`: nothing comes.
+        chunks: The body, whole or in the chunks in which it arrives.
+        broken_by: How the body breaks off after the last chunk: the exception is raised, or a `Hang` waits forever.
     """
 
     status: int = 200
@@ -64,14 +64,14 @@ class Answer:
 
 @dataclass
 class Unsent:
-    """Raised before anything of the request was taken."""
+    """A failure before any byte of the request was sent."""
 
     error: BaseException
 
 
 @dataclass
 class Hang:
-    """Takes the request, and never answers. `reached` is set when it has come so far."""
+    """The service receives the request and never answers. `reached` is set when the waiting starts."""
 
     reached: anyio.Event = field(default_factory=anyio.Event)
 
@@ -83,11 +83,11 @@ class Hang:
 def created_xml(
     *, job_id: int = 7, reference: str | None = "order-77", polled: bool = False
 ) -> bytes:
-    """Two signers, in another order than jobs here have them."""
-    told = "" if reference is None else f"<reference>{reference}</reference>"
+    """The answer to a create, with two signers. Their order differs from that in `job()`."""
+    reference_xml = "" if reference is None else f"<reference>{reference}</reference>"
     status_url = "" if polled else f"<status-url> {JOBS}/{job_id}/status </status-url>"
     return (
-        f'<direct-signature-job-response xmlns="{NS}">{told}'
+        f'<direct-signature-job-response xmlns="{NS}">{reference_xml}'
         f"<signature-job-id>{job_id}</signature-job-id>{status_url}"
         f'<signer href="{JOBS}/{job_id}/signers/2"><signer-identifier>{CUSTOMER}'
         "</signer-identifier><redirect-url>https://web.example#/redirect/two</redirect-url></signer>"
@@ -106,7 +106,7 @@ def signer_xml() -> bytes:
 
 
 def status_xml(status: str = "COMPLETED_SUCCESSFULLY", *, job_id: int = 7) -> bytes:
-    """A job that both have signed, with every URL."""
+    """The status of a job that both signers have signed, with every URL."""
     return (
         f'<direct-signature-job-status-response xmlns="{NS}"><reference>order-77</reference>'
         f"<signature-job-id>{job_id}</signature-job-id>"
@@ -128,13 +128,13 @@ def error_xml(code: str, message: str = "Because.") -> bytes:
     ).encode()
 
 
-# Each ends as one of its kind does.
+# Their last bytes are those of a complete document.
 PADES = b"%PDF-1.7\nsigned\n%%EOF\n"
 XADES = b"<XAdESSignatures></XAdESSignatures>"
 
 
 def poll_headers(now: datetime, wait: timedelta) -> dict[str, str]:
-    """What the service says of time when a queue is polled."""
+    """The headers with times in the answer to a poll."""
     return {
         "date": f"{now:%a, %d %b %Y %H:%M:%S} GMT",
         "x-next-permitted-poll-time": (now + wait).isoformat(),
@@ -146,7 +146,7 @@ def poll_headers(now: datetime, wait: timedelta) -> dict[str, str]:
 
 @dataclass
 class Sent:
-    """A request as it was taken, with its whole body."""
+    """A request that the transport sent, with its whole body."""
 
     method: str
     url: str
@@ -160,13 +160,13 @@ class _Stream:
     status: int
     headers: Mapping[str, str]
     answer: Answer
-    exchanging: "ScriptedTransport"
+    transport: "ScriptedTransport"
 
     async def chunks(self) -> AsyncIterator[bytes]:
         chunks = self.answer.chunks
         for chunk in [chunks] if isinstance(chunks, bytes) else chunks:
             await anyio.lowlevel.checkpoint()
-            self.exchanging.given.append(len(chunk))
+            self.transport.chunk_sizes.append(len(chunk))
             yield chunk
         if isinstance(self.answer.broken_by, Hang):
             await self.answer.broken_by.forever()
@@ -177,20 +177,26 @@ class _Stream:
 class ScriptedTransport:
     """A `Transport` that answers each request with the next step of its script.
 
-    An exception among the steps is raised after the whole request was taken. A request without a
-    step left fails the test.
+    If a step is an exception, it is raised after the whole request was sent. A request after the last step fails
+    the test.
+
+    Attributes:
+        sent: The requests.
+        chunk_sizes: The size of each chunk of an answer that the client has read.
+        open: The number of answers that the client has not closed.
+        closed: How often the transport was closed.
     """
 
     def __init__(self, *script: "Answer | Unsent | Hang | BaseException") -> None:
         self.script = deque(script)
         self.sent: list[Sent] = []
-        self.given: list[int] = []
+        self.chunk_sizes: list[int] = []
         self.open = 0
         self.closed = 0
 
     @asynccontextmanager
     async def exchange(self, request: Request) -> AsyncIterator[_Stream]:
-        assert self.script, f"a request that nobody expected: {request.method}"
+        assert self.script, f"Unexpected request, no step is left: {request.method}"
         step = self.script.popleft()
         if isinstance(step, Unsent):
             raise step.error
@@ -222,15 +228,15 @@ class ScriptedTransport:
 
 
 def opened_files() -> list[Path]:
-    """The descriptors that this process has open."""
+    """The open file descriptors of this process."""
     return sorted(Path("/dev/fd").iterdir())
 
 
-# --- Time, and the pace
+# --- Time and rate limit
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that advances only when `wait` is called."""
 
     def __init__(self, now: datetime = pki.NOW) -> None:
         self.now = now
@@ -240,7 +246,7 @@ class Clock:
         return self.now
 
     def monotonic(self) -> float:
-        """Seconds, with another zero than the clock's, and finer."""
+        """Seconds since another starting point than the clock's."""
         return self.seconds
 
     def wait(self, *, seconds: float = 0, **time: float) -> None:
@@ -249,7 +255,7 @@ class Clock:
 
 
 class Sleep:
-    """Takes no time: writes down how long it was asked to, and moves the clock on."""
+    """A sleep that takes no time. It records the duration and advances the clock."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -261,48 +267,48 @@ class Sleep:
         self.clock.wait(seconds=seconds)
 
 
-class Unpaced:
-    """A `RateLimiter` that lets everybody through, and writes down what it was told.
+class UnlimitedRateLimiter:
+    """A `RateLimiter` that never waits, and records its calls.
 
     Attributes:
-        paid: The organisation number of each call.
-        on_its_way: How many calls of an organisation have left and not arrived.
-        blocks: Each block: the organisation number, and its seconds.
+        acquired: The organisation number of each call.
+        in_flight: The number of calls in flight, by organisation number.
+        blocks: The organisation number and the seconds of each block.
     """
 
     def __init__(self) -> None:
-        self.paid: list[str] = []
-        self.on_its_way = Counter[str]()
+        self.acquired: list[str] = []
+        self.in_flight = Counter[str]()
         self.blocks: list[tuple[str, float]] = []
 
     async def acquire(self, organization_number: str) -> Callable[[], None]:
-        self.paid.append(organization_number)
-        self.on_its_way[organization_number] += 1
+        self.acquired.append(organization_number)
+        self.in_flight[organization_number] += 1
         calls = [organization_number]
 
-        def arrived() -> None:
+        def release() -> None:
             if calls:
-                self.on_its_way[calls.pop()] -= 1
+                self.in_flight[calls.pop()] -= 1
 
-        return arrived
+        return release
 
     async def block(self, organization_number: str, seconds: float) -> None:
         self.blocks.append((organization_number, seconds))
 
 
-# --- The client's side
+# --- The client
 
 
 @functools.cache
 def enterprise() -> EnterpriseCertificate:
-    """The sender's; reading a key takes long."""
+    """The sender's certificate. It is cached, because reading a key is slow."""
     return pki.sender().enterprise()
 
 
 def configuration(transport: ScriptedTransport | None, **fields) -> ClientConfiguration:
-    """A configuration whose client meets no network, no waiting and no chance, and repeats nothing."""
+    """A configuration whose client uses no network, never waits, is not random and does not retry."""
     clock = fields.get("clock") or Clock()
-    given = {
+    defaults = {
         "environment": Environment(
             name="Test", service_root=ROOT, default_poll_wait=timedelta(seconds=30)
         ),
@@ -312,34 +318,34 @@ def configuration(transport: ScriptedTransport | None, **fields) -> ClientConfig
         "monotonic": clock.monotonic,
         "sleep": Sleep(clock),
         "random": lambda: 0.0,
-        "rate_limiter": Unpaced(),
+        "rate_limiter": UnlimitedRateLimiter(),
         "retries": Retries(max_retries=0),
         "transport": transport,
     }
-    return ClientConfiguration(**{**given, **fields})
+    return ClientConfiguration(**{**defaults, **fields})
 
 
 @asynccontextmanager
 async def client_of(
     *script: Answer | Unsent | Hang | BaseException, **fields
 ) -> AsyncIterator[tuple[DirectClient, ScriptedTransport]]:
-    """An open client, and its transport."""
+    """An open client and its transport."""
     transport = ScriptedTransport(*script)
     async with DirectClient(configuration(transport, **fields)) as client:
         yield client, transport
 
 
 def _pdf() -> bytes:
-    """The smallest PDF of one page, with its table of offsets."""
+    """A minimal PDF of one page, with its cross-reference table."""
     objects = [
         b"<</Type/Catalog/Pages 2 0 R>>",
         b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
         b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]>>",
     ]
     content, table = b"%PDF-1.4\n", b"xref\n0 4\n0000000000 65535 f \n"
-    for number, each in enumerate(objects, start=1):
+    for number, dictionary in enumerate(objects, start=1):
         table += b"%010d 00000 n \n" % len(content)
-        content += b"%d 0 obj%sendobj\n" % (number, each)
+        content += b"%d 0 obj%sendobj\n" % (number, dictionary)
     return (
         content + table + b"trailer<</Size 4/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % len(content)
     )
@@ -349,8 +355,8 @@ PDF = _pdf()
 
 
 def job(**fields) -> DirectJob:
-    """A PDF and a text for two signers, one of each kind."""
-    given = {
+    """A job with a PDF and a text document, for two signers with the two kinds of identifiers."""
+    defaults = {
         "title": "Lease",
         "documents": [
             Document(title="Contract", content=PDF),
@@ -367,7 +373,7 @@ def job(**fields) -> DirectJob:
         ),
         "reference": "order-77",
     }
-    return DirectJob(**{**given, **fields})
+    return DirectJob(**{**defaults, **fields})
 
 
 # --- Secrets
@@ -376,9 +382,9 @@ _PACKAGE = Path(posten_signering.__file__).parent
 
 
 def frames_with_locals(error: BaseException) -> str:
-    """What an error tool that renders locals shows of the package's own frames, causes included.
+    """The text that an error reporting tool shows for the package's own frames, with their local variables.
 
-    The sandbox is another party, and its frames are left out.
+    It includes the causes of the error. Frames of the sandbox are left out, because it is not part of the client.
     """
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
     return "\n".join(_frames(shown))
@@ -396,5 +402,5 @@ def _frames(shown: traceback.TracebackException) -> Iterator[str]:
 
 
 def shown_in(text: str, canaries: Iterable[str]) -> list[str]:
-    """Which of the canaries a text shows."""
-    return [each for each in canaries if each in text]
+    """The canaries that appear in a text."""
+    return [canary for canary in canaries if canary in text]

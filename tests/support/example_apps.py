@@ -1,7 +1,7 @@
-"""The example apps, run as they are: in this process on loopback, or as programs of their own.
+"""Runs the unchanged example apps in this process, on loopback.
 
-`gate` stands between an app and the service: a CONNECT proxy that can withhold what the service says,
-so that a test acts while an answer is on its way.
+`gate` is a CONNECT proxy between an app and the service. It can hold back the service's answers, so that a test can act
+while a call is in flight.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ APPS = ("fastapi", "aiohttp")
 
 @contextlib.contextmanager
 def importable() -> Iterator[None]:
-    """The examples import each other by name, as programs in one folder do."""
+    """Makes the examples importable by name, because they import each other by name."""
     sys.path.insert(0, str(EXAMPLES))
     try:
         yield
@@ -37,13 +37,13 @@ def importable() -> Iterator[None]:
 
 
 def module(name: str) -> ModuleType:
-    """One of the examples' modules."""
+    """Imports a module of the examples."""
     with importable():
         return importlib.import_module(name)
 
 
 def variables(sandbox: Sandbox, folder: Path) -> dict[str, str]:
-    """What is exported for a client of this sandbox."""
+    """Environment variables for a client of this sandbox."""
     return module("run").write_files(sandbox, folder)
 
 
@@ -51,7 +51,7 @@ def variables(sandbox: Sandbox, folder: Path) -> dict[str, str]:
 class Running:
     """An app that runs in this process.
 
-    `shop` is what its requests share.
+    `shop` is the state that its requests share.
     """
 
     url: str
@@ -59,7 +59,7 @@ class Running:
 
     @contextlib.asynccontextmanager
     async def customer(self) -> AsyncIterator[httpx.AsyncClient]:
-        """Somebody with a browser that follows no redirect by itself."""
+        """A customer's HTTP client. It does not follow redirects."""
         async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
             yield client
 
@@ -68,7 +68,7 @@ class Running:
 async def running(
     name: str, sandbox: Sandbox, folder: Path, patch: pytest.MonkeyPatch, **more: str
 ) -> AsyncIterator[Running]:
-    """An app on a free port of loopback, with a client of the sandbox."""
+    """Runs an app on a free port of loopback, with a client of the sandbox."""
     listening = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     environment = variables(sandbox, folder) | {"SHOP_URL": url, "SHOP_FOLDER": str(folder)} | more
@@ -84,7 +84,7 @@ async def running(
 async def _fastapi(listening: socket.socket) -> AsyncIterator[object]:
     app = module("fastapi_app").app
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning"))
-    # What uvicorn does at start and end, without its signal handlers: those are pytest's.
+    # The same steps as uvicorn's start and stop, but without its signal handlers, which would replace pytest's.
     async with app.router.lifespan_context(app):
         server.config.load()
         server.lifespan = server.config.lifespan_class(server.config)
@@ -97,7 +97,7 @@ async def _fastapi(listening: socket.socket) -> AsyncIterator[object]:
 async def _aiohttp(listening: socket.socket) -> AsyncIterator[object]:
     program = module("aiohttp_app")
     app = program.application()
-    # The harder case: a customer who goes away cancels the handler.
+    # With handler_cancellation, a customer who disconnects cancels the handler. This is the harder case.
     runner = web.AppRunner(app, handle_signals=False, access_log=None, handler_cancellation=True)
     await runner.setup()
     await web.SockSite(runner, listening).start()
@@ -109,9 +109,9 @@ async def _aiohttp(listening: socket.socket) -> AsyncIterator[object]:
 
 @dataclass
 class Gate:
-    """A way to the service that can be shut for what comes back.
+    """A proxy that can hold back the service's answers.
 
-    `withheld` is set when the service has said something that is kept from the client.
+    `withheld` is set when the gate holds back an answer.
     """
 
     url: str = ""
@@ -121,33 +121,33 @@ class Gate:
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def shut(self) -> None:
-        """From now on, what the service says stays here."""
+        """Holds back the service's answers from now on."""
         self.withheld.clear()
         self._open.clear()
 
     def release(self) -> None:
-        """Lets through what was withheld, and all that follows."""
+        """Forwards the withheld answers and all later ones."""
         self._open.set()
 
     def cut(self) -> None:
-        """Breaks off every connection, with what was withheld."""
+        """Breaks every connection. The withheld answers are lost."""
         for writer in self._writers:
             writer.transport.abort()
         self._open.set()
 
     def down(self) -> None:
-        """Breaks off every connection, and lets none through any more."""
+        """Breaks every connection, and refuses new ones."""
         self.is_down = True
         self.cut()
 
     def up(self) -> None:
-        """Lets connections through again."""
+        """Accepts new connections again."""
         self.is_down = False
 
     async def pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, gated: bool
     ) -> None:
-        """Passes on what comes, until the end."""
+        """Forwards bytes until the connection ends. If `gated`, waits while the gate is shut."""
         with contextlib.suppress(OSError):
             while content := await reader.read(65536):
                 if gated and not self._open.is_set():
@@ -161,23 +161,23 @@ class Gate:
 
 @contextlib.asynccontextmanager
 async def gate() -> AsyncIterator[Gate]:
-    """An open gate, as a proxy for `POSTEN_SIGNERING_PROXY`."""
-    here = Gate()
-    here.release()
+    """Runs an open gate. Set `POSTEN_SIGNERING_PROXY` to its URL."""
+    proxy = Gate()
+    proxy.release()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        if here.is_down:
+        if proxy.is_down:
             writer.transport.abort()
             return
         host, _, port = head.split()[1].decode().rpartition(":")
         from_service, to_service = await asyncio.open_connection(host, int(port))
-        here._writers |= {writer, to_service}
+        proxy._writers |= {writer, to_service}
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         async with asyncio.TaskGroup() as both:
-            both.create_task(here.pump(reader, to_service, gated=False))
-            both.create_task(here.pump(from_service, writer, gated=True))
-        here._writers -= {writer, to_service}
+            both.create_task(proxy.pump(reader, to_service, gated=False))
+            both.create_task(proxy.pump(from_service, writer, gated=True))
+        proxy._writers -= {writer, to_service}
 
     tasks = set[asyncio.Task[None]]()
 
@@ -187,10 +187,10 @@ async def gate() -> AsyncIterator[Gate]:
         task.add_done_callback(tasks.discard)
 
     server = await asyncio.start_server(start, "127.0.0.1", 0)
-    here.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        yield here
+        yield proxy
     finally:
         server.close()
-        here.cut()
+        proxy.cut()
         await asyncio.gather(*tasks)

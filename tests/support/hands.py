@@ -1,10 +1,10 @@
-"""Calls the control API as a test in another language would."""
+"""A client of the sandbox's control API that uses only HTTP, like a test in another language."""
 
 import json
 
 
-class Hand:
-    """Calls the control API as a test in another language would."""
+class ControlCaller:
+    """Calls the control API, and returns the status and the JSON of the answer."""
 
     def __init__(self, session, root):
         self.session = session

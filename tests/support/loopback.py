@@ -1,6 +1,6 @@
-"""Small servers on loopback: HTTP/1.1 with or without TLS, a CONNECT proxy, a port that says nothing.
+"""Small servers on loopback: HTTP/1.1 with or without TLS, a CONNECT proxy, a port that never responds.
 
-They write down what came, and send the bytes that a test gives them, right or wrong.
+They record what they receive, and send the bytes that a test gives them, whether valid or not.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class Server:
 
 
 Answer = bytes | None
-"""What to send; None breaks the connection off with a reset."""
+"""The bytes to send. None: reset the connection."""
 
 Handler = Callable[[Received], Awaitable[Answer]]
 
@@ -55,7 +55,7 @@ def always(content: Answer) -> Handler:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Breaks a connection off without a word of TLS."""
+    """Resets a TCP connection without a TLS alert."""
     sock = writer.get_extra_info("socket")
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
@@ -78,7 +78,7 @@ async def serving(
     connected: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
     context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Server]:
-    """Serves connections; when left, ends what is open."""
+    """Serves connections. Closes all open ones at the end."""
     server = Server()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -116,7 +116,7 @@ async def serving(
 async def http_server(
     handler: Handler, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[Server]:
-    """Answers each request with the bytes that the handler gives."""
+    """Answers each request with the bytes that the handler returns."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while (head := await read_head(reader)) is not None:
@@ -147,7 +147,7 @@ async def http_server(
 async def connect_proxy(
     refusal: bytes | None = None, *, silent: bool = False, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[Server]:
-    """A proxy that opens tunnels to anywhere on loopback, or answers with a refusal, or nothing."""
+    """A proxy that opens tunnels. With `refusal` it sends those bytes instead; if `silent`, it sends nothing."""
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -170,12 +170,12 @@ async def connect_proxy(
             await writer.drain()
             return
         host, port = target.split(":")
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        target_reader, target_writer = await asyncio.open_connection(host, int(port))
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         try:
-            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+            await asyncio.gather(pump(reader, target_writer), pump(target_reader, writer))
         finally:
-            far_writer.transport.abort()
+            target_writer.transport.abort()
 
     async with serving(connected, context) as server:
         yield server
@@ -183,7 +183,7 @@ async def connect_proxy(
 
 @contextlib.asynccontextmanager
 async def silent_port() -> AsyncIterator[Server]:
-    """Takes connections, and never says a word."""
+    """A server that accepts connections and never sends a byte."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -195,7 +195,7 @@ async def silent_port() -> AsyncIterator[Server]:
 
 
 async def plain_refusal(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """What a server of plain HTTP says to a TLS handshake."""
+    """Responds to a TLS handshake as a plain HTTP server does, with status 400."""
     await reader.read(1)
     writer.write(answer(400, Connection="close"))
     await writer.drain()
@@ -205,9 +205,9 @@ async def plain_refusal(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 @contextlib.asynccontextmanager
 async def alerting_server(content: bytes, context: ssl.SSLContext) -> AsyncIterator[Server]:
-    """A server that says by a TLS alert why it ends a handshake, as OpenSSL's own servers do.
+    """A server that sends a TLS alert when it rejects a handshake, as OpenSSL's own servers do.
 
-    asyncio's hangs up without a word, so that this one is a thread with blocking sockets.
+    asyncio's server closes the connection without an alert, so this one runs blocking sockets in a thread.
     """
     server = Server()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -223,7 +223,8 @@ async def alerting_server(content: bytes, context: ssl.SSLContext) -> AsyncItera
                 try:
                     wrapped.do_handshake()
                 except ssl.SSLError:
-                    # Bytes left unread would turn the end into a reset, which can overtake the alert.
+                    # Read all remaining bytes. Closing a socket with unread bytes sends a reset, and the client may
+                    # see the reset before the alert.
                     wrapped.shutdown(socket.SHUT_WR)
                     while plain_recv(wrapped, 65536):
                         pass
@@ -250,7 +251,7 @@ async def alerting_server(content: bytes, context: ssl.SSLContext) -> AsyncItera
 
 
 def closed_port() -> int:
-    """A port that nobody listens on."""
+    """A port that no server listens on."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

@@ -1,4 +1,4 @@
-"""A process in the state machine of polling: one client, what runs on it, and what it did with changes."""
+"""A process of the polling state machine: one client, its iterators and workers, and a record of changes."""
 
 import asyncio
 from collections import defaultdict, deque
@@ -18,20 +18,20 @@ from posten_signering.worker import StatusChangeWorker
 
 @dataclass(eq=False)
 class Running:
-    """An iterator or a worker that runs.
+    """A running iterator or worker.
 
     Attributes:
-        scope: Cancels it as anyio does.
+        scope: The anyio cancel scope around it.
     """
 
-    what: StatusChanges | StatusChangeWorker
+    changes_or_worker: StatusChanges | StatusChangeWorker
     task: "asyncio.Task[None]"
     scope: anyio.CancelScope
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a handler does with its next change."""
+    """How a handler treats one change: how long it takes, and whether it fails."""
 
     seconds: float
     fails: bool = False
@@ -42,11 +42,12 @@ class Process:
     """One of several processes on the same queues.
 
     Attributes:
-        delivered: Every change that it got, by number, and when.
-        done: When it was done with a change: by its handler's return, or an iterator's body.
-        in_hand: Which changes its handlers have at the moment.
-        twice: Changes that were given to a handler while another had them.
-        plans: What the coming handlers do; afterwards each takes a second, and returns.
+        delivered: The number and the time of each change that was delivered to it.
+        done: For each change, the times at which a handler returned or an iterator's body ended.
+        handling: The changes that its handlers are working on.
+        overlaps: Changes that a handler got while another handler was working on them.
+        plans: The plans for the next handlers. Without a plan, a handler takes a second and succeeds.
+        unexpected_errors: Errors that ended an iterator or a worker.
     """
 
     name: str
@@ -54,12 +55,12 @@ class Process:
     client: DirectClient
     delivered: list[tuple[int, float]] = field(default_factory=list)
     done: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
-    in_hand: set[int] = field(default_factory=set)
-    twice: list[int] = field(default_factory=list)
+    handling: set[int] = field(default_factory=set)
+    overlaps: list[int] = field(default_factory=list)
     plans: deque[Plan] = field(default_factory=deque)
     running: list[Running] = field(default_factory=list)
     workers: list[StatusChangeWorker] = field(default_factory=list)
-    surprises: list[BaseException] = field(default_factory=list)
+    unexpected_errors: list[BaseException] = field(default_factory=list)
 
     @classmethod
     async def start(
@@ -75,7 +76,7 @@ class Process:
     # Iterators
 
     def iterate(self, sender: Sender, *, confirms: bool) -> None:
-        """Starts a loop over the queue."""
+        """Starts an iterator over the queue."""
         changes = self.client.status_changes(sender=sender)
         self._run(changes, lambda: self._consume(changes, confirms=confirms))
 
@@ -84,10 +85,10 @@ class Process:
             self._deliver(change)
             if confirms:
                 self.done[number_of(change)].append(now())
-                await self._try(self.client.confirm(change))
+                await self._ignoring_errors(self.client.confirm(change))
 
     async def poll_once(self, sender: Sender) -> None:
-        """A single poll; what it raises is the caller's to deal with."""
+        """Polls once. Ignores the SDK's errors."""
         try:
             poll = await self.client.get_status_change(sender=sender)
         except SigningError:
@@ -96,8 +97,8 @@ class Process:
             self._deliver(poll.change)
 
     async def call(self, sender: Sender) -> None:
-        """Some other call of the organisation."""
-        await self._try(self.client.check_access(sender=sender))
+        """Makes a call that is not a poll, for the same organisation."""
+        await self._ignoring_errors(self.client.check_access(sender=sender))
 
     # Workers
 
@@ -112,9 +113,9 @@ class Process:
     async def _handle(self, change: DirectJobStatusResponse) -> None:
         number = number_of(change)
         self._deliver(change)
-        if number in self.in_hand:
-            self.twice.append(number)
-        self.in_hand.add(number)
+        if number in self.handling:
+            self.overlaps.append(number)
+        self.handling.add(number)
         plan = self.plans.popleft() if self.plans else Plan(1.0)
         try:
             await anyio.sleep(plan.seconds)
@@ -122,22 +123,22 @@ class Process:
                 raise LookupError(number)
             self.done[number].append(now())
         finally:
-            self.in_hand.discard(number)
+            self.handling.discard(number)
 
     @property
-    def let_go(self) -> int:
-        """Deliveries that its workers did not give to a handler, since one had the change in hand."""
+    def skipped(self) -> int:
+        """The number of deliveries that its workers skipped, because a handler had the same change."""
         return sum(worker.counts.skipped for worker in self.workers)
 
-    # Both
+    # Iterators and workers
 
     async def end(self, running: Running, how: str) -> None:
         """Ends an iterator or a worker."""
-        if how == "close" and isinstance(running.what, StatusChanges):
-            await running.what.aclose()
-            await running.what.aclose()
+        if how == "close" and isinstance(running.changes_or_worker, StatusChanges):
+            await running.changes_or_worker.aclose()
+            await running.changes_or_worker.aclose()
         elif how == "close":
-            running.what.stop()
+            running.changes_or_worker.stop()
         elif how == "scope":
             running.scope.cancel()
         else:
@@ -147,23 +148,23 @@ class Process:
     def _deliver(self, change: DirectJobStatusResponse) -> None:
         self.delivered.append((number_of(change), now()))
 
-    def _run(self, what: StatusChanges | StatusChangeWorker, work) -> None:
+    def _run(self, changes_or_worker: StatusChanges | StatusChangeWorker, work) -> None:
         scope = anyio.CancelScope()
 
         async def scoped() -> None:
             with scope:
                 await work()
 
-        running = Running(what, asyncio.ensure_future(scoped()), scope)
+        running = Running(changes_or_worker, asyncio.ensure_future(scoped()), scope)
         self.running.append(running)
         running.task.add_done_callback(lambda task: self._ended(running, task))
 
     def _ended(self, running: Running, task: "asyncio.Task[None]") -> None:
         self.running.remove(running)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.surprises.append(error)
+            self.unexpected_errors.append(error)
 
     @staticmethod
-    async def _try(call) -> None:
+    async def _ignoring_errors(call) -> None:
         with suppress(SigningError):
             await call

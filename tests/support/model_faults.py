@@ -1,4 +1,4 @@
-"""What can go wrong between a process and the model of the service."""
+"""Faults that can occur between a process and the model of the service."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,21 +9,25 @@ from posten_signering.errors import SigningError, TransportError, TransportTimeo
 
 
 class Kind(Enum):
-    """What goes wrong with a call."""
+    """The kind of a fault."""
 
-    REFUSED = auto()  # no connection: nothing left
+    REFUSED = auto()  # the connection was refused, so no byte was sent
     LOST_REQUEST = auto()  # the connection broke before the service had read the request
-    LOST_ANSWER = auto()  # the service took the request, the answer never came
-    SILENCE = auto()  # the same, told by a timeout
-    CUT = auto()  # the head of the answer came, its body broke off
-    GATEWAY = auto()  # somebody before the service answered, with `status`
-    PAGE = auto()  # somebody before the service answered 200, with a page for browsers
-    TRUNCATED = auto()  # an answer whose XML ends too early
+    LOST_ANSWER = (
+        auto()
+    )  # the service processed the request, but the connection broke before the answer
+    SILENCE = (
+        auto()
+    )  # the service processed the request, but the client timed out before the answer
+    CUT = auto()  # the client got the answer's headers, but the connection broke in the body
+    GATEWAY = auto()  # a gateway answered instead of the service, with `status`
+    PAGE = auto()  # a gateway answered 200 with an HTML page
+    TRUNCATED = auto()  # the answer's XML ends too early
     NO_DATE = auto()
     BROKEN_DATE = auto()
     NO_POLL_TIME = auto()
     BROKEN_POLL_TIME = auto()
-    RAISES = auto()  # whatever `error` says
+    RAISES = auto()  # the transport raises `error`
 
 
 BEFORE = {Kind.REFUSED, Kind.LOST_REQUEST, Kind.RAISES}
@@ -34,7 +38,7 @@ HEADERS = {Kind.NO_DATE, Kind.BROKEN_DATE, Kind.NO_POLL_TIME, Kind.BROKEN_POLL_T
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong with one call."""
+    """One fault of one call."""
 
     kind: Kind
     status: int = HTTPStatus.SERVICE_UNAVAILABLE
@@ -43,12 +47,14 @@ class Fault:
     error: SigningError | None = None
 
     def raised(self) -> SigningError:
-        """What the process's transport says of it."""
+        """The error that the process's transport raises."""
         match self.kind:
             case Kind.REFUSED:
                 return TransportError("The service can't be reached.", request_may_have_left=False)
             case Kind.SILENCE:
-                return TransportTimeoutError("It was silent.", request_may_have_left=True)
+                return TransportTimeoutError(
+                    "The service did not answer in time.", request_may_have_left=True
+                )
             case _:
                 lost = TransportError("The connection was lost.", request_may_have_left=True)
                 return self.error or lost

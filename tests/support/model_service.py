@@ -1,8 +1,8 @@
-"""A model of the service: queues, leases, permitted times, the rate limit.
+"""A model of the service: queues, leases, permitted poll times, the rate limit.
 
-It says what the service's documentation says ("Polling", "Rate limiting"), writes down every poll, and
-remembers what each process that shares a queue was told. `model_transport` is the way to it. Times are
-seconds on the virtual loop's clock.
+It behaves as the service's documentation says ("Polling", "Rate limiting"). It records every poll, and which permitted
+time each process of a queue knows. `model_transport` connects a client to it. Times are seconds on the virtual loop's
+clock.
 """
 
 import math
@@ -38,9 +38,9 @@ class Change:
     """A status change in a queue.
 
     Attributes:
-        leases: When each delivery ends to be hidden, and which process has it.
-        confirmed: When, and by which process, it was confirmed.
-        readable: Whether its XML is whole.
+        leases: For each delivery, the time at which its lease ends, and the process that got the change.
+        confirmed: The time of its confirmation, and the process that confirmed it.
+        readable: Whether its XML is complete.
     """
 
     number: int
@@ -50,8 +50,8 @@ class Change:
     confirmed: tuple[float, str] | None = None
     readable: bool = True
 
-    def waits(self, at: float) -> bool:
-        """Whether a poll may deliver it."""
+    def is_deliverable(self, at: float) -> bool:
+        """Whether a poll at this time may deliver it."""
         return self.confirmed is None and (not self.leases or self.leases[-1][0] <= at)
 
     def xml(self) -> bytes:
@@ -72,59 +72,59 @@ class Queue:
     """A polling queue.
 
     Attributes:
-        permitted_at: When its sender may poll, by the service.
-        told: The last permitted time that each process was told.
-        lost_at: When each process last lost the answer to a poll.
+        permitted_at: The service's next permitted poll time.
+        known_permitted_at: For each process, the last permitted time that it received.
+        lost_at: For each process, the last time at which it lost the answer to a poll.
     """
 
     sender: Sender
     changes: list[Change] = field(default_factory=list)
     permitted_at: float = 0.0
-    told: dict[str, float] = field(default_factory=dict)
+    known_permitted_at: dict[str, float] = field(default_factory=dict)
     lost_at: dict[str, float] = field(default_factory=dict)
 
 
 class Outcome(Enum):
-    """What the service made of a poll."""
+    """The service's answer to a poll."""
 
     CHANGE = auto()
     EMPTY = auto()
     TOO_EARLY = auto()
     BLOCKED = auto()
-    NEVER_CAME = auto()
+    NOT_RECEIVED = auto()
 
 
 @dataclass(kw_only=True)
 class Poll:
-    """A poll as it was sent.
+    """A poll that a process sent.
 
     Attributes:
-        told: The permitted time that its process had been told before.
-        lost_at: When its process had last lost an answer of this queue.
-        outcome: None while the poll is on its way to the service.
-        handed: The number of the change that its process got whole and could read.
+        known_permitted_at: The permitted time that its process knew when it sent the poll.
+        lost_at: The last time before the poll at which its process lost an answer from this queue.
+        outcome: None until the request reaches the service.
+        delivered_number: The number of the change that its process received completely and could read.
     """
 
     process: str
     queue: Queue
     sent_at: float
-    told: float | None
+    known_permitted_at: float | None
     lost_at: float | None
     outcome: Outcome | None = None
-    handed: int | None = None
+    delivered_number: int | None = None
 
     @property
-    def too_early_as_told(self) -> bool:
-        """Whether its process ought to have known that it was too early."""
-        return self.told is not None and self.sent_at < self.told - 1e-6
+    def knowingly_too_early(self) -> bool:
+        """Whether its process knew that the poll was too early."""
+        return self.known_permitted_at is not None and self.sent_at < self.known_permitted_at - 1e-6
 
 
 @dataclass(kw_only=True)
 class Call:
-    """A call as it was sent, polls among them.
+    """A call that a process sent. Polls are calls too.
 
     Attributes:
-        impatient: Whether its process knew that the organisation was blocked.
+        knowingly_blocked: Whether its process knew that the organisation was blocked.
     """
 
     process: str
@@ -132,7 +132,7 @@ class Call:
     url: str
     sent_at: float
     arrived_at: float | None = None
-    impatient: bool = False
+    knowingly_blocked: bool = False
 
 
 @dataclass
@@ -146,7 +146,7 @@ class Answer:
     readable: bool = True
 
     def truncate(self) -> None:
-        """Ends the body too early, as if it were all of it."""
+        """Shortens the body, without a sign in the transport that a part is missing."""
         self.readable = self.readable and not self.body
         self.body = self.body[: len(self.body) * 2 // 3]
 
@@ -154,30 +154,34 @@ class Answer:
         await anyio.lowlevel.checkpoint()
         if self.cut:
             yield self.body[: len(self.body) // 2]
-            raise TransportError("The answer was cut off.", request_may_have_left=True)
+            raise TransportError(
+                "The connection broke in the answer's body.", request_may_have_left=True
+            )
         if self.body:
             yield self.body
 
 
 class ModelService:
-    """The service.
+    """The model of the service. All durations are in seconds.
 
     Args:
-        seed: For how long things take on the way.
-        empty_wait: Between two polls of an empty queue.
-        busy: How long the service takes over a request.
-        slow: The longest that a request, and an answer, is on its way.
-        rate: Calls of an organisation in a second; one more blocks it.
+        seed: The seed for the random network delays.
+        empty_wait: The wait between two polls of an empty queue.
+        lease: How long a delivered change stays hidden.
+        busy: How long the service processes a request.
+        slow: The longest delay of a request on the network, and of an answer.
+        rate: The number of calls per second that an organisation may make. One more call blocks it.
+        block: How long an organisation is blocked.
 
     Attributes:
-        wait_after_change: Between a poll that got a change and the next.
-        script: What goes wrong with the coming calls, whoever makes them; None lets one pass.
-        outages: What goes wrong with every call of a process, once the script is empty.
+        wait_after_change: The wait between a poll that got a change and the next poll.
+        script: The faults of the next calls, of any process. None stands for a call without a fault.
+        outages: The fault of every call of a process, used once the script is empty.
         polls: Every poll that was sent.
-        calls: Every call that was sent, polls among them.
-        changes: Every change there has been, by its number less one.
-        most_in_a_second: Calls of an organisation that arrived within a second, at most.
-        blocks: How often an organisation was blocked for calling too often.
+        calls: Every call that was sent, including polls.
+        changes: Every change ever added. Its index is its number minus one.
+        most_in_a_second: The largest number of an organisation's calls that arrived within one second.
+        blocks: How often an organisation was blocked because it made too many calls.
     """
 
     def __init__(
@@ -216,7 +220,7 @@ class ModelService:
         return self._queues.setdefault(key, Queue(sender=sender))
 
     def put(self, sender: Sender, *, job_id: int | None = None) -> Change:
-        """Something happened to a job."""
+        """Adds a change of a job's status to a queue."""
         number = len(self.changes) + 1
         queue = self.queue(sender)
         change = Change(
@@ -231,21 +235,21 @@ class ModelService:
         self._blocked_until[organization_number] = now() + self.block
 
     def polls_of(self, process: str) -> list[Poll]:
-        """What a process has polled."""
-        return [each for each in self.polls if each.process == process]
+        """The polls of a process."""
+        return [poll for poll in self.polls if poll.process == process]
 
-    # What it does with a request
+    # Handling of requests
 
     def queue_of(self, request: Request) -> Queue | None:
-        """The queue that a request polls; None for other calls."""
+        """The queue that a request polls, or None if it is no poll."""
         url = urlsplit(request.url.reveal())
         if request.method != "GET" or not url.path.endswith("/direct/signature-jobs"):
             return None
         [name] = parse_qs(url.query).get("polling_queue", [None])
         return self.queue(Sender(organization_number=url.path.split("/")[2], polling_queue=name))
 
-    def take(self, request: Request, process: str, poll: Poll | None) -> Answer:
-        """Answers a request that arrived."""
+    def answer(self, request: Request, process: str, poll: Poll | None) -> Answer:
+        """Answers a request that has reached the service."""
         path = urlsplit(request.url.reveal()).path
         if self._too_many(path.split("/")[2]):
             if poll is not None:
@@ -268,9 +272,9 @@ class ModelService:
         if now() < queue.permitted_at:
             poll.outcome = Outcome.TOO_EARLY
             return Answer(429, self._times(queue), permitted_at=queue.permitted_at)
-        change = next((each for each in queue.changes if each.waits(now())), None)
+        change = next((change for change in queue.changes if change.is_deliverable(now())), None)
         wait = self.empty_wait if change is None else self.wait_after_change
-        # In whole milliseconds, as it is told.
+        # Rounded up to whole milliseconds, because the header has no finer precision.
         queue.permitted_at = math.ceil((now() + wait) * 1000) / 1000
         if change is None:
             poll.outcome = Outcome.EMPTY
@@ -314,7 +318,7 @@ class ModelService:
 
 
 def number_of(change: DirectJobStatusResponse) -> int:
-    """The model's number of a change that a client delivered."""
-    found = re.search(r"/changes/(\d+)/", change.confirmation_url or "")
-    assert found is not None
-    return int(found[1])
+    """The model's number of a change that a client received."""
+    match = re.search(r"/changes/(\d+)/", change.confirmation_url or "")
+    assert match is not None
+    return int(match[1])

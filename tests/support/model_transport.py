@@ -1,6 +1,7 @@
-"""The way of a process to the model of the service, and all that goes wrong on it.
+"""The transport between a process and the model of the service, with scripted faults.
 
-What goes wrong is scripted, call by call. What a process was told is what really reached it.
+The script has one fault, or none, for each call. A process knows a permitted time only if the answer that contained it
+really reached the process.
 """
 
 from collections.abc import AsyncIterator
@@ -15,12 +16,12 @@ from virtual_time import VirtualTime
 
 from posten_signering import ClientConfiguration, DirectClient, Environment, Request
 
-# What a call and its answer are on the way at most, with a service that is not told otherwise.
-ON_THE_WAY = 0.2
+# The longest network time of a request and its answer together, with the model's default settings.
+MAX_ROUND_TRIP = 0.2
 
 
 class ModelTransport:
-    """The way of one process to the service."""
+    """The transport of one process to the model of the service."""
 
     def __init__(self, service: ModelService, process: str) -> None:
         self.service = service
@@ -39,38 +40,40 @@ class ModelTransport:
             sent_at=now(),
         )
         organization = call.url.removeprefix(ROOT).split("/")[1]
-        heard_at = self._blocked_at.get(organization, float("-inf"))
-        # At the very moment of hearing it, another call may be leaving.
-        call.impatient = heard_at + 1e-3 < now() < heard_at + self.service.block - 1e-6
+        informed_at = self._blocked_at.get(organization, float("-inf"))
+        # A call may leave at the very moment at which the process learns of the block; this one does not count.
+        call.knowingly_blocked = (
+            informed_at + 1e-3 < now() < informed_at + self.service.block - 1e-6
+        )
         self.service.calls.append(call)
         queue = self.service.queue_of(request)
         if queue is None:
             answer = await self._answer(request, call, None, fault)
-            self._hear_of_block(organization, answer)
+            self._note_block(organization, answer)
             yield answer
             return
         poll = Poll(
             process=self.process,
             queue=queue,
             sent_at=now(),
-            told=queue.told.get(self.process),
+            known_permitted_at=queue.known_permitted_at.get(self.process),
             lost_at=queue.lost_at.get(self.process),
         )
         self.service.polls.append(poll)
         try:
             answer = await self._answer(request, call, poll, fault)
-            self._hear(queue, answer, fault)
-            self._hear_of_block(organization, answer)
+            self._note_permitted_time(queue, answer, fault)
+            self._note_block(organization, answer)
             yield answer
         except BaseException as error:
-            # A cancellation, in which the answer is lost as well, too.
+            # Also catches a cancellation, because it loses the answer too.
             if getattr(error, "request_may_have_left", True):
                 queue.lost_at[self.process] = now()
             raise
         if fault is not None and fault.kind is Kind.PAGE:
             queue.lost_at[self.process] = now()
         elif answer.readable:
-            poll.handed = answer.change
+            poll.delivered_number = answer.change
 
     def _next_fault(self) -> Fault | None:
         script = self.service.script
@@ -82,7 +85,7 @@ class ModelTransport:
         kind = None if fault is None else fault.kind
         await self._travel()
         if poll is not None:
-            poll.outcome = Outcome.NEVER_CAME
+            poll.outcome = Outcome.NOT_RECEIVED
         if fault is not None and kind in BEFORE:
             raise fault.raised()
         if fault is not None and kind is Kind.GATEWAY:
@@ -91,7 +94,7 @@ class ModelTransport:
             answer = Answer(200, {"content-type": "text/html"}, b"<html>Welcome</html>")
         else:
             call.arrived_at = now()
-            answer = self.service.take(request, self.process, poll)
+            answer = self.service.answer(request, self.process, poll)
             await anyio.sleep(self.service.busy)
         await self._travel()
         if fault is not None and kind in AFTER:
@@ -100,12 +103,12 @@ class ModelTransport:
         _spoil(answer, kind)
         return answer
 
-    def _hear(self, queue: Queue, answer: Answer, fault: Fault | None) -> None:
-        """The process hears the permitted time, where the answer tells it."""
+    def _note_permitted_time(self, queue: Queue, answer: Answer, fault: Fault | None) -> None:
+        """Records that the process knows the permitted time, if the answer contains it."""
         if answer.permitted_at is not None and (fault is None or fault.kind not in HEADERS):
-            queue.told[self.process] = answer.permitted_at
+            queue.known_permitted_at[self.process] = answer.permitted_at
 
-    def _hear_of_block(self, organization: str, answer: Answer) -> None:
+    def _note_block(self, organization: str, answer: Answer) -> None:
         if "dosfilter" in answer.headers and not answer.cut:
             self._blocked_at[organization] = now()
 
@@ -144,7 +147,7 @@ async def process_of(
     transport: ModelTransport | None = None,
     **fields,
 ) -> AsyncIterator[DirectClient]:
-    """An open client on the model: one process of those that share its queues."""
+    """An open client of the model. It represents one of the processes that share the queues."""
     environment = Environment(
         name="Model", service_root=ROOT, default_poll_wait=timedelta(seconds=default_wait)
     )

@@ -1,4 +1,4 @@
-"""A worker on the model of the service, and a handler that writes down what it did."""
+"""A worker on the model of the service, and a handler that records its work."""
 
 import asyncio
 from collections import Counter
@@ -17,12 +17,17 @@ from posten_signering.worker import StatusChangeWorker
 
 @dataclass
 class Handler:
-    """Takes its time with a change, and writes down what it did.
+    """A handler that takes some time for a change, and records its work.
 
     Attributes:
         seconds: How long it takes.
-        fails: The numbers of the changes that it fails at, each time it is listed once.
-        in_hand: How many are handled at the moment; `most` at once, and of one change.
+        fails: The numbers of the changes for which it fails. It fails once for each entry.
+        begun: The number of each change that it began to handle, and the time.
+        finished: When it finished each change.
+        cancelled: The numbers of the changes in whose handling it was cancelled.
+        handling: How many calls are handling each change now.
+        max_concurrent: The largest number of changes handled at the same time.
+        overlaps: How often it got a change that was already being handled.
     """
 
     seconds: float = 1.0
@@ -30,33 +35,33 @@ class Handler:
     begun: list[tuple[int, float]] = field(default_factory=list)
     finished: dict[int, float] = field(default_factory=dict)
     cancelled: list[int] = field(default_factory=list)
-    in_hand: Counter[int] = field(default_factory=Counter)
-    most: int = 0
-    twice: int = 0
+    handling: Counter[int] = field(default_factory=Counter)
+    max_concurrent: int = 0
+    overlaps: int = 0
 
     async def __call__(self, change: DirectJobStatusResponse) -> None:
         number = number_of(change)
         self.begun.append((number, now()))
-        self.in_hand[number] += 1
-        self.most = max(self.most, self.in_hand.total())
-        self.twice += self.in_hand[number] > 1
+        self.handling[number] += 1
+        self.max_concurrent = max(self.max_concurrent, self.handling.total())
+        self.overlaps += self.handling[number] > 1
         try:
             await anyio.sleep(self.seconds)
             if number in self.fails:
                 self.fails.remove(number)
-                message = f"No luck with change {number}"
+                message = f"The handler failed for change {number}"
                 raise LookupError(message)
             self.finished[number] = now()
         except asyncio.CancelledError:
             self.cancelled.append(number)
             raise
         finally:
-            self.in_hand[number] -= 1
+            self.handling[number] -= 1
 
 
 @dataclass
 class Work:
-    """A worker that runs, with all around it."""
+    """A running worker with its service, client, handler and task."""
 
     service: ModelService
     client: DirectClient
@@ -65,7 +70,7 @@ class Work:
     task: "asyncio.Task[None]"
 
     async def ended(self) -> None:
-        """Waits for the worker's end; raises as it does."""
+        """Waits until the worker ends. Raises the worker's error, if it has one."""
         await self.task
 
 
@@ -78,7 +83,7 @@ async def working(
     transport: ModelTransport | None = None,
     **options,
 ) -> AsyncIterator[Work]:
-    """A worker on a queue with some changes; over another transport of the same model, if one is given."""
+    """Runs a worker on a queue with this number of changes. `transport` is another transport to the model."""
     service = service or ModelService()
     for _ in range(changes):
         service.put(SENDER)
@@ -99,20 +104,21 @@ async def working(
 
 
 def confirmed(service: ModelService) -> list[int]:
-    """Which changes the service has off its queues."""
-    return [each.number for each in service.changes if each.confirmed is not None]
+    """The numbers of the changes that have been confirmed."""
+    return [change.number for change in service.changes if change.confirmed is not None]
 
 
 def confirmations_sent(service: ModelService) -> list[tuple[int, float]]:
-    """Which change's confirmation was sent, and when."""
+    """The number of the change and the time, for each confirmation that was sent."""
     return [
-        (int(each.url.split("/changes/")[1].split("/")[0]), each.sent_at)
-        for each in service.calls
-        if each.method == "POST"
+        (int(call.url.split("/changes/")[1].split("/")[0]), call.sent_at)
+        for call in service.calls
+        if call.method == "POST"
     ]
 
 
 def nothing_was_confirmed_too_soon(service: ModelService, handler: Handler) -> bool:
+    """Whether every confirmation was sent after the handler had finished the change."""
     return all(
         handler.finished.get(number, float("inf")) <= sent_at
         for number, sent_at in confirmations_sent(service)

@@ -1,4 +1,4 @@
-"""PDFs as people have them: of every version from 1.1 to 1.7, with what came with it, and an archive copy."""
+"""Sample PDFs of every version from 1.1 to 1.7 with typical features of the version, and an archive copy."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 
 def drawn(text: str, *, version: str = "1.4", pages: int = 1, font: str = "Helvetica") -> bytes:
-    """Pages that hold the text and their number."""
+    """A PDF whose pages show the text and their number."""
     file = io.BytesIO()
     canvas = Canvas(file, pageCompression=0, invariant=True)
     for number in range(1, pages + 1):
@@ -34,13 +34,13 @@ def drawn(text: str, *, version: str = "1.4", pages: int = 1, font: str = "Helve
 
 
 def versioned(content: bytes, version: str) -> bytes:
-    """The same file under another version in its header."""
+    """The same file with a different version in its header."""
     start = content.index(b"%PDF-") + len(b"%PDF-")
     return content[:start] + version.encode() + content[start + 3 :]
 
 
 def with_a_form() -> bytes:
-    """1.2: a form field, which is left empty."""
+    """1.2: an empty form field."""
     file = io.BytesIO()
     canvas = Canvas(file, pageCompression=0)
     canvas.drawString(72, 700, "Sample 1.2 page 1")
@@ -51,7 +51,7 @@ def with_a_form() -> bytes:
 
 
 def with_object_streams() -> bytes:
-    """1.5, written here: objects in a compressed stream, and a stream for cross-reference table."""
+    """1.5, written by this function: objects in a compressed stream, and a cross-reference stream."""
     text = b"BT /F1 14 Tf 72 700 Td (Sample 1.5 page 1) Tj ET"
     objects = [
         b"<</Type/Catalog/Pages 2 0 R>>",
@@ -62,8 +62,11 @@ def with_object_streams() -> bytes:
         ),
         b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
     ]
-    starts = [sum(len(each) + 1 for each in objects[:at]) for at in range(len(objects))]
-    index = b" ".join(b"%d %d" % (at + 1, start) for at, start in enumerate(starts)) + b" "
+    starts = [
+        sum(len(dictionary) + 1 for dictionary in objects[:number])
+        for number in range(len(objects))
+    ]
+    index = b" ".join(b"%d %d" % (number, start) for number, start in enumerate(starts, 1)) + b" "
     packed = zlib.compress(index + b"\n".join(objects))
     content = b"%PDF-1.5\n%\xe2\xe3\xcf\xd3\n"
     offsets = []
@@ -75,14 +78,18 @@ def with_object_streams() -> bytes:
         content += b"%d 0 obj<<%s/Length %d>>stream\n" % (number, entries, len(stream))
         content += stream + b"\nendstream endobj\n"
     offsets.append(len(content))
-    rows = [(0, 0, 255), *((2, 6, at) for at in range(4)), *((1, each, 0) for each in offsets)]
-    table = b"".join(struct.pack(">BHB", *each) for each in rows)
+    rows = [
+        (0, 0, 255),
+        *((2, 6, position) for position in range(4)),
+        *((1, offset, 0) for offset in offsets),
+    ]
+    table = b"".join(struct.pack(">BHB", *row) for row in rows)
     content += b"7 0 obj<</Type/XRef/Size 8/Root 1 0 R/W[1 2 1]/Length %d>>stream\n" % len(table)
     return content + table + b"\nendstream endobj\nstartxref\n%d\n%%%%EOF\n" % offsets[-1]
 
 
 def with_an_attachment() -> bytes:
-    """1.6: rewritten by another program, with a file attached and outlines."""
+    """1.6: rewritten by another program, with an attached file and an outline."""
     writer = PdfWriter(clone_from=PdfReader(io.BytesIO(drawn("Sample 1.6", pages=2))))
     writer.add_attachment("notes.txt", b"notes")
     writer.add_outline_item(title="First", page_number=0)
@@ -92,7 +99,7 @@ def with_an_attachment() -> bytes:
 
 
 def updated_in_place() -> bytes:
-    """1.7: an incremental update stands behind the original, and line ends are those of Windows."""
+    """1.7: the original is followed by an incremental update, and the file ends with a Windows line ending."""
     writer = PdfWriter(io.BytesIO(drawn("Sample 1.7", version="1.7")), incremental=True)
     writer.add_metadata({"/Title": "Sample"})
     out = io.BytesIO()
@@ -101,7 +108,7 @@ def updated_in_place() -> bytes:
 
 
 def archived() -> bytes:
-    """In the shape of PDF/A-1b: embedded font, colour profile as output intent, XMP that says so."""
+    """In the form of PDF/A-1b: an embedded font, a colour profile as output intent, and XMP metadata."""
     font = "ArchivedVera"
     pdfmetrics.registerFont(TTFont(font, str(files("reportlab") / "fonts" / "Vera.ttf")))
     writer = PdfWriter(clone_from=PdfReader(io.BytesIO(drawn("Sample archived", font=font))))
@@ -138,7 +145,9 @@ SAMPLES: dict[str, Callable[[], bytes]] = {
     "1.1": lambda: drawn("Sample 1.1", version="1.1"),
     "1.2": with_a_form,
     "1.3": lambda: drawn("Sample 1.3", version="1.3", pages=3),
-    "1.4": lambda: b"\n" + drawn("Sample 1.4"),  # a reader finds the header all the same
+    "1.4": lambda: (
+        b"\n" + drawn("Sample 1.4")
+    ),  # readers find the header after a leading newline too
     "1.5": with_object_streams,
     "1.6": with_an_attachment,
     "1.7": updated_in_place,

@@ -1,4 +1,4 @@
-"""A throw-away PKI, issued with `cryptography`: roots, intermediates, enterprise certificates."""
+"""A PKI for tests, created with `cryptography`: roots, intermediates, enterprise certificates."""
 
 import functools
 import ssl
@@ -25,7 +25,7 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 @functools.cache
 def rsa_key(name: str) -> rsa.RSAPrivateKey:
-    """One key for each name: making one takes long."""
+    """One key for each name. Keys are cached, because generating one is slow."""
     assert name
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
@@ -70,7 +70,7 @@ class Issued:
             b"enterprise",
             self.key,
             self.certificate,
-            [each.certificate for each in (self.issuers if cas is None else cas)],
+            [ca.certificate for ca in (self.issuers if cas is None else cas)],
             serialization.BestAvailableEncryption(password)
             if password
             else serialization.NoEncryption(),
@@ -79,12 +79,12 @@ class Issued:
     def enterprise(self, cas: Sequence["Issued"] | None = None) -> EnterpriseCertificate:
         issuers = self.issuers if cas is None else cas
         return EnterpriseCertificate.from_pem(
-            b"".join(each.pem for each in [self, *issuers]), self.key_pem
+            b"".join(issued.pem for issued in [self, *issuers]), self.key_pem
         )
 
 
 def subject(common_name: str, **fields: str) -> x509.Name:
-    """A name: `organization_identifier=`, `serial_number=` and so on beside the common name."""
+    """A distinguished name: the common name and fields such as `organization_identifier=`."""
     return x509.Name(
         [
             x509.NameAttribute(getattr(NameOID, name.upper()), value)
@@ -105,13 +105,13 @@ def issue(
     not_before: datetime = NOW - timedelta(days=1),
     not_after: datetime = NOW + timedelta(days=365),
 ) -> Issued:
-    """Issues a certificate; `usage` is its one key usage, None for a certificate without."""
-    own = key or rsa_key(name.rfc4514_string())
+    """Issues a certificate. `usage` is its only key usage; None leaves the extension out."""
+    subject_key = key or rsa_key(name.rfc4514_string())
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name if issuer is None else issuer.certificate.subject)
-        .public_key(own.public_key())
+        .public_key(subject_key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(not_before)
         .not_valid_after(not_after)
@@ -132,13 +132,13 @@ def issue(
         False,
     )
     if usage is not None:
-        chosen = {"key_cert_sign": True, "crl_sign": True} if ca else {usage: True}
-        builder = builder.add_extension(x509.KeyUsage(**{**usages, **chosen}), critical=True)
+        allowed = {"key_cert_sign": True, "crl_sign": True} if ca else {usage: True}
+        builder = builder.add_extension(x509.KeyUsage(**{**usages, **allowed}), critical=True)
     if host is not None:
         names = x509.SubjectAlternativeName([x509.DNSName(host)])
         builder = builder.add_extension(names, critical=False)
-    signer = own if issuer is None else issuer.key
-    return Issued(builder.sign(signer, hashes.SHA256()), own, issuer)
+    signing_key = subject_key if issuer is None else issuer.key
+    return Issued(builder.sign(signing_key, hashes.SHA256()), subject_key, issuer)
 
 
 def root(name: str = "Root") -> Issued:
@@ -163,7 +163,7 @@ def sender() -> Issued:
 
 @functools.cache
 def service(number: str = SERVICE, authority: str = "Business CA") -> Issued:
-    """The service's certificate: an organisation, no host."""
+    """The service's certificate. It names an organisation but no host."""
     name = subject("Posten Bring AS", organization_identifier=f"NTRNO-{number}")
     return issue(name, intermediate(authority))
 
@@ -175,14 +175,14 @@ def server_context(
     clients: Issued | None = None,
     chain: Sequence[Issued] | None = None,
 ) -> ssl.SSLContext:
-    """A server's context; `clients` is the CA whose client certificates it asks for and takes."""
+    """A server's TLS context. With `clients`, it requires a client certificate issued by this CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if version is not None:
         context.minimum_version = context.maximum_version = version
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "server.pem")
-        sent = [issued, *(issued.issuers[:-1] if chain is None else chain)]
-        path.write_bytes(issued.key_pem + b"".join(each.pem for each in sent))
+        sent_chain = [issued, *(issued.issuers[:-1] if chain is None else chain)]
+        path.write_bytes(issued.key_pem + b"".join(sent.pem for sent in sent_chain))
         context.load_cert_chain(path)
     if clients is not None:
         context.verify_mode = ssl.CERT_REQUIRED

@@ -1,4 +1,4 @@
-"""A Redis server of a test's own: on loopback, without persistence, and what it says that it did."""
+"""Starts a Redis server for one test, on loopback and without persistence, and can record its commands."""
 
 import socket
 import subprocess
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """A loopback port that no server listens on."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return taken.getsockname()[1]
 
 
 @dataclass
 class Redis:
-    """A running server."""
+    """A running Redis server."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -26,41 +26,44 @@ class Redis:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def ask(self, *words: str) -> bytes:
-        """Sends one command, in Redis's own protocol, and gives the beginning of its answer."""
-        command = f"*{len(words)}\r\n" + "".join(f"${len(each)}\r\n{each}\r\n" for each in words)
+        """Sends one command in Redis's protocol, and returns the first bytes of the answer."""
+        command = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             connection.sendall(command.encode())
             return connection.recv(65536)
 
     def number(self, *words: str) -> int:
-        """As `ask`, for an answer that is a number."""
+        """Like `ask`, for a command whose answer is an integer."""
         answer = self.ask(*words)
         assert answer.startswith(b":"), answer
         return int(answer[1:])
 
     def stop(self) -> None:
-        """Ends the server, and waits for its end."""
+        """Stops the server, and waits until it has ended."""
         self.process.terminate()
         self.process.wait(timeout=10)
 
     @contextmanager
     def monitored(self) -> Iterator[list[str]]:
-        """What the server does inside the block: its own lines, each with its own time, when it ends."""
+        """Records the server's commands during the block, as lines of MONITOR with the server's time.
+
+        The list is filled when the block ends.
+        """
         lines: list[str] = []
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             connection.sendall(b"MONITOR\r\n")
             assert connection.recv(5) == b"+OK\r\n"
             yield lines
             self.ask("ECHO", "the-end")
-            told = b""
-            while b'"the-end"' not in told:
-                told += connection.recv(65536)
-        lines += told.decode().splitlines()
+            output = b""
+            while b'"the-end"' not in output:
+                output += connection.recv(65536)
+        lines += output.decode().splitlines()
 
 
 @contextmanager
 def running(program: str, directory: Path, port: int | None = None) -> Iterator[Redis]:
-    """A server that answers; stopped at the end, if it still runs."""
+    """Starts a server, waits until it accepts connections, and stops it at the end."""
     port = port or free_port()
     options = {
         "--port": port,
@@ -69,16 +72,16 @@ def running(program: str, directory: Path, port: int | None = None) -> Iterator[
         "--save": "",
         "--appendonly": "no",
     }
-    command = [program, *(str(each) for pair in options.items() for each in pair)]
+    command = [program, *(str(word) for option in options.items() for word in option)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         redis = Redis(process, port)
         try:
             assert process.stdout is not None
-            told = b""
-            while b"Ready to accept connections" not in told:
+            output = b""
+            while b"Ready to accept connections" not in output:
                 line = process.stdout.readline()
-                assert line, told.decode()
-                told += line
+                assert line, output.decode()
+                output += line
             yield redis
         finally:
             redis.stop()

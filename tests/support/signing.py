@@ -1,4 +1,4 @@
-"""Signed documents for tests, and what pdfsig and pdftotext say of them."""
+"""Signed documents for tests, and the output of pdfsig and pdftotext for them."""
 
 import subprocess
 from functools import cache
@@ -49,7 +49,7 @@ def signatory(*, name="Kari Nordmann", **changes):
 
 
 def pades(*documents, signatories=None, **changes):
-    """A signed PDF; `changes` are those of its manifest."""
+    """A signed PDF. `changes` replaces values of its manifest."""
     documents = documents or (document(bundles.pdf()),)
     signatories = signatories or [signatory()]
     values = {
@@ -57,9 +57,10 @@ def pades(*documents, signatories=None, **changes):
         "description": "Vær så god",
         "sender": SENDER,
         "documents": tuple(
-            ManifestDocument(title=each.title, href=each.name, mime=each.mime) for each in documents
+            ManifestDocument(title=document.title, href=document.name, mime=document.mime)
+            for document in documents
         ),
-        "signers": tuple(each.signer for each in signatories),
+        "signers": tuple(signatory.signer for signatory in signatories),
         "required_authentication": None,
         "identifier_in_signed_documents": None,
     }
@@ -90,6 +91,7 @@ def text_of(program, content, folder):
 
 
 def flipped(content, at):
+    """The content with one bit changed, in the byte at this index."""
     changed = bytearray(content)
     changed[at] ^= 1
     return bytes(changed)

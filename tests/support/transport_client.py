@@ -1,4 +1,4 @@
-"""A transport to a server on loopback, for the tests of everything that can happen on the way."""
+"""A transport to a server on loopback, for tests of the HTTP layer."""
 
 import loopback
 import pki
@@ -10,7 +10,7 @@ from posten_signering._wire.exchange import Request
 
 
 class Body:
-    """A request body in pieces; ends with the error given."""
+    """A request body in pieces. After the last piece it raises `error`, if one is given."""
 
     def __init__(self, *pieces, error=None, length=None):
         self.pieces, self.error = pieces, error
@@ -34,11 +34,11 @@ def server_context(version=None, *, issued=None, clients=None):
 
 
 def context_for(*anchors, certificate=None, number=pki.SERVICE):
-    anchors = [each.der for each in anchors or (pki.root(),)]
+    anchors_der = [anchor.der for anchor in anchors or (pki.root(),)]
     certificate = certificate or pki.sender().enterprise()
-    chain, _ = certificate.complete_chain(anchors)
+    chain, _ = certificate.complete_chain(anchors_der)
     return client_context(
-        chain, certificate.pem, anchors=anchors, server_organization_number=number
+        chain, certificate.pem, anchors=anchors_der, server_organization_number=number
     )
 
 

@@ -1,4 +1,4 @@
-"""What the sandbox and xmlsec1 say of a bundle."""
+"""The verdicts of the sandbox and of xmlsec1 on a bundle."""
 
 import re
 import subprocess
@@ -32,7 +32,7 @@ def refusal_of(recipe, **changes):
 
 
 def accepted_by_xmlsec1(program, recipe, folder):
-    """What xmlsec1 says of the container, unpacked by `zipfile` where it can be."""
+    """The number of references that xmlsec1 verifies in the bundle, or 0 if it rejects the signature."""
     for entry, content in bundles.entries(recipe):
         path = folder / "unpacked" / entry
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,8 +58,8 @@ def accepted_by_xmlsec1(program, recipe, folder):
         capture_output=True,
         text=True,
     )
-    said = done.stdout + done.stderr
-    counted = re.search(r"SignedInfo References \(ok/all\): (\d+)/(\d+)", said)
+    output = done.stdout + done.stderr
+    counted = re.search(r"SignedInfo References \(ok/all\): (\d+)/(\d+)", output)
     if done.returncode == 0:
         assert counted is not None
         assert counted[1] == counted[2]
@@ -68,7 +68,7 @@ def accepted_by_xmlsec1(program, recipe, folder):
 
 
 def spoiled_signatures(change):
-    """A valid bundle whose signature file was changed afterwards."""
+    """A bundle whose signature file was valid until `change` changed it."""
     recipe = Recipe()
     content = dict(bundles.entries(recipe))["META-INF/signatures.xml"]
     changed = change(content)

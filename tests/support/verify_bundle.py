@@ -1,8 +1,7 @@
-"""The judge of every container that a test makes. It shares no code with the package.
+"""Verifies every container that the tests build. It shares no code with the package.
 
-`xmlsec1` verifies the signature and every digest. It passes much that breaks the profile, so what it
-does not look at is asserted beside it, with `openssl`, `unzip`, `zipfile` and the XAdES schema that
-signxml ships.
+`xmlsec1` verifies the signature and every digest, but it accepts many containers that break the service's profile.
+So this module checks the rest with `openssl`, `unzip`, `zipfile` and the XAdES schema that signxml ships.
 """
 
 import base64
@@ -45,13 +44,13 @@ OIDS = {
 def verify(
     container: bytes, *, root_pem: bytes, tmp_path: Path, intermediates_pem: tuple[bytes, ...] = ()
 ) -> None:
-    """Fails with an AssertionError where the container breaks the profile of the service.
+    """Raises an AssertionError if the container breaks the profile of the service.
 
     Args:
         container: The whole container.
         root_pem: The certificate to trust, PEM.
-        tmp_path: A folder to work in; a new folder is made in it.
-        intermediates_pem: Certificates to build the path with, where the bundle does not enclose them.
+        tmp_path: A folder for temporary files. Each call creates a new folder in it.
+        intermediates_pem: Certificates for the chain, if the bundle does not enclose them.
     """
     folder = tmp_path / f"bundle-{len(list(tmp_path.iterdir()))}"
     unzip(container, folder)
@@ -72,26 +71,26 @@ def verify(
 
 
 def unzip(container: bytes, folder: Path) -> None:
-    """A ZIP that two readers accept, with nothing in it that the profile forbids."""
+    """The container is a ZIP that two readers accept, and has no entry that the profile forbids."""
     file = folder.with_suffix(".asice")
     file.write_bytes(container)
     assert run("unzip", "-tqq", file).returncode == 0, "unzip finds an error"
     with zipfile.ZipFile(BytesIO(container)) as archive:
         assert archive.testzip() is None, "zipfile finds an error"
         names = archive.namelist()
-    assert len(set(names)) == len(names), "two entries of one name"
-    assert "mimetype" not in names, "a mimetype entry"
+    assert len(set(names)) == len(names), "two entries have the same name"
+    assert "mimetype" not in names, "the container has a mimetype entry"
     assert [name for name in names if name.startswith("META-INF/")] == [SIGNATURES], (
-        "META-INF holds something else than signatures.xml"
+        "META-INF contains something other than signatures.xml"
     )
     assert all(re.fullmatch(r"[a-z0-9._-]+", name) for name in set(names) - {SIGNATURES}), (
-        "an unsafe name"
+        "an entry has an unsafe name"
     )
     assert run("unzip", "-q", file, "-d", folder).returncode == 0
 
 
 def xmlsec1_verifies(folder: Path, root_pem: bytes, intermediates_pem: tuple[bytes, ...]) -> None:
-    """`xmlsec1` accepts the signature, its certificate and every reference."""
+    """`xmlsec1` accepts the signature, its certificate chain and every reference."""
     root = folder.with_suffix(".root.pem")
     root.write_bytes(root_pem)
     untrusted = []
@@ -104,88 +103,100 @@ def xmlsec1_verifies(folder: Path, root_pem: bytes, intermediates_pem: tuple[byt
         *("--id-attr:Id", f"{NAMESPACES['xades']}:SignedProperties", SIGNATURES),
         cwd=folder,
     )
-    said = result.stdout + result.stderr
-    assert result.returncode == 0, f"xmlsec1 refuses the signature:\n{said}"
-    counted = re.search(r"SignedInfo References \(ok/all\): (\d+)/(\d+)", said)
-    assert counted, f"xmlsec1 counts no references:\n{said}"
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, f"xmlsec1 refuses the signature:\n{output}"
+    counted = re.search(r"SignedInfo References \(ok/all\): (\d+)/(\d+)", output)
+    assert counted, f"xmlsec1 prints no number of references:\n{output}"
     assert counted[1] == counted[2], "xmlsec1 does not accept every reference"
 
 
 def valid_by_schema(signatures: etree._Element) -> None:
-    """One signature, valid by the schemas of XML Signature and XAdES."""
-    assert signatures.tag == f"{{{NAMESPACES['asic']}}}XAdESSignatures", "another root element"
+    """There is exactly one signature, and it is valid by the schemas of XML Signature and XAdES."""
+    assert signatures.tag == f"{{{NAMESPACES['asic']}}}XAdESSignatures", (
+        "the root element is not XAdESSignatures"
+    )
     children = list(signatures)
     assert [child.tag for child in children] == [f"{{{NAMESPACES['ds']}}}Signature"], (
-        "not exactly one signature"
+        "there is not exactly one signature"
     )
-    # Its files only: what it imports wants newer libraries than the lowest that are tested here.
+    # Find the schema without importing signxml, because signxml needs newer libraries than the lowest tested ones.
     [package] = find_spec("signxml").submodule_search_locations
     path = Path(package) / "xades" / "schemas" / "XAdES01903v132-201601.xsd"
     schema = etree.XMLSchema(etree.parse(str(path)))
-    alone = etree.fromstring(etree.tostring(children[0]))
-    assert schema.validate(alone), f"breaks the XAdES schema: {schema.error_log}"
+    signature = etree.fromstring(etree.tostring(children[0]))
+    assert schema.validate(signature), f"the signature breaks the XAdES schema: {schema.error_log}"
 
 
 def references_are_complete(signatures: etree._Element, files_outside: list[str]) -> None:
-    """Each file outside META-INF is referenced once, as it is; so are the properties; nothing else."""
+    """There is one reference to each file outside META-INF, without a transform, and one to the properties."""
     info = one(signatures, "ds:Signature/ds:SignedInfo")
     assert one(info, "ds:CanonicalizationMethod").get("Algorithm") == C14N
     assert one(info, "ds:SignatureMethod").get("Algorithm") == RSA_SHA256
     references = every(info, "ds:Reference")
     documents = [name for name in files_outside if name != MANIFEST]
-    assert len(references) == len(documents) + 2, "references are not documents + 2"
-    to_files = [each for each in references if not each.get("URI").startswith("#")]
-    assert sorted(each.get("URI") for each in to_files) == files_outside, (
+    assert len(references) == len(documents) + 2, (
+        "the number of references is not the number of documents plus 2"
+    )
+    to_files = [reference for reference in references if not reference.get("URI").startswith("#")]
+    assert sorted(reference.get("URI") for reference in to_files) == files_outside, (
         "files and references differ"
     )
     for reference in to_files:
-        assert not every(reference, "ds:Transforms"), "a file is transformed"
+        assert not every(reference, "ds:Transforms"), "the reference to a file has a transform"
         assert reference.get("Type") is None
     for reference in references:
-        assert one(reference, "ds:DigestMethod").get("Algorithm") == SHA256, "another digest"
+        assert one(reference, "ds:DigestMethod").get("Algorithm") == SHA256, (
+            "a reference has a digest method other than SHA-256"
+        )
 
 
 def properties_are_signed(signatures: etree._Element) -> None:
-    """The properties that stand in the document are the ones that the signature covers."""
+    """The signature covers the properties that the document contains."""
     properties = one(
         signatures, "ds:Signature/ds:Object/xades:QualifyingProperties/xades:SignedProperties"
     )
     target = "#" + one(signatures, "ds:Signature").get("Id")
-    assert properties.getparent().get("Target") == target, "the properties are of another signature"
-    found = [
-        each
-        for each in every(signatures, ".//ds:Reference")
-        if each.get("Type") == "http://uri.etsi.org/01903#SignedProperties"
+    assert properties.getparent().get("Target") == target, (
+        "the properties belong to another signature"
+    )
+    references = [
+        reference
+        for reference in every(signatures, ".//ds:Reference")
+        if reference.get("Type") == "http://uri.etsi.org/01903#SignedProperties"
     ]
-    assert len(found) == 1, "no reference to SignedProperties, or more than one"
-    assert found[0].get("URI") == "#" + properties.get("Id"), "a reference to other properties"
-    ids = [each.get("Id") for each in signatures.iter() if each.get("Id") is not None]
-    assert len(ids) == len(set(ids)), "an Id twice"
-    transforms = [each.get("Algorithm") for each in every(found[0], "ds:Transforms/ds:Transform")]
-    assert transforms == [C14N], "another transform of the properties"
+    assert len(references) == 1, "there is not exactly one reference to SignedProperties"
+    [reference] = references
+    assert reference.get("URI") == "#" + properties.get("Id"), (
+        "the reference points to other properties"
+    )
+    ids = [element.get("Id") for element in signatures.iter() if element.get("Id") is not None]
+    assert len(ids) == len(set(ids)), "an Id occurs twice"
+    transforms = every(reference, "ds:Transforms/ds:Transform")
+    assert [transform.get("Algorithm") for transform in transforms] == [C14N], (
+        "the transform of the properties is not C14N"
+    )
 
 
 def data_objects_are_named(signatures: etree._Element, files_outside: list[str]) -> None:
-    """Each file has one DataObjectFormat, with its media type and nothing more."""
+    """Each file has one DataObjectFormat, which contains only its media type."""
     path = "ds:Signature/ds:Object/xades:QualifyingProperties/xades:SignedProperties"
     formats = every(
         one(signatures, f"{path}/xades:SignedDataObjectProperties"), "xades:DataObjectFormat"
     )
-    by_id = {each.get("Id"): each.get("URI") for each in every(signatures, ".//ds:Reference")}
-    assert sorted(by_id.get(each.get("ObjectReference")[1:], "?") for each in formats) == (
-        files_outside
-    ), "not one DataObjectFormat for each file"
-    for each in formats:
-        name = by_id[each.get("ObjectReference")[1:]]
-        assert [(child.tag, child.text) for child in each] == [
+    references = every(signatures, ".//ds:Reference")
+    uri_by_id = {reference.get("Id"): reference.get("URI") for reference in references}
+    names = [uri_by_id.get(element.get("ObjectReference")[1:], "?") for element in formats]
+    assert sorted(names) == files_outside, "there is not exactly one DataObjectFormat for each file"
+    for name, element in zip(names, formats, strict=True):
+        assert [(child.tag, child.text) for child in element] == [
             (f"{{{NAMESPACES['xades']}}}MimeType", MIME[Path(name).suffix])
-        ], f"another format than that of {name}"
+        ], f"the DataObjectFormat of {name} is wrong"
 
 
 def certificate_is_identified(signatures: etree._Element, folder: Path) -> None:
-    """CertDigest, issuer and serial number are the signing certificate's, as `openssl` reads it.
+    """CertDigest, issuer and serial number are those that `openssl` reads from the signing certificate.
 
-    The enclosed certificates are a path: each was issued by the one after it.
+    The enclosed certificates are a chain: each one was issued by the next one.
     """
     folder.mkdir()
     certificates = []
@@ -194,39 +205,41 @@ def certificate_is_identified(signatures: etree._Element, folder: Path) -> None:
         certificates[-1].write_bytes(base64.b64decode(element.text))
     for issued, issuer in pairwise(certificates):
         assert parse_name(x509(issued, "-issuer")) == parse_name(x509(issuer, "-subject")), (
-            "the enclosed certificates are no path, leaf first"
+            "the enclosed certificates are not a chain that starts with the leaf"
         )
     leaf = certificates[0]
     properties = one(signatures, ".//xades:SignedSignatureProperties")
     time = one(properties, "xades:SigningTime").text
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", time), (
-        "a signing time without offset"
+        "the signing time has no UTC offset"
     )
     cert = one(properties, "xades:SigningCertificate/xades:Cert")
     assert one(cert, "xades:CertDigest/ds:DigestMethod").get("Algorithm") == SHA1
     digest = base64.b64decode(one(cert, "xades:CertDigest/ds:DigestValue").text)
     fingerprint = bytes.fromhex(x509(leaf, "-fingerprint", "-sha1").replace(":", ""))
-    assert digest == fingerprint, "CertDigest is of another certificate"
+    assert digest == fingerprint, "CertDigest is the digest of another certificate"
     serial = one(cert, "xades:IssuerSerial/ds:X509SerialNumber").text
-    assert serial == str(int(x509(leaf, "-serial"), 16)), "another serial number"
+    assert serial == str(int(x509(leaf, "-serial"), 16)), "IssuerSerial has another serial number"
     issuer = one(cert, "xades:IssuerSerial/ds:X509IssuerName").text
-    assert parse_name(issuer) == parse_name(x509(leaf, "-issuer")), "another issuer"
+    assert parse_name(issuer) == parse_name(x509(leaf, "-issuer")), (
+        "IssuerSerial has another issuer"
+    )
 
 
 def manifest_names_documents(folder: Path, files_outside: list[str]) -> None:
-    """The manifest names every document, by its media type, and nothing else."""
+    """The manifest names exactly the documents of the container, with their media types."""
     manifest = etree.fromstring((folder / MANIFEST).read_bytes())
-    named = every(manifest, "signering:documents/signering:document")
+    elements = every(manifest, "signering:documents/signering:document")
     documents = {name: MIME[Path(name).suffix] for name in files_outside if name != MANIFEST}
-    assert {each.get("href"): each.get("mime") for each in named} == documents, (
+    assert {element.get("href"): element.get("mime") for element in elements} == documents, (
         "manifest and documents differ"
     )
-    assert len(named) == len(documents), "a document twice in the manifest"
+    assert len(elements) == len(documents), "the manifest names a document twice"
 
 
 def parse_name(text: str) -> list[list[tuple[str, str]]]:
-    """A distinguished name of RFC 4514: parts with their (OID, value), the sorted ones of a part."""
-    # Any character, escaped or not, that is not the separator.
+    """A distinguished name of RFC 4514, as a list of parts. A part is a sorted list of (OID, value)."""
+    # A part contains escaped characters, and unescaped characters other than the separator.
     parts = re.findall(r"(?:\A|,)((?:\\.|[^\\,])*)", text, re.DOTALL) if text else []
     return [
         sorted(map(_attribute, re.findall(r"(?:\A|\+)((?:\\.|[^\\+])*)", part, re.DOTALL)))
@@ -236,7 +249,7 @@ def parse_name(text: str) -> list[list[tuple[str, str]]]:
 
 def _attribute(text: str) -> tuple[str, str]:
     type_, _, value = text.partition("=")
-    # openssl leaves a value of "#" alone unescaped.
+    # openssl does not escape a value that consists of "#" only, so "#" alone is not a hexadecimal value.
     if re.fullmatch("#([0-9A-Fa-f]{2})+", value):
         return OIDS.get(type_, type_), _der_string(bytes.fromhex(value[1:]))
     octets = re.sub(
@@ -255,7 +268,7 @@ def _der_string(der: bytes) -> str:
 
 
 def x509(certificate: Path, *options: str) -> str:
-    """What `openssl x509` says of a certificate, without the label."""
+    """The output of `openssl x509` for a certificate, without the label."""
     name_options = "esc_2253,esc_ctrl,utf8,sep_comma_plus,dn_rev,oid"
     result = run(
         *("openssl", "x509", "-inform", "DER", "-in", certificate, "-noout"),
@@ -267,7 +280,7 @@ def x509(certificate: Path, *options: str) -> str:
 
 def one(element: etree._Element, path: str) -> etree._Element:
     found = every(element, path)
-    assert len(found) == 1, f"{len(found)} of {path}"
+    assert len(found) == 1, f"expected one {path}, found {len(found)}"
     return found[0]
 
 

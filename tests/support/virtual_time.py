@@ -1,12 +1,11 @@
-"""Time that passes only when nobody has anything else to do: an event loop that never waits for a clock.
+"""An event loop with virtual time, which never waits for a real clock.
 
-The loop's own time is virtual. When every task waits for something, and the next thing to happen is a
-timer, the time jumps there. So whatever waits on the loop's time (`anyio.sleep`, `move_on_after`,
-`asyncio.timeout`, a lock held by somebody asleep) happens in its right order, in no time, and the same
-way in every run; nothing is patched. With anyio's pytest plugin: `anyio_backend` gives `BACKEND`.
+When every task waits, the loop's time jumps to the next timer. Everything that uses the loop's time (`anyio.sleep`,
+`move_on_after`, `asyncio.timeout`) therefore happens in the right order, immediately, and identically in every run.
+Nothing is patched. With anyio's pytest plugin, the fixture `anyio_backend` returns `BACKEND`.
 
-Work in threads takes no virtual time while no timer is set. Beside a timer that is set, time jumps
-although a thread still works: do not mix the two.
+Work in threads takes no virtual time, as long as no timer is set. If a timer is set, the time jumps to it although a
+thread is still working. So do not combine threads and timers.
 """
 
 import asyncio
@@ -19,21 +18,21 @@ from typing import ClassVar, TypeVar
 import anyio
 import pki
 
-# A moment within a second, since the service's header `Date` has none.
+# Not a whole second, because the service's header `Date` is rounded down to whole seconds.
 NOW = pki.NOW + timedelta(milliseconds=250)
 
 T = TypeVar("T")
 
-# How long the loop waits for a thread or a socket, in real seconds, when no timer is set.
-_PATIENCE = 20.0
+# How many real seconds the loop waits for a thread or a socket when no timer is set.
+_MAX_REAL_WAIT = 20.0
 
 
 class StuckError(AssertionError):
-    """Every task waits for something that nobody will do."""
+    """Every task waits, but no timer, thread or socket will wake one."""
 
 
 class _Jumping(selectors.DefaultSelector):
-    """Lets the loop's time jump, where another selector would wait."""
+    """A selector that advances the loop's time instead of waiting for a timer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,9 +40,12 @@ class _Jumping(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            ready = super().select(_PATIENCE)
+            ready = super().select(_MAX_REAL_WAIT)
             if not ready:
-                raise StuckError("nothing is left to happen, and somebody waits")
+                raise StuckError(
+                    "Deadlock: every task waits, no timer is set, and no thread or socket"
+                    f" became ready within {_MAX_REAL_WAIT} s."
+                )
             return ready
         ready = super().select(0)
         if not ready and timeout > 0:
@@ -52,10 +54,10 @@ class _Jumping(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is virtual and begins at 0.
+    """An event loop whose virtual time begins at 0.
 
     Attributes:
-        latest: The one that was made last.
+        latest: The most recently created loop.
     """
 
     latest: "ClassVar[VirtualLoop]"
@@ -63,7 +65,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._jumping = _Jumping()
         super().__init__(self._jumping)
-        # Rounding may land a hair before a timer: that counts as its time.
+        # Rounding may stop the time slightly before a timer. The loop treats that as the timer's time.
         self._clock_resolution = 1e-6
         VirtualLoop.latest = self
 
@@ -75,20 +77,20 @@ BACKEND = ("asyncio", {"loop_factory": VirtualLoop})
 
 
 def run(main: Callable[[], Coroutine[object, object, T]]) -> T:
-    """Runs a coroutine function on a loop of its own; for tests that are no coroutines themselves."""
+    """Runs a coroutine function on a new loop, for tests that are not coroutines."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main())
 
 
 class VirtualTime:
-    """What a client takes for time: its clocks, its sleep, its randomness.
+    """The clocks, the sleep and the randomness of a client.
 
     Args:
-        offset: How wrong this machine's clock is; the service's shows `NOW` plus the loop's time.
-        seed: For the randomness.
+        offset: The error of this machine's clock. The service's clock shows `NOW` plus the loop's time.
+        seed: The seed for the randomness.
 
     Attributes:
-        slept: How long each sleep was asked to be.
+        slept: The duration of each sleep, in seconds.
     """
 
     def __init__(self, *, offset: timedelta = timedelta(0), seed: int = 0) -> None:
@@ -98,7 +100,7 @@ class VirtualTime:
 
     @staticmethod
     def monotonic() -> float:
-        """Seconds since the loop began. A thread that works for it may ask too."""
+        """Seconds since the loop began. Its worker threads may call this too."""
         try:
             return asyncio.get_running_loop().time()
         except RuntimeError:
@@ -106,21 +108,21 @@ class VirtualTime:
 
     @classmethod
     def service_clock(cls) -> datetime:
-        """The right time."""
+        """The correct time, which the service's clock shows."""
         return NOW + timedelta(seconds=cls.monotonic())
 
     def clock(self) -> datetime:
-        """The time as this machine has it."""
+        """The time on this machine's clock, which may be wrong."""
         return self.service_clock() + self.offset
 
     async def sleep(self, seconds: float) -> None:
-        """Waits on the loop's time."""
+        """Sleeps in the loop's virtual time."""
         self.slept.append(seconds)
         await anyio.sleep(seconds)
 
     @property
     def fields(self) -> dict[str, object]:
-        """The fields of a `ClientConfiguration`."""
+        """The time-related fields for a `ClientConfiguration`."""
         return {
             "clock": self.clock,
             "monotonic": self.monotonic,
@@ -130,11 +132,11 @@ class VirtualTime:
 
 
 async def settle() -> None:
-    """Lets every task run until it waits. Takes no time."""
+    """Lets every task run until it waits. This takes a microsecond of virtual time."""
     await anyio.sleep(1e-6)
 
 
 async def cancel_natively(task: asyncio.Task[object]) -> None:
-    """Cancels a task as asyncio itself does, and waits for its end."""
+    """Cancels a task with asyncio's own `Task.cancel`, and waits until the task ends."""
     task.cancel()
     await asyncio.wait([task])

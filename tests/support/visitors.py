@@ -1,4 +1,4 @@
-"""Browsers without a screen, to ask for the sandbox's pages as a browser does."""
+"""A minimal browser for tests of the sandbox's pages, without JavaScript."""
 
 from contextlib import asynccontextmanager
 
@@ -6,7 +6,7 @@ import aiohttp
 
 
 class Visitor:
-    """A browser without a screen: it keeps cookies and goes where it is led."""
+    """A minimal browser: it keeps cookies and remembers the last page. It follows redirects only on request."""
 
     def __init__(self, sandbox, session):
         self.root = sandbox.signing_pages_url.rstrip("/")
@@ -29,7 +29,7 @@ class Visitor:
 
 @asynccontextmanager
 async def visitor(sandbox, **headers):
-    # Cookies of a bare address are kept too: browsers do that.
+    # Browsers keep cookies from a bare IP address too; aiohttp does so only with `unsafe=True`.
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(cookie_jar=jar, headers=headers) as session:
         yield Visitor(sandbox, session)

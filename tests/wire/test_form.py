@@ -5,7 +5,7 @@ from itertools import pairwise
 import loopback
 import pki
 import pytest
-from client_calls import FOLLOWING, every
+from client_calls import URL_OPERATIONS, all_calls
 from doubles import ROOT, Answer, client_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,14 +109,14 @@ def test_the_marker_of_a_pdf_is_near_its_end(content, verdict):
 
 # --- Through the client
 
-DOWNLOADS = [name for name in FOLLOWING if "ades" in name]
+DOWNLOADS = [name for name in URL_OPERATIONS if "ades" in name]
 
 
 @pytest.mark.parametrize("name", DOWNLOADS)
 async def test_a_document_without_a_length_is_held_against_its_end(name, tmp_path):
-    content = FOLLOWING[name].answer
+    content = URL_OPERATIONS[name].answer
     cut = Answer(200, [content[:5], content[5:-8]])
-    call, path = every(tmp_path / "signed")[name], tmp_path / "signed"
+    call, path = all_calls(tmp_path / "signed")[name], tmp_path / "signed"
     async with client_of(cut, Answer(200, content), retries=Retries(max_retries=0)) as (client, _):
         with pytest.raises(TransportError, match="cut off"):
             await call(client)
@@ -127,12 +127,12 @@ async def test_a_document_without_a_length_is_held_against_its_end(name, tmp_pat
 
 @pytest.mark.parametrize("name", [name for name in DOWNLOADS if "open" not in name])
 async def test_what_was_cut_off_is_asked_for_again(name, tmp_path):
-    content = FOLLOWING[name].answer
+    content = URL_OPERATIONS[name].answer
     async with client_of(Answer(200, content[:-8]), Answer(200, content), retries=Retries()) as (
         client,
         transport,
     ):
-        await every(tmp_path / "signed")[name](client)
+        await all_calls(tmp_path / "signed")[name](client)
     assert len(transport.sent) == 2
 
 
@@ -142,9 +142,9 @@ FRAMINGS = [{"content-length": "9"}, {"transfer-encoding": "chunked"}]
 @pytest.mark.parametrize("framing", FRAMINGS, ids=str)
 @pytest.mark.parametrize("name", DOWNLOADS)
 async def test_where_http_tells_the_end_nobody_looks_for_it(name, framing, tmp_path):
-    content = FOLLOWING[name].answer[:-8] + b" " * 2000
+    content = URL_OPERATIONS[name].answer[:-8] + b" " * 2000
     async with client_of(Answer(200, content, framing)) as (client, transport):
-        await every(tmp_path / "signed")[name](client)
+        await all_calls(tmp_path / "signed")[name](client)
     assert len(transport.sent) == 1
 
 
@@ -161,7 +161,7 @@ async def test_what_is_something_else_is_not_kept(name, content, framing, tmp_pa
     pieces = [content[start : start + 100] for start in range(0, len(content), 100)]
     async with client_of(Answer(200, pieces, framing)) as (client, transport):
         with pytest.raises(UnexpectedResponseError, match=r"not a(n XML document| PDF), though"):
-            await every(path)[name](client)
+            await all_calls(path)[name](client)
         assert transport.open == 0
     assert [each.read_text() for each in tmp_path.iterdir()] == ["older"]
     assert len(transport.sent) == 1
@@ -201,7 +201,7 @@ async def test_a_large_page_is_not_handed_out_and_not_read_to_its_end():
     async with client_of(Answer(200, pieces, FRAMINGS[1])) as (client, transport):
         with pytest.raises(UnexpectedResponseError):
             await taken(client)
-        assert len(transport.given) == 1
+        assert len(transport.chunk_sizes) == 1
 
 
 async def taken(client) -> None:
@@ -212,8 +212,8 @@ async def taken(client) -> None:
 
 @pytest.mark.parametrize("name", ["get_status", "request_new_redirect_url"])
 async def test_other_answers_are_read_by_their_own_rules(name, tmp_path):
-    async with client_of(Answer(200, FOLLOWING[name].answer + b"<!-- -->")) as (client, _):
-        await every(tmp_path)[name](client)
+    async with client_of(Answer(200, URL_OPERATIONS[name].answer + b"<!-- -->")) as (client, _):
+        await all_calls(tmp_path)[name](client)
 
 
 async def test_a_connection_that_is_closed_early_is_seen_on_a_real_socket():

@@ -182,14 +182,14 @@ async def test_no_change_is_fetched_without_a_free_hand():
         await anyio.sleep(20)
         assert len(work.handler.begun) == 6
         await anyio.sleep(200)
-        assert work.handler.most == 3
+        assert work.handler.max_concurrent == 3
         assert len(work.handler.finished) == 9
 
 
 async def test_as_many_are_handled_at_once_as_there_are_hands():
     async with working(changes=9, handler=Handler(seconds=50), concurrency=9) as work:
         await anyio.sleep(40)
-        assert work.handler.most == 9
+        assert work.handler.max_concurrent == 9
 
 
 @pytest.mark.parametrize("concurrency", [0, -1])
@@ -228,7 +228,7 @@ async def test_a_change_that_comes_back_while_it_is_in_hand_is_let_go(caplog):
         told = [each for each in caplog.records if "let go" in each.getMessage()]
         assert len(told) == work.worker.counts.skipped
         await anyio.sleep(1000)
-        assert handler.twice == 0
+        assert handler.overlaps == 0
         assert confirmed(work.service) == [1]
         assert work.worker.counts.handled == work.worker.counts.confirmed == 1
 
@@ -242,7 +242,7 @@ async def test_two_workers_on_one_client_do_not_handle_the_same_change_at_once()
         await anyio.sleep(3000)
         assert len(service.changes[0].leases) > 1
         assert other.counts.skipped > 0
-        assert handler.twice == 0
+        assert handler.overlaps == 0
         assert confirmed(service) == [1]
         # What was in the one's hands may be in the other's later.
         service.put(SENDER)
@@ -257,6 +257,6 @@ async def test_two_changes_of_one_job_are_two_changes():
         for _ in range(2):
             work.service.put(SENDER, job_id=7)
         await anyio.sleep(40)
-        assert work.handler.most == 2
+        assert work.handler.max_concurrent == 2
         await anyio.sleep(40)
         assert confirmed(work.service) == [1, 2]

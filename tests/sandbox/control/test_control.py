@@ -12,7 +12,7 @@ from bundles import NOW, PERSON, SENDER
 from callers import caller_of, redirect_urls
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
-from hands import Hand
+from hands import ControlCaller
 
 from posten_signering.sandbox import Fault, FaultKind, Sandbox, SandboxError
 
@@ -339,7 +339,9 @@ async def test_a_storage_that_fails_is_told(clock, tmp_path):
     storage = sandbox._now_running.control.storage
     storage._executor.submit(storage._connection.execute, "PRAGMA query_only = ON").result()
     async with aiohttp.ClientSession() as session:
-        told, answer = await Hand(session, sandbox.control_url)("POST", "/advance", {"seconds": 1})
+        told, answer = await ControlCaller(session, sandbox.control_url)(
+            "POST", "/advance", {"seconds": 1}
+        )
     assert told == 500
     assert "can't write" in answer["error"]
     with pytest.raises(SandboxError):
