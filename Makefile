@@ -55,7 +55,7 @@ bench: ready-test ## compare CPU, memory, event loop and connections with their 
 bench-short: ready-test ## run shorter benchmarks in under a minute; show the figures but check no limit
 	@PYTHONPATH=tests:tests/support $(PY) -m benchmarks --short $(ARGS)
 
-soak: ready-test ## kill processes, break connections, cancel calls; count what is lost or done twice
+soak: ready-test ## kill processes, break connections, cancel calls; then count lost and duplicated work
 	@PYTHONPATH=tests:tests/support $(PY) -m soak $(ARGS)
 
 soak-short: ready-test ## run a shorter soak test, in under a minute

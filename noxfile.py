@@ -143,7 +143,7 @@ def _check_wheel(session: nox.Session, path: Path) -> None:
 
 
 def _check_sdist(session: nox.Session, path: Path) -> None:
-    """Check that the sdist contains what a build and the tests need, and no local output."""
+    """Check that the sdist contains all files for a build and the tests, and no local environments or output."""
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     top_level = {name.partition("/")[0] for name in names}

@@ -13,12 +13,8 @@ class Kind(Enum):
 
     REFUSED = auto()  # the connection was refused, so no byte was sent
     LOST_REQUEST = auto()  # the connection broke before the service had read the request
-    LOST_ANSWER = (
-        auto()
-    )  # the service processed the request, but the connection broke before the answer
-    SILENCE = (
-        auto()
-    )  # the service processed the request, but the client timed out before the answer
+    LOST_ANSWER = auto()  # the service processed the request, but its answer was lost
+    SILENCE = auto()  # as LOST_ANSWER, and the client timed out
     CUT = auto()  # the client got the answer's headers, but the connection broke in the body
     GATEWAY = auto()  # a gateway answered instead of the service, with `status`
     PAGE = auto()  # a gateway answered 200 with an HTML page

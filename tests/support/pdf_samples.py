@@ -145,9 +145,8 @@ SAMPLES: dict[str, Callable[[], bytes]] = {
     "1.1": lambda: drawn("Sample 1.1", version="1.1"),
     "1.2": with_a_form,
     "1.3": lambda: drawn("Sample 1.3", version="1.3", pages=3),
-    "1.4": lambda: (
-        b"\n" + drawn("Sample 1.4")
-    ),  # readers find the header after a leading newline too
+    # Readers find the header although a newline precedes it.
+    "1.4": lambda: b"\n" + drawn("Sample 1.4"),
     "1.5": with_object_streams,
     "1.6": with_an_attachment,
     "1.7": updated_in_place,
