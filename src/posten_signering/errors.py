@@ -271,7 +271,7 @@ class ApiError(SigningError):
         self.code = code
         self.message = message
         self.type = type
-        said = f"The service refused to {operation}: HTTP {status}"
+        said = f"The service refused the request to {operation}: HTTP {status}"
         if code is not None:
             said += f", {code}"
         if message:

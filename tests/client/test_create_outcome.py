@@ -82,7 +82,9 @@ async def test_after_an_error_in_flight_the_job_may_exist(error, in_answer, refe
 async def test_after_a_5xx_or_a_redirect_the_job_may_exist_and_is_not_retried(status):
     answer = Answer(status, b"<html/>", {"location": "https://elsewhere.example"})
     async with client_of(answer, retries=Retries(max_retries=5)) as (client, transport):
-        with pytest.raises(CreateOutcomeUnknownError, match=f"answered HTTP {status}") as caught:
+        with pytest.raises(
+            CreateOutcomeUnknownError, match=f"responded with HTTP {status}"
+        ) as caught:
             await client.create(job())
         assert len(transport.sent) == 1
     assert ("a redirect" in str(caught.value.__cause__)) == (status < 400)

@@ -1,4 +1,4 @@
-"""Bodies as they are produced: whole, in small chunks, and never with another content than signed."""
+"""Request bodies: complete, in small chunks, and never with content that differs from the signed one."""
 
 import io
 import os
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def collect(body, chunks, after_first=lambda: None) -> None:
-    """Produces a body into a list, which keeps what came before an error."""
+    """Appends the chunks of a body to a list, which keeps them if an error follows."""
     async for chunk in body.chunks():
         chunks.append(chunk)
         if len(chunks) == 1:
@@ -44,7 +44,7 @@ async def collect(body, chunks, after_first=lambda: None) -> None:
 
 @pytest.fixture(params=["bytes", "path"])
 def make(request, tmp_path):
-    """Makes a body of documents given as bytes or as paths."""
+    """A function that makes a body from documents that are bytes or paths."""
     return from_bytes if request.param == "bytes" else partial(from_paths, tmp_path)
 
 
@@ -53,7 +53,7 @@ SIZES = [1, CHUNK - 1, CHUNK, CHUNK + 1, 16 * CHUNK - 1, 16 * CHUNK, 16 * CHUNK 
 
 @pytest.mark.parametrize("compression", Compression)
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_body_is_whole_and_comes_in_small_chunks(make, size, compression):
+async def test_the_body_is_complete_and_has_small_chunks(make, size, compression):
     job = make(pdf_of(size), pdf_of(10), compression=compression)
     chunks = await produce(job.body)
     content = b"".join(chunks)
@@ -68,90 +68,90 @@ async def test_the_body_is_whole_and_comes_in_small_chunks(make, size, compressi
 
 
 @pytest.mark.parametrize("compression", Compression)
-async def test_the_body_can_be_produced_again(make, compression):
+async def test_the_body_can_be_produced_more_than_once(make, compression):
     job = make(pdf_of(2 * MIB), pdf_of(100), compression=compression)
     first = await produce(job.body)
     assert await produce(job.body) == first
-    # And once more after it was given up half way.
+    # It can also be produced after an earlier production stopped half way.
     async with aclosing(job.body.chunks()) as chunks:
         await anext(chunks)
     assert await produce(job.body) == first
 
 
-async def test_a_body_has_what_the_transport_asks_of_one(make):
+async def test_a_streamed_body_implements_the_protocol_body(make):
     body: Body = make(pdf_of(100)).body
     assert sum(map(len, await produce(body))) == body.length
 
 
 @pytest.mark.parametrize("compression", Compression)
-def test_the_container_alone_is_the_one_in_the_body(make, compression):
+def test_the_container_alone_equals_the_container_in_the_body(make, compression):
     job = make(pdf_of(2 * MIB), pdf_of(5), compression=compression)
     content = job.open().read()
     assert len(content) == job.container.length
     assert content in b"".join(anyio.run(produce, job.body))
 
 
-# A document that is another when it is sent.
+# A document that changes between the signature and the sending.
 
 
-def other_content(path):
+def reverse_the_content(path):
     path.write_bytes(bytes(reversed(path.read_bytes())))
 
 
-def other_first_byte(path):
+def change_the_first_byte(path):
     path.write_bytes(b"#" + path.read_bytes()[1:])
 
 
-def other_last_byte(path):
+def change_the_last_byte(path):
     path.write_bytes(path.read_bytes()[:-1] + b"#")
 
 
-def shorter(path):
+def shorten(path):
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def longer(path):
+def lengthen(path):
     path.write_bytes(path.read_bytes() + b"x")
 
 
-def emptied(path):
+def empty(path):
     path.write_bytes(b"")
 
 
-def gone(path):
+def remove(path):
     path.unlink()
 
 
-def a_directory(path):
+def replace_by_a_directory(path):
     path.unlink()
     path.mkdir()
 
 
-def a_fifo(path):
+def replace_by_a_fifo(path):
     path.unlink()
     os.mkfifo(path)
 
 
 CHANGES = [
-    *(other_content, other_first_byte, other_last_byte),
-    *(shorter, longer, emptied, gone, a_directory, a_fifo),
+    *(reverse_the_content, change_the_first_byte, change_the_last_byte),
+    *(shorten, lengthen, empty, remove, replace_by_a_directory, replace_by_a_fifo),
 ]
 
 
 @pytest.mark.parametrize("compression", Compression)
 @pytest.mark.parametrize("size", [200, 16 * CHUNK, 17 * CHUNK + 5])
 @pytest.mark.parametrize("change", CHANGES)
-async def test_a_changed_file_breaks_the_body_off(tmp_path, size, change, compression):
+async def test_a_changed_file_stops_the_body(tmp_path, size, change, compression):
     job = from_paths(tmp_path, pdf_of(100), pdf_of(size), compression=compression)
     change(job.body.inspection.documents[1].content)
     chunks = []
     with pytest.raises(DocumentChangedError) as caught:
         await collect(job.body, chunks)
-    assert [str(each) for each in caught.value.violations] == [
+    assert [str(violation) for violation in caught.value.violations] == [
         "documents[1].content: must not change while the job is created"
     ]
     assert CANARY not in str(caught.value)
-    # Nothing that follows the document was sent, nor its own last byte.
+    # Neither the last byte of the document nor anything after it was sent.
     whole = await produce(from_bytes(*job.contents, compression=compression).body)
     assert b"<signatures/>" not in b"".join(chunks)
     assert sum(map(len, chunks)) < sum(map(len, whole)) - len(MANIFEST)
@@ -159,16 +159,16 @@ async def test_a_changed_file_breaks_the_body_off(tmp_path, size, change, compre
         job.open()
 
 
-async def test_a_file_that_changes_while_it_is_sent_breaks_the_body_off(tmp_path):
+async def test_a_file_that_changes_while_it_is_sent_stops_the_body(tmp_path):
     job = from_paths(tmp_path, pdf_of(5 * MIB))
     path = job.body.inspection.documents[0].content
     chunks = []
     with pytest.raises(DocumentChangedError):
-        await collect(job.body, chunks, after_first=lambda: other_last_byte(path))
+        await collect(job.body, chunks, after_first=lambda: change_the_last_byte(path))
     assert 3 * MIB < sum(map(len, chunks)) < 5 * MIB
 
 
-async def test_a_file_that_is_written_again_with_the_same_content_is_no_change(tmp_path):
+async def test_a_file_that_is_replaced_with_the_same_content_is_sent(tmp_path):
     job = from_paths(tmp_path, pdf_of(3 * MIB))
     path = job.body.inspection.documents[0].content
     path.unlink()
@@ -176,7 +176,7 @@ async def test_a_file_that_is_written_again_with_the_same_content_is_no_change(t
     assert sum(map(len, await produce(job.body))) == job.body.length
 
 
-# What stays behind: nothing.
+# Open files and worker threads.
 
 
 async def test_no_file_is_open_between_two_chunks(tmp_path):
@@ -187,9 +187,9 @@ async def test_no_file_is_open_between_two_chunks(tmp_path):
     half = job.body.chunks()
     for _ in range(5):
         await anext(half)
-    among_chunks = opened_files()
+    between_chunks = opened_files()
     await half.aclose()
-    assert opened_files() == among_chunks
+    assert opened_files() == between_chunks
 
 
 async def test_a_cancelled_body_leaves_no_file_open(tmp_path):
@@ -197,7 +197,7 @@ async def test_a_cancelled_body_leaves_no_file_open(tmp_path):
     await produce(job.body)
     before = opened_files()
 
-    async def slow(cancel_after: int) -> None:
+    async def produce_until(cancel_after: int) -> None:
         with anyio.CancelScope() as scope:
             count = 0
             async for _ in job.body.chunks():
@@ -207,13 +207,13 @@ async def test_a_cancelled_body_leaves_no_file_open(tmp_path):
         assert scope.cancelled_caught
 
     for cancel_after in (1, 2, 17, 40, 50):
-        await slow(cancel_after)
+        await produce_until(cancel_after)
     assert opened_files() == before
     assert job.body.limiter.borrowed_tokens == 0
     assert sum(map(len, await produce(job.body))) == job.body.length
 
 
-async def test_files_are_read_under_the_limiter_and_bytes_without_a_thread(tmp_path):
+async def test_files_are_read_within_the_limiter_and_bytes_without_a_thread(tmp_path):
     limiter = anyio.CapacityLimiter(1)
     in_memory = from_bytes(pdf_of(2 * MIB), limiter=limiter)
     from_file = from_paths(tmp_path, pdf_of(2 * MIB), limiter=limiter)
@@ -235,7 +235,7 @@ async def test_files_are_read_under_the_limiter_and_bytes_without_a_thread(tmp_p
 
 
 def peak_of(make_job) -> int:
-    """Bytes that looking at documents and producing their body take at most, at once."""
+    """The peak memory, in bytes, of inspecting documents and producing their body."""
 
     async def count(body) -> int:
         total = 0
@@ -260,22 +260,22 @@ def test_a_job_from_a_file_takes_little_memory(tmp_path, compression):
 
 
 @pytest.mark.parametrize("compression", Compression)
-def test_bytes_are_not_copied_as_a_whole(compression):
+def test_a_job_from_bytes_does_not_copy_them(compression):
     documents = [Document(title="x", content=pdf_of(10 * MIB))]
     assert peak_of(lambda: sent([], documents, compression=compression)) < 2 * MIB
 
 
-def test_no_repr_shows_content():
+def test_the_repr_of_a_body_shows_no_content():
     job = from_bytes(pdf_of(100))
     assert CANARY not in repr(job.body)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=200), max_size=4), st.sampled_from(Compression))
-async def test_any_content_is_sent_as_it_is(contents, compression):
+async def test_every_content_is_sent_unchanged(contents, compression):
     job = from_bytes(*contents, compression=compression)
-    content = b"".join(await produce(job.body))
-    assert len(content) == job.body.length
-    for each in contents:
+    body = b"".join(await produce(job.body))
+    assert len(body) == job.body.length
+    for content in contents:
         compressor = zlib.compressobj(wbits=-15)
-        deflated = compressor.compress(each) + compressor.flush()
-        assert (each if compression is Compression.STORED else deflated) in content
+        deflated = compressor.compress(content) + compressor.flush()
+        assert (content if compression is Compression.STORED else deflated) in body

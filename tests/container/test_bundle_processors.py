@@ -41,7 +41,7 @@ def to_disk(directory, moment=MOMENT) -> DocumentBundleToDisk:
 
 
 def write(directory, *, reference="order-77", moment=MOMENT, made=None) -> Path:
-    """Has one container written, and gives the new file."""
+    """Writes one container, and returns the path of the new file."""
     before = set(directory.iterdir())
     made = made or from_bytes(pdf_of(100))
     to_disk(directory, moment)(job_of(made.body.inspection.documents, reference), made.open)
@@ -49,31 +49,31 @@ def write(directory, *, reference="order-77", moment=MOMENT, made=None) -> Path:
     return file
 
 
-# Within a client.
+# Processors of a client.
 
 
 class Blocking:
-    """A processor that lets nobody go before it is told to."""
+    """A processor that blocks until `release` is set."""
 
     def __init__(self) -> None:
         self.entered = threading.Semaphore(0)
-        self.inside: list[object] = []
-        self.go = threading.Event()
+        self.jobs: list[object] = []
+        self.release = threading.Event()
 
     def __call__(self, job, open_container) -> None:
-        self.inside.append(job)
+        self.jobs.append(job)
         self.entered.release()
-        self.go.wait()
+        self.release.wait()
 
-    async def all_of(self, count: int) -> None:
-        """Waits until so many are inside."""
+    async def wait_for(self, count: int) -> None:
+        """Waits until the processor has been called `count` times."""
         for _ in range(count):
             await anyio.to_thread.run_sync(self.entered.acquire)
 
 
 @pytest.mark.anyio
-async def test_one_that_blocks_holds_up_nobody_else(tmp_path):
-    """Not the calls of the same client either that need a thread: a file, a check, a reading."""
+async def test_a_processor_that_blocks_delays_no_other_call(tmp_path):
+    """This includes calls of the same client that need a worker thread: a download and a check."""
     blocking, path = Blocking(), tmp_path / "signed.pdf"
     answers = [Answer(200, PADES), *[Answer(200, created_xml())] * 6]
     async with (
@@ -82,51 +82,51 @@ async def test_one_that_blocks_holds_up_nobody_else(tmp_path):
     ):
         for _ in range(6):
             tasks.start_soon(client.create, doubles.job())
-        await blocking.all_of(4)
+        await blocking.wait_for(4)
         try:
             await client.download_pades(f"{ROOT}/stored", path)
             with pytest.raises(InvalidJobError):
                 await client.create(doubles.job(title=""))
-            assert (len(blocking.inside), len(transport.sent)) == (4, 1), "four at once, no more"
+            assert (len(blocking.jobs), len(transport.sent)) == (4, 1), "at most four at a time"
         finally:
-            blocking.go.set()
+            blocking.release.set()
     assert path.read_bytes() == PADES
-    assert (len(blocking.inside), len(transport.sent)) == (6, 7)
+    assert (len(blocking.jobs), len(transport.sent)) == (6, 7)
 
 
 async def coroutine(job, open_container):
-    """Never run, were it taken."""
+    """A processor that must be refused, because nothing would await it."""
 
 
 class Asynchronous:
     async def __call__(self, job, open_container):
-        """Never run, were it taken."""
+        """A processor that must be refused, because nothing would await it."""
 
 
 class Plain:
     def __call__(self, job, open_container):
-        """Run."""
+        """A processor that must be accepted."""
 
 
 @pytest.mark.parametrize("processor", [coroutine, partial(coroutine), Asynchronous()])
-def test_one_that_is_async_would_never_run(processor):
+def test_an_async_processor_is_refused(processor):
     plain = [lambda job, open_container: None, Plain()]
     with pytest.raises(ConfigurationError, match="must be a plain function"):
         doubles.configuration(None, bundle_processors=[*plain, processor])
 
 
-def test_any_plain_callable_will_do(tmp_path):
-    """The twin of the test above."""
+def test_every_plain_callable_is_accepted(tmp_path):
+    """The counterpart of the test above."""
     plain = [lambda job, open_container: None, Plain(), partial(Plain()), to_disk(tmp_path), print]
     transport = doubles.ScriptedTransport()
     made = doubles.configuration(transport, bundle_processors=plain)
     assert made.bundle_processors == tuple(plain)
 
 
-# The one that writes to a directory.
+# The processor that writes to a directory.
 
 
-def test_the_file_is_the_whole_container(tmp_path):
+def test_the_file_contains_the_whole_container(tmp_path):
     directory = tmp_path / "bundles"
     directory.mkdir()
     made = from_paths(tmp_path, pdf_of(2 * MIB), pdf_of(50))
@@ -154,7 +154,7 @@ def test_the_file_is_the_whole_container(tmp_path):
         ("x" * 5000, f"{STAMP}-{'x' * 64}.asice"),
     ],
 )
-def test_the_name_is_the_time_and_the_reference(tmp_path, reference, name):
+def test_the_name_of_the_file_is_the_time_and_the_reference(tmp_path, reference, name):
     assert write(tmp_path, reference=reference) == tmp_path / name
 
 
@@ -167,12 +167,12 @@ def test_no_reference_makes_an_unsafe_name(tmp_path_factory, reference):
     assert len(file.name.encode()) < 200
 
 
-def test_the_time_is_in_utc(tmp_path):
+def test_the_time_in_the_name_is_in_utc(tmp_path):
     moment = datetime(2026, 7, 1, 0, 30, 0, 5000, timezone(timedelta(hours=2)))
     assert write(tmp_path, moment=moment).name == "20260630T223000005-order-77.asice"
 
 
-def test_without_a_clock_it_is_now(tmp_path):
+def test_without_a_clock_the_time_is_the_systems(tmp_path):
     before = datetime.now(UTC).replace(microsecond=0)
     made = from_bytes(pdf_of(10))
     DocumentBundleToDisk(str(tmp_path))(job_of(made.body.inspection.documents), made.open)
@@ -181,7 +181,7 @@ def test_without_a_clock_it_is_now(tmp_path):
     assert before <= written <= datetime.now(UTC)
 
 
-def test_nothing_is_overwritten(tmp_path):
+def test_no_file_is_overwritten(tmp_path):
     names = [write(tmp_path, made=from_bytes(pdf_of(size))).name for size in (10, 20, 30)]
     assert names == [
         f"{STAMP}-order-77.asice",
@@ -192,7 +192,7 @@ def test_nothing_is_overwritten(tmp_path):
     assert sizes[0] < sizes[1] < sizes[2]
 
 
-def test_a_link_that_waits_in_its_place_is_not_followed(tmp_path):
+def test_a_symbolic_link_with_the_name_of_the_file_is_not_followed(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     directory = tmp_path / "bundles"
     directory.mkdir()
@@ -201,30 +201,30 @@ def test_a_link_that_waits_in_its_place_is_not_followed(tmp_path):
     assert not elsewhere.exists()
 
 
-def test_only_the_owner_may_read_it(tmp_path):
+def test_only_the_owner_may_read_the_file(tmp_path):
     assert stat.S_IMODE(write(tmp_path).stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("make", [lambda path: path, lambda path: path.write_bytes(b"") and path])
-def test_a_directory_that_is_none_is_told(tmp_path, make):
+def test_a_missing_directory_is_an_error(tmp_path, make):
     path = tmp_path / "bundles"
     make(path)
-    with pytest.raises(ConfigurationError, match=r"There is no directory .*bundles"):
+    with pytest.raises(ConfigurationError, match=r"bundles' is not an existing directory"):
         to_disk(path)(job_of(), from_bytes(pdf_of(10)).open)
 
 
-def test_a_full_disk_is_told(tmp_path):
+def test_a_full_disk_is_an_error(tmp_path):
     def full():
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(
-        ConfigurationError, match=r"can't be written to .*: No space left on device"
+        ConfigurationError, match=r"can't be written to .* \(No space left on device\): check"
     ):
         to_disk(tmp_path)(job_of(), full)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_half_a_container_is_not_left_behind(tmp_path):
+def test_a_partial_container_is_removed(tmp_path):
     directory = tmp_path / "bundles"
     directory.mkdir()
     made = from_paths(tmp_path, pdf_of(3 * MIB))
@@ -235,5 +235,5 @@ def test_half_a_container_is_not_left_behind(tmp_path):
     assert list(directory.iterdir()) == []
 
 
-def test_the_repr_says_where():
+def test_the_repr_names_the_directory():
     assert repr(DocumentBundleToDisk(Path("bundles"))) == "DocumentBundleToDisk('bundles')"

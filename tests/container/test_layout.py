@@ -1,4 +1,4 @@
-"""The container's layout, read back by `zipfile` and `unzip`; the body's, by Python's e-mail parser."""
+"""Layouts of containers, read back by `zipfile` and `unzip`, and of bodies, read by Python's e-mail parser."""
 
 import email
 import email.policy
@@ -24,7 +24,7 @@ from posten_signering._container.layout import (
 from posten_signering._values.job import DocumentType
 from posten_signering._values.secret import Secret
 
-MODIFIED = datetime(2026, 2, 3, 14, 15, 17)  # noqa: DTZ001 - a ZIP knows no time zones
+MODIFIED = datetime(2026, 2, 3, 14, 15, 17)  # noqa: DTZ001 - a ZIP has no time zones
 contents = st.lists(st.binary(max_size=3000), max_size=5)
 both = st.sampled_from(Compression)
 
@@ -70,7 +70,7 @@ def join(layout: Layout, documents: list[bytes], compression=Compression.STORED)
 
 
 @given(contents, st.binary(max_size=500), st.binary(max_size=500), both)
-def test_zipfile_reads_back_what_was_laid_out(documents, manifest, signatures, compression):
+def test_zipfile_reads_every_file_back(documents, manifest, signatures, compression):
     layout = layout_of(documents, manifest=manifest, signatures=signatures, compression=compression)
     content = join(layout, documents, compression)
     assert layout.length == len(content)
@@ -95,7 +95,7 @@ def test_zipfile_reads_back_what_was_laid_out(documents, manifest, signatures, c
 
 @settings(max_examples=15)
 @given(contents, both)
-def test_unzip_finds_nothing_wrong(tmp_path_factory, documents, compression):
+def test_unzip_finds_no_error(tmp_path_factory, documents, compression):
     folder = tmp_path_factory.mktemp("container")
     content = join(layout_of(documents, compression=compression), documents, compression)
     (folder / "container.asice").write_bytes(content)
@@ -111,7 +111,7 @@ def test_unzip_finds_nothing_wrong(tmp_path_factory, documents, compression):
 
 
 @given(st.binary(min_size=1, max_size=100), st.data())
-def test_readers_notice_a_changed_document(content, data):
+def test_zipfile_detects_a_changed_document(content, data):
     layout = layout_of([content])
     index = data.draw(st.integers(0, len(content) - 1))
     changed = bytearray(content)
@@ -121,7 +121,7 @@ def test_readers_notice_a_changed_document(content, data):
 
 
 @pytest.mark.parametrize("compression", Compression)
-def test_local_headers_carry_what_the_directory_says(compression):
+def test_local_headers_have_the_same_values_as_the_directory(compression):
     documents = [b"first" * 50, b"", b"third"]
     content = join(layout_of(documents, compression=compression), documents, compression)
     with zipfile.ZipFile(BytesIO(content)) as archive:
@@ -132,12 +132,12 @@ def test_local_headers_carry_what_the_directory_says(compression):
             assert int.from_bytes(header[22:26], "little") == info.file_size
 
 
-def test_no_document_is_in_the_layout_itself():
+def test_the_layout_contains_no_document():
     layout = layout_of([b"a" * 100, b"b" * 100])
     assert [segment for segment in layout.segments if isinstance(segment, int)] == [0, 1]
-    held = [segment.reveal() for segment in layout.segments if isinstance(segment, Secret)]
-    assert not any(b"aaaa" in content for content in held)
-    assert any(b"<manifest/>" in content for content in held)
+    in_memory = [segment.reveal() for segment in layout.segments if isinstance(segment, Secret)]
+    assert not any(b"aaaa" in content for content in in_memory)
+    assert any(b"<manifest/>" in content for content in in_memory)
 
 
 @pytest.mark.parametrize(
@@ -149,14 +149,14 @@ def test_no_document_is_in_the_layout_itself():
         ((2400, 2, 29), (2107, 2, 29, 0, 0, 0)),
     ],
 )
-def test_entries_have_the_time_that_was_given(moment, read):
-    layout = layout_of([], modified=datetime(*moment))  # noqa: DTZ001 - a ZIP knows no time zones
+def test_every_entry_has_the_modification_time(moment, read):
+    layout = layout_of([], modified=datetime(*moment))  # noqa: DTZ001 - a ZIP has no time zones
     with zipfile.ZipFile(BytesIO(join(layout, []))) as archive:
         assert {info.date_time for info in archive.infolist()} == {read}
 
 
 @given(st.integers(0, 19), st.integers(0, 19), st.sampled_from(DocumentType))
-def test_document_names_are_unique_safe_and_as_long_as_the_schema_wants(first, second, type_):
+def test_document_names_are_unique_and_valid_in_the_schema(first, second, type_):
     name = document_name(first, type_)
     assert re.fullmatch(r"[a-z0-9._-]{4,100}", name)
     assert (name == document_name(second, type_)) == (first == second)
@@ -182,7 +182,7 @@ def body_of(xml: bytes, before: bytes, after: bytes) -> tuple[str, Layout, bytes
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300), st.binary(max_size=300))
-def test_the_email_parser_reads_both_parts_back(xml, before, after):
+def test_the_e_mail_parser_reads_both_parts_back(xml, before, after):
     content_type, layout, content = body_of(xml, before, after)
     assert layout.length == len(content)
     head = f"MIME-Version: 1.0\r\nContent-Type: {content_type}\r\n\r\n".encode()
@@ -196,7 +196,7 @@ def test_the_email_parser_reads_both_parts_back(xml, before, after):
     assert container.get_payload(decode=True) == before + DOCUMENT + after
 
 
-def test_the_body_is_as_the_official_clients_send_it():
+def test_the_body_has_the_format_of_the_official_clients():
     content_type, _, content = body_of(b"<request/>", b"PK", b"end")
     assert content_type == f"multipart/mixed; boundary={BOUNDARY}"
     assert (
@@ -215,7 +215,7 @@ def test_the_body_is_as_the_official_clients_send_it():
     )
 
 
-def test_the_parser_notices_a_body_that_is_cut_off():
+def test_the_e_mail_parser_detects_a_truncated_body():
     content_type, _, content = body_of(b"<request/>", b"PK", b"end")
     head = f"Content-Type: {content_type}\r\n\r\n".encode()
     message = email.message_from_bytes(head + content[:-3], policy=email.policy.HTTP)

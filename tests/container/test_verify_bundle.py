@@ -1,7 +1,7 @@
-"""The judge of containers refuses what each of its checks is there for.
+"""Tests of the tests' own verifier of containers: each of its checks refuses the fault that it is for.
 
-Where its own checks are meant, not those of `xmlsec1`, the signature over the changed container is
-made again, by `xmlsec1`, with the same certificate.
+A changed container is signed again by `xmlsec1` with the same certificate, so that the signature is
+valid and only the verifier's own checks can refuse the container.
 """
 
 import base64
@@ -27,7 +27,7 @@ def good() -> bytes:
 
 
 def changed(content: bytes, changes: dict[str, bytes]) -> bytes:
-    """The container with other or further files."""
+    """The container with some files replaced or added."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         files = {entry: archive.read(entry) for entry in archive.namelist()}
     out = io.BytesIO()
@@ -38,8 +38,8 @@ def changed(content: bytes, changes: dict[str, bytes]) -> bytes:
 
 
 def signed_again(content: bytes, root: etree._Element, tmp_path) -> bytes:
-    """Every digest and the signature over a changed tree, by `xmlsec1`."""
-    folder = tmp_path / "anew"
+    """The container after `xmlsec1` has computed every digest and the signature of a changed tree."""
+    folder = tmp_path / "signed-again"
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         archive.extractall(folder)
     (folder / "META-INF" / "template.xml").write_bytes(etree.tostring(root))
@@ -59,14 +59,14 @@ def signed_again(content: bytes, root: etree._Element, tmp_path) -> bytes:
     )
 
 
-def judged(content: bytes, tmp_path, root: pki.Issued | None = None) -> None:
+def verify_under(content: bytes, tmp_path, root: pki.Issued | None = None) -> None:
     verify(content, root_pem=(root or pki.root()).pem, tmp_path=tmp_path)
 
 
 def find(root: etree._Element, path: str) -> etree._Element:
-    found = root.find(path, NAMESPACES)
-    assert found is not None, path
-    return found
+    element = root.find(path, NAMESPACES)
+    assert element is not None, path
+    return element
 
 
 def without(path: str):
@@ -88,32 +88,32 @@ PROPERTIES = ".//ds:Reference[@Type]"
 ISSUERS_DIGEST = base64.b64encode(digest(issuing().der, hashes.SHA1())).decode()
 
 
-def file_twice_in_place_of_the_properties(root: etree._Element) -> None:
-    again = copy.deepcopy(find(root, ".//ds:Reference"))
-    again.set("Id", "ID_again")
+def replace_the_properties_by_a_second_reference_to_a_file(root: etree._Element) -> None:
+    second = copy.deepcopy(find(root, ".//ds:Reference"))
+    second.set("Id", "ID_second")
     properties = find(root, PROPERTIES)
-    properties.getparent().replace(properties, again)
+    properties.getparent().replace(properties, second)
 
 
-def without_the_type_of_the_properties(root: etree._Element) -> None:
+def remove_the_type_of_the_properties(root: etree._Element) -> None:
     del find(root, PROPERTIES).attrib["Type"]
 
 
-def issuers_in_another_order(root: etree._Element) -> None:
+def swap_the_issuers(root: etree._Element) -> None:
     _, second, third = root.iterfind(".//ds:X509Certificate", NAMESPACES)
     second.text, third.text = third.text, second.text
 
 
-def test_signing_again_without_a_change_is_accepted(tmp_path, good):
-    judged(signed_again(good, tree(good), tmp_path), tmp_path)
+def test_an_unchanged_container_that_is_signed_again_is_accepted(tmp_path, good):
+    verify_under(signed_again(good, tree(good), tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
         (without(PROPERTIES), "the number of documents plus 2"),
-        (file_twice_in_place_of_the_properties, "files and references differ"),
-        (without_the_type_of_the_properties, "not exactly one reference to SignedProperties"),
+        (replace_the_properties_by_a_second_reference_to_a_file, "files and references differ"),
+        (remove_the_type_of_the_properties, "not exactly one reference to SignedProperties"),
         (without(".//xades:DataObjectFormat"), "not exactly one DataObjectFormat for each file"),
         (with_text(".//xades:MimeType", "image/png"), "the DataObjectFormat of"),
         (with_text(".//xades:CertDigest/ds:DigestValue", ISSUERS_DIGEST), "another certificate"),
@@ -124,14 +124,14 @@ def test_signing_again_without_a_change_is_accepted(tmp_path, good):
             "the signing time has no UTC offset",
         ),
         (with_text(".//xades:SigningTime", "yesterday"), "breaks the XAdES schema"),
-        (issuers_in_another_order, "not a chain that starts with the leaf"),
+        (swap_the_issuers, "not a chain that starts with the leaf"),
     ],
 )
 def test_a_signature_that_breaks_the_profile_is_refused(tmp_path, good, change, complaint):
     root = tree(good)
     change(root)
     with pytest.raises(AssertionError, match=re.escape(complaint)):
-        judged(signed_again(good, root, tmp_path), tmp_path)
+        verify_under(signed_again(good, root, tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -144,24 +144,24 @@ def test_a_signature_that_breaks_the_profile_is_refused(tmp_path, good, change, 
         ({"Utkast æ.pdf": PDF}, "an unsafe name"),
     ],
 )
-def test_another_or_a_further_file_is_refused(tmp_path, good, files, complaint):
+def test_a_changed_or_an_additional_file_is_refused(tmp_path, good, files, complaint):
     with pytest.raises(AssertionError, match=re.escape(complaint)):
-        judged(changed(good, files), tmp_path)
+        verify_under(changed(good, files), tmp_path)
 
 
 def test_a_manifest_that_does_not_name_the_documents_is_refused(tmp_path, good):
     content = changed(good, {"manifest.xml": manifest_of(SEVERAL[:2])})
     with pytest.raises(AssertionError, match="manifest and documents differ"):
-        judged(signed_again(content, tree(content), tmp_path), tmp_path)
+        verify_under(signed_again(content, tree(content), tmp_path), tmp_path)
 
 
 def test_a_byte_changed_in_the_container_is_refused(tmp_path, good):
     broken = bytearray(good)
     broken[good.index(PDF) + 4] ^= 1
     with pytest.raises(AssertionError, match="unzip finds an error"):
-        judged(bytes(broken), tmp_path)
+        verify_under(bytes(broken), tmp_path)
 
 
-def test_a_certificate_of_another_root_is_refused(tmp_path, good):
+def test_a_certificate_from_a_different_root_is_refused(tmp_path, good):
     with pytest.raises(AssertionError, match="xmlsec1 refuses"):
-        judged(good, tmp_path, pki.root("Another root"))
+        verify_under(good, tmp_path, pki.root("Another root"))

@@ -1,4 +1,4 @@
-"""Containers and their signatures before the judge, and names before three readers."""
+"""Containers and signatures, verified by other programs; and issuer names, read by other programs."""
 
 import base64
 import itertools
@@ -39,42 +39,39 @@ pytestmark = pytest.mark.usefixtures("xmlsec1", "openssl")
 
 @pytest.mark.parametrize("compression", Compression)
 @pytest.mark.parametrize("documents", [ONE, SEVERAL, ONE * 20])
-def test_the_judge_accepts_the_container(tmp_path, documents, compression):
+def test_the_verifier_accepts_the_container(tmp_path, documents, compression):
     content = bundle(documents, compression=compression)
     verify(content, root_pem=pki.root().pem, tmp_path=tmp_path)
 
 
 def test_documents_from_files_make_the_same_container(tmp_path):
-    paths = []
-    for index, each in enumerate(SEVERAL):
-        paths.append(tmp_path / str(index))
-        paths[-1].write_bytes(each.content)
-    documents = [
-        Document(title=each.title, content=path, type=each.type)
-        for each, path in zip(SEVERAL, paths, strict=True)
-    ]
+    documents = []
+    for index, document in enumerate(SEVERAL):
+        path = tmp_path / str(index)
+        path.write_bytes(document.content)
+        documents.append(Document(title=document.title, content=path, type=document.type))
     content = bundle(documents)
     assert content == bundle()
     verify(content, root_pem=pki.root().pem, tmp_path=tmp_path)
 
 
-def test_a_path_without_its_root_is_accepted(tmp_path):
+def test_a_chain_without_its_root_is_accepted(tmp_path):
     verify(bundle(certificates=chain()[:2]), root_pem=pki.root().pem, tmp_path=tmp_path)
 
 
-def test_a_leaf_alone_is_accepted_with_the_intermediate_at_hand(tmp_path):
+def test_a_leaf_alone_is_accepted_if_the_verifier_has_the_intermediate(tmp_path):
     content = bundle(certificates=chain()[:1])
     verify(content, root_pem=pki.root().pem, intermediates_pem=(issuing().pem,), tmp_path=tmp_path)
     with pytest.raises(AssertionError, match="xmlsec1 refuses"):
         verify(content, root_pem=pki.root().pem, tmp_path=tmp_path)
 
 
-def test_the_whole_chain_is_enclosed_leaf_first():
-    enclosed = [
-        x509.load_der_x509_certificate(base64.b64decode(each.text))
-        for each in tree(bundle()).iterfind(".//ds:X509Certificate", NAMESPACES)
+def test_the_signature_includes_the_whole_chain_with_the_leaf_first():
+    included = [
+        x509.load_der_x509_certificate(base64.b64decode(element.text))
+        for element in tree(bundle()).iterfind(".//ds:X509Certificate", NAMESPACES)
     ]
-    assert enclosed == chain()
+    assert included == chain()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +85,7 @@ def test_the_whole_chain_is_enclosed_leaf_first():
         ),
     ],
 )
-def test_the_signing_time_is_in_utc(at, written):
+def test_the_signing_time_is_written_in_utc_with_milliseconds(at, written):
     assert tree(bundle(at=at)).findtext(".//xades:SigningTime", None, NAMESPACES) == (written)
 
 
@@ -96,15 +93,15 @@ def test_the_signature_is_the_same_on_every_run():
     assert bundle() == bundle()
 
 
-def test_what_is_signed_is_the_canonical_signed_info():
+def test_the_signed_bytes_are_the_canonical_signed_info():
     signed = []
 
-    def signing(content: bytes) -> bytes:
+    def recording_sign(content: bytes) -> bytes:
         signed.append(content)
         return sign(content)
 
     file = SignedFile(name="manifest.xml", mime="application/xml", sha256=digest(b""))
-    document = signatures_xml([file], chain=chain(), sign=signing, signing_time=NOW)
+    document = signatures_xml([file], chain=chain(), sign=recording_sign, signing_time=NOW)
     assert b'xmlns=""' not in signed[0]
     start = f'<SignedInfo xmlns="{NAMESPACES["ds"]}"><CanonicalizationMethod Algorithm='
     assert signed[0].startswith(start.encode())
@@ -114,8 +111,8 @@ def test_what_is_signed_is_the_canonical_signed_info():
 # The issuer's name.
 
 
-def test_the_name_is_written_as_java_writes_it():
-    # As the official Java client does it: X500Principal.getName(), RFC 2253.
+def test_the_name_is_written_as_in_the_official_java_client():
+    # Java's X500Principal.getName(), in the format of RFC 2253.
     assert issuer_name(leaf().certificate) == (
         r"CN=\ \#Test utsteder\ ,"
         r"O=Ærlig\, Øl \+ Ås \"AS\" \<\\\;\=\#,"
@@ -128,7 +125,7 @@ def issued_by(subject: x509.Name) -> x509.Certificate:
     return pki.issue(subject, ca=True, key=pki.rsa_key("named")).certificate
 
 
-def openssl_reads(certificate: x509.Certificate, folder) -> list:
+def name_read_by_openssl(certificate: x509.Certificate, folder) -> list:
     path = folder / "certificate.der"
     path.write_bytes(certificate.public_bytes(serialization.Encoding.DER))
     return parse_name(verify_bundle.x509(path, "-issuer"))
@@ -159,7 +156,7 @@ values = st.text(characters, min_size=1, max_size=16)
 
 def parts_of(oids):
     attribute = st.builds(x509.NameAttribute, st.sampled_from(oids), values)
-    part = st.lists(attribute, min_size=1, max_size=3, unique_by=lambda each: each.oid)
+    part = st.lists(attribute, min_size=1, max_size=3, unique_by=lambda item: item.oid)
     return st.lists(part, min_size=1, max_size=4).map(lambda parts: name(*parts))
 
 
@@ -178,11 +175,11 @@ def parts_of(oids):
 @example(name(text(NameOID.SERIAL_NUMBER, "983163327")))
 @example(name(text(NameOID.DOMAIN_COMPONENT, "example")))
 @example(name(text(NameOID.EMAIL_ADDRESS, "post@example.org")))
-def test_an_issuer_of_any_name_is_read_back_as_openssl_reads_it(tmp_path_factory, issuer):
+def test_every_issuer_name_is_read_back_as_openssl_reads_it(tmp_path_factory, issuer):
     certificate = issued_by(issuer)
     written = issuer_name(certificate)
-    assert parse_name(written) == openssl_reads(certificate, tmp_path_factory.mktemp("name"))
-    # And XML carries it as it is.
+    assert parse_name(written) == name_read_by_openssl(certificate, tmp_path_factory.mktemp("name"))
+    # The name does not change in XML.
     element = etree.Element("X509IssuerName")
     element.text = written
     assert etree.fromstring(etree.tostring(element, method="c14n")).text == (written or None)
@@ -190,27 +187,30 @@ def test_an_issuer_of_any_name_is_read_back_as_openssl_reads_it(tmp_path_factory
 
 @settings(max_examples=100)
 @given(parts_of(KEYWORDS))
-def test_an_issuer_of_ordinary_types_is_read_back_by_cryptography(issuer):
+def test_an_issuer_name_of_types_with_keywords_is_read_back_by_cryptography(issuer):
     written = issuer_name(issued_by(issuer))
 
     def comparable(read):
-        return [sorted((each.oid.dotted_string, each.value) for each in rdn) for rdn in read.rdns]
+        return [
+            sorted((attribute.oid.dotted_string, attribute.value) for attribute in rdn)
+            for rdn in read.rdns
+        ]
 
     assert comparable(x509.Name.from_rfc4514_string(written)) == comparable(issuer)
 
 
-def test_an_unreadable_value_is_written_as_its_der():
+def test_a_value_that_is_not_utf_8_is_written_as_its_der():
     marker = "zzzzzzzz"
     der = issued_by(name(text(NameOID.COMMON_NAME, marker))).public_bytes(
         serialization.Encoding.DER
     )
-    # The same length, and not UTF-8.
+    # The broken value has the same length, so the DER stays valid.
     broken = der.replace(marker.encode(), b"\xff" * len(marker))
     certificate = x509.load_der_x509_certificate(broken)
     assert issuer_name(certificate) == "CN=#0c08" + "ff" * len(marker)
 
 
-def test_names_that_differ_are_read_as_different():
+def test_the_test_parser_distinguishes_different_names():
     names = [r"CN=a\,b", "CN=a,OU=b", "CN=a+OU=b", r"CN=a\+b", "CN=a b", r"CN=a\ ", "CN=a"]
     for one, other in itertools.combinations(names, 2):
         assert parse_name(one) != parse_name(other)

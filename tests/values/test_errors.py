@@ -64,7 +64,7 @@ SAMPLES = [
     InvalidStatusQueryTokenError(**SAID_NO),
     SigningCeremonyNotCompletedError(**SAID_NO),
     TooEagerPollingError(
-        operation="tell a status change",
+        operation="get a status change",
         status=429,
         next_permitted_poll_time=NOW,
         wait=timedelta(seconds=30),
@@ -195,13 +195,13 @@ def test_an_unknown_outcome_tells_what_is_known(arguments, said):
         ({"code": "A"}, "HTTP 400, A."),
         ({"code": "A", "message": "Because."}, "HTTP 400, A: Because."),
         ({"code": "A", "message": "Why?", "detail": "b"}, "HTTP 400, A: Why? (b)."),
-        ({"detail": "the answer was empty"}, "HTTP 400 (the answer was empty)."),
+        ({"detail": "the response was empty"}, "HTTP 400 (the response was empty)."),
         ({"answer": "<html>"}, "HTTP 400."),
     ],
 )
 def test_a_refusal_tells_what_the_service_said(more, said):
     error = ApiError(operation="delete the documents", status=400, **more)
-    assert str(error) == f"The service refused to delete the documents: {said}"
+    assert str(error) == f"The service refused the request to delete the documents: {said}"
     assert (error.status, error.code, error.message, error.type, error.answer) == (
         400,
         more.get("code"),

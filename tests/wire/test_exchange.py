@@ -1,4 +1,4 @@
-"""The times in the headers of an answer to a poll: whatever they hold, a time or nothing comes of it."""
+"""The times in the headers of a response to a poll. Every text is read as a time or as None."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ HEADERS = ("date", "x-next-permitted-poll-time")
 NOW = "Tue, 24 Nov 2026 12:00:00 GMT"
 
 
-def test_the_wait_is_between_the_services_own_two_times():
+def test_the_wait_is_the_difference_between_the_services_two_times():
     headers = {"date": NOW, HEADERS[1]: "2026-11-24T13:10:00.5+01:00"}
     assert exchange.permitted_wait(headers) == timedelta(minutes=10, seconds=0.5)
     assert exchange.service_time(headers) == datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -41,7 +41,7 @@ def test_the_wait_is_between_the_services_own_two_times():
         ("1555926000", None),
     ],
 )
-def test_a_permitted_time_is_read_as_the_service_writes_it(text, expected):
+def test_a_permitted_time_is_read_in_every_format(text, expected):
     assert exchange.next_permitted_poll_time({HEADERS[1]: text}) == expected
 
 
@@ -55,8 +55,8 @@ def test_a_permitted_time_is_read_as_the_service_writes_it(text, expected):
         "Fri, 02 Jan 2026 03:04:05 +99999999999",
     ],
 )
-def test_a_date_that_is_none_is_nothing(date):
-    """The standard library raises errors of several types for these."""
+def test_an_invalid_date_is_read_as_none(date):
+    """The standard library raises errors of several types for these texts."""
     assert exchange.service_time({"date": date}) is None
     assert exchange.permitted_wait({"date": date, HEADERS[1]: "2026-11-24T13:10:00Z"}) is None
 
@@ -77,7 +77,7 @@ DIGITS = st.integers(0, 10**12).map(str)
     ),
 )
 @example("Fri, 02 Jan 0001 03:04:05 +2359", "9999-12-31T23:59:59-23:59")
-def test_whatever_the_headers_hold(date, permitted):
+def test_headers_with_any_text_raise_no_error(date, permitted):
     headers = dict(zip(HEADERS, (date, permitted), strict=True))
     for read in (exchange.service_time, exchange.next_permitted_poll_time):
         time = read(headers)

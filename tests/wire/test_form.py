@@ -1,4 +1,4 @@
-"""A signed document that just ends, with no word of HTTP on its length: whole, or cut off."""
+"""How signed documents begin and end, and how downloads use that to detect a truncated or a wrong document."""
 
 from itertools import pairwise
 
@@ -24,31 +24,31 @@ XML = (
 )
 
 
-def whole(form: Form, *chunks: bytes) -> bool:
+def is_whole(form: Form, *chunks: bytes) -> bool:
     watcher = Watcher(form)
     for chunk in chunks:
         watcher.feed(chunk)
     return watcher.ends_well()
 
 
-def pieces(content: bytes, cuts: list[int]) -> list[bytes]:
-    places = [0, *sorted(cut % (len(content) + 1) for cut in cuts), len(content)]
-    return [content[start:end] for start, end in pairwise(places)]
+def chunks_of(content: bytes, cuts: list[int]) -> list[bytes]:
+    positions = [0, *sorted(cut % (len(content) + 1) for cut in cuts), len(content)]
+    return [content[start:end] for start, end in pairwise(positions)]
 
 
 @given(st.lists(st.integers(0, 10**6), max_size=30))
-def test_however_it_comes_in_pieces(cuts):
-    assert whole(Form.PADES, *pieces(PDF, cuts))
-    assert whole(Form.XADES, *pieces(XML, cuts))
-    assert not whole(Form.PADES, *pieces(PDF[:-7], cuts))
-    assert not whole(Form.XADES, *pieces(XML[:-3], cuts))
+def test_the_size_of_chunks_does_not_matter(cuts):
+    assert is_whole(Form.PADES, *chunks_of(PDF, cuts))
+    assert is_whole(Form.XADES, *chunks_of(XML, cuts))
+    assert not is_whole(Form.PADES, *chunks_of(PDF[:-7], cuts))
+    assert not is_whole(Form.XADES, *chunks_of(XML[:-3], cuts))
 
 
-@pytest.mark.parametrize(("ending", "content"), [(Form.PADES, PDF), (Form.XADES, XML)])
-def test_wherever_it_is_cut_off(ending, content):
-    """All but the white space at the end matters."""
+@pytest.mark.parametrize(("form", "content"), [(Form.PADES, PDF), (Form.XADES, XML)])
+def test_a_document_truncated_at_any_byte_is_not_whole(form, content):
+    """Only white space at the end may be missing."""
     needed = len(content.rstrip())
-    assert [n for n in range(len(content) + 1) if whole(ending, content[:n])] == list(
+    assert [n for n in range(len(content) + 1) if is_whole(form, content[:n])] == list(
         range(needed, len(content) + 1)
     )
 
@@ -69,8 +69,8 @@ def test_wherever_it_is_cut_off(ending, content):
         b"<a><!-- </a> --></a>",
     ],
 )
-def test_every_form_of_an_end_of_xml(content):
-    assert whole(Form.XADES, content)
+def test_every_valid_end_of_xml_is_accepted(content):
+    assert is_whole(Form.XADES, content)
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_every_form_of_an_end_of_xml(content):
         "<a>å</".encode("utf-16"),
     ],
 )
-def test_what_is_no_end_of_xml(content):
-    assert not whole(Form.XADES, content)
+def test_xml_without_its_end_tag_is_not_whole(content):
+    assert not is_whole(Form.XADES, content)
 
 
 @pytest.mark.parametrize(
-    ("content", "verdict"),
+    ("content", "expected"),
     [
         (PDF + b"\r\n" + b"\x00" * 900, True),
         (PDF + b"\x00" * 1100, False),
@@ -103,8 +103,8 @@ def test_what_is_no_end_of_xml(content):
         (XML, False),
     ],
 )
-def test_the_marker_of_a_pdf_is_near_its_end(content, verdict):
-    assert whole(Form.PADES, content) is verdict
+def test_a_whole_pdf_has_its_marker_near_the_end(content, expected):
+    assert is_whole(Form.PADES, content) is expected
 
 
 # --- Through the client
@@ -113,11 +113,14 @@ DOWNLOADS = [name for name in URL_OPERATIONS if "ades" in name]
 
 
 @pytest.mark.parametrize("name", DOWNLOADS)
-async def test_a_document_without_a_length_is_held_against_its_end(name, tmp_path):
+async def test_a_truncated_document_without_a_length_is_an_error(name, tmp_path):
     content = URL_OPERATIONS[name].answer
-    cut = Answer(200, [content[:5], content[5:-8]])
+    truncated = Answer(200, [content[:5], content[5:-8]])
     call, path = all_calls(tmp_path / "signed")[name], tmp_path / "signed"
-    async with client_of(cut, Answer(200, content), retries=Retries(max_retries=0)) as (client, _):
+    async with client_of(truncated, Answer(200, content), retries=Retries(max_retries=0)) as (
+        client,
+        _,
+    ):
         with pytest.raises(TransportError, match="cut off"):
             await call(client)
         assert not path.exists()
@@ -126,7 +129,7 @@ async def test_a_document_without_a_length_is_held_against_its_end(name, tmp_pat
 
 
 @pytest.mark.parametrize("name", [name for name in DOWNLOADS if "open" not in name])
-async def test_what_was_cut_off_is_asked_for_again(name, tmp_path):
+async def test_the_download_of_a_truncated_document_is_retried(name, tmp_path):
     content = URL_OPERATIONS[name].answer
     async with client_of(Answer(200, content[:-8]), Answer(200, content), retries=Retries()) as (
         client,
@@ -141,7 +144,7 @@ FRAMINGS = [{"content-length": "9"}, {"transfer-encoding": "chunked"}]
 
 @pytest.mark.parametrize("framing", FRAMINGS, ids=str)
 @pytest.mark.parametrize("name", DOWNLOADS)
-async def test_where_http_tells_the_end_nobody_looks_for_it(name, framing, tmp_path):
+async def test_the_end_is_not_checked_if_http_gives_the_length(name, framing, tmp_path):
     content = URL_OPERATIONS[name].answer[:-8] + b" " * 2000
     async with client_of(Answer(200, content, framing)) as (client, transport):
         await all_calls(tmp_path / "signed")[name](client)
@@ -154,21 +157,21 @@ PAGE = b"<!DOCTYPE html>\n<html><body>Log in to the proxy.</body></html>"
 @pytest.mark.parametrize("framing", FRAMINGS, ids=str)
 @pytest.mark.parametrize("content", [b"", PAGE, PAGE + b" " * 9000])
 @pytest.mark.parametrize("name", DOWNLOADS)
-async def test_what_is_something_else_is_not_kept(name, content, framing, tmp_path):
-    """Such as a page of something on the way, with status 200."""
+async def test_a_page_with_status_200_is_not_saved(name, content, framing, tmp_path):
+    """A proxy between the client and the service may respond with a page."""
     path = tmp_path / "signed"
     path.write_text("older")
-    pieces = [content[start : start + 100] for start in range(0, len(content), 100)]
-    async with client_of(Answer(200, pieces, framing)) as (client, transport):
+    chunks = [content[start : start + 100] for start in range(0, len(content), 100)]
+    async with client_of(Answer(200, chunks, framing)) as (client, transport):
         with pytest.raises(UnexpectedResponseError, match=r"not a(n XML document| PDF), though"):
             await all_calls(path)[name](client)
         assert transport.open == 0
-    assert [each.read_text() for each in tmp_path.iterdir()] == ["older"]
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["older"]
     assert len(transport.sent) == 1
 
 
 @pytest.mark.parametrize(
-    ("form", "content", "verdict"),
+    ("form", "content", "expected"),
     [
         (Form.PADES, b"\r\n" * 100 + PDF, True),
         (Form.PADES, b"x" * 1100 + PDF, False),
@@ -190,39 +193,39 @@ async def test_what_is_something_else_is_not_kept(name, content, framing, tmp_pa
         (Form.XADES, b"  \n", False),
     ],
 )
-def test_how_documents_begin(form, content, verdict):
+def test_a_document_must_begin_as_its_format_requires(form, content, expected):
     watcher = Watcher(form)
     watcher.feed(content)
-    assert watcher.begins_well() is verdict
+    assert watcher.begins_well() is expected
 
 
-async def test_a_large_page_is_not_handed_out_and_not_read_to_its_end():
-    pieces = [PAGE + b" " * 9000, *[b"x" * 1000] * 50]
-    async with client_of(Answer(200, pieces, FRAMINGS[1])) as (client, transport):
+async def test_a_large_page_is_not_passed_on_and_not_read_to_its_end():
+    chunks = [PAGE + b" " * 9000, *[b"x" * 1000] * 50]
+    async with client_of(Answer(200, chunks, FRAMINGS[1])) as (client, transport):
         with pytest.raises(UnexpectedResponseError):
-            await taken(client)
+            await fail_at_the_first_chunk(client)
         assert len(transport.chunk_sizes) == 1
 
 
-async def taken(client) -> None:
+async def fail_at_the_first_chunk(client) -> None:
     async with client.open_xades(f"{ROOT}/xades") as stream:
         async for _ in stream:
             raise AssertionError
 
 
 @pytest.mark.parametrize("name", ["get_status", "request_new_redirect_url"])
-async def test_other_answers_are_read_by_their_own_rules(name, tmp_path):
+async def test_a_comment_after_the_end_of_an_xml_message_is_accepted(name, tmp_path):
     async with client_of(Answer(200, URL_OPERATIONS[name].answer + b"<!-- -->")) as (client, _):
         await all_calls(tmp_path)[name](client)
 
 
-async def test_a_connection_that_is_closed_early_is_seen_on_a_real_socket():
-    """Over TLS, in HTTP/1.1 with neither a length nor chunks: what the HTTP library takes for an end."""
+async def test_a_connection_that_is_closed_early_is_detected_on_a_real_socket():
+    """Without a length or chunked encoding, the HTTP library takes the closed connection for the end."""
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/octet-stream\r\n\r\n"
-    answers = [head + PDF[:-9], head + PDF]
+    responses = [head + PDF[:-9], head + PDF]
 
     async def handler(_: loopback.Received) -> bytes:
-        return answers.pop(0)
+        return responses.pop(0)
 
     async with loopback.http_server(handler, server_context()) as server:
         configuration = ClientConfiguration(

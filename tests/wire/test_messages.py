@@ -1,6 +1,6 @@
-"""The middle between public values and XML: what is sent, what is understood, what is refused.
+"""The conversion between public values and XML messages, in both directions.
 
-The judge of what is sent is the schema in `xsd/`, read by lxml alone.
+Rendered messages are validated by lxml with the schema in `xsd/`.
 """
 
 import re
@@ -59,14 +59,14 @@ def the_messages(job: DirectJob, sender: Sender = SENDER) -> messages.JobMessage
 
 
 def valid(document: Secret[bytes]) -> etree._Element:
-    """The document's root, if the schema in `xsd/` accepts it."""
+    """The document's root. Fails if the document is not valid against the schema in `xsd/`."""
     root = etree.fromstring(document.reveal())
     etree.XMLSchema(etree.parse(SCHEMA)).assertValid(root)
     return root
 
 
 def text(root: etree._Element, path: str) -> str | None:
-    # Prefixed: with a default namespace, older versions of lxml lose it behind a predicate.
+    # The steps have a prefix, because older versions of lxml lose a default namespace after a predicate.
     steps = "/".join(f"s:{step}" for step in path.split("/"))
     return root.findtext(steps, namespaces={"s": NS})
 
@@ -82,18 +82,18 @@ STATUS = (
 
 
 class TestOutgoing:
-    def test_the_least_job_leaves_every_default_to_the_service(self) -> None:
-        made = the_messages(a_job(), Sender(organization_number="123456789"))
-        request, manifest = valid(made.request), valid(made.manifest)
-        assert [etree.QName(each).localname for each in request] == ["exit-urls"]
-        assert [etree.QName(each).localname for each in manifest] == [
+    def test_a_minimal_job_leaves_every_default_to_the_service(self) -> None:
+        rendered = the_messages(a_job(), Sender(organization_number="123456789"))
+        request, manifest = valid(rendered.request), valid(rendered.manifest)
+        assert [etree.QName(element).localname for element in request] == ["exit-urls"]
+        assert [etree.QName(element).localname for element in manifest] == [
             "signer",
             "sender",
             "title",
             "documents",
         ]
 
-    def test_everything_that_can_be_said_is_said(self) -> None:
+    def test_every_field_of_a_job_is_rendered(self) -> None:
         job = a_job(
             documents=[
                 Document(title="Contract", content=b""),
@@ -117,8 +117,8 @@ class TestOutgoing:
             identifier_in_signed_documents=IdentifierInSignedDocuments.NAME,
             status_retrieval_method=StatusRetrievalMethod.POLLING,
         )
-        made = the_messages(job)
-        request, manifest = valid(made.request), valid(made.manifest)
+        rendered = the_messages(job)
+        request, manifest = valid(rendered.request), valid(rendered.manifest)
         assert text(request, "reference") == "order-77"
         assert text(request, "exit-urls/completion-url") == "https://shop.example/done"
         assert text(request, "exit-urls/rejection-url") == "https://shop.example/no"
@@ -137,11 +137,11 @@ class TestOutgoing:
         assert text(manifest, "required-authentication") == "3"
         assert text(manifest, "identifier-in-signed-documents") == "NAME"
         documents = manifest.findall("documents/document", namespaces={None: NS})
-        assert [dict(each.attrib) for each in documents] == [
+        assert [dict(document.attrib) for document in documents] == [
             {"href": "0000_document.pdf", "mime": "application/pdf"},
             {"href": "0001_document.pdf", "mime": "text/plain"},
         ]
-        assert [text(each, "title") for each in documents] == ["Contract", "Terms"]
+        assert [text(document, "title") for document in documents] == ["Contract", "Terms"]
 
     def test_an_empty_queue_name_is_the_default_queue(self) -> None:
         sender = Sender(organization_number="123456789", polling_queue="")
@@ -157,13 +157,13 @@ class TestOutgoing:
             max_size=80,
         )
     )
-    def test_any_text_that_xml_can_carry_arrives_as_it_is(self, title: str) -> None:
-        made = the_messages(a_job(title=title))
-        assert text(valid(made.manifest), "title") == title
+    def test_every_text_that_xml_allows_is_rendered_unchanged(self, title: str) -> None:
+        rendered = the_messages(a_job(title=title))
+        assert text(valid(rendered.manifest), "title") == title
 
 
 class TestIncoming:
-    def test_a_created_job(self) -> None:
+    def test_a_response_to_create_is_read(self) -> None:
         read = messages.job_response(
             response(
                 "<reference>order-77</reference><signature-job-id>9223372036854775807</signature-job-id>"
@@ -185,7 +185,7 @@ class TestIncoming:
         assert read.signer("customer-42").redirect_url == "https://web.example#/redirect/x"
         assert read.signers[0].signer_url == "https://api.example/signers/1"
 
-    def test_a_whole_status(self) -> None:
+    def test_a_status_with_every_field_is_read(self) -> None:
         read = messages.job_status_response(
             response(
                 "<reference>order-77</reference>"
@@ -211,7 +211,7 @@ class TestIncoming:
         assert waiting.xades_url is None
         assert waiting.since == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
-    def test_what_the_service_added_since_is_let_through_and_shown(self) -> None:
+    def test_unknown_elements_are_ignored_and_unknown_statuses_stay_text(self) -> None:
         read = messages.job_status_response(
             response(
                 "<new-thing><deep/></new-thing><signature-job-id>7</signature-job-id>"
@@ -227,7 +227,7 @@ class TestIncoming:
     @pytest.mark.parametrize(
         ("status_signer", "xades_signer"), [("", ""), (' signer="c"', ""), ("", ' signer="c"')]
     )
-    def test_one_signer_and_one_xades_belong_together_even_unnamed(
+    def test_a_single_xades_belongs_to_the_single_signer_without_a_name(
         self, status_signer: str, xades_signer: str
     ) -> None:
         read = messages.job_status_response(
@@ -240,22 +240,22 @@ class TestIncoming:
         assert signature.xades_url == "https://api.example/xades/1"
         assert signature.signer == ("c" if status_signer or xades_signer else None)
 
-    def test_an_unnamed_xades_among_several_signers_is_nobodys(self) -> None:
+    def test_with_several_signers_an_xades_without_a_name_belongs_to_none(self) -> None:
         read = messages.job_status_response(
             response(
                 f'{STATUS}<status signer="c">SIGNED</status><status signer="d">WAITING</status>'
                 "<xades-url>https://api.example/xades/1</xades-url>"
             )
         )
-        assert [each.xades_url for each in read.signatures] == [None, None]
+        assert [signature.xades_url for signature in read.signatures] == [None, None]
 
-    def test_blank_urls_are_absent(self) -> None:
+    def test_a_blank_url_is_read_as_none(self) -> None:
         read = messages.job_status_response(
             response(f"{STATUS}<status>SIGNED</status><pades-url> \n </pades-url>")
         )
         assert read.pades_url is None
 
-    def test_namespace_prefixes_are_the_services_choice(self) -> None:
+    def test_every_namespace_prefix_is_accepted(self) -> None:
         document = (
             f'<s:direct-signature-job-status-response xmlns:s="{NS}" xmlns="urn:other">'
             "<s:signature-job-id>7</s:signature-job-id>"
@@ -283,22 +283,22 @@ class TestIncoming:
             ),
         ],
     )
-    def test_a_required_part_that_is_missing_is_named(self, inner: str, lacking: str) -> None:
-        with pytest.raises(UnexpectedResponseError, match=f"lacks a readable {lacking}"):
+    def test_a_missing_required_field_is_named(self, inner: str, lacking: str) -> None:
+        with pytest.raises(UnexpectedResponseError, match=f"has no readable {lacking}"):
             messages.job_status_response(response(inner))
 
     @pytest.mark.parametrize(
         ("document", "message"),
         [
-            (b"", "not a whole XML document"),
-            (b"<html><body>Welcome", "not a whole XML document"),
-            (b"\xff\xfe\x00", "not a whole XML document"),
-            (b'<!DOCTYPE x [<!ENTITY e "e">]><x>&e;</x>', "not a whole XML document"),
-            (b"<!DOCTYPE html><html/>", "not a whole XML document"),
-            (b"<html/>", "another document than direct-signature-job-status-response"),
+            (b"", "not a complete XML document"),
+            (b"<html><body>Welcome", "not a complete XML document"),
+            (b"\xff\xfe\x00", "not a complete XML document"),
+            (b'<!DOCTYPE x [<!ENTITY e "e">]><x>&e;</x>', "not a complete XML document"),
+            (b"<!DOCTYPE html><html/>", "not a complete XML document"),
+            (b"<html/>", "different document; expected direct-signature-job-status-response"),
             (
                 f'<error xmlns="{NS}"><error-code>X</error-code></error>'.encode(),
-                "another document",
+                "different document",
             ),
             (
                 response(f"{STATUS}<pades-url>a</pades-url><pades-url>b</pades-url>").reveal(),
@@ -310,14 +310,14 @@ class TestIncoming:
             ),
         ],
     )
-    def test_a_broken_or_hostile_answer_is_an_error(self, document: bytes, message: str) -> None:
+    def test_a_broken_or_hostile_response_is_an_error(self, document: bytes, message: str) -> None:
         with pytest.raises(UnexpectedResponseError, match=message) as caught:
             messages.job_status_response(Secret(document))
         assert caught.value.__cause__ is None
         assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
     @pytest.mark.parametrize("kind", ["exit-urls", "nobody:knows", "a:b:c", ""])
-    def test_no_answer_chooses_which_class_it_is_read_as(self, kind: str) -> None:
+    def test_the_attribute_xsi_type_is_ignored(self, kind: str) -> None:
         read = messages.job_status_response(
             response(
                 f'{STATUS}<status xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
@@ -327,7 +327,7 @@ class TestIncoming:
         assert read.signatures[0].status is SignerStatus.SIGNED
 
     @pytest.mark.parametrize("error", [ParserError(PIN), ValueError(PIN)])
-    def test_what_the_parser_of_models_refuses_is_an_unexpected_response(
+    def test_an_error_of_the_parser_becomes_an_unexpected_response_error(
         self, error: Exception, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: object) -> None:
@@ -339,7 +339,7 @@ class TestIncoming:
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
 
-    def test_a_signer_given_two_redirect_urls_is_an_error(self) -> None:
+    def test_a_signer_with_two_redirect_urls_is_an_error(self) -> None:
         with pytest.raises(UnexpectedResponseError, match="more than one redirect-url"):
             messages.job_response(
                 response(
@@ -350,7 +350,7 @@ class TestIncoming:
                 )
             )
 
-    def test_every_truncation_of_every_message_is_an_error(self) -> None:
+    def test_every_truncated_message_is_an_error(self) -> None:
         readers = {
             "direct-signature-job-response": messages.job_response,
             "direct-signer-response": messages.signer_response,
@@ -369,16 +369,16 @@ class TestIncoming:
                 cuts += 1
         assert cuts > 1000
 
-    def test_the_job_id_is_found_in_an_answer_that_lacks_the_rest(self) -> None:
-        lacking = response(
+    def test_the_job_id_is_found_in_an_incomplete_response(self) -> None:
+        incomplete = response(
             "<signature-job-id>7</signature-job-id><signer/>", "direct-signature-job-response"
         )
         with pytest.raises(UnexpectedResponseError):
-            messages.job_response(lacking)
-        assert messages.created_job_id(lacking) == 7
+            messages.job_response(incomplete)
+        assert messages.created_job_id(incomplete) == 7
         assert messages.created_job_id(Secret(b"<html/>")) is None
 
-    def test_an_error_document_is_read_in_any_prefix_and_absent_otherwise(self) -> None:
+    def test_an_error_document_is_read_and_anything_else_gives_none(self) -> None:
         document = (
             f'<ns4:error xmlns:ns4="{NS}" xmlns:ns2="urn:x"><ns4:error-code> A_CODE </ns4:error-code>'
             "<ns4:error-message>Why</ns4:error-message><ns4:error-type>CLIENT</ns4:error-type></ns4:error>"
@@ -393,7 +393,7 @@ class TestIncoming:
 
 
 def since(attribute: str) -> datetime | None:
-    """What is read of the attribute of a signer's status."""
+    """The time that is read from a signer's status with this attribute."""
     read = messages.job_status_response(response(f"{STATUS}<status{attribute}>SIGNED</status>"))
     return read.signatures[0].since
 
@@ -408,16 +408,16 @@ def since(attribute: str) -> datetime | None:
             datetime(2026, 1, 2, 3, 4, 5, 678000, timezone(timedelta(hours=1))),
         ),
         ("2026-01-02T00:00:00Z", datetime(2026, 1, 2, tzinfo=UTC)),
-        # The end of a day is the beginning of the next (XML Schema 1.0, part 2, 3.2.7).
+        # 24:00:00 is the first moment of the next day (XML Schema 1.0, part 2, 3.2.7).
         ("2026-01-01T24:00:00Z", datetime(2026, 1, 2, tzinfo=UTC)),
         ("2026-12-31T24:00:00.000", datetime(2027, 1, 1, tzinfo=UTC)),
         ("2028-02-28T24:00:00-05:00", datetime(2028, 2, 29, tzinfo=timezone(-timedelta(hours=5)))),
     ],
 )
-def test_a_time_is_an_aware_datetime(text, expected) -> None:
-    found = since(f' since="{text}"')
-    assert found == expected
-    assert found.utcoffset() == expected.utcoffset()
+def test_a_time_is_read_as_an_aware_datetime(text, expected) -> None:
+    moment = since(f' since="{text}"')
+    assert moment == expected
+    assert moment.utcoffset() == expected.utcoffset()
 
 
 @pytest.mark.parametrize(
@@ -432,12 +432,12 @@ def test_a_time_is_an_aware_datetime(text, expected) -> None:
         ' since="9999-12-31T24:00:00Z"',
     ],
 )
-def test_what_is_missing_or_not_a_time_is_none(attribute) -> None:
+def test_a_missing_or_invalid_time_is_read_as_none(attribute) -> None:
     assert since(attribute) is None
 
 
 class TestSchema:
-    def test_a_fault_without_words_of_its_own_still_counts(self) -> None:
+    def test_a_fault_without_its_own_wording_is_reported_too(self) -> None:
         (fault,) = xml.faults(response("<exit-urls/><unknown/>", "direct-signature-job-request"))[
             :1
         ]
@@ -446,14 +446,14 @@ class TestSchema:
             f'<direct-signer-update-request xmlns="{NS}"><redirect-url>text</redirect-url>'
             "</direct-signer-update-request>".encode()
         )
-        assert [re.sub("[^a-z ]", "", each.rule) for each in xml.faults(strange)] == [
-            "must keep to the schema"
+        assert [re.sub("[^a-z ]", "", fault.rule) for fault in xml.faults(strange)] == [
+            "must conform to the schema"
         ]
 
-    def test_an_enumeration_is_told_by_its_members(self) -> None:
-        """Members are checked before a message is built; a schema that drops one has the last word."""
+    def test_the_rule_of_an_enumeration_lists_its_members(self) -> None:
+        """`validate` checks members before it renders, but a new schema may have fewer members."""
         urls = "".join(
-            f"<{each}-url>u</{each}-url>" for each in ("completion", "rejection", "error")
+            f"<{name}-url>u</{name}-url>" for name in ("completion", "rejection", "error")
         )
         (fault,) = xml.faults(
             response(
@@ -464,5 +464,5 @@ class TestSchema:
         )
         assert fault.rule == "one of WAIT_FOR_CALLBACK, POLLING"
 
-    def test_a_request_for_a_new_redirect_url_keeps_to_the_schema(self) -> None:
+    def test_a_request_for_a_new_redirect_url_is_valid(self) -> None:
         valid(messages.signer_update_request())

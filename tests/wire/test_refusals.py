@@ -1,4 +1,4 @@
-"""What an answer outside 2xx means: error code first, HTTP status second."""
+"""The error for a response outside 2xx: by error code first, by HTTP status second."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -31,7 +31,7 @@ def error_document(code: str, message: str = "Because.") -> bytes:
     ).encode()
 
 
-def answer(status: int, body: bytes = b"", **headers: str) -> Response:
+def response_with(status: int, body: bytes = b"", **headers: str) -> Response:
     return Response(
         status=status,
         headers={name.replace("_", "-"): value for name, value in headers.items()},
@@ -51,8 +51,8 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Response:
     ],
 )
 @pytest.mark.parametrize("polling", [True, False])
-def test_a_known_error_code_decides_whatever_the_status(status, code, kind, polling) -> None:
-    error = refusal("do it", answer(status, error_document(code)), polling=polling)
+def test_a_known_error_code_counts_more_than_the_status(status, code, kind, polling) -> None:
+    error = refusal("do it", response_with(status, error_document(code)), polling=polling)
     assert type(error) is kind
     assert (error.status, error.code, error.message, error.type) == (
         status,
@@ -63,52 +63,60 @@ def test_a_known_error_code_decides_whatever_the_status(status, code, kind, poll
 
 
 @pytest.mark.parametrize("code", ["broker_not_authorized", "SCHEMA_VALIDATION_ERROR", "NEW_ONE"])
-def test_another_code_is_an_api_error_that_tells_it(code) -> None:
-    error = refusal("create the job", answer(400, error_document(code)))
+def test_an_unknown_error_code_is_in_the_text_of_the_api_error(code) -> None:
+    error = refusal("create the job", response_with(400, error_document(code)))
     assert type(error) is ApiError
-    assert str(error) == f"The service refused to create the job: HTTP 400, {code}: Because."
+    assert str(error) == (
+        f"The service refused the request to create the job: HTTP 400, {code}: Because."
+    )
 
 
 @pytest.mark.parametrize(
     "content_type", ["application/xml", "application/xml; charset=utf-8", "text/html", ""]
 )
-def test_the_content_type_does_not_decide_whether_an_error_document_is_read(content_type) -> None:
-    response = answer(403, error_document("NOT_AUTHORIZED"), content_type=content_type)
+def test_an_error_document_is_read_with_any_content_type(content_type) -> None:
+    response = response_with(403, error_document("NOT_AUTHORIZED"), content_type=content_type)
     assert type(refusal("do it", response)) is NotAuthorizedError
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type", "told"),
+    ("body", "content_type", "described"),
     [
-        (b"", "", "the answer was empty"),
-        (b"  \n", "text/plain", "the answer was empty"),
-        (b"<html>Bad gateway</html>", "text/html; charset=utf-8", "the answer was text/html"),
-        (b"Forbidden", "text/plain", "the answer was text/plain"),
-        (b"\xff\x00\xfe", "", "the answer was of no stated type"),
-        (b"<other/>", "application/xml", "the answer was application/xml"),
+        (b"", "", "the response was empty"),
+        (b"  \n", "text/plain", "the response was empty"),
+        (
+            b"<html>Bad gateway</html>",
+            "text/html; charset=utf-8",
+            "the response was of type text/html, not",
+        ),
+        (b"Forbidden", "text/plain", "the response was of type text/plain, not"),
+        (b"\xff\x00\xfe", "", "the response was without a Content-Type, not"),
+        (b"<other/>", "application/xml", "the response was of type application/xml, not"),
     ],
 )
-def test_an_answer_in_another_form_is_described_and_kept(body, content_type, told) -> None:
-    error = refusal("do it", answer(502, body, content_type=content_type))
+def test_a_response_without_an_error_document_is_described_and_kept(
+    body, content_type, described
+) -> None:
+    error = refusal("do it", response_with(502, body, content_type=content_type))
     assert type(error) is ApiError
     assert (error.code, error.message, error.type) == (None, None, None)
-    assert str(error).startswith("The service refused to do it: HTTP 502")
-    assert told in str(error)
+    assert str(error).startswith("The service refused the request to do it: HTTP 502")
+    assert described in str(error)
     assert error.answer == (body.decode(errors="replace").strip() or None)
 
 
-def test_a_redirect_is_told_as_such() -> None:
-    error = refusal("do it", answer(302, location="https://elsewhere.example"))
-    assert "a redirect, which is never followed" in str(error)
+def test_a_redirect_is_named_without_its_target() -> None:
+    error = refusal("do it", response_with(302, location="https://elsewhere.example"))
+    assert "a redirect, which the client never follows" in str(error)
     assert "elsewhere" not in str(error)
 
 
 def test_identity_numbers_in_the_services_texts_are_masked() -> None:
     document = error_document("SCHEMA_VALIDATION_ERROR", "Value '12345678910' is not valid")
-    error = refusal("do it", answer(400, document))
+    error = refusal("do it", response_with(400, document))
     assert error.message == "Value '***********' is not valid"
     assert "12345678910" not in str(error)
-    page = refusal("do it", answer(502, b"bad 12345678910"))
+    page = refusal("do it", response_with(502, b"bad 12345678910"))
     assert page.answer == "bad ***********"
 
 
@@ -127,43 +135,43 @@ TOKEN = Secret("canary+token/1")
         ("GET /status?status_query_token=canary%2Btoken%2F1", "GET /status?status_query_token=***"),
     ],
 )
-def test_addresses_and_the_token_that_was_sent_are_masked(text, masked) -> None:
-    page = refusal("do it", answer(502, text.encode()), token=TOKEN)
+def test_urls_and_the_token_in_the_request_are_masked(text, masked) -> None:
+    page = refusal("do it", response_with(502, text.encode()), token=TOKEN)
     assert page.answer == masked
     document = error_document("A_CODE", text.replace("&", "&amp;").replace("<", "&lt;"))
-    error = refusal("do it", answer(400, document), token=TOKEN)
+    error = refusal("do it", response_with(400, document), token=TOKEN)
     assert error.message == masked
     assert "canary" not in str(error)
 
 
 def test_the_token_of_a_status_query_is_masked() -> None:
     root = "https://api.example/api"
-    asked = operations.status(root, Secret(f"{root}/1/status"), TOKEN)
+    operation = operations.status(root, Secret(f"{root}/1/status"), TOKEN)
     with pytest.raises(ApiError) as caught:
-        asked.decode(answer(400, b"No such token: canary+token/1"))
+        operation.decode(response_with(400, b"No such token: canary+token/1"))
     assert caught.value.answer == "No such token: ***"
 
 
 @pytest.mark.parametrize("token", [None, Secret("")])
-def test_without_a_token_there_is_none_to_mask(token) -> None:
-    """The twin of the test above."""
-    error = refusal("do it", answer(502, b"Token canary+token/1"), token=token)
+def test_a_request_without_a_token_masks_none(token) -> None:
+    """The counterpart of the test above."""
+    error = refusal("do it", response_with(502, b"Token canary+token/1"), token=token)
     assert error.answer == "Token canary+token/1"
 
 
 @pytest.mark.parametrize("before", range(1985, 2001))
-def test_what_is_cut_off_shows_no_part_of_what_is_masked(before) -> None:
+def test_a_truncated_response_shows_no_part_of_a_secret(before) -> None:
     for secret in ("17885599999", "https://h/canary-canary", TOKEN.reveal()):
         page = "x" * before + " " + secret
-        shown = refusal("do it", answer(502, page.encode()), token=TOKEN).answer
+        shown = refusal("do it", response_with(502, page.encode()), token=TOKEN).answer
         assert len(shown) <= 2000
         assert "178" not in shown
         assert "can" not in shown
 
 
-class TestTooMany:
-    def test_on_a_poll_it_means_too_early_and_says_until_when(self) -> None:
-        response = answer(
+class TestStatus429:
+    def test_on_a_poll_it_means_too_early_and_has_the_next_permitted_time(self) -> None:
+        response = response_with(
             429,
             x_next_permitted_poll_time="2026-01-02T04:14:05.500+01:00",
             date="Fri, 02 Jan 2026 03:04:05 GMT",
@@ -174,37 +182,39 @@ class TestTooMany:
         assert error.wait == timedelta(minutes=10, seconds=0.5)
 
     def test_on_a_poll_without_headers_it_means_too_early_for_an_unknown_time(self) -> None:
-        error = refusal("poll", answer(429), polling=True)
+        error = refusal("poll", response_with(429), polling=True)
         assert type(error) is TooEagerPollingError
         assert (error.next_permitted_poll_time, error.wait) == (None, None)
 
     @pytest.mark.parametrize("polling", [True, False])
-    def test_the_services_rate_limit_blocks_for_30_seconds_everywhere(self, polling) -> None:
-        error = refusal("do it", answer(429, dosfilter="delayed"), polling=polling)
+    def test_the_services_rate_limit_blocks_for_30_seconds(self, polling) -> None:
+        error = refusal("do it", response_with(429, dosfilter="delayed"), polling=polling)
         assert type(error) is RateLimitedError
         assert error.blocked_until == NOW + timedelta(seconds=30)
         assert error.wait == timedelta(seconds=30)
 
     @pytest.mark.parametrize(("retry_after", "seconds"), [("120", 120), ("5", 30), ("soon", 30)])
-    def test_it_may_ask_for_more_than_that(self, retry_after, seconds) -> None:
-        error = refusal("do it", answer(429, dosfilter="delayed", **{"retry-after": retry_after}))
+    def test_a_longer_retry_after_makes_the_block_longer(self, retry_after, seconds) -> None:
+        error = refusal(
+            "do it", response_with(429, dosfilter="delayed", **{"retry-after": retry_after})
+        )
         assert error.wait == timedelta(seconds=seconds)
 
     @pytest.mark.parametrize(
         ("retry_after", "seconds"),
         [("7", 7), (" 60 ", 60), ("", None), ("soon", None), ("-1", None), ("9" * 400, None)],
     )
-    def test_a_gateways_limit_lasts_as_long_as_it_says(self, retry_after, seconds) -> None:
-        error = refusal("do it", answer(429, retry_after=retry_after))
+    def test_a_gateways_block_lasts_for_its_retry_after(self, retry_after, seconds) -> None:
+        error = refusal("do it", response_with(429, retry_after=retry_after))
         assert type(error) is RateLimitedError
         expected = None if seconds is None else NOW + timedelta(seconds=seconds)
         assert error.blocked_until == expected
 
-    def test_an_error_document_with_an_unknown_code_does_not_hide_the_limit(self) -> None:
-        response = answer(429, error_document("TOO_MANY_REQUESTS"), dosfilter="x")
+    def test_an_error_document_with_an_unknown_code_does_not_hide_the_rate_limit(self) -> None:
+        response = response_with(429, error_document("TOO_MANY_REQUESTS"), dosfilter="x")
         assert type(refusal("do it", response)) is RateLimitedError
 
 
 @given(st.integers(300, 599), st.binary(max_size=200), st.booleans())
-def test_every_answer_becomes_an_api_error(status, body, polling) -> None:
-    assert isinstance(refusal("do it", answer(status, body), polling=polling), ApiError)
+def test_every_response_outside_2xx_becomes_an_api_error(status, body, polling) -> None:
+    assert isinstance(refusal("do it", response_with(status, body), polling=polling), ApiError)

@@ -1,6 +1,6 @@
-"""The rules of a job: each is stated here once, through `validate`, under the path that a caller knows.
+"""Every rule of a job, as `validate` reports it under its public path.
 
-What is wrong with the content of a document is in `tests/container/test_documents.py`.
+The rules for the content of documents are in `tests/container/test_documents.py`.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ SAME = "has the same identifier as another signer of the job"
 
 
 def violations(given, **fields) -> list[str]:
-    """What is wrong with a job, in the client's words."""
+    """The violations that the client reports for a job."""
     client = DirectClient(doubles.configuration(doubles.ScriptedTransport(), **fields))
     try:
         client.validate(given)
     except InvalidJobError as error:
-        return [str(each) for each in error.violations]
+        return [str(violation) for violation in error.violations]
     return []
 
 
@@ -47,7 +47,7 @@ def named(text: str) -> DirectSigner:
     return DirectSigner(custom_identifier=text)
 
 
-# --- Parts that are of another type
+# --- Parts of a wrong type
 
 
 @pytest.mark.parametrize(
@@ -75,25 +75,25 @@ def named(text: str) -> DirectSigner:
     ],
     ids=str,
 )
-def test_parts_of_another_type(fields, broken):
+def test_a_part_of_a_wrong_type_is_reported(fields, broken):
     assert violations(job(**fields)) == broken
 
 
 @pytest.mark.parametrize("content", [1, None, bytearray(PDF), memoryview(PDF), [PDF], object()])
-def test_content_of_another_type(content):
+def test_content_of_a_wrong_type_is_reported(content):
     [broken] = violations(job(documents=[document(), document(content=content)]))
     kind = type(content).__name__
     assert broken == f"documents[1].content: must be bytes or a path, not {kind}"
 
 
 @pytest.mark.parametrize("type_", ["text/html", "TEXT", "", None, 7, []])
-def test_a_document_type_that_does_not_exist(type_):
+def test_an_unknown_document_type_is_reported(type_):
     [broken] = violations(job(documents=[document(type=type_)]))
-    assert broken == "documents[0].type: must be of DocumentType: PDF, TEXT"
+    assert broken == "documents[0].type: must be a member of DocumentType: PDF, TEXT"
 
 
-def test_a_number_is_not_taken_for_an_open_file(tmp_path):
-    """`open` would read it, and close it."""
+def test_a_file_descriptor_is_refused_as_content(tmp_path):
+    """`open` would accept the number, read the file, and close it."""
     path = tmp_path / "another.pdf"
     path.write_bytes(PDF)
     with path.open("rb") as file:
@@ -102,15 +102,15 @@ def test_a_number_is_not_taken_for_an_open_file(tmp_path):
         assert file.read() == PDF
 
 
-def test_with_parts_of_another_type_no_file_is_opened():
-    """The file that does not exist would be reported."""
+def test_no_file_is_opened_if_a_part_has_a_wrong_type():
+    """Otherwise the file that does not exist would be reported too."""
     documents = [document(content=Path("gone.pdf")), document(content=7)]
     assert len(violations(job(documents=documents))) == 1
     assert len(violations(job(documents=documents[:1]))) == 1
 
 
 class OwnPath:
-    """A path of another library."""
+    """A path type of a different library."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -120,20 +120,20 @@ class OwnPath:
 
 
 @pytest.mark.parametrize("kind", [Path, str, OwnPath])
-def test_any_kind_of_path_is_taken(kind, tmp_path):
+def test_every_kind_of_path_is_accepted(kind, tmp_path):
     (tmp_path / "a.pdf").write_bytes(PDF)
     assert violations(job(documents=[document(content=kind(tmp_path / "a.pdf"))])) == []
 
 
-def test_anything_that_can_be_iterated_is_taken():
-    given = job(documents=iter([document()]), signers=(named(each) for each in "ab"))
+def test_every_iterable_is_accepted():
+    given = job(documents=iter([document()]), signers=(named(text) for text in "ab"))
     assert violations(given) == []
     assert (len(given.documents), len(given.signers)) == (1, 2)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("type_", ["text/plain", DocumentType.TEXT])
-async def test_a_type_may_be_given_as_its_text(type_):
+async def test_a_document_type_may_be_given_as_text(type_):
     text = document(content=b"Vilk\xc3\xa5r", type=type_)
     async with client_of(Answer(200, created_xml())) as (client, transport):
         await client.create(job(documents=[text]))
@@ -143,7 +143,7 @@ async def test_a_type_may_be_given_as_its_text(type_):
         assert archive.namelist()[0] == "0000_document.txt"
         assert b'mime="text/plain"' in archive.read("manifest.xml")
     assert violations(job(documents=[replace(text, content=PDF)])) == [
-        "documents[0].content: must be plain text, and is a PDF"
+        "documents[0].content: must be plain text, but is a PDF"
     ]
 
 
@@ -158,6 +158,10 @@ def exits(**urls: str) -> ExitUrls:
     return ExitUrls(**{"completion": "a", "rejection": "b", "error": "c", **urls})
 
 
+def not_in_xml(character: str, position: int) -> str:
+    return f"must not contain {character}, which XML does not allow (it is at position {position})"
+
+
 @pytest.mark.parametrize(
     ("fields", "broken"),
     [
@@ -166,7 +170,7 @@ def exits(**urls: str) -> ExitUrls:
         ({"title": "t" * 81}, "title: at most 80 characters"),
         ({"description": "d" * 221}, "description: at most 220 characters"),
         ({"signers": []}, "signers: at least one is required"),
-        ({"signers": [named(str(each)) for each in range(11)]}, "signers: at most 10"),
+        ({"signers": [named(str(index)) for index in range(11)]}, "signers: at most 10"),
         (
             {"signers": [number("1234567891")]},
             "signers[0].personal_identification_number: exactly 11 digits",
@@ -193,28 +197,31 @@ def exits(**urls: str) -> ExitUrls:
         ),
         (
             {"sender": Sender(organization_number="123456789", polling_queue="a\0")},
-            "sender.polling_queue: holds a character that XML can't carry: U+0000 at position 1",
+            f"sender.polling_queue: {not_in_xml('U+0000', 1)}",
         ),
         ({"title": 7}, "title: must be text, not int"),
         (
             {"description": "a\x00b"},
-            "description: holds a character that XML can't carry: U+0000 at position 1",
+            f"description: {not_in_xml('U+0000', 1)}",
         ),
         (
             {"reference": "\ud800"},
-            "reference: holds a character that XML can't carry: U+D800 at position 0",
+            f"reference: {not_in_xml('U+D800', 0)}",
         ),
         (
             {"authentication_level": 4},
-            "authentication_level: must be of AuthenticationLevel: THREE, FOUR",
+            "authentication_level: must be a member of AuthenticationLevel: THREE, FOUR",
         ),
         (
             {"status_retrieval_method": "LATER"},
-            "status_retrieval_method: must be of StatusRetrievalMethod: WAIT_FOR_CALLBACK, POLLING",
+            (
+                "status_retrieval_method: must be a member of StatusRetrievalMethod: "
+                "WAIT_FOR_CALLBACK, POLLING"
+            ),
         ),
     ],
 )
-def test_a_rule_is_reported_in_words(fields, broken):
+def test_a_broken_rule_is_reported_in_words(fields, broken):
     assert violations(job(**fields)) == [broken]
 
 
@@ -224,15 +231,15 @@ def test_a_rule_is_reported_in_words(fields, broken):
         {"reference": "r" * 50, "title": "t" * 80, "description": "d" * 220},
         {"description": "", "authentication_level": "4"},
         {"documents": [document(title="d" * 80)] * 20},
-        {"signers": [named(f"{each:080}") for each in range(10)]},
+        {"signers": [named(f"{index:080}") for index in range(10)]},
         {"exit_urls": exits(completion="a" * 500, rejection="")},
     ],
 )
-def test_a_job_just_inside_the_rules_breaks_none(fields):
+def test_values_at_the_limits_are_valid(fields):
     assert violations(job(**fields)) == []
 
 
-def test_a_value_that_speaks_like_the_validator_is_not_quoted():
+def test_a_value_that_imitates_the_validators_words_is_not_quoted():
     value = "s3cr3t' is not accepted by the pattern 's3cr3t'. maximum length of '1'. " + "x" * 80
     given = job(reference=value, signers=[number(value)], exit_urls=exits(completion=value * 9))
     assert violations(given) == [
@@ -242,19 +249,19 @@ def test_a_value_that_speaks_like_the_validator_is_not_quoted():
     ]
 
 
-# --- All at once
+# --- Several violations together
 
 
-def test_several_rules_of_one_part():
+def test_several_violations_of_one_field_are_all_reported():
     assert violations(job(title="\0" * 81, reference="\1" * 51)) == [
-        "title: holds a character that XML can't carry: U+0000 at position 0",
-        "reference: holds a character that XML can't carry: U+0001 at position 0",
+        f"title: {not_in_xml('U+0000', 0)}",
+        f"reference: {not_in_xml('U+0001', 0)}",
         "reference: at most 50 characters",
         "title: at most 80 characters",
     ]
 
 
-def test_what_is_not_text_is_reported_once():
+def test_a_value_that_is_not_text_is_reported_once():
     assert violations(job(signers=[number(7)])) == [
         "signers[0].personal_identification_number: must be text, not int",
     ]
@@ -266,7 +273,7 @@ def test_what_is_not_text_is_reported_once():
 
 
 @pytest.mark.parametrize("bad", [10, 11, 19, 20, 25])
-def test_signers_beyond_those_allowed_are_checked_too(bad):
+def test_signers_beyond_the_limit_are_checked_too(bad):
     signers = [named(str(index)) for index in range(26)]
     signers[bad] = number("x")
     assert violations(job(signers=signers)) == [
@@ -278,7 +285,7 @@ def test_signers_beyond_those_allowed_are_checked_too(bad):
 
 
 @pytest.mark.parametrize("bad", [20, 39, 40, 44])
-def test_documents_beyond_those_allowed_are_checked_too(bad):
+def test_documents_beyond_the_limit_are_checked_too(bad):
     documents = [document() for _ in range(45)]
     documents[bad] = document(title="")
     documents[19] = document(title="x" * 81)
@@ -289,7 +296,7 @@ def test_documents_beyond_those_allowed_are_checked_too(bad):
     ]
 
 
-def test_both_signers_and_documents_may_be_too_many():
+def test_too_many_signers_and_too_many_documents_are_both_reported():
     signers = [named(str(index)) for index in range(21)]
     documents = [document() for _ in range(41)]
     signers[20], documents[40] = named("x" * 81), document(title="")
@@ -301,7 +308,7 @@ def test_both_signers_and_documents_may_be_too_many():
     ]
 
 
-def test_of_two_identifiers_each_is_checked_against_the_schema():
+def test_both_identifiers_of_a_signer_are_checked_against_the_schema():
     signer = DirectSigner(personal_identification_number="1", custom_identifier="x" * 81)
     assert violations(job(signers=[named("a"), signer])) == [
         f"signers[1]: {BOTH}",
@@ -328,7 +335,7 @@ def test_both_identifiers_of_a_signer_are_checked_when_there_are_too_many_signer
 
 
 class OrderedJob(DirectJob):
-    """A job of a user's own kind, whose constructor takes something else."""
+    """A user's own subclass, whose constructor takes different arguments."""
 
     def __init__(self, number, **fields):
         super().__init__(**{**vars_of(job()), **fields, "reference": f"order-{number}"})
@@ -338,27 +345,27 @@ def vars_of(value):
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
-def test_a_job_of_a_subclass_with_its_own_constructor_is_checked_like_any_other():
+def test_a_subclass_of_a_job_with_its_own_constructor_is_checked():
     assert violations(OrderedJob(77)) == []
     assert violations(OrderedJob(77, title="")) == ["title: at least 1 character"]
 
 
 @pytest.mark.parametrize("other", [named("same"), number("same")])
-def test_the_same_identifier_is_found_whichever_of_two_it_is(other):
+def test_two_signers_with_the_same_text_in_any_identifier_are_reported(other):
     signer = DirectSigner(personal_identification_number=PERSON, custom_identifier="same")
     found = violations(job(signers=[signer, other]))
     assert found[:3] == [f"signers[0]: {BOTH}", f"signers[0]: {SAME}", f"signers[1]: {SAME}"]
     assert f"signers[1]: {SAME}" not in violations(job(signers=[signer, named("other")]))
 
 
-def test_one_signer_is_not_twice_the_same():
+def test_a_signer_with_the_same_text_in_both_identifiers_is_no_duplicate():
     signer = DirectSigner(personal_identification_number=PERSON, custom_identifier=PERSON)
     assert violations(job(signers=[signer])) == [f"signers[0]: {BOTH}"]
 
 
 @pytest.mark.parametrize("size", [15_000, 64_000, 70_000, 10_500_000])
-def test_however_long_a_text_its_rule_is_reported(size):
-    """libxml2 refuses texts of 10 million characters, and cuts its own messages off at 64,000 bytes."""
+def test_the_rule_is_reported_for_a_text_of_any_length(size):
+    """libxml2 refuses texts of 10 million characters, and truncates its messages at 64,000 bytes."""
     digits = number("1" * size)
     sender = Sender(organization_number="\u00e6" * size)
     assert violations(job(description="d" * size, signers=[digits], sender=sender)) == [

@@ -1,7 +1,7 @@
-"""What the packaged schema allows of each message.
+"""The limits in the packaged schema, for each part of each message.
 
-Each row is a part of an example in `tests/messages` with a rule: what is just inside the rule is accepted, and what is
-just outside is refused for breaking that rule. The judge is lxml's XMLSchema.
+The tests take an example in `tests/messages` and change one part. A value at the limit must be valid, and a value just
+beyond it must break the expected rule. lxml's XMLSchema validates.
 """
 
 from copy import deepcopy
@@ -38,7 +38,7 @@ UNKNOWN_ROOT = "SCHEMAV_CVC_ELT_1"
 
 @pytest.fixture(scope="module")
 def broken():
-    """Gives the rule that a message breaks, or None."""
+    """A function that returns the rule that a message breaks, or None."""
     with as_file(files(models) / "schema") as folder:
         schema = etree.XMLSchema(file=str(folder / "direct.xsd"))
     return lambda part: (
@@ -47,13 +47,13 @@ def broken():
 
 
 def part_of(message: bytes, path: str) -> etree._Element:
-    """The last part with this path, of a message that is parsed for this."""
+    """The last part with this path, in a newly parsed message."""
     parts = etree.fromstring(message).findall(path, namespaces={None: NAMESPACE})
     return parts[-1]
 
 
 def with_text(message: bytes, path: str, text: str) -> etree._Element:
-    """A part with another text; `path@name` is an attribute."""
+    """A part whose text is replaced. `path@name` stands for an attribute."""
     path, _, attribute = path.partition("@")
     part = part_of(message, path)
     if attribute:
@@ -64,7 +64,7 @@ def with_text(message: bytes, path: str, text: str) -> etree._Element:
 
 
 def repeated(message: bytes, path: str, times: int) -> etree._Element:
-    """The root of the message with this part so many times."""
+    """The root of a message in which the part occurs `times` times."""
     part = part_of(message, path)
     parent, root = part.getparent(), part.getroottree().getroot()
     for other in parent.findall(part.tag):
@@ -101,9 +101,9 @@ def repeated(message: bytes, path: str, times: int) -> etree._Element:
         (STATUS, "status", 0, None),
     ],
 )
-def test_how_long_a_text_may_be(broken, message, path, least, most):
-    """In characters, however many bytes they take; white space counts."""
-    inside = ["x" * least, " " * least, *(each * (most or 10_000) for each in "xÆ𝄞")]
+def test_the_length_of_a_text_is_limited(broken, message, path, least, most):
+    """The length is counted in characters, not bytes. White space counts."""
+    inside = ["x" * least, " " * least, *(letter * (most or 10_000) for letter in "xÆ𝄞")]
     assert [broken(with_text(message, path, text)) for text in inside] == [None] * 5
     if least:
         assert broken(with_text(message, path, "x" * (least - 1))) == TOO_SHORT
@@ -119,7 +119,7 @@ def test_how_long_a_text_may_be(broken, message, path, least, most):
     ("path", "count"),
     [("signer/personal-identification-number", 11), ("sender/organization-number", 9)],
 )
-def test_numbers_have_so_many_digits_and_nothing_else(broken, path, count):
+def test_a_number_has_a_fixed_count_of_ascii_digits(broken, path, count):
     ones = "1" * count
     for text in ("0" * count, "9" * count):
         assert broken(with_text(MANIFEST, path, text)) is None
@@ -146,7 +146,7 @@ def test_numbers_have_so_many_digits_and_nothing_else(broken, path, count):
         ),
     ],
 )
-def test_a_value_is_one_of_these(broken, message, path, values):
+def test_only_the_values_of_the_enumeration_are_valid(broken, message, path, values):
     for value in values:
         assert broken(with_text(message, path, value)) is None
         for other in ("", f" {value}", f"{value}0"):
@@ -166,7 +166,7 @@ def test_a_value_is_one_of_these(broken, message, path, values):
         ),
     ],
 )
-def test_numbers_are_64_bits_wide_and_times_have_a_date(broken, message, path, inside, outside):
+def test_ids_have_64_bits_and_times_are_complete(broken, message, path, inside, outside):
     assert {broken(with_text(message, path, text)) for text in inside} == {None}
     assert {broken(with_text(message, path, text)) for text in outside} == {DATATYPE}
 
@@ -220,7 +220,7 @@ def test_numbers_are_64_bits_wide_and_times_have_a_date(broken, message, path, i
         (ERROR, "error-type", 1, 1),
     ],
 )
-def test_how_often_a_part_may_be_there(broken, message, path, least, most):
+def test_the_count_of_a_part_is_limited(broken, message, path, least, most):
     assert broken(repeated(message, path, least)) is None
     assert broken(repeated(message, path, most)) is None
     assert broken(repeated(message, path, most + 1)) == ELEMENTS
@@ -228,7 +228,7 @@ def test_how_often_a_part_may_be_there(broken, message, path, least, most):
         assert broken(repeated(message, path, least - 1)) == ELEMENTS
 
 
-def test_a_signer_has_one_identifier_of_either_kind(broken):
+def test_a_signer_with_both_identifiers_is_invalid(broken):
     both = part_of(MANIFEST, "signer/personal-identification-number")
     both.addnext(part_of(MANIFEST, "signer/signer-identifier"))
     assert broken(both) == ELEMENTS
@@ -244,8 +244,8 @@ def test_a_signer_has_one_identifier_of_either_kind(broken):
         (SIGNER, "."),
     ],
 )
-def test_parts_stand_in_order(broken, message, path):
-    """With any two neighbours swapped it is another order."""
+def test_the_order_of_parts_is_fixed(broken, message, path):
+    """Swaps every pair of neighbours."""
     count = len(part_of(message, path))
     for index in range(1, count):
         parent = part_of(message, path)
@@ -255,7 +255,7 @@ def test_parts_stand_in_order(broken, message, path):
 
 
 @pytest.mark.parametrize("message", [REQUEST, MANIFEST, UPDATE])
-def test_nothing_is_there_that_the_schema_does_not_name(broken, message):
+def test_parts_that_the_schema_does_not_name_are_invalid(broken, message):
     root = etree.fromstring(message)
     assert broken(root) is None
     root.set("unknown", "")
@@ -280,7 +280,7 @@ def test_nothing_is_there_that_the_schema_does_not_name(broken, message):
         (STATUS, "status", ["since"]),
     ],
 )
-def test_these_attributes_are_required(broken, message, path, names):
+def test_a_missing_required_attribute_is_invalid(broken, message, path, names):
     for name in names:
         part = part_of(message, path)
         del part.attrib[name]
@@ -289,6 +289,6 @@ def test_these_attributes_are_required(broken, message, path, names):
         assert broken(in_a_namespace) == STRAY_ATTRIBUTE
 
 
-def test_the_part_of_an_update_is_empty(broken):
+def test_the_redirect_url_of_an_update_request_must_be_empty(broken):
     assert broken(with_text(UPDATE, "redirect-url", "https://r.example")) == EMPTY
     assert broken(with_text(UPDATE, "redirect-url@signer", "x")) == STRAY_ATTRIBUTE

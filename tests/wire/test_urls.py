@@ -1,4 +1,4 @@
-"""The URLs that the client builds, and the token of an exit URL: read as any web framework would, and never shown."""
+"""The URLs that the client builds, and the token in an exit URL, which no error shows."""
 
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,21 +19,21 @@ TEXTS = st.text(st.characters(codec="utf-8"), min_size=1)
 
 
 @given(TEXTS, TEXTS)
-def test_queue_and_token_survive_the_url(queue, token):
+def test_a_queue_name_and_a_token_can_be_read_back_from_the_url(queue, token):
     parsed = urlsplit(urls.polling_queue(ROOT, "1", queue).reveal())
     assert parse_qs(parsed.query, strict_parsing=True) == {"polling_queue": [queue]}
     parsed = urlsplit(urls.with_token(Secret(f"{ROOT}/s?a=b"), Secret(token)).reveal())
     assert parse_qs(parsed.query) == {"a": ["b"], "status_query_token": [token]}
 
 
-def test_an_organization_number_can_not_change_the_path():
+def test_an_organization_number_is_escaped_in_the_path():
     assert urls.signature_jobs(ROOT, "1/../2?x#y").reveal() == (
         f"{ROOT}/1%2F..%2F2%3Fx%23y/direct/signature-jobs"
     )
 
 
 @pytest.mark.parametrize(
-    "given_",
+    "url_or_query",
     [
         f"https://shop.example/signed?status_query_token={TOKEN}",
         f"https://shop.example/signed?order=7&status_query_token={TOKEN}",
@@ -44,18 +44,18 @@ def test_an_organization_number_can_not_change_the_path():
         f"https://shop.example/?status_query_token=older&status_query_token={TOKEN}",
     ],
 )
-def test_the_token_is_found_in_an_address_or_its_query(given_):
-    assert status_query_token_in(given_) == TOKEN
+def test_the_token_is_found_in_a_url_or_its_query(url_or_query):
+    assert status_query_token_in(url_or_query) == TOKEN
 
 
 @given(st.text(min_size=1))
-def test_any_token_comes_back_as_it_is(token):
-    address = httpx.URL("https://shop.example/signed?a=1", params={"status_query_token": token})
-    assert status_query_token_in(str(address)) == token
+def test_every_token_is_read_back_unchanged(token):
+    url = httpx.URL("https://shop.example/signed?a=1", params={"status_query_token": token})
+    assert status_query_token_in(str(url)) == token
 
 
 @pytest.mark.parametrize(
-    "given_",
+    "url_or_query",
     [
         "",
         "https://shop.example/signed",
@@ -66,11 +66,9 @@ def test_any_token_comes_back_as_it_is(token):
         f"https://shop.example/status_query_token={TOKEN}?a=1",
     ],
 )
-def test_an_address_without_a_token_has_an_error_of_its_own(given_):
-    with pytest.raises(
-        StatusQueryTokenMissingError, match="carries no status_query_token"
-    ) as caught:
-        status_query_token_in(given_)
+def test_a_url_without_a_token_raises_an_error_that_does_not_show_it(url_or_query):
+    with pytest.raises(StatusQueryTokenMissingError, match="has no status_query_token") as caught:
+        status_query_token_in(url_or_query)
     assert isinstance(caught.value, NotAvailableError)
     shown = frames_with_locals(caught.value)
     assert "status_query_token_in" in shown

@@ -74,13 +74,13 @@ def check(job: DirectJob, sender: Sender, compression: Compression) -> CheckedJo
     Raises:
         InvalidJobError: The job breaks rules. `violations` lists all of them.
     """
-    if wrong_types := rules.shape(job, sender):
+    if wrong_types := rules.type_violations(job, sender):
         raise InvalidJobError(wrong_types)
     # The caller may have given a document's type as a string.
     documents = [replace(document, type=DocumentType(document.type)) for document in job.documents]
     inspection = inspect(documents, compression=compression)
     rendered = messages.job_messages(job, sender, [entry.name for entry in inspection.entries])
-    violations = rules.broken(job, sender, [rendered.request, rendered.manifest])
+    violations = rules.rule_violations(job, sender, [rendered.request, rendered.manifest])
     if violations or inspection.violations:
         raise InvalidJobError([*violations, *inspection.violations])
     return CheckedJob(rendered=rendered, inspection=inspection)
@@ -140,7 +140,7 @@ class JobCreation:
                 layout=prepared.body,
                 inspection=checked.inspection,
                 limiter=self.limiter,
-                leaving=note_leaving,
+                on_start=note_leaving,
             )
             headers = {**request.headers, "Content-Type": prepared.content_type}
             return replace(request, headers=headers, body=body)

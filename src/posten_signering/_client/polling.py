@@ -142,7 +142,7 @@ class PollSchedule:
             wait = self.wait(sender)
             if wait > 0:
                 raise TooEagerPollingError(
-                    operation="tell a status change",
+                    operation="get a status change",
                     next_permitted_poll_time=queue.permitted_time,
                     wait=timedelta(seconds=wait),
                     polled=False,

@@ -1,1 +1,1 @@
-"""Documents into a signed ASiC-E container: read, signed, laid out, and produced as a request body."""
+"""Puts documents into a signed ASiC-E container, and streams it as a request body."""

@@ -1,4 +1,4 @@
-"""The body of a create, and the container alone, produced from their layouts. Documents are read in `documents`."""
+"""The body of a create, and the container alone, produced from their layouts. `documents` reads the files."""
 
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,33 +14,33 @@ from posten_signering._values.secret import Secret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamedBody:
-    """A request body that is produced from its layout, and can be produced again.
+    """A request body that is produced from its layout. It can be produced more than once.
 
     Attributes:
         layout: The layout of the body.
-        inspection: The documents, and what was found when they were read before.
-        limiter: How many worker threads may read at once.
-        leaving: Called just before the first chunk, each time the body is produced.
+        inspection: The documents, and the results of reading them for the first time.
+        limiter: Limits how many worker threads read at the same time.
+        on_start: Called just before the first chunk, each time the body is produced.
     """
 
     layout: Layout
     inspection: Inspection
     limiter: anyio.CapacityLimiter
-    leaving: Callable[[], None] = lambda: None
+    on_start: Callable[[], None] = lambda: None
 
     @property
     def length(self) -> int:
-        """Its exact number of bytes."""
+        """The exact number of bytes."""
         return self.layout.length
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body from its beginning, in chunks of at most 128 KiB.
 
         Raises:
-            DocumentChangedError: A file changed after it was inspected, or is gone; raised before the
-                body's last bytes.
+            DocumentChangedError: A file changed or was removed after it was inspected. The error comes
+                before the last bytes of the body.
         """
-        self.leaving()
+        self.on_start()
         for part in _parts(self.layout, self.inspection):
             if isinstance(part, DocumentReading):
                 while not part.finished:
@@ -52,12 +52,12 @@ class StreamedBody:
 
 
 def joined(layout: Layout, inspection: Inspection) -> bytes:
-    """What a layout describes, in one piece. Reads files: for a worker thread.
+    """The whole content of a layout. Reads files, so it must run in a worker thread.
 
     Raises:
-        DocumentChangedError: A file changed after it was inspected, or is gone.
+        DocumentChangedError: A file changed or was removed after it was inspected.
     """
-    content = io.BytesIO()  # gives its bytes without copying them
+    content = io.BytesIO()  # its getvalue() does not copy the bytes
     for part in _parts(layout, inspection):
         if isinstance(part, DocumentReading):
             while not part.finished:
@@ -68,14 +68,14 @@ def joined(layout: Layout, inspection: Inspection) -> bytes:
 
 
 def _parts(layout: Layout, inspection: Inspection) -> Iterator[Secret[bytes] | DocumentReading]:
-    """The segments of a layout in order: bytes in memory, or a document that is still to be read."""
+    """The segments of a layout in order: bytes in memory, or a document that has yet to be read."""
     for segment in layout.segments:
         if isinstance(segment, Secret):
             yield segment
             continue
         content = inspection.documents[segment].content
         if isinstance(content, bytes) and inspection.compression is Compression.STORED:
-            # Bytes can't change: they need no second check.
+            # Bytes can't change, so they need no second check.
             yield Secret(content)
         else:
             yield DocumentReading(segment, inspection)

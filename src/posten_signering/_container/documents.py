@@ -1,7 +1,7 @@
-"""The one place that reads documents: once before they are sent, and again then. For worker threads.
+"""Reads documents: once before the job is signed, and again while it is sent. Runs in worker threads.
 
-A file is open only while a function here runs, never between two chunks: whatever is cancelled or
-forgotten, no handle stays.
+A file is open only while a function here runs, never between two chunks. So a cancelled or abandoned
+request leaves no file open.
 """
 
 import codecs
@@ -25,30 +25,30 @@ from posten_signering._values.job import Document, DocumentType
 from posten_signering.errors import DocumentChangedError, Violation
 
 LARGEST_TOTAL = 10_485_760
-"""Bytes of all documents of a job together (the service's documentation, "Opprette oppdrag")."""
+"""The limit for all documents of a job together, in bytes ("Opprette oppdrag", the service's documentation)."""
 
 CHUNK = 128 * 1024
-"""Bytes that are handed on at once: few enough not to hold up an event loop, and so many that what a
-chunk costs on its way does not add up (tests/benchmarks)."""
+"""The size of a chunk in bytes: small enough not to block the event loop, large enough that the cost per
+chunk is negligible (tests/benchmarks)."""
 
-# The way to a worker thread and back costs more than reading one chunk. Compressed ones lie beside
-# what they were made of: fewer of them, for the same memory.
-_CHUNKS_AT_ONCE = 16
-_DEFLATED_CHUNKS_AT_ONCE = 8
+# Several chunks for each call of a worker thread, because the switch costs more than reading one chunk.
+# With compression fewer, because the chunks before and after it are in memory at the same time.
+_CHUNKS_PER_CALL = 16
+_DEFLATED_CHUNKS_PER_CALL = 8
 
-# White space and a byte order mark, which a PDF that is taken for text may begin with too.
+# White space and a byte order mark, with which a PDF that is declared as text may begin.
 _BEFORE_TEXT = b" \t\r\n\f\0" + codecs.BOM_UTF8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What was found when a job's documents were read.
+    """The results of reading a job's documents for the first time.
 
     Attributes:
         documents: The documents of the job.
-        entries: Their entries in the container, in order; only valid without violations.
+        entries: The documents' entries in the container, in order. Only valid if there are no violations.
         violations: Every rule that the documents break.
-        compression: How they are stored.
+        compression: How the documents are stored in the container.
     """
 
     documents: tuple[Document, ...]
@@ -58,9 +58,9 @@ class Inspection:
 
 
 def inspect(documents: Sequence[Document], *, compression: Compression) -> Inspection:
-    """Reads every document once, for its digests and for the rules that it breaks.
+    """Reads every document once, computes its digests and finds the rules that it breaks.
 
-    Of a document that alone exceeds the limit of all documents, only the beginning and the end are read.
+    If one document alone exceeds the limit for all documents, only its beginning and its end are read.
     """
     violations = list[Violation]()
     entries = list[DocumentEntry]()
@@ -73,7 +73,7 @@ def inspect(documents: Sequence[Document], *, compression: Compression) -> Inspe
         entries.append(reading.entry(index))
     if sum(entry.size for entry in entries) > LARGEST_TOTAL:
         violations.append(
-            Violation(path="documents", rule=f"at most {LARGEST_TOTAL:,} bytes in all")
+            Violation(path="documents", rule=f"at most {LARGEST_TOTAL:,} bytes in total")
         )
     return Inspection(
         documents=tuple(documents),
@@ -85,29 +85,29 @@ def inspect(documents: Sequence[Document], *, compression: Compression) -> Inspe
 
 @contextmanager
 def _opened(document: Document) -> Generator[io.BytesIO | io.FileIO]:
-    """The document, to read from.
+    """The document as an open file.
 
     Raises:
-        OSError: Not to be opened, or not a regular file: a FIFO or a device may have no end.
-        ValueError: A path that no system has.
+        OSError: The file can't be opened, or is not a regular file. A FIFO or a device may have no end.
+        ValueError: The path is not valid on any system, for example because it has a NUL character.
     """
     if isinstance(document.content, bytes):
-        # Shares the bytes.
+        # BytesIO does not copy the bytes.
         yield io.BytesIO(document.content)
         return
-    with io.FileIO(document.content, opener=_open_at_once) as file:
+    with io.FileIO(document.content, opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(None, "Not a regular file")
         yield file
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    # A FIFO without a writer would be waited for.
+def _open_without_waiting(path: str, flags: int) -> int:
+    # Opening a FIFO that has no writer would block.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 class _FirstReading:
-    """The one reading of a document before it is sent."""
+    """Reads a document for the first time, before the job is signed."""
 
     def __init__(self, document: Document, compression: Compression) -> None:
         self.size = 0
@@ -122,7 +122,7 @@ class _FirstReading:
         self._holds_nul = False
 
     def entry(self, index: int) -> DocumentEntry:
-        """The document's entry in the container, after `read`."""
+        """The document's entry in the container. Call `read` first."""
         return DocumentEntry(
             name=document_name(index, self._document.type),
             mime=self._document.type,
@@ -133,13 +133,13 @@ class _FirstReading:
         )
 
     def read(self) -> None:
-        """Reads the document; of one that is too large by itself only the beginning and the end."""
+        """Reads the document. If it alone exceeds the limit, reads only the beginning and the end."""
         try:
             with _opened(self._document) as file:
                 self._read(file)
         except (OSError, ValueError) as error:
-            # strerror, unlike the error, does not tell the path.
-            reason = (isinstance(error, OSError) and error.strerror) or "no such path"
+            # strerror does not contain the path, unlike the text of the error.
+            reason = (isinstance(error, OSError) and error.strerror) or "not a valid path"
             self.broken = [f"must be bytes or a file that can be read: {reason}"]
 
     def _read(self, file: io.BytesIO | io.FileIO) -> None:
@@ -149,7 +149,7 @@ class _FirstReading:
             self.size = size
         else:
             buffer = memoryview(bytearray(CHUNK))
-            # A file may grow, or not know its size.
+            # Read to the end, because a file may grow, and files in /proc have size 0.
             while self.size <= LARGEST_TOTAL and (length := file.readinto(buffer)):
                 self._add(buffer[:length])
             if self.size <= LARGEST_TOTAL:
@@ -189,7 +189,7 @@ class _FirstReading:
             yield "must not be empty"
         elif self._document.type is DocumentType.TEXT:
             if start.lstrip(_BEFORE_TEXT).startswith(pdf.HEADER):
-                yield "must be plain text, and is a PDF"
+                yield "must be plain text, but is a PDF"
             if not self._is_utf8:
                 yield "must be text in UTF-8"
             if self._holds_nul:
@@ -201,11 +201,11 @@ class _FirstReading:
 
 
 class DocumentReading:
-    """A document that is read again as it is sent, and compressed if the layout says so.
+    """Reads a document again while it is sent, and compresses it if the inspection says so.
 
-    It is compared with the size and the CRC-32 that were found before, which is enough to notice a
-    file that somebody writes to. A file made to have the same CRC-32 is refused by the service, which
-    compares every document with the SHA-256 that was signed.
+    The size and the CRC-32 must be the same as in the first reading. This detects a file that changes
+    by accident. The service detects a deliberate change, because it compares every document with the
+    SHA-256 that was signed.
     """
 
     def __init__(self, index: int, inspection: Inspection) -> None:
@@ -214,7 +214,7 @@ class DocumentReading:
         self._expected = inspection.entries[index]
         deflated = inspection.compression is Compression.DEFLATED
         self._deflater = deflater() if deflated else None
-        self._chunks_at_once = _DEFLATED_CHUNKS_AT_ONCE if deflated else _CHUNKS_AT_ONCE
+        self._chunks_per_call = _DEFLATED_CHUNKS_PER_CALL if deflated else _CHUNKS_PER_CALL
         self._crc32 = 0
         self._size = 0
         self._stored_size = 0
@@ -228,14 +228,14 @@ class DocumentReading:
         """The next chunks as the container stores them.
 
         Raises:
-            DocumentChangedError: In place of the last chunks, so that nobody receives a whole body
-                with another content than was signed.
+            DocumentChangedError: The content is not what was signed. The error comes instead of the
+                last chunks, so the service never receives a complete body.
         """
         chunks = list[bytes]()
         try:
             with _opened(self._document) as file:
                 file.seek(self._size)
-                for _ in range(self._chunks_at_once):
+                for _ in range(self._chunks_per_call):
                     block = file.read(min(CHUNK, self._expected.size - self._size))
                     chunks += self._stored(block)
                     if self.finished or not block:

@@ -1,6 +1,6 @@
-"""Layouts of the ASiC-E container (a ZIP file) and of the multipart body around it: segments, not content. Pure.
+"""Layouts of the ASiC-E container (a ZIP file) and of the multipart body around it. Pure.
 
-A layout names documents and knows its length, so that nothing joins a body in memory.
+A layout lists segments and has a known length, but holds no documents. So no body is joined in memory.
 """
 
 import struct
@@ -21,7 +21,7 @@ SIGNATURES_NAME = "META-INF/signatures.xml"
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _CENTRAL_HEADER = struct.Struct("<4s6H3I5H2I")
 _END_OF_DIRECTORY = struct.Struct("<4s4H2IH")
-_VERSION = 20  # 2.0: folders and deflate, nothing newer
+_VERSION = 20  # version 2.0, which has folders and deflate
 _EXTENSIONS = {DocumentType.PDF: "pdf", DocumentType.TEXT: "txt"}
 
 
@@ -29,10 +29,10 @@ class Compression(Enum):
     """How the entries of the container are stored."""
 
     STORED = "stored"
-    """As they are: the default. PDFs are compressed already."""
+    """Not compressed. This is the default, because PDFs are compressed already."""
 
     DEFLATED = "deflated"
-    """Compressed, as the official clients do it: for many plain text documents."""
+    """Compressed, as in the official clients. Useful for jobs with large plain text documents."""
 
 
 # The methods of the entries' headers (APPNOTE.TXT 4.4.5).
@@ -43,30 +43,31 @@ class Deflater(Protocol):
     """Compresses one entry, block by block."""
 
     def compress(self, data: bytes | memoryview, /) -> bytes:
-        """What is ready when `data` is added."""
+        """Adds `data`, and returns the compressed bytes that are ready."""
         ...
 
     def flush(self) -> bytes:
-        """The rest."""
+        """The remaining compressed bytes."""
         ...
 
 
 def deflater() -> Deflater:
-    """A fresh compressor for one entry: raw deflate, as ZIP has it. The same bytes on every run."""
+    """A new compressor for one entry: raw deflate, the format of ZIP. Its output is deterministic."""
     return zlib.compressobj(wbits=-zlib.MAX_WBITS)
 
 
 Segment = Secret[bytes] | int
-"""Bytes in memory, secret because messages name signers; or which document's bytes come here, as stored."""
+"""Bytes in memory, which are secret because messages name signers; or the index of a document whose stored
+bytes belong here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What a body is made of, in order.
+    """The segments of a body.
 
     Attributes:
-        segments: In the order of the body.
-        length: The body's exact number of bytes.
+        segments: The segments in order.
+        length: The exact number of bytes of the body.
     """
 
     segments: tuple[Segment, ...]
@@ -75,12 +76,12 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedFile:
-    """A file outside META-INF that is signed.
+    """A file of the container that is signed: every file outside META-INF.
 
     Attributes:
-        name: In the container, unique there; ASCII characters that a URI reference carries as they are.
-        mime: Its media type.
-        sha256: Of its content, uncompressed.
+        name: The unique name in the container. Only ASCII characters that need no escaping in a URI.
+        mime: The media type.
+        sha256: The SHA-256 digest of the uncompressed content.
     """
 
     name: str
@@ -93,9 +94,9 @@ class DocumentEntry(SignedFile):
     """A document's entry in the container.
 
     Attributes:
-        size: Of the document, in bytes.
-        crc32: Of the document.
-        stored_size: Bytes in the container; less than `size`, mostly, if the entry is deflated.
+        size: The size of the document in bytes.
+        crc32: The CRC-32 of the document.
+        stored_size: The size in the container in bytes. Usually less than `size` if the entry is deflated.
     """
 
     size: int
@@ -106,8 +107,8 @@ class DocumentEntry(SignedFile):
 def document_name(index: int, type: DocumentType) -> str:  # noqa: A002 - the name of the field of Document
     """The name of a job's document in the container, and its `href` in the manifest.
 
-    Neutral, so that no title leaks into a file name, unique through the index, and made of
-    characters that mean themselves in a URI, a ZIP and every file system: `0000_document.pdf`.
+    An example is `0000_document.pdf`. The name does not contain the title, which may be confidential.
+    The index makes it unique, and its characters need no escaping in a URI, a ZIP or a file system.
     """
     return f"{index:04d}_document.{_EXTENSIONS[type]}"
 
@@ -122,16 +123,16 @@ def container_layout(
 ) -> Layout:
     """The container's layout: the documents in order, `manifest.xml`, `META-INF/signatures.xml`.
 
-    The profile of the service's documentation ("Dokumentpakke") has no `mimetype` entry and no
-    `META-INF/manifest.xml`. Sizes are known beforehand, so that there are no data descriptors.
+    The profile in the service's documentation ("Dokumentpakke") has no `mimetype` entry and no
+    `META-INF/manifest.xml`. Sizes are known in advance, so no data descriptors are needed.
 
     Args:
-        documents: The entries of the job's documents, in the job's order. No entry, and not all of
-            them together, may come near 4 GiB: ZIP64 is not written.
+        documents: The entries of the job's documents, in the order of the job. The container must stay
+            below 4 GiB, because ZIP64 is not supported.
         manifest: The rendered manifest.
         signatures: The rendered signature over the documents and the manifest.
-        compression: For every entry alike.
-        modified: The time that every entry bears, written as it stands, to two seconds.
+        compression: The compression of every entry.
+        modified: The modification time of every entry, without time zone, to two seconds.
     """
     zip_file = _ZipFile(compression, modified)
     for index, document in enumerate(documents):
@@ -142,7 +143,7 @@ def container_layout(
 
 
 class _ZipFile:
-    """The layout as it grows. Not a dataclass: its repr must not show what it holds."""
+    """Builds the layout of a ZIP file. It is not a dataclass, so its repr shows no content."""
 
     def __init__(self, compression: Compression, modified: datetime) -> None:
         self._compression = compression
@@ -186,7 +187,7 @@ class _ZipFile:
 
     def _header(self, name: str, size: int, crc32: int, stored_size: int) -> None:
         encoded = name.encode("ascii")
-        # What both headers say of an entry, in the same order.
+        # The fields that both headers have, in the same order.
         common = (
             *(_VERSION, 0, _METHODS[self._compression], *self._stamp),
             *(crc32, stored_size, size, len(encoded), 0),
@@ -200,7 +201,10 @@ class _ZipFile:
 
 
 def _dos_time(moment: datetime) -> tuple[int, int]:
-    """A time as ZIP has it (APPNOTE.TXT 4.4.6): no zone, the years 1980 to 2107, two seconds exact."""
+    """The time and the date in the format of ZIP (APPNOTE.TXT 4.4.6).
+
+    It has no time zone, covers the years 1980 to 2107, and counts in steps of two seconds.
+    """
     year = min(max(moment.year, 1980), 2107)
     return (
         moment.hour << 11 | moment.minute << 5 | moment.second // 2,
@@ -211,13 +215,13 @@ def _dos_time(moment: datetime) -> tuple[int, int]:
 def multipart(request: Secret[bytes], container: Layout, *, boundary: str) -> tuple[str, Layout]:
     """The Content-Type of a create, and its body: `multipart/mixed` (RFC 2046, section 5.1).
 
-    As the official clients send it: the request's XML first, and of each part's headers Content-Type
-    alone.
+    The XML of the request comes first, as in the official clients. Each part has only one header,
+    Content-Type.
 
     Args:
         request: The rendered job request.
         container: The layout of the container.
-        boundary: Random, so that no part can contain it; 1 to 70 ASCII letters and digits.
+        boundary: 1 to 70 ASCII letters and digits. It must be random, so that no part contains it.
     """
     start = (
         f"--{boundary}\r\nContent-Type: application/xml\r\n\r\n".encode("ascii")
@@ -233,12 +237,12 @@ def multipart(request: Secret[bytes], container: Layout, *, boundary: str) -> tu
 
 
 def _merged(segments: Iterable[Segment]) -> tuple[Segment, ...]:
-    """Neighbouring bytes as one segment, because each segment is a write and a TLS record of its own."""
+    """The segments, with neighbouring bytes merged, because each segment is sent as its own TLS record."""
     merged = list[Segment]()
     for segment in segments:
-        last = merged[-1] if merged else None
-        if isinstance(segment, Secret) and isinstance(last, Secret):
-            merged[-1] = Secret(last.reveal() + segment.reveal())
+        previous = merged[-1] if merged else None
+        if isinstance(segment, Secret) and isinstance(previous, Secret):
+            merged[-1] = Secret(previous.reveal() + segment.reveal())
         else:
             merged.append(segment)
     return tuple(merged)

@@ -1,18 +1,18 @@
-"""What must be known of a PDF before it is sent: is it one, and is it encrypted. Performs no I/O.
+"""Checks whether a document is a PDF, and whether a PDF is encrypted. Performs no I/O.
 
-Not a PDF reader. What can't be understood passes: the service is the judge. Clauses are those of
-ISO 32000-1 (PDF 1.7).
+This is not a full PDF parser. A file that it can't parse passes, because the service checks it too.
+Clauses refer to ISO 32000-1 (PDF 1.7).
 """
 
 import re
 from collections.abc import Callable, Iterator
 
 Read = Callable[[int, int], bytes]
-"""Gives the bytes at an offset, at most so many; fewer at the end."""
+"""Takes an offset and a length, and returns the bytes there; fewer at the end of the file."""
 
 HEADER = b"%PDF-"
 HEADER_WITHIN = 1024
-"""The header may stand anywhere in so many bytes from the start (Annex H, note 13)."""
+"""The header may be anywhere in the first 1024 bytes (Annex H, note 13)."""
 
 _TAIL = 2048
 _WINDOW = 64 * 1024
@@ -34,23 +34,23 @@ _OBJECT = re.compile(
 
 
 def has_header(start: bytes) -> bool:
-    """Whether a file that begins so is a PDF."""
+    """Whether a file with this beginning is a PDF."""
     return HEADER in start[:HEADER_WITHIN]
 
 
 def is_encrypted(read: Read, size: int) -> bool:
-    """Whether a PDF is encrypted: with a password, or with permissions only.
+    """Whether a PDF is encrypted: with a password, or only with restricted permissions.
 
-    It is when the trailer that the last `startxref` points at has an entry `Encrypt` (7.5.5 and
-    7.5.8.2). The word elsewhere means nothing: in a page, in a string, in an older trailer.
+    A PDF is encrypted if the trailer to which the last `startxref` points has an entry `Encrypt`
+    (7.5.5 and 7.5.8.2). The word in other places, such as a page or an older trailer, does not count.
     """
-    # Readers seek it from the end, however much stands behind it.
+    # PDF readers search backwards from the end, and other bytes may follow the marker.
     tail = max(size - _WINDOW, 0)
-    found = list(_STARTXREF.finditer(read(tail, _WINDOW)))
-    if not found:
+    markers = list(_STARTXREF.finditer(read(tail, _WINDOW)))
+    if not markers:
         return False
-    offset = int(found[-1][1])
-    # Offsets count from the header, but are often written as if from the start of the file.
+    offset = int(markers[-1][1])
+    # Offsets count from the header, but many programs count from the start of the file.
     header = max(read(0, HEADER_WITHIN).find(HEADER), 0)
     for base in dict.fromkeys((0, header)):
         trailer = _trailer(read, base + offset)
@@ -61,23 +61,23 @@ def is_encrypted(read: Read, size: int) -> bool:
 
 
 def _trailer(read: Read, offset: int) -> dict[bytes, list[bytes]] | None:
-    """The entries of a trailer, whether of a table (7.5.5) or of a stream (7.5.8.2)."""
+    """The entries of a trailer, after a table (7.5.5) or in a stream (7.5.8.2); None if there is none."""
     start = read(offset, _TAIL)
     if table := _TABLE.match(start):
         offset += table.end()
         while length := _end(_TABLE_ENTRIES, read(offset, _WINDOW)):
             offset += length
-        keyword, rest = b"trailer", read(offset, _WINDOW)
-        return _dictionary(rest[len(keyword) :]) if rest.startswith(keyword) else None
+        keyword, content = b"trailer", read(offset, _WINDOW)
+        return _dictionary(content[len(keyword) :]) if content.startswith(keyword) else None
     if stream := _OBJECT.match(start):
-        # One that lists many sections of objects (Index) is long.
+        # Its dictionary is long if the stream lists many sections of objects (Index).
         entries = _dictionary(read(offset + stream.end(), _LONGEST_DICTIONARY))
         return entries if entries is not None and entries.get(b"/Type") == [b"/XRef"] else None
     return None
 
 
 def _dictionary(data: bytes) -> dict[bytes, list[bytes]] | None:
-    """The entries of the dictionary that comes first, each value as tokens; None where none does."""
+    """The entries of the dictionary at the beginning, each value as tokens; None if there is none."""
     entries: dict[bytes, list[bytes]] = {}
     value: list[bytes] | None = None
     depth = 0
@@ -96,7 +96,7 @@ def _dictionary(data: bytes) -> dict[bytes, list[bytes]] | None:
 
 
 def _tokens(data: bytes) -> Iterator[bytes]:
-    """Tokens (7.2, 7.3), strings without their content, up to the first that is none."""
+    """The tokens (7.2, 7.3) up to the first bytes that are not a token. Strings have no content here."""
     position = _end(_BLANK, data)
     while match := _TOKEN.match(data, position):
         position = match.end()
@@ -113,6 +113,6 @@ def _tokens(data: bytes) -> Iterator[bytes]:
 
 
 def _end(pattern: re.Pattern[bytes], data: bytes, position: int = 0) -> int:
-    """Where something that may be empty ends."""
+    """The position at which a match ends; the start position if nothing matches."""
     match = pattern.match(data, position)
     return match.end() if match else position

@@ -1,6 +1,6 @@
-"""Bundle processors, which see a finished container before it is sent, and the one that writes it to a directory.
+"""Bundle processors, which get each finished container before it is sent; one writes it to a directory.
 
-All of it is synchronous and runs in a worker thread.
+They are synchronous and run in a worker thread.
 """
 
 import os
@@ -18,29 +18,30 @@ BundleProcessor = Callable[[DirectJob, Callable[[], BinaryIO]], None]
 """Called with the job and a function that opens the finished container as a file. The function may be called
 several times.
 
-A plain function: it runs in a worker thread before the request, for at most four jobs at once. What it
-raises keeps the job from being created. It is called for each attempt to send a job, because an attempt for
-which no connection could be made is signed again. The service accepts a signature for 5 seconds, so a
-processor must be quick. A client with processors holds the container in memory while they run."""
+A plain function, not a coroutine function. It runs in a worker thread before the request is sent, for at
+most four jobs at the same time. If it raises an exception, the job is not created and `create` raises the
+same exception. It is called for every attempt to send a job, because the client signs the job again when no
+connection could be made. It must be quick: the service refuses a signature that is more than 5 seconds old.
+A client with processors holds the container in memory while they run."""
 
 _LONGEST_REFERENCE = 64
 
 
 class DocumentBundleToDisk:
-    """A bundle processor that keeps each container as a file, to look at or to archive.
+    """A bundle processor that saves each container as a file, for debugging or as an archive.
 
-    The file is named by the time in UTC and the job's reference: `20260131T134501123-order-77.asice`.
-    Characters of the reference that some system's file names can't hold become `_`. Nothing is ever
-    overwritten: a name that is taken gets a number. The file holds the documents and the signers'
-    identity numbers; only the user that the process runs as may read it.
+    The name is the time in UTC and the job's reference: `20260131T134501123-order-77.asice`. Characters
+    other than ASCII letters, digits, `.`, `_` and `-` become `_`. A file is never overwritten: if the
+    name exists, the new file gets a number. The file contains the documents and the signers' identity
+    numbers. Only the user that runs the process may read it.
 
     Args:
-        directory: Where to write. It must exist.
-        clock: Tells the time, aware.
+        directory: An existing directory for the files.
+        clock: Returns the current time as an aware datetime.
 
     Raises:
-        ConfigurationError: When a job is created: there is no such directory, or the container can't
-            be written there. The job was not created.
+        ConfigurationError: Raised by `create`, not here: the directory does not exist, or the container
+            can't be written there. The job was not created.
     """
 
     def __init__(
@@ -55,13 +56,15 @@ class DocumentBundleToDisk:
     def __call__(self, job: DirectJob, open_container: Callable[[], BinaryIO]) -> None:
         if not self._directory.is_dir():
             raise ConfigurationError(
-                f"There is no directory {str(self._directory)!r} to write containers to: create it."
+                f"The container can't be saved: {str(self._directory)!r} is not an existing directory. "
+                "Create it."
             )
         try:
             self._write(_stem(job, self._clock()), open_container)
         except OSError as error:
             raise ConfigurationError(
-                f"The container can't be written to {str(self._directory)!r}: {error.strerror}."
+                f"The container can't be written to the directory {str(self._directory)!r} "
+                f"({error.strerror}): check its permissions and the free space."
             ) from error
 
     def _write(self, stem: str, open_container: Callable[[], BinaryIO]) -> None:
@@ -70,7 +73,7 @@ class DocumentBundleToDisk:
             with os.fdopen(descriptor, "wb") as file, open_container() as container:
                 shutil.copyfileobj(container, file)
         except BaseException:
-            # A part of a container would look like a whole one.
+            # Nothing would show that a partial file is not a whole container.
             path.unlink(missing_ok=True)
             raise
 
@@ -87,7 +90,7 @@ class DocumentBundleToDisk:
 
 
 def _stem(job: DirectJob, now: datetime) -> str:
-    # The time comes first: no name is one that a system reserves, or hides for its leading dot.
+    # The time comes first, so that no name is reserved on Windows (CON) or hidden by a leading dot.
     moment = now.astimezone(UTC)
     stamp = f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}"
     reference = re.sub(r"[^A-Za-z0-9._-]", "_", job.reference or "")[:_LONGEST_REFERENCE]

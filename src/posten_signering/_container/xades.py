@@ -1,7 +1,7 @@
-"""`META-INF/signatures.xml`: the XAdES signature over the files of a container. Performs no I/O, holds no key.
+"""Renders `META-INF/signatures.xml`, the XAdES signature over a container. Performs no I/O and holds no key.
 
-XAdES baseline B (ETSI TS 103 171) in the namespace of XAdES 1.3.2, with the algorithms that the service's
-documentation asks for ("Dokumentpakke"): rsa-sha256, SHA-256, inclusive C14N 1.0, SHA-1 for CertDigest alone.
+The profile is XAdES baseline B (ETSI TS 103 171), namespace XAdES 1.3.2, with the algorithms in the service's
+documentation ("Dokumentpakke"): rsa-sha256, SHA-256, inclusive C14N 1.0, and SHA-1 only for CertDigest.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
 _SHA1 = "http://www.w3.org/2000/09/xmldsig#sha1"
 _SIGNED_PROPERTIES = "http://uri.etsi.org/01903#SignedProperties"
 
-# The attribute types that RFC 2253 (section 2.3) has keywords for.
+# The attribute types that have a keyword in RFC 2253 (section 2.3).
 _KEYWORDS = {
     "2.5.4.3": "CN",
     "2.5.4.7": "L",
@@ -53,13 +53,14 @@ def signatures_xml(
     chain: Sequence[x509.Certificate],
     sign: Callable[[bytes], bytes],
 ) -> bytes:
-    """The signature document over the files.
+    """The XML document with the signature over the files.
 
     Args:
         files: Every file of the container outside META-INF, in order.
-        signing_time: Aware. Read the clock just before: the service accepts it within 5 seconds.
-        chain: The signing certificate first, then its issuers; all of them are enclosed.
-        sign: Signs with the certificate's key: RSASSA-PKCS1-v1_5 with SHA-256.
+        signing_time: An aware datetime. The service accepts at most 5 seconds of difference from its
+            clock, so read the clock just before this call.
+        chain: The signing certificate, then its issuers. The document includes all of them.
+        sign: Signs bytes with the certificate's key: RSASSA-PKCS1-v1_5 with SHA-256.
     """
     root = etree.Element(f"{{{_ASIC}}}XAdESSignatures", nsmap={None: _ASIC})
     signature = etree.SubElement(root, f"{{{_DS}}}Signature", nsmap={None: _DS}, Id="Signature")
@@ -71,13 +72,13 @@ def signatures_xml(
     qualifying_properties = etree.SubElement(
         _child(signature, _DS, "Object"),
         f"{{{_XADES}}}QualifyingProperties",
-        # The prefix is for CertDigest and IssuerSerial, which hold elements of XML Signature.
+        # CertDigest and IssuerSerial contain elements of XML Signature, which need this prefix.
         nsmap={None: _XADES, "ns2": _DS},
         Target="#Signature",
     )
     properties = _child(qualifying_properties, _XADES, "SignedProperties", Id="SignedProperties")
     _fill_properties(properties, files, chain[0], signing_time)
-    # In this order: SignedInfo holds the digest of the properties, as they stand in the document.
+    # The properties come first, because SignedInfo contains their digest.
     _fill_signed_info(signed_info, files, hashlib.sha256(_canonical(properties)).digest())
     signature_value.text = _base64(sign(_canonical(signed_info)))
     return etree.tostring(root, xml_declaration=True, encoding="UTF-8", standalone=False)
@@ -92,7 +93,8 @@ def _fill_properties(
     of_signature = _child(properties, _XADES, "SignedSignatureProperties")
     _child(of_signature, _XADES, "SigningTime").text = _timestamp(signing_time)
     cert = _child(_child(of_signature, _XADES, "SigningCertificate"), _XADES, "Cert")
-    # The profile asks for SHA-1 here. It protects nothing: the certificate itself is enclosed.
+    # The profile requires SHA-1 here. Nothing depends on its strength, because the document includes
+    # the certificate itself.
     digest = hashlib.sha1(_der(certificate), usedforsecurity=False).digest()
     _fill_digest(_child(cert, _XADES, "CertDigest"), _SHA1, digest)
     issuer_serial = _child(cert, _XADES, "IssuerSerial")
@@ -129,14 +131,14 @@ def _child(parent: _XmlElement, namespace: str, name: str, **attributes: str) ->
 
 
 def _canonical(element: _XmlElement) -> bytes:
-    # An element inside a tree with default namespaces is canonicalised wrongly by libxml2 through
-    # lxml (a stray xmlns=""); parsed by itself, with what is in scope declared on it, it is right.
-    alone = etree.fromstring(etree.tostring(element, with_tail=False))
-    return etree.tostring(alone, method="c14n")
+    # lxml adds a wrong xmlns="" when it canonicalises an element inside a tree with default
+    # namespaces. The result is right for a copy that is parsed as its own document.
+    copy = etree.fromstring(etree.tostring(element, with_tail=False))
+    return etree.tostring(copy, method="c14n")
 
 
 def _timestamp(moment: datetime) -> str:
-    """As xs:dateTime: UTC with milliseconds."""
+    """The time as xs:dateTime, in UTC with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -148,19 +150,21 @@ def _base64(content: bytes) -> str:
     return b64encode(content).decode("ascii")
 
 
-# The issuer's name. It is read from the DER, since the exact bytes of a value are part of the text
-# where its type has no keyword.
+# The issuer's name. It is read from the DER, because the text contains the exact bytes of every value
+# whose type has no keyword.
 
 
 def issuer_name(certificate: x509.Certificate) -> str:
-    """The issuer of a certificate in RFC 2253's form, as Java's X500Principal writes it.
+    """The issuer of a certificate in the format of RFC 2253, the same text as Java's X500Principal.
 
-    The most specific part first. A type without a keyword in RFC 2253, such as
-    organizationIdentifier, is `2.5.4.97=#` and the value's DER in hexadecimal, and so is a value of
-    an unusual string type. RFC 4514, which obsoletes RFC 2253, reads all of it.
+    The most specific part comes first. A type without a keyword in RFC 2253, such as
+    organizationIdentifier, is written as `2.5.4.97=#` and the DER of its value in hexadecimal. So is a
+    value of an unusual string type. The text is also valid in RFC 4514, which replaced RFC 2253.
     """
     (tbs_certificate,) = _elements(certificate.tbs_certificate_bytes)
-    fields = [each for each in _elements(tbs_certificate.content) if each.tag != _EXPLICIT_VERSION]
+    fields = [
+        field for field in _elements(tbs_certificate.content) if field.tag != _EXPLICIT_VERSION
+    ]
     # RFC 5280, section 4.1: after the version come serialNumber, signature, issuer.
     parts = list(_elements(fields[2].content))
     return ",".join("+".join(map(_attribute, _elements(rdn.content))) for rdn in reversed(parts))
@@ -168,7 +172,7 @@ def issuer_name(certificate: x509.Certificate) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Element:
-    """One DER element: its tag, its content, and the whole of it."""
+    """One DER element: its tag, its content, and all of its bytes."""
 
     tag: int
     content: bytes
@@ -176,7 +180,7 @@ class _Element:
 
 
 def _elements(der: bytes) -> Iterator[_Element]:
-    """The elements of a DER sequence, in their form in X.509: one-byte tags, definite lengths."""
+    """The elements in the content of a DER sequence. X.509 uses one-byte tags and definite lengths."""
     offset = 0
     while offset < len(der):
         start, length = offset + 2, der[offset + 1]
@@ -189,7 +193,7 @@ def _elements(der: bytes) -> Iterator[_Element]:
 
 
 def _attribute(attribute: _Element) -> str:
-    """One AttributeTypeAndValue: `type=value`."""
+    """One AttributeTypeAndValue as `type=value`."""
     type_, value = _elements(attribute.content)
     oid = _dotted(type_.content)
     text = _text(value)
@@ -223,7 +227,7 @@ def _dotted(oid: bytes) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A value as RFC 4514 (section 2.4) escapes it."""
+    """The value, escaped as in RFC 4514 (section 2.4)."""
     core = text.strip(" ")
     leading = len(text) - len(text.lstrip(" "))
     trailing = len(text) - leading - len(core)
@@ -231,10 +235,10 @@ def _escaped(text: str) -> str:
 
 
 def _escaped_character(character: str) -> str:
-    # "=" and "#" need it at a few places only; Java escapes them everywhere.
+    # "=" and "#" need escaping only in a few places, but Java escapes them everywhere.
     if character in ',+"\\<>;=#':
         return f"\\{character}"
-    # What XML can't carry, or would change, goes as its octets.
+    # Characters that XML does not allow or would change are written as their octets.
     if character < " " or character in "\x7f\ufffe\uffff":
         return "".join(f"\\{octet:02X}" for octet in character.encode())
     return character

@@ -1,1 +1,1 @@
-"""The pure middle: no I/O, no clock, no event loop."""
+"""The service's protocol: requests, responses, URLs and XML. No I/O, no clock, no event loop."""

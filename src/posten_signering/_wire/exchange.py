@@ -1,6 +1,6 @@
-"""One HTTP exchange as values: what is asked, what comes back. Performs no I/O.
+"""One HTTP exchange as values: the request and the response. Performs no I/O.
 
-Neither repr shows a URL, a header's value or a body: status URLs and redirect URLs carry tokens.
+No repr shows a URL, a header's value or a body, because status URLs and redirect URLs contain tokens.
 """
 
 import re
@@ -17,34 +17,37 @@ from posten_signering.errors import UnexpectedResponseError
 
 
 class TimeoutKind(Enum):
-    """Which of the configuration's timeouts, and which connections, a request uses."""
+    """Which of the configuration's timeouts a request uses.
+
+    API calls and downloads are also limited separately, each to `max_connections` in flight.
+    """
 
     API = "api"
     DOWNLOAD = "download"
 
 
 class Body(Protocol):
-    """A request body of known length that can be produced, and produced again, in chunks."""
+    """A request body of known length. It can be produced in chunks more than once."""
 
     @property
     def length(self) -> int:
-        """Its exact number of bytes."""
+        """The exact number of bytes."""
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body from its beginning, in chunks small enough not to hold up an event loop."""
+        """The body from its beginning, in chunks small enough not to block the event loop."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A body that is at hand whole: a short XML message."""
+    """A request body in memory: a short XML message."""
 
     content: Secret[bytes]
 
     @property
     def length(self) -> int:
-        """Its number of bytes."""
+        """The number of bytes."""
         return len(self.content.reveal())
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -58,10 +61,10 @@ class Request:
 
     Attributes:
         method: The HTTP method.
-        url: Absolute, on the service root's origin.
-        headers: Without Host and Content-Length, which the transport adds.
-        body: None where the request has none; a POST then has a Content-Length of zero.
-        timeout: How long its answer may take.
+        url: An absolute URL with the same origin as the service root.
+        headers: All headers except Host and Content-Length, which the transport adds.
+        body: None if the request has no body. The Content-Length of a POST is then zero.
+        timeout: Which timeout applies to the response.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -73,15 +76,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A whole answer.
+    """A complete response.
 
     Attributes:
         status: The HTTP status.
-        headers: Names in lower case.
-        body: As received; empty where it can't be read.
-        received: When its head came, by the client's clock.
-        unreadable: Why the body can't be read, in words; None where it can. The status counts all the
-            same: a create was done or not, whatever the body is encoded in.
+        headers: The headers, with their names in lower case.
+        body: The body as received; empty if it can't be read.
+        received: When the headers arrived, by the client's clock.
+        unreadable: The reason why the body can't be read, in words; None if it can be read. The status
+            is valid in both cases: it says whether a create succeeded.
     """
 
     status: int
@@ -94,7 +97,7 @@ class Response:
         """The body, for a decoder that needs it.
 
         Raises:
-            UnexpectedResponseError: It can't be read.
+            UnexpectedResponseError: The body can't be read.
         """
         if self.unreadable is not None:
             raise UnexpectedResponseError(self.unreadable)
@@ -102,7 +105,7 @@ class Response:
 
 
 class ResponseStream(Protocol):
-    """An answer whose head has come and whose body is still on its way."""
+    """A response whose headers have arrived and whose body has not been read yet."""
 
     @property
     def status(self) -> int:
@@ -111,37 +114,37 @@ class ResponseStream(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Names in lower case."""
+        """The headers, with their names in lower case."""
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes; can be read once.
+        """The body in chunks, as they arrive. It can be read once.
 
         Raises:
-            TransportError: The body was cut off, or stopped coming.
-            UnexpectedResponseError: It can't be read, such as one in a Content-Encoding.
+            TransportError: The body was cut off, or no more of it arrived within the timeout.
+            UnexpectedResponseError: The body can't be read, for example because of its Content-Encoding.
         """
         ...
 
 
 class Transport(Protocol):
-    """Carries requests to the service: the one place with sockets in it.
+    """Sends requests to the service.
 
-    `ClientConfiguration(transport=...)` takes one in place of the package's own, which speaks mutual
-    TLS. Give one to test without a network, or to send through something else.
+    The package's own transport uses mutual TLS. `ClientConfiguration(transport=...)` replaces it, for
+    example in tests without a network.
     """
 
     def exchange(self, request: Request) -> AbstractAsyncContextManager[ResponseStream]:
-        """Sends the request; inside the context the answer's body can be read.
+        """Sends the request. The body of the response can be read inside the context.
 
         Raises:
-            TransportError: No answer; its `request_may_have_left` says whether the service may
-                have got the request.
+            TransportError: No response arrived. `request_may_have_left` says whether the service may
+                have received the request.
         """
         ...
 
     async def aclose(self) -> None:
-        """Closes every connection. Called once, when the client is closed."""
+        """Closes every connection. The client calls this once, when it is closed."""
         ...
 
 
@@ -149,7 +152,10 @@ _NEXT_PERMITTED_POLL_TIME = "x-next-permitted-poll-time"
 
 
 def next_permitted_poll_time(headers: Mapping[str, str]) -> datetime | None:
-    """The header `X-Next-permitted-poll-time`: ISO 8601, at times with a `[Region]` behind it."""
+    """The header `X-Next-permitted-poll-time`: ISO 8601, sometimes followed by `[Region]`.
+
+    None if the header is missing or is not a time. A time without an offset is read as UTC.
+    """
     text = re.sub(r"\[.*\]\s*$", "", headers.get(_NEXT_PERMITTED_POLL_TIME, "")).strip()
     try:
         time = datetime.fromisoformat(text)
@@ -159,7 +165,7 @@ def next_permitted_poll_time(headers: Mapping[str, str]) -> datetime | None:
 
 
 def service_time(headers: Mapping[str, str]) -> datetime | None:
-    """The header `Date`: the service's clock when it answered, cut off to whole seconds."""
+    """The header `Date`: when the service responded, by its own clock, without fractions of a second."""
     try:
         time = parsedate_to_datetime(headers.get("date", ""))
     except (ValueError, OverflowError):
@@ -168,9 +174,9 @@ def service_time(headers: Mapping[str, str]) -> datetime | None:
 
 
 def permitted_wait(headers: Mapping[str, str]) -> timedelta | None:
-    """From the answer to the next permitted poll, measured on the service's clock alone.
+    """How long to wait after the response before the next poll, measured only by the service's clock.
 
-    `Date` is cut off to whole seconds, so this is up to a second too long and never too short.
+    `Date` has no fractions of a second, so the wait is up to one second too long and never too short.
     """
     permitted, now = next_permitted_poll_time(headers), service_time(headers)
     if permitted is None or now is None:

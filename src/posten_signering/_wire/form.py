@@ -1,35 +1,34 @@
-"""What a signed document looks like from outside: how it begins and how it ends. Pure.
+"""Checks how a signed document begins and ends, so that an error page is not saved in its place. Pure.
 
-A gateway's page with status 200 must not be kept as a signed document. And a response with neither
-Content-Length nor chunks ends with its connection (RFC 9112, 6.3): a cut must not pass for an end.
+A response with neither Content-Length nor chunked encoding ends when its connection closes (RFC 9112,
+6.3). Only the end of the document then shows whether the response is complete.
 """
 
 import re
 from enum import Enum
 
-# "Near the end", as the readers of PDF files have it.
+# PDF readers look for `%%EOF` in the last 1024 bytes, and for the header in the first 1024.
 _TAIL = 1024
-# Where a PDF has its header, and where an XML document names its root: after a declaration, and
-# comments of some length.
 _PDF_HEADER_WITHIN = 1024
+# Long enough for the XML declaration and comments before the root's tag.
 _HEAD = 4096
 
-_BLANK = b" \t\r\n\xef\xbb\xbf\xfe\xff"  # byte order marks too
+_BLANK = b" \t\r\n\xef\xbb\xbf\xfe\xff"  # white space and byte order marks
 
 
 class Form(Enum):
-    """What kind of document it is."""
+    """The format of a signed document."""
 
     PADES = "a PDF"
-    """Has `%PDF-` in its first 1024 bytes, and `%%EOF` in its last 1024 (ISO 32000-1, 7.5.5)."""
+    """Contains `%PDF-` in its first 1024 bytes, and `%%EOF` in its last 1024 (ISO 32000-1, 7.5.5)."""
 
     XADES = "an XML document"
-    """Begins with a root's tag, and ends with its end tag, behind which only comments and white space
-    may come."""
+    """Begins with the root's start tag and ends with its end tag. Only comments, processing
+    instructions and white space may follow."""
 
 
 class Watcher:
-    """Watches the chunks of a document go by, keeping only its beginning and its end."""
+    """Checks a document while its chunks pass by. It keeps only the beginning and the end in memory."""
 
     def __init__(self, form: Form) -> None:
         self._form = form
@@ -37,26 +36,26 @@ class Watcher:
         self._tail = b""
 
     def feed(self, chunk: bytes) -> None:
-        """Takes note of what comes next."""
+        """Takes the next chunk."""
         self._head += chunk[: _HEAD - len(self._head)]
         self._tail = (self._tail + chunk[-_TAIL:])[-_TAIL:]
 
     def has_begun(self) -> bool:
-        """Whether so much has come that nothing changes what `begins_well` says."""
+        """Whether enough bytes have arrived that more bytes do not change the result of `begins_well`."""
         return len(self._head) == _HEAD
 
     def begins_well(self) -> bool:
-        """Whether it begins as one of its kind does."""
+        """Whether the document begins as its format requires."""
         if self._form is Form.PADES:
             return b"%PDF-" in self._head[:_PDF_HEADER_WITHIN]
         tag = _first_tag(self._head)
         if tag is None:
-            # A comment before the root may be a long one.
+            # A comment before the root may be longer than the bytes that are kept.
             return self.has_begun() and _legible(self._head).lstrip(_BLANK).startswith(b"<")
         return tag[1].lower() not in _HTML
 
     def ends_well(self) -> bool:
-        """Whether it ends as one of its kind does."""
+        """Whether the document ends as its format requires."""
         if self._form is Form.PADES:
             return b"%%EOF" in self._tail
         tag = _first_tag(self._head)
@@ -68,7 +67,7 @@ class Watcher:
         return tag[2].endswith(b"/") and tail.endswith(b"/>")
 
 
-# A document's type declares what its root will be called (XML 1.0, 2.8), HTML's too.
+# The DOCTYPE gives the name of the root (XML 1.0, 2.8), also in HTML.
 _HTML = frozenset({b"html"})
 _BEFORE_ROOT = re.compile(
     rb"(?:[" + _BLANK + rb"]+|<\?(?:(?!\?>).)*\?>|<!--(?:(?!-->).)*-->)*", re.DOTALL
@@ -79,7 +78,10 @@ _COMMENT = re.compile(rb"<!--(?:(?!-->).)*-->|<\?(?:(?!\?>).)*\?>", re.DOTALL)
 
 
 def _first_tag(head: bytes) -> re.Match[bytes] | None:
-    """The root's tag, its name as the first group; that of a page for browsers by its type alone."""
+    """The root's start tag, with its name as the first group.
+
+    A page whose DOCTYPE is HTML counts as one with the root `html`.
+    """
     text = _legible(head)
     position = _end(_BEFORE_ROOT, text, 0)
     doctype = _DOCTYPE.match(text, position)
@@ -96,5 +98,6 @@ def _end(pattern: re.Pattern[bytes], text: bytes, position: int) -> int:
 
 
 def _legible(text: bytes) -> bytes:
-    # UTF-16 becomes legible without its zero bytes; names are compared as they stand.
+    # UTF-16 can be searched like ASCII once its zero bytes are removed. Names need no decoding,
+    # because they are only compared with each other.
     return text.replace(b"\0", b"")

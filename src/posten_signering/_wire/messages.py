@@ -1,6 +1,6 @@
-"""Between public values and generated models. The only module that knows the generated names. Pure.
+"""Converts between the public values and the generated models. The only module that imports them. Pure.
 
-Reading ignores what the service added since, and checks what is required where it is read.
+Readers ignore elements that the schema does not have, and check that required ones are there.
 """
 
 import re
@@ -39,26 +39,27 @@ W = TypeVar("W")
 
 
 class _Missing(Exception):  # noqa: N818 - never leaves this module
-    """A required part is not there. Its frames hold models, whose repr shows identity numbers."""
+    """A required field is missing. Its frames hold models, whose repr shows identity numbers."""
 
 
 def _reader(read: Callable[[Secret[bytes]], T]) -> Callable[[Secret[bytes]], T]:
-    """Lets no frame out that holds a generated model."""
+    """Makes a reader raise errors whose traceback has no frame that holds a generated model."""
 
     @wraps(read)
-    def reading(document: Secret[bytes]) -> T:
+    def read_without_frames(document: Secret[bytes]) -> T:
         try:
             return read(document)
         except _Missing as missing:
-            told = str(missing)
-        raise UnexpectedResponseError(told)
+            message = str(missing)
+        # Raised outside `except`, so that the new error does not refer to the first one.
+        raise UnexpectedResponseError(message)
 
-    return reading
+    return read_without_frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobMessages:
-    """The two messages that tell the service of a job.
+    """The two XML messages of a create.
 
     Attributes:
         request: `direct-signature-job-request`, the first part of the request's body.
@@ -70,11 +71,13 @@ class JobMessages:
 
 
 def job_messages(job: DirectJob, sender: Sender, names: Sequence[str]) -> JobMessages:
-    """Renders a job. One that breaks rules is rendered too, so that the schema can check the rest of it.
+    """Renders a job as its two messages.
+
+    A job that breaks rules is rendered too, with stand-ins, so that the schema can check the other fields.
 
     Args:
         job: The job.
-        sender: The sender that was resolved for it.
+        sender: The sender of the job.
         names: The names of the job's documents in the container, in order.
     """
     return JobMessages(
@@ -101,7 +104,7 @@ def _request(job: DirectJob, sender: Sender) -> generated.DirectSignatureJobRequ
 def _manifest(
     job: DirectJob, sender: Sender, names: Sequence[str]
 ) -> generated.DirectSignatureJobManifest:
-    # A job without signers gets one in the message, so that the schema checks the rest as well.
+    # A job without signers gets one in the message, so that the schema checks the other fields.
     signers = job.signers or [DirectSigner()]
     return generated.DirectSignatureJobManifest(
         signer=[_signer(signer) for signer in signers],
@@ -121,7 +124,7 @@ def _manifest(
         required_authentication=_member(
             AuthenticationLevel,
             job.authentication_level,
-            # By name: whether its value is a number or text is the schema's affair.
+            # By name, because the schema decides whether the value is a number or text.
             lambda level: generated.AuthenticationLevel[f"VALUE_{level}"],
         ),
         identifier_in_signed_documents=_member(
@@ -139,7 +142,7 @@ def _signer(signer: DirectSigner) -> generated.DirectSigner:
         personal_identification_number=None
         if number is None
         else rules.text(number, stand_in="0" * 11),
-        # One without an identifier gets one in the message, so that the schema checks the rest.
+        # A signer without an identifier gets one, so that the schema checks the other fields.
         signer_identifier="-" if number is None and custom is None else custom,
         signature_type=_member(SignatureType, signer.signature_type, generated.SignatureType),
         on_behalf_of=_member(OnBehalfOf, signer.on_behalf_of, generated.SigningOnBehalfOf),
@@ -155,13 +158,13 @@ def _member(public: type[StrEnum], value: object, wire: Callable[[str], W]) -> W
 
 
 def signer_update_request() -> Secret[bytes]:
-    """`direct-signer-update-request`: asks for a new redirect URL."""
+    """The message `direct-signer-update-request`, which requests a new redirect URL."""
     return xml.render(generated.DirectSignerUpdateRequest(redirect_url=generated.EmptyElement()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceError:
-    """An `error` document: the service's own account of a refusal."""
+    """An `error` document, in which the service explains a refusal."""
 
     code: str
     message: str
@@ -169,7 +172,7 @@ class ServiceError:
 
 
 def service_error(document: Secret[bytes]) -> ServiceError | None:
-    """The error document in an answer; None where the answer holds no readable one."""
+    """The error document in a response; None if the response contains no readable one."""
     try:
         error = xml.parse(document, generated.Error)
         return ServiceError(
@@ -183,32 +186,35 @@ def service_error(document: Secret[bytes]) -> ServiceError | None:
 
 @_reader
 def job_response(document: Secret[bytes]) -> DirectJobResponse:
-    """Reads the answer to create.
+    """Reads the response to a create.
 
     Raises:
-        UnexpectedResponseError: It can't be read, or lacks a required part.
+        UnexpectedResponseError: The response can't be read, or a required field is missing.
     """
     message = xml.parse(document, generated.DirectSignatureJobResponse)
     return DirectJobResponse(
         job_id=_required(message, "signature_job_id", int),
         reference=_optional(message, "reference", str),
         status_url=_url(message, "status_url"),
-        signers=[_signer_response(each) for each in message.signer],
+        signers=[_signer_response(signer) for signer in message.signer],
     )
 
 
 def created_job_id(document: Secret[bytes]) -> int | None:
-    """The job's id in an answer to create that can't be read whole; None where it isn't there once."""
+    """The job's id in a response to a create that `job_response` can't read.
+
+    None unless the response has exactly one id.
+    """
     text = xml.text_of_child(document, generated.DirectSignatureJobResponse, "signature_job_id")
     return int(text) if text is not None and re.fullmatch("[0-9]{1,19}", text) else None
 
 
 @_reader
 def signer_response(document: Secret[bytes]) -> DirectSignerResponse:
-    """Reads the answer to a request for a new redirect URL.
+    """Reads the response to a request for a new redirect URL.
 
     Raises:
-        UnexpectedResponseError: It can't be read, or lacks a required part.
+        UnexpectedResponseError: The response can't be read, or a required field is missing.
     """
     return _signer_response(xml.parse(document, generated.DirectSignerResponse))
 
@@ -227,7 +233,7 @@ def job_status_response(document: Secret[bytes]) -> DirectJobStatusResponse:
     """Reads a job's status.
 
     Raises:
-        UnexpectedResponseError: It can't be read, or lacks a required part.
+        UnexpectedResponseError: The response can't be read, or a required field is missing.
     """
     message = xml.parse(document, generated.DirectSignatureJobStatusResponse)
     return DirectJobStatusResponse(
@@ -242,30 +248,30 @@ def job_status_response(document: Secret[bytes]) -> DirectJobStatusResponse:
 
 
 def _job_status(message: generated.DirectSignatureJobStatusResponse) -> DirectJobStatus | str:
-    # A status that the schema does not know yet stays text.
+    # A status that is not in the schema stays text.
     status: object = getattr(message, "signature_job_status", None)
     if isinstance(status, generated.DirectSignatureJobStatus):
         status = status.value
     if not isinstance(status, str) or not status.strip():
         raise _missing(message, "signature_job_status")
-    return _known(DirectJobStatus, status.strip(), status.strip())
+    return _member_or_text(DirectJobStatus, status.strip(), status.strip())
 
 
 def _signatures(message: generated.DirectSignatureJobStatusResponse) -> list[Signature]:
     if len(message.status) == len(message.xades_url) == 1:
-        # With one signer the service may leave out whose status or XAdES it is.
+        # With one signer, the service may leave out the attribute `signer`.
         (status,), (xades,) = message.status, message.xades_url
         status = status.model_copy(update={"signer": status.signer or xades.signer})
         return [_signature(status, _url(xades, "value"))]
-    urls = {each.signer: _url(each, "value") for each in message.xades_url if each.signer}
-    return [_signature(each, urls.get(each.signer or "")) for each in message.status]
+    urls = {xades.signer: _url(xades, "value") for xades in message.xades_url if xades.signer}
+    return [_signature(status, urls.get(status.signer or "")) for status in message.status]
 
 
 def _signature(message: generated.SignerStatus, xades_url: str | None) -> Signature:
     text = message.value.strip()
     return Signature(
         signer=message.signer,
-        status=_known(SignerStatus, text.upper(), text),
+        status=_member_or_text(SignerStatus, text.upper(), text),
         since=xml.moment(getattr(message, "since", None)),
         xades_url=xades_url,
     )
@@ -274,7 +280,8 @@ def _signature(message: generated.SignerStatus, xades_url: str | None) -> Signat
 S = TypeVar("S", DirectJobStatus, SignerStatus)
 
 
-def _known(kind: type[S], value: str, text: str) -> S | str:
+def _member_or_text(kind: type[S], value: str, text: str) -> S | str:
+    """The member with this value; `text` if there is none."""
     return kind(value) if value in list(kind) else text
 
 
@@ -284,23 +291,26 @@ def _optional(message: object, name: str, kind: type[T]) -> T | None:
 
 
 def _required(message: object, name: str, kind: type[T]) -> T:
-    found = _optional(message, name, kind)
-    if found is None:
+    value = _optional(message, name, kind)
+    if value is None:
         raise _missing(message, name)
-    return found
+    return value
 
 
 def _url(message: object, name: str) -> str | None:
-    # The schema's url keeps white space, and the service pads URLs with it.
+    # The service puts white space around URLs, and the schema's type `url` keeps it.
     return (_optional(message, name, str) or "").strip() or None
 
 
 def _required_url(message: object, name: str) -> str:
-    found = _url(message, name)
-    if found is None:
+    url = _url(message, name)
+    if url is None:
         raise _missing(message, name)
-    return found
+    return url
 
 
 def _missing(message: object, name: str) -> _Missing:
-    return _Missing(f"The service's {type(message).__name__} lacks a readable {name}.")
+    return _Missing(
+        f"The service's {type(message).__name__} has no readable {name}. "
+        "Contact Posten signering if this continues."
+    )

@@ -1,7 +1,7 @@
-"""One operation for each endpoint: the request, and how to understand the answer. Pure.
+"""One operation for each endpoint: its request, and how to decode the response. Pure.
 
-Methods, Accept headers and bodies as the direct flow of the service's documentation has them. URLs
-that come from the service are used verbatim, and only on its own origin.
+Methods, Accept headers and bodies are those of the service's documentation of the direct flow. URLs
+from the service are used unchanged, and only if their origin is that of the service root.
 """
 
 from collections.abc import Callable
@@ -36,30 +36,31 @@ _XML = "application/xml"
 
 
 class Retryable(Enum):
-    """Whether an operation may be sent a second time."""
+    """When an operation may be retried."""
 
     ALWAYS = "always"
-    """Asking twice is asking once."""
+    """The operation is idempotent."""
 
     UNTIL_SENT = "until sent"
-    """Only while it is certain that nothing reached the service: create."""
+    """Only if it is certain that no byte reached the service: create."""
 
     NEVER = "never"
-    """A poll: its lost answer may have held a change, or a time to wait for."""
+    """A poll. Its lost response may have held a status change, or the next permitted poll time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation(Generic[T]):
-    """A request, and what its answer says.
+    """A request, and how to decode its response.
 
     Attributes:
-        name: What is asked, in words that follow "to".
-        request: What is sent.
-        decode: The value in an answer, or the error that the answer stands for.
-        retryable: Whether it may be sent again when it fails in passing.
-        done_when_gone: Whether 404 and 410 mean success to a repetition: an earlier try did it.
-        organization_number: Whose rate budget it uses; None where its URL does not tell.
-        form: What kind of document it downloads; None where it downloads none.
+        name: What the caller wants, in words that follow "the request to".
+        request: The request. A create is still without its body.
+        decode: Returns the value in a response, or raises the error that the response means.
+        retryable: When the operation may be retried after a transient failure.
+        done_when_gone: Whether 404 and 410 mean success in a retry, because an earlier attempt
+            succeeded and its response was lost.
+        organization_number: The organisation whose rate budget is used; None if the URL does not name it.
+        form: The format of the document that is downloaded; None if the operation is not a download.
     """
 
     name: str
@@ -71,30 +72,30 @@ class Operation(Generic[T]):
     form: Form | None = None
 
     def decode_again(self, response: Response) -> T:
-        """As `decode`, for the answer to a repetition."""
-        gone = self.done_when_gone and response.status in (404, 410)
-        return self.decode(replace(response, status=204) if gone else response)
+        """The same as `decode`, for the response to a retry."""
+        already_done = self.done_when_gone and response.status in (404, 410)
+        return self.decode(replace(response, status=204) if already_done else response)
 
 
 def succeeded(status: int) -> bool:
-    """Whether an HTTP status means success: any of 2xx, since the service varies among them."""
+    """Whether an HTTP status means success. Any 2xx does, because the service uses several of them."""
     return 200 <= status < 300
 
 
 def create(root: str, sender: Sender, *, reference: str | None) -> Operation[DirectJobResponse]:
-    """Creates a job. What can't be told from the answer is told as such, by type.
+    """Creates a job. A response that leaves the outcome open is a `CreateOutcomeUnknownError`.
 
-    The request is without its body, which is signed when the request is about to leave.
+    The request has no body yet: the container is signed just before the request is sent.
     """
     name = "create the job"
 
     def decode(response: Response) -> DirectJobResponse:
         if not succeeded(response.status):
             refused = refusals.refusal(name, response)
-            # Only 4xx says that it was not done: a redirect often follows what was.
+            # Only 4xx means that no job was created. Web applications often redirect after a success.
             if not 400 <= response.status < 500 and type(refused) is ApiError:
                 raise CreateOutcomeUnknownError(
-                    reference=reference, reason=f"the service answered HTTP {response.status}"
+                    reference=reference, reason=f"the service responded with HTTP {response.status}"
                 ) from refused
             raise refused
         try:
@@ -102,7 +103,7 @@ def create(root: str, sender: Sender, *, reference: str | None) -> Operation[Dir
         except UnexpectedResponseError as error:
             raise CreateOutcomeUnknownError(
                 reference=reference,
-                reason="the service took the request, but its answer can't be read",
+                reason="the service accepted the request, but its response can't be read",
                 job_id=messages.created_job_id(response.body),
             ) from error
 
@@ -120,8 +121,8 @@ def create(root: str, sender: Sender, *, reference: str | None) -> Operation[Dir
 
 
 def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
-    """Asks a polling queue for a status change."""
-    name = "tell a status change"
+    """Gets a status change from a polling queue."""
+    name = "get a status change"
 
     def decode(response: Response) -> StatusPoll:
         if not succeeded(response.status):
@@ -132,7 +133,7 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
         try:
             change = None if empty else messages.job_status_response(response.content())
         except UnexpectedResponseError as error:
-            # Its head was read: what it says of the next poll holds.
+            # The headers were read, so the next permitted poll time in them is valid.
             raise UnexpectedResponseError(
                 str(error), next_permitted_poll_time=permitted, wait=wait
             ) from None
@@ -149,59 +150,59 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
 
 
 def status(root: str, url: Secret[str], token: Secret[str]) -> Operation[DirectJobStatusResponse]:
-    """Asks for a job's status with the token of an exit URL."""
+    """Gets a job's status with the token from an exit URL."""
     request = _get(urls.with_token(_own(url, root), token), _XML)
-    return _following(root, "tell the job's status", request, messages.job_status_response, token)
+    return _reading(root, "get the job's status", request, messages.job_status_response, token)
 
 
 def new_redirect_url(root: str, signer_url: Secret[str]) -> Operation[DirectSignerResponse]:
-    """Asks for a new one-time redirect URL."""
+    """Gets a new redirect URL, which works once."""
     request = Request(
         method="POST",
         url=_own(signer_url, root),
         headers={"Accept": _XML, "Content-Type": _XML},
         body=Message(messages.signer_update_request()),
     )
-    return _following(root, "make a new redirect URL", request, messages.signer_response)
+    return _reading(root, "get a new redirect URL", request, messages.signer_response)
 
 
 def xades(root: str, url: Secret[str]) -> Operation[bytes]:
     """Downloads a signer's XAdES."""
     request = _get(_own(url, root), _XML, TimeoutKind.DOWNLOAD)
-    operation = _following(root, "hand out the XAdES", request, Secret[bytes].reveal)
+    operation = _reading(root, "download the XAdES", request, Secret[bytes].reveal)
     return replace(operation, form=Form.XADES)
 
 
 def pades(root: str, url: Secret[str]) -> Operation[bytes]:
-    """Downloads a job's PAdES. XML is accepted beside it for the sake of error documents."""
+    """Downloads a job's PAdES. The request also accepts XML, the format of error documents."""
     accept = f"application/octet-stream, {_XML}"
     request = _get(_own(url, root), accept, TimeoutKind.DOWNLOAD)
-    operation = _following(root, "hand out the PAdES", request, Secret[bytes].reveal)
+    operation = _reading(root, "download the PAdES", request, Secret[bytes].reveal)
     return replace(operation, form=Form.PADES)
 
 
 def confirm(root: str, url: Secret[str]) -> Operation[None]:
-    """Confirms that a status change has been dealt with."""
-    return _doing(root, "confirm the status change", "POST", url)
+    """Confirms that a status change has been handled."""
+    return _without_result(root, "confirm the status change", "POST", url)
 
 
 def delete_documents(root: str, url: Secret[str]) -> Operation[None]:
     """Deletes a job's documents."""
-    return _doing(root, "delete the documents", "DELETE", url)
+    return _without_result(root, "delete the documents", "DELETE", url)
 
 
 def access(root: str, sender: Sender) -> Operation[str]:
-    """Asks the service who it takes the certificate's holder for."""
+    """Gets the service's description of the organisation that the client certificate belongs to."""
 
     def text(body: Secret[bytes]) -> str:
         return body.reveal().decode(errors="replace").strip()
 
     request = _get(urls.organization(root, sender.organization_number), f"text/plain, {_XML}")
-    return _following(root, "grant access", request, text)
+    return _reading(root, "check the access", request, text)
 
 
 def _own(url: Secret[str], root: str) -> Secret[str]:
-    """A URL that the service gave, unless it leads elsewhere."""
+    """The URL without white space around it, after a check that its origin is the service's."""
     stripped = Secret(url.reveal().strip())
     check_origin(stripped, root)
     return stripped
@@ -211,14 +212,14 @@ def _get(url: Secret[str], accept: str, timeout: TimeoutKind = TimeoutKind.API) 
     return Request(method="GET", url=url, headers={"Accept": accept}, timeout=timeout)
 
 
-def _following(
+def _reading(
     root: str,
     name: str,
     request: Request,
     read: Callable[[Secret[bytes]], T],
     token: Secret[str] | None = None,
 ) -> Operation[T]:
-    """An operation on a URL of the service whose response is read."""
+    """An operation whose response contains a value."""
 
     def decode(response: Response) -> T:
         if not succeeded(response.status):
@@ -233,10 +234,10 @@ def _following(
     )
 
 
-def _doing(
+def _without_result(
     root: str, name: str, method: Literal["POST", "DELETE"], url: Secret[str]
 ) -> Operation[None]:
-    """An operation that is done or not: the body of a success means nothing, whatever it holds."""
+    """An operation without a result. The body of a successful response is ignored."""
 
     def decode(response: Response) -> None:
         if not succeeded(response.status):

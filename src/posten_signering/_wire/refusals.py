@@ -1,6 +1,6 @@
-"""What an answer outside 2xx means: error code first, HTTP status second. Pure.
+"""The error for a response outside 2xx, by error code first and HTTP status second. Pure.
 
-The service's texts may quote what was sent: identity numbers, addresses and tokens in them are masked.
+The service may quote the request. Identity numbers, URLs and the token in its texts are masked.
 """
 
 import re
@@ -31,15 +31,15 @@ _BY_CODE = {
     "SIGNING_CEREMONY_NOT_COMPLETED": SigningCeremonyNotCompletedError,
 }
 
-# "Rate limiting" in the service's documentation: whoever exceeds it is blocked for 30 seconds. Its
-# answers bear this header, and no poll time.
+# "Rate limiting" in the service's documentation: an organisation that exceeds the limit is blocked
+# for 30 seconds. These responses have this header, and no next permitted poll time.
 _RATE_LIMIT_HEADER = "dosfilter"
 _RATE_LIMIT_BLOCK = timedelta(seconds=30)
 
 _LONGEST_ANSWER = 2000
 
 _IDENTITY_NUMBER = re.compile(r"\d{11}")
-# What stands there may be a token, or lead a signer's browser to the signing.
+# The part of a URL after the host may contain a token, or be a signer's redirect URL.
 _BEYOND_HOST = re.compile(r"(https?://[^\s/?#<>\"']*[/?#])[^\s<>\"']+", re.IGNORECASE)
 
 
@@ -50,13 +50,13 @@ def refusal(
     polling: bool = False,
     token: Secret[str] | None = None,
 ) -> ApiError:
-    """The error for an answer outside 2xx.
+    """The error for a response outside 2xx.
 
     Args:
-        operation: What was asked, in words that follow "refused to".
-        response: The answer.
-        polling: Whether a queue was polled, so that a 429 may mean "too early".
-        token: The status query token that was sent.
+        operation: What the caller wanted, in words that follow "refused the request to".
+        response: The response.
+        polling: Whether the request was a poll. Its 429 may mean "too early".
+        token: The status query token in the request, if any.
     """
     error = messages.service_error(response.body)
     known = None if error is None else _BY_CODE.get(error.code)
@@ -71,13 +71,13 @@ def refusal(
             type=error.type,
             retry_after=_retry_after(response),
         )
-    # Masked first: what is cut off in its middle would not be known any more.
+    # Mask before truncating: a secret that is cut in two would not be recognised.
     text = _masked(response.body.reveal().decode(errors="replace"), token)
     answer = text[:_LONGEST_ANSWER].strip()
     return ApiError(
         operation=operation,
         status=response.status,
-        detail=_form(response, empty=not answer),
+        detail=_description(response, empty=not answer),
         answer=answer or None,
         retry_after=_retry_after(response),
     )
@@ -104,24 +104,25 @@ def _too_many(operation: str, response: Response, *, polling: bool) -> ApiError:
 
 
 def _retry_after(response: Response) -> timedelta | None:
-    """The header `Retry-After` in seconds; its other form, a date, is for browsers' caches."""
+    """The header `Retry-After` in seconds. The form with a date is ignored."""
     seconds = response.headers.get("retry-after", "").strip()
     return timedelta(seconds=int(seconds)) if re.fullmatch("[0-9]{1,5}", seconds) else None
 
 
-def _form(response: Response, *, empty: bool) -> str:
+def _description(response: Response, *, empty: bool) -> str:
     if 300 <= response.status < 400:
-        return "a redirect, which is never followed"
+        return "a redirect, which the client never follows"
     if response.unreadable is not None:
-        return "the answer is in a content encoding that was not asked for"
+        return "the response has a Content-Encoding that the client did not request"
     if empty:
-        return "the answer was empty"
+        return "the response was empty"
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
-    return f"the answer was {kind or 'of no stated type'}, not an error document of the service"
+    what = f"of type {kind}" if kind else "without a Content-Type"
+    return f"the response was {what}, not an error document of the service"
 
 
 def _masked(text: str, token: Secret[str] | None) -> str:
     if token is not None and token.reveal():
-        for written in (token.reveal(), quote(token.reveal(), safe="")):
-            text = text.replace(written, "***")
+        for form in (token.reveal(), quote(token.reveal(), safe="")):
+            text = text.replace(form, "***")
     return _IDENTITY_NUMBER.sub("*" * 11, _BEYOND_HOST.sub(r"\1***", text))

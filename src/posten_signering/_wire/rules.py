@@ -1,6 +1,6 @@
-"""The rules that a job breaks, under public paths: those that the schema can't say, and what the schema finds. Pure.
+"""Finds every rule that a job breaks, and names the field by its public path. Pure.
 
-The schema validates lengths, patterns and counts (`xml.faults`): nothing of that is written here.
+The schema checks lengths, patterns and counts (`xml.faults`). Only rules that it can't express are here.
 """
 
 import re
@@ -16,10 +16,10 @@ from posten_signering._values.secret import Secret
 from posten_signering._wire.xml import SchemaFault, faults
 from posten_signering.errors import Violation
 
-# Everything but the production Char of XML 1.0 (fifth edition, 2.2).
+# Every character outside the production Char of XML 1.0 (fifth edition, 2.2).
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-# The schema's names that the public values call otherwise.
+# Names of the schema whose public name is different.
 _PUBLIC_NAMES = {
     "completion-url": "completion",
     "rejection-url": "rejection",
@@ -33,48 +33,49 @@ _PUBLIC_NAMES = {
 _REPEATED = frozenset({"signer", "document"})
 
 
-def shape(job: DirectJob, sender: Sender) -> list[Violation]:
-    """What of a job is of a wrong type, so that no message can be made of it."""
+def type_violations(job: DirectJob, sender: Sender) -> list[Violation]:
+    """Every part of a job whose type is wrong, so that no message can be rendered."""
     return _violations(job, sender, fields=False)
 
 
-def broken(
+def rule_violations(
     job: DirectJob, sender: Sender, messages: Iterable[Secret[bytes]]
 ) -> tuple[Violation, ...]:
-    """Every rule that a job breaks, those of its documents' content excepted.
+    """Every rule that a job breaks, except those for the content of its documents.
 
     Args:
-        job: The job, of the right shape.
-        sender: The sender that was resolved for it.
-        messages: The job as rendered messages, which are validated with the packaged schema.
+        job: A job for which `type_violations` found nothing.
+        sender: The sender of the job.
+        messages: The rendered messages of the job. The packaged schema validates them.
     """
     of_schema = (
         Violation(path=_public_path(fault), rule=fault.rule)
         for message in messages
         for fault in faults(message)
     )
-    found = [*_signers(job), *_violations(job, sender, fields=True), *of_schema]
-    return tuple(dict.fromkeys(found))
+    violations = [*_signers(job), *_violations(job, sender, fields=True), *of_schema]
+    return tuple(dict.fromkeys(violations))
 
 
 def _violations(job: DirectJob, sender: Sender, *, fields: bool) -> list[Violation]:
-    # The sender may be the job's own, and then comes twice.
+    """The violations of text and enum fields, or those of all other parts."""
+    # If the sender is the job's own, its violations are found twice: dict.fromkeys drops the second.
     parts = [*_parts("", job, DirectJob), *_parts("sender", sender, Sender)]
-    found = (
+    violations = (
         violation
         for path, value, kind in parts
         if _is_field(kind) is fields
         for violation in _of_kind(path, value, kind)
     )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(violations))
 
 
-# The annotations of the public values say what each field of a job must be.
+# The annotations of the public values are the rules for the type of each field.
 _annotations = cache(get_type_hints)
 
 
 def _parts(path: str, value: object, kind: Any) -> Iterator[tuple[str, object, Any]]:  # noqa: ANN401 - an annotation may be anything
-    """Path, value and annotation of everything in a value; an optional part that is None is left out."""
+    """The path, value and annotation of every part of a value. Optional parts that are None are left out."""
     if type(None) in get_args(kind):
         if value is None:
             return
@@ -90,7 +91,7 @@ def _parts(path: str, value: object, kind: Any) -> Iterator[tuple[str, object, A
 
 
 def _is_field(kind: Any) -> bool:  # noqa: ANN401 - as in _parts
-    """Whether a message can be made without a right value: it gets a stand-in."""
+    """Whether the part is a text or enum field, for which a stand-in can be rendered."""
     return kind is not DocumentType and isinstance(kind, type) and issubclass(kind, str)
 
 
@@ -107,28 +108,29 @@ def _text_rule(value: object) -> str | None:
     if unfit is None:
         return None
     character = f"U+{ord(unfit[0]):04X}"
-    return f"holds a character that XML can't carry: {character} at position {unfit.start()}"
+    return f"must not contain {character}, which XML does not allow (it is at position {unfit.start()})"
 
 
 def _type_rule(value: object, kind: Any) -> str | None:  # noqa: ANN401 - as in _parts
     if get_origin(kind) is Sequence:
-        # A job makes a tuple of everything that can be iterated.
-        right, wanted = isinstance(value, Sequence), "a sequence"
+        # DirectJob has already converted any other iterable to a tuple.
+        is_right, expected = isinstance(value, Sequence), "a sequence"
     elif not isinstance(kind, type):
-        right = isinstance(value, (bytes, str)) or hasattr(value, "__fspath__")
-        wanted = "bytes or a path"
+        is_right = isinstance(value, (bytes, str)) or hasattr(value, "__fspath__")
+        expected = "bytes or a path"
     elif issubclass(kind, StrEnum):
         members = ", ".join(kind.__members__)
-        return None if value in list(kind) else f"must be of {kind.__name__}: {members}"
+        return None if value in list(kind) else f"must be a member of {kind.__name__}: {members}"
     else:
-        right, wanted = isinstance(value, kind), kind.__name__
-    return None if right else f"must be {wanted}, not {type(value).__name__}"
+        is_right, expected = isinstance(value, kind), kind.__name__
+    return None if is_right else f"must be {expected}, not {type(value).__name__}"
 
 
 def _signers(job: DirectJob) -> Iterator[Violation]:
-    """At least one signer, each with one identifier, no two with the same.
+    """A job needs at least one signer. Each signer has exactly one identifier, unique within the job.
 
-    The service tells signers apart by the text of their identifier, of whichever kind.
+    An identity number and a custom identifier with the same text count as equal, because the service
+    distinguishes signers by that text.
     """
     if not job.signers:
         yield Violation(path="signers", rule="at least one is required")
@@ -144,17 +146,17 @@ def _signers(job: DirectJob) -> Iterator[Violation]:
 
 
 def _identifiers(signer: DirectSigner) -> set[str]:
-    given = (signer.personal_identification_number, signer.custom_identifier)
-    # What is not text is reported elsewhere, and may not even be hashable.
-    return {each for each in given if isinstance(each, str)}  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
+    both = (signer.personal_identification_number, signer.custom_identifier)
+    # `_violations` reports a value that is not text. It may not be hashable.
+    return {text for text in both if isinstance(text, str)}  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
 
 
 def text(value: object, *, stand_in: str = "-") -> str:
-    """The text as a message can carry it, so that the schema can check the rest of an invalid job.
+    """The text without characters that XML does not allow, so that even an invalid job can be rendered.
 
     Args:
         value: The text.
-        stand_in: Used in place of what is not text; keeps to the schema.
+        stand_in: The result for a value that is not text. It must conform to the schema.
     """
     return _NOT_IN_XML.sub("-", value) if isinstance(value, str) else stand_in
 
@@ -163,7 +165,7 @@ def _public_path(fault: SchemaFault) -> str:
     parts = list[str]()
     for name, index in fault.path:
         if name == "document":
-            parts.pop()  # its container, which the public values do not have
+            parts.pop()  # the element `documents`, which the public values do not have
         public = _PUBLIC_NAMES.get(name, name.replace("-", "_"))
         parts.append(f"{public}[{index}]" if name in _REPEATED and index is not None else public)
     return ".".join(parts)

@@ -1,6 +1,6 @@
-"""URLs: whether one leads to the service, the few that the client builds, and the token in an exit URL. Pure.
+"""Checks URLs, builds the few that the client builds itself, and reads the token in an exit URL. Pure.
 
-Functions take and give secrets, because a URL of the service may carry a token.
+URLs are passed as secrets, because a URL of the service may contain a token.
 """
 
 import re
@@ -12,8 +12,8 @@ from posten_signering.errors import StatusQueryTokenMissingError, UntrustedUrlEr
 
 STATUS_QUERY_TOKEN = "status_query_token"  # noqa: S105 - the parameter's name, not a token
 
-# An allow-list, so that no other parser can see another host in the same text: no user, no white
-# space, no backslash, nothing but ASCII.
+# This allow-list accepts only URLs in which every parser finds the same host: ASCII only, without
+# user, white space or backslash.
 _URL = re.compile(
     r"(https?)://([a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?"
     r"(?:[/?#][!-\[\]-~]*)?",
@@ -21,31 +21,31 @@ _URL = re.compile(
 )
 _PORTS = {"http": 80, "https": 443}
 
-# Neither a path nor a query.
+# A proxy's URL has neither a path nor a query. It may have a user and a password.
 _PROXY = re.compile(r"([a-z]+://)(?:[^\s/?#@\\]*@)?([^/?#@]+)/?", re.IGNORECASE)
 
-# What httpx takes for an IPv4 address, and then refuses where it is none.
+# httpx takes a host of this form for an IPv4 address, and raises an error if it is not one.
 _IPV4 = re.compile(r"[0-9]+.[0-9]+.[0-9]+.[0-9]+")
 
 
 def organization(root: str, organization_number: str) -> Secret[str]:
-    """Where an organisation's access is told."""
+    """The URL that describes the access of an organisation."""
     return Secret(f"{root}/{quote(organization_number, safe='')}")
 
 
 def organization_in(url: Secret[str], root: str) -> str | None:
-    """The organisation whose API a URL belongs to; None where the URL does not tell."""
-    found = re.match(re.escape(root) + "/([0-9]{9})(?![^/?])", url.reveal())
-    return found[1] if found else None
+    """The organisation number at the beginning of a URL's path; None if the URL has none."""
+    match = re.match(re.escape(root) + "/([0-9]{9})(?![^/?])", url.reveal())
+    return match[1] if match else None
 
 
 def signature_jobs(root: str, organization_number: str) -> Secret[str]:
-    """Where jobs are created and the default queue is polled."""
+    """The URL at which jobs are created and the default queue is polled."""
     return Secret(f"{organization(root, organization_number).reveal()}/direct/signature-jobs")
 
 
 def polling_queue(root: str, organization_number: str, queue: str | None) -> Secret[str]:
-    """Where a queue is polled; the default queue has no parameter."""
+    """The URL of a polling queue. The default queue has no parameter."""
     jobs = signature_jobs(root, organization_number)
     if queue is None:
         return jobs
@@ -53,7 +53,7 @@ def polling_queue(root: str, organization_number: str, queue: str | None) -> Sec
 
 
 def with_token(url: Secret[str], token: Secret[str]) -> Secret[str]:
-    """A status URL with the token of an exit URL added to whatever query it has."""
+    """The status URL with the token added to its query."""
     parts = urlsplit(url.reveal())
     parameter = f"{STATUS_QUERY_TOKEN}={quote(token.reveal(), safe='')}"
     query = f"{parts.query}&{parameter}" if parts.query else parameter
@@ -61,14 +61,14 @@ def with_token(url: Secret[str], token: Secret[str]) -> Secret[str]:
 
 
 def status_query_token_in(url_or_query: str) -> str:
-    """The token that a signer brought back to an exit URL, for `DirectClient.get_status`.
+    """The token in an exit URL that a signer was redirected to, for `DirectClient.get_status`.
 
     Args:
-        url_or_query: The address that was opened, absolute or not, or the query of it. Of two tokens
-            the last counts: the service appends its own to what the exit URL holds.
+        url_or_query: The URL that the signer's browser requested, absolute or not, or only its query.
+            If it has two tokens, the last one counts: the service appends its token to your exit URL.
 
     Raises:
-        StatusQueryTokenMissingError: It carries no token.
+        StatusQueryTokenMissingError: `url_or_query` has no token.
     """
     hidden = Secret(url_or_query)
     del url_or_query
@@ -76,15 +76,15 @@ def status_query_token_in(url_or_query: str) -> str:
     tokens = Secret(parse_qs(query.reveal()).get(STATUS_QUERY_TOKEN, []))
     if not tokens.reveal():
         raise StatusQueryTokenMissingError(
-            f"The address carries no {STATUS_QUERY_TOKEN}. The service appends it to the exit URL that "
-            "it sends a signer to: somebody opened the address without coming from there, or a "
-            "redirect of your own lost the query."
+            f"The URL has no {STATUS_QUERY_TOKEN}. The service appends it to the exit URL when it "
+            "redirects a signer. Either somebody opened the URL directly, or a redirect in your own "
+            "application dropped the query: check for such a redirect."
         )
     return tokens.reveal()[-1]
 
 
 def address_of(url: Secret[str]) -> tuple[str, str, int] | None:
-    """Scheme, host (lower case) and port of an absolute http or https URL; None when it is not one."""
+    """Scheme, host (in lower case) and port of an absolute http or https URL; None for anything else."""
     match = _URL.fullmatch(url.reveal())
     if match is None:
         return None
@@ -101,26 +101,27 @@ def address_of(url: Secret[str]) -> tuple[str, str, int] | None:
 
 
 def is_proxy(url: Secret[str]) -> bool:
-    """Whether it is the http or https URL of a host, with a user and a password or without."""
+    """Whether the URL is an http or https URL without path and query, with or without a password."""
     parts = _PROXY.fullmatch(url.reveal())
     return parts is not None and address_of(Secret(parts[1] + parts[2])) is not None
 
 
 def origin_of(url: Secret[str]) -> tuple[str, int] | None:
-    """The host (lower case) and the port of an absolute https URL; None when it is not one."""
+    """The host (in lower case) and the port of an absolute https URL; None for anything else."""
     address = address_of(url)
     return None if address is None or address[0] != "https" else address[1:]
 
 
 def check_origin(url: Secret[str], root: str) -> None:
-    """Refuses a URL that does not lead to the service root's origin.
+    """Checks that a URL has the origin of the service root.
 
     Raises:
-        UntrustedUrlError: It leads elsewhere, or is no absolute https URL. The URL is not shown.
+        UntrustedUrlError: The URL has a different origin, or is not an absolute https URL. The message
+            does not contain the URL.
     """
-    # No local variable holds a part of the URL.
+    # No local variable holds a part of the URL, because a traceback may show local variables.
     if origin_of(url) is None or origin_of(url) != origin_of(Secret(root)):
         raise UntrustedUrlError(
-            f"The URL is not one of the service at {root}, and was not followed. Stored URLs belong "
-            "to the environment that they came from; a redirect URL is for the signer's browser."
+            f"The URL does not belong to the service at {root}, and was not followed. Use a URL that "
+            "came from this environment; where a signer URL is needed, a redirect URL does not work."
         )

@@ -1,7 +1,6 @@
-"""XML in, XML out: strict parse, render, validate. Performs no I/O but reading the packaged schema.
+"""Parses, renders and validates XML messages. The only I/O is reading the packaged schema.
 
-Strict about what breaks, lenient about what the service adds over time. Errors of lxml and xsdata quote
-values, identity numbers among them: they are neither chained nor quoted here.
+Errors of lxml and xsdata quote values, which may be identity numbers. They are neither chained nor quoted.
 """
 
 import re
@@ -27,8 +26,11 @@ from posten_signering._values.secret import Secret
 from posten_signering.errors import UnexpectedResponseError
 
 NAMESPACE = "http://signering.posten.no/schema/v1"
-# libxml2 cuts its messages off at 64,000 bytes, and the rule stands at their end, behind the value.
-_MOST_TO_VALIDATE = 15_000
+# libxml2 truncates its messages at 64,000 bytes, and names the rule at their end, after the value.
+# Longer texts are cut before validation, so that the rule remains in the message.
+_LONGEST_VALIDATED_TEXT = 15_000
+
+_ADVICE = "Contact Posten signering if this continues."
 
 _XSI_TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
 
@@ -38,12 +40,12 @@ M = TypeVar("M")
 
 
 def _construct(cls: Any, params: dict[str, Any]) -> Any:  # noqa: ANN401 - a generated model, which pydantic does not type
-    # Without validation: a value or element that is new to us must not break reading, and pydantic's
-    # ValidationError quotes values. What is required is checked where it is read.
+    # Without validation, because a new value or element must not break reading, and pydantic's
+    # ValidationError quotes values. The readers in `messages` check that required fields are there.
     return cls.model_construct(**params)
 
 
-# Building these costs more than using them, and neither holds state between calls.
+# These are expensive to build, and hold no state between calls.
 _CONTEXT = XmlContext()
 _PARSER_CONFIG = ParserConfig(fail_on_unknown_properties=False, class_factory=_construct)
 _SERIALIZER = XmlSerializer(
@@ -52,10 +54,10 @@ _SERIALIZER = XmlSerializer(
 
 
 def read(document: Secret[bytes]) -> Element | None:
-    """The root element of a well-formed, harmless document; None where it is not.
+    """The root element of a document; None if it is not well-formed or has a DOCTYPE.
 
-    Refuses any DOCTYPE, and with it every entity. Comments and processing instructions are left
-    out, since one inside a value would cut the value off there.
+    Without a DOCTYPE there are no entities. Comments and processing instructions are removed, because
+    a value with one inside would be read only up to there.
     """
     parser = etree.XMLParser(
         resolve_entities=False,
@@ -73,29 +75,31 @@ def read(document: Secret[bytes]) -> Element | None:
 
 
 def parse(document: Secret[bytes], cls: type[M]) -> M:
-    """The message in an answer of the service, as a generated model.
+    """The message in a response of the service, as a generated model.
 
     Raises:
-        UnexpectedResponseError: Not XML, cut off, with a DOCTYPE, another message than expected, or
-            a single element given more than once.
+        UnexpectedResponseError: The document is not complete XML, has a DOCTYPE, is a different
+            message, or has several elements where the schema allows one.
     """
     root = read(document)
     meta = _meta(cls)
     expected = etree.QName(meta.qname)
     if root is None:
         raise UnexpectedResponseError(
-            f"The service's answer is not a whole XML document; expected {expected.localname}."
+            f"The response is not a complete XML document; expected {expected.localname}. A proxy may "
+            "have changed it or responded instead of the service."
         )
     if root.tag != meta.qname:
         raise UnexpectedResponseError(
-            f"The service answered with another document than {expected.localname}."
+            f"The response is a different document; expected {expected.localname}. A proxy may have "
+            "responded instead of the service."
         )
     repeated = next(_repeated(root, meta), None)
     if repeated is not None:
         raise UnexpectedResponseError(
-            f"The service's {expected.localname} holds more than one {repeated}."
+            f"The service's {expected.localname} has more than one {repeated}. {_ADVICE}"
         )
-    # xsi:type would have the parser build another class than the one that is read from.
+    # With xsi:type, a response could choose which class the parser builds.
     etree.strip_attributes(root, _XSI_TYPE)
     parser = XmlParser(config=_PARSER_CONFIG, context=_CONTEXT, handler=LxmlEventHandler)
     try:
@@ -104,20 +108,21 @@ def parse(document: Secret[bytes], cls: type[M]) -> M:
             return parser.parse(root, cls)
     except (ParserError, ValueError):
         pass
-    raise UnexpectedResponseError(f"The service's {expected.localname} can't be read.")
+    raise UnexpectedResponseError(f"The service's {expected.localname} can't be read. {_ADVICE}")
 
 
 def text_of_child(document: Secret[bytes], cls: type, name: str) -> str | None:
-    """The text of a field that stands once, in a message that `parse` may refuse for something else.
+    """The text of one field, in a message that `parse` may refuse because of a different field.
 
-    None where the document is not whole, or not this message, or the field is not there once.
+    None if the document is not complete XML or not this message, or if the field is not there exactly
+    once.
     """
     root, meta = read(document), _meta(cls)
     if root is None or root.tag != meta.qname:
         return None
-    [field] = [each for each in meta.get_element_vars() if each.name == name]
-    found = root.findall(field.qname)
-    return (found[0].text or "").strip() if len(found) == 1 else None
+    [field] = [var for var in meta.get_element_vars() if var.name == name]
+    children = root.findall(field.qname)
+    return (children[0].text or "").strip() if len(children) == 1 else None
 
 
 def _meta(cls: type) -> XmlMeta:
@@ -125,9 +130,9 @@ def _meta(cls: type) -> XmlMeta:
 
 
 def _repeated(element: Element, meta: XmlMeta) -> Iterator[str]:
-    """Names of children that the schema knows once and that stand more than once.
+    """The names of elements of which the schema allows one and the document has several.
 
-    Of such children the parser would take the first in silence.
+    The parser would take the first one without an error.
     """
     for var in meta.get_element_vars():
         children = element.findall(var.qname)
@@ -139,9 +144,9 @@ def _repeated(element: Element, meta: XmlMeta) -> Iterator[str]:
 
 
 def moment(value: object) -> datetime | None:
-    """A field of type xs:dateTime as an aware datetime: without an offset it is taken for UTC.
+    """A field of type xs:dateTime as an aware datetime. A time without an offset is read as UTC.
 
-    None where the field was absent, or held what no datetime can.
+    None if the field is missing, or if a datetime can't represent its value.
     """
     if not isinstance(value, XmlDateTime):
         return None
@@ -161,7 +166,7 @@ def render(message: object) -> Secret[bytes]:
 
 @cache
 def schema() -> etree.XMLSchema:
-    """The packaged schema, ready to validate. Costs some milliseconds the first time."""
+    """The packaged schema for validation. The first call takes some milliseconds."""
     folder = files("posten_signering_xml") / "schema"
 
     class Packaged(etree.Resolver):
@@ -175,7 +180,7 @@ def schema() -> etree.XMLSchema:
     return etree.XMLSchema(root)
 
 
-# A schema has one error log, and jobs are checked in several threads.
+# Jobs are checked in several worker threads, and the schema has only one error log.
 _VALIDATING = threading.Lock()
 
 
@@ -184,8 +189,8 @@ class SchemaFault:
     """One rule of the schema that a document breaks.
 
     Attributes:
-        path: From below the root: local names, each with its index among siblings of its name;
-            None where all of that name are meant.
+        path: The elements from below the root to the one at fault: the local name of each, and its
+            index among siblings with the same name. None means all siblings with that name.
         rule: The rule in words, without the offending value.
     """
 
@@ -195,35 +200,35 @@ class SchemaFault:
 
 def faults(document: Secret[bytes]) -> tuple[SchemaFault, ...]:
     """Every rule of the packaged schema that a rendered message breaks."""
-    # It is ours, and as large as the caller's texts: what is too long is for the schema to say.
+    # The document was rendered here, so a large tree is safe. The caller's texts may be very long.
     root = etree.fromstring(document.reveal(), etree.XMLParser(huge_tree=True))
     paths = {element: _path(element) for element in root.iter()}
     for element in paths:
-        element.text = element.text and element.text[:_MOST_TO_VALIDATE]
-    found = list[SchemaFault]()
+        element.text = element.text and element.text[:_LONGEST_VALIDATED_TEXT]
+    schema_faults = list[SchemaFault]()
     while True:
         surplus: Element | None = None
         for entry in _schema_errors(root):
             (element,) = cast("list[Element]", root.xpath(entry.path or "."))
             if entry.type_name == "SCHEMAV_ELEMENT_CONTENT" and "not expected" in entry.message:
-                # The first one: what stands behind it has not been checked yet.
+                # Keep the first surplus element: the elements after it have not been checked yet.
                 surplus = element if surplus is None else surplus
                 continue
             rule = _rule(entry.type_name, entry.message)
-            found.append(SchemaFault(path=paths[element], rule=rule))
+            schema_faults.append(SchemaFault(path=paths[element], rule=rule))
         if surplus is None:
-            return tuple(dict.fromkeys(found))
-        # The validator checks nothing behind an element that is one too many. Without those before it,
-        # which have been checked, the element is one of those that are allowed.
+            return tuple(dict.fromkeys(schema_faults))
+        # The validator checks nothing after a surplus element. Remove the siblings before it, which
+        # have been checked: the element is then within the limit, and the next run gets further.
         parent = cast("Element", surplus.getparent())
-        alike = list(surplus.itersiblings(etree.QName(surplus), preceding=True))
+        siblings = list(surplus.itersiblings(etree.QName(surplus), preceding=True))
         name, _ = paths[surplus][-1]
-        if alike:
+        if siblings:
             path = (*paths[surplus][:-1], (name, None))
-            found.append(SchemaFault(path=path, rule=f"at most {len(alike)}"))
-        # With none alike it is the second of two elements that exclude each other.
+            schema_faults.append(SchemaFault(path=path, rule=f"at most {len(siblings)}"))
+        # Without siblings it is the second of two elements that exclude each other.
         previous = surplus.getprevious()
-        for checked in alike or [surplus if previous is None else previous]:
+        for checked in siblings or [surplus if previous is None else previous]:
             parent.remove(checked)
 
 
@@ -242,14 +247,14 @@ def _path(element: Element) -> tuple[tuple[str, int | None], ...]:
 
 
 def _rule(type_name: str, message: str) -> str:
-    """The rule behind a validator's message, which quotes the value before it tells the rule."""
+    """The rule in a validator's message. The message quotes the value first, and then names the rule."""
     match type_name:
         case "SCHEMAV_CVC_MAXLENGTH_VALID":
-            most = _last(r"maximum length of .(\d+).", message)
-            return f"at most {most} characters"
+            longest = _last(r"maximum length of .(\d+).", message)
+            return f"at most {longest} characters"
         case "SCHEMAV_CVC_MINLENGTH_VALID":
-            least = _last(r"minimum length of .(\d+).", message)
-            return f"at least {least} character{'' if least == '1' else 's'}"
+            shortest = _last(r"minimum length of .(\d+).", message)
+            return f"at least {shortest} character{'' if shortest == '1' else 's'}"
         case "SCHEMAV_CVC_PATTERN_VALID":
             pattern = _last(r"accepted by the pattern '(.*?)'\.$", message)
             digits = re.fullmatch(r"\[0-9\]\{(\d+)\}", pattern)
@@ -259,9 +264,9 @@ def _rule(type_name: str, message: str) -> str:
         case "SCHEMAV_ELEMENT_CONTENT":
             return "at least one is required"
         case _:
-            return "must keep to the schema"
+            return "must conform to the schema"
 
 
 def _last(pattern: str, message: str) -> str:
-    """The last match: what a value holds of the same words stands before it."""
+    """The last match. A value that imitates the validator's words is quoted before the rule."""
     return cast("re.Match[str]", re.match(f".*{pattern}", message.strip(), re.DOTALL))[1]
