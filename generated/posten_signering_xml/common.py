@@ -10,11 +10,11 @@ __NAMESPACE__ = "http://signering.posten.no/schema/v1"
 
 class AccessibleByUrl(BaseModel):
     """
-    Something of the service that has an address of its own.
+    A resource of the service that has its own URL.
 
     Attributes:
-        href: The address, for the sender's own calls over mutual TLS. It is not meant for a
-            browser.
+        href: The URL, for calls that the sender makes over mutual TLS. A browser can't open
+            it.
     """
 
     class Meta:
@@ -31,12 +31,12 @@ class AccessibleByUrl(BaseModel):
 
 class AuthenticationLevel(Enum):
     """
-    The lowest security level of an e-ID that the signers may use.
+    The lowest security level of the e-ID that the signers use.
 
-    Level 4 when nothing is said; private senders can ask for 4 only.
+    The default is level 4. Private senders can only request level 4.
 
     Attributes:
-        VALUE_3: Security level 3. Public senders only.
+        VALUE_3: Security level 3. Only for public senders.
         VALUE_4: Security level 4.
     """
 
@@ -46,7 +46,9 @@ class AuthenticationLevel(Enum):
 
 class EmptyElement(BaseModel):
     """
-    An element without content: that it is there is the whole message.
+    An element without content.
+
+    Its presence is the information.
     """
 
     class Meta:
@@ -57,16 +59,16 @@ class EmptyElement(BaseModel):
 
 class Error(BaseModel):
     """
-    The answer of the service to a request that it refuses.
+    The response of the service to a request that it refuses.
 
-    Programs decide by the code; the message is for people who read logs.
+    Programs decide by the code. The message is for people who read logs.
 
     Attributes:
-        error_code: The name of what went wrong, in capital letters. New codes may appear at
-            any time.
-        error_message: What went wrong, told in a sentence.
-        error_type: Who has to act: CLIENT means that the request must be changed before it
-            is sent again.
+        error_code: The name of the error, in capital letters. The service may add new codes
+            at any time.
+        error_message: A sentence that describes the error.
+        error_type: Who must act. CLIENT means that the sender must change the request before
+            it sends it again.
     """
 
     class Meta:
@@ -96,15 +98,15 @@ class Error(BaseModel):
 
 class IdentifierInSignedDocuments(Enum):
     """
-    How the signed documents present the signers.
+    How the signed documents identify the signers.
 
-    A personal identification number is shown only for signers whom the sender addressed by it.
+    They show a personal identification number only for signers whom the job identifies by it.
 
     Attributes:
         PERSONAL_IDENTIFICATION_NUMBER_AND_NAME: Personal identification number and name.
-        DATE_OF_BIRTH_AND_NAME: Date of birth and name. A public sender can ask for it with
-            authenticated signatures only.
-        NAME: Name alone. Public senders only, and with authenticated signatures only.
+        DATE_OF_BIRTH_AND_NAME: Date of birth and name. Public senders can use it only with
+            authenticated signatures.
+        NAME: Only the name. Only for public senders, with authenticated signatures.
     """
 
     PERSONAL_IDENTIFICATION_NUMBER_AND_NAME = "PERSONAL_IDENTIFICATION_NUMBER_AND_NAME"
@@ -114,9 +116,10 @@ class IdentifierInSignedDocuments(Enum):
 
 class Sender(BaseModel):
     """
-    The organisation on whose behalf signatures are asked for.
+    The organisation that requests the signatures.
 
-    A broker that sends for others names the other organisation here, not its own.
+    A broker that sends a job for another organisation names that organisation here, not its
+    own.
 
     Attributes:
         organization_number: The nine digits of the sender's organisation number.
@@ -138,16 +141,16 @@ class Sender(BaseModel):
 
 class SignatureType(Enum):
     """
-    The kind of signature that is asked for.
+    The type of the signature.
 
-    Private senders can ask for an advanced one only; public senders get an authenticated one
-    when nothing is said.
+    Private senders can only request advanced signatures. The default of public senders is an
+    authenticated signature.
 
     Attributes:
         ADVANCED_ELECTRONIC_SIGNATURE: The signer signs with the signature function of an
             e-ID.
         AUTHENTICATED_ELECTRONIC_SIGNATURE: The signer logs in with an e-ID and then
-            consents. Public senders only.
+            consents. Only for public senders.
     """
 
     ADVANCED_ELECTRONIC_SIGNATURE = "ADVANCED_ELECTRONIC_SIGNATURE"
@@ -158,13 +161,13 @@ class SigningOnBehalfOf(Enum):
     """
     Whom the signer acts for.
 
-    SELF when nothing is said.
+    The default is SELF.
 
     Attributes:
         SELF: The signer acts as a private person.
-        OTHER: The signer acts for somebody else, such as an organisation. The signer is told
-            so, and the signed documents are not forwarded to the signer's private digital
-            mailbox.
+        OTHER: The signer acts for somebody else, for example an organisation. The service
+            shows this to the signer, and does not forward the signed documents to the
+            signer's private digital mailbox.
     """
 
     SELF = "SELF"

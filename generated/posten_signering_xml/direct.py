@@ -22,7 +22,7 @@ __NAMESPACE__ = "http://signering.posten.no/schema/v1"
 
 class DirectDocument(BaseModel):
     """
-    One of the documents to sign: a file of the container.
+    One of the documents to sign, a file in the container.
 
     Attributes:
         title: The title of the document, 1 to 80 characters, shown to the signers.
@@ -66,7 +66,7 @@ class DirectSignatureJobStatus(Enum):
     Attributes:
         IN_PROGRESS: At least one signer has not acted yet.
         COMPLETED_SUCCESSFULLY: All signers have signed.
-        FAILED: No more will happen, and at least one signer has not signed.
+        FAILED: The job has ended, and at least one signer has not signed.
     """
 
     IN_PROGRESS = "IN_PROGRESS"
@@ -76,14 +76,14 @@ class DirectSignatureJobStatus(Enum):
 
 class ExitUrls(BaseModel):
     """
-    Where the service sends a signer's browser when the signer is done.
+    The URLs to which the service redirects a signer's browser at the end.
 
-    The query parameter status_query_token is added to the URL that is used.
+    The service adds the query parameter status_query_token to the URL.
 
     Attributes:
-        completion_url: Where the browser goes after the signer has signed.
-        rejection_url: Where the browser goes when the signer has chosen not to sign.
-        error_url: Where the browser goes when something technical has failed.
+        completion_url: The URL for a signer who has signed.
+        rejection_url: The URL for a signer who has chosen not to sign.
+        error_url: The URL for a signer who could not sign because of a technical error.
     """
 
     class Meta:
@@ -118,13 +118,12 @@ class ExitUrls(BaseModel):
 
 class SignerSpecificUrl(BaseModel):
     """
-    A URL that concerns one signer.
+    A URL for one signer.
 
     Attributes:
         value:
-        signer: Optional: which signer, by the personal identification number or the
-            identifier that the job named it by. A job with a single signer may be without
-            it.
+        signer: Optional. The signer's personal identification number, or the sender's own
+            identifier for the signer. It may be missing if the job has only one signer.
     """
 
     class Meta:
@@ -147,13 +146,12 @@ class SignerSpecificUrl(BaseModel):
 
 class SignerStatus(BaseModel):
     """
-    How far one signer has come.
+    The status of one signer.
 
     Attributes:
         value:
-        signer: Optional: which signer, by the personal identification number or the
-            identifier that the job named it by. A job with a single signer may be without
-            it.
+        signer: Optional. The signer's personal identification number, or the sender's own
+            identifier for the signer. It may be missing if the job has only one signer.
         since: When the signer got this status.
     """
 
@@ -177,12 +175,12 @@ class SignerStatus(BaseModel):
 
 class StatusRetrievalMethod(Enum):
     """
-    How the sender learns the outcome of a job.
+    How the sender gets the outcome of a job.
 
     Attributes:
-        WAIT_FOR_CALLBACK: The sender waits until a signer's browser comes back by an exit
-            URL, and asks with the token that it brings.
-        POLLING: The sender asks at intervals for changes to any of its jobs.
+        WAIT_FOR_CALLBACK: The sender waits until a signer's browser requests an exit URL,
+            and then gets the status with the token in that URL.
+        POLLING: The sender polls a queue for status changes of its jobs.
     """
 
     WAIT_FOR_CALLBACK = "WAIT_FOR_CALLBACK"
@@ -191,21 +189,20 @@ class StatusRetrievalMethod(Enum):
 
 class DirectSignatureJobRequest(BaseModel):
     """
-    Asks the service to create a signature job.
+    The request to create a signature job.
 
-    It is sent together with the container of documents, whose manifest says who is to sign
-    what.
+    It is sent together with the container, whose manifest lists the signers and the documents.
 
     Attributes:
-        reference: Optional: the sender's own name for the job, at most 50 characters. It
-            comes back in every answer about the job, and must hold no personal data.
-        exit_urls: Where the signers' browsers go afterwards. Required also when the sender
-            learns the outcome by polling.
-        status_retrieval_method: Optional: how the sender will learn the outcome.
-            WAIT_FOR_CALLBACK when left out.
-        polling_queue: Optional: the queue that holds the status changes of the job until
-            they are polled for under the same name. The default queue when left out. It must
-            hold no personal data.
+        reference: Optional. The sender's own name for the job, at most 50 characters. Every
+            response about the job contains it. It must not contain personal data.
+        exit_urls: The URLs to which the service redirects the signers' browsers at the end.
+            They are required even if the sender polls for the outcome.
+        status_retrieval_method: Optional. How the sender gets the outcome. The default is
+            WAIT_FOR_CALLBACK.
+        polling_queue: Optional. The name of the polling queue for the status changes of the
+            job. The sender polls with the same name. Without it, the default queue is used.
+            It must not contain personal data.
     """
 
     class Meta:
@@ -244,21 +241,24 @@ class DirectSignatureJobRequest(BaseModel):
 
 class DirectSignatureJobStatusResponse(BaseModel):
     """
-    What has become of a job: the answer to a status request with a token from an exit URL, and
-    to polling when a change was waiting.
+    The status of a job.
+
+    It is the response to a status request with the token from an exit URL, and to a poll when
+    the queue has a status change.
 
     Attributes:
-        reference: The sender's own name for the job, if it was created with one.
-        signature_job_id: The number that the service gave the job.
-        signature_job_status: The status of the whole job: what programs base their decisions
-            on.
+        reference: The sender's own name for the job, if the job has one.
+        signature_job_id: The id that the service gave the job.
+        signature_job_status: The status of the whole job. Programs should decide by this
+            status.
         status: The status of each signer.
-        confirmation_url: Optional: where to confirm, by an empty POST, that this status has
-            been taken care of. A polled change that is not confirmed comes back.
-        delete_documents_url: Optional: where the documents of the job can be deleted. Left
-            out while that is not possible.
-        xades_url: Where to download the XAdES of each signer who has signed.
-        pades_url: Optional: where to download the signed PDF.
+        confirmation_url: Optional. The URL for confirming, with an empty POST, that this
+            status has been handled. The polling queue delivers a change again until it is
+            confirmed.
+        delete_documents_url: Optional. The URL for deleting the documents of the job. It is
+            missing while they can't be deleted.
+        xades_url: The URLs for downloading the XAdES of each signer who has signed.
+        pades_url: Optional. The URL for downloading the signed PDF.
     """
 
     class Meta:
@@ -329,17 +329,17 @@ class DirectSignatureJobStatusResponse(BaseModel):
 
 class DirectSigner(BaseModel):
     """
-    One who is to sign, named either by a personal identification number or by an identifier
-    that the sender chooses.
+    A signer of the job, identified by a personal identification number or by the sender's own
+    identifier.
 
     Attributes:
         personal_identification_number: The national identity number or D-number of the
-            signer. Nobody else can then sign.
-        signer_identifier: The sender's own identifier of the signer, unique within the job.
-            It must hold no personal data.
-        signature_type: Optional: the kind of signature. When left out, a public sender gets
-            an authenticated one and a private sender an advanced one.
-        on_behalf_of: Optional: whom the signer acts for. SELF when left out.
+            signer. Only this person can sign.
+        signer_identifier: The sender's own identifier for the signer, unique within the job.
+            It must not contain personal data.
+        signature_type: Optional. The type of the signature. The default is an authenticated
+            signature for public senders, and an advanced signature for private senders.
+        on_behalf_of: Optional. Whom the signer acts for. The default is SELF.
     """
 
     class Meta:
@@ -385,15 +385,14 @@ class DirectSigner(BaseModel):
 
 class DirectSignerResponse(AccessibleByUrl):
     """
-    The answer to a request for a new redirect URL.
+    The response to a request for a new redirect URL.
 
     Attributes:
-        signer_identifier: The sender's own identifier of the signer, if that is how the job
-            named it.
+        signer_identifier: The sender's own identifier for the signer, if the job has it.
         personal_identification_number: The national identity number or D-number of the
-            signer, if that is how the job named it.
-        redirect_url: Where the signer's browser is to be sent. It works once; ask for a new
-            one for every visit.
+            signer, if the job has it.
+        redirect_url: The URL for the signer's browser. It works only once, so every further
+            visit needs a new one.
     """
 
     class Meta:
@@ -429,12 +428,12 @@ class DirectSignerResponse(AccessibleByUrl):
 
 class DirectSignerUpdateRequest(BaseModel):
     """
-    Asks for a new redirect URL for one signer.
+    The request for a new redirect URL for one signer.
 
-    It is sent to the address of the signer.
+    It is sent to the signer URL.
 
     Attributes:
-        redirect_url: Names what is to be made anew. It holds nothing.
+        redirect_url: An empty element. Its presence requests a new redirect URL.
     """
 
     class Meta:
@@ -452,19 +451,20 @@ class DirectSignerUpdateRequest(BaseModel):
 
 class DirectSignatureJobManifest(BaseModel):
     """
-    The file manifest.xml of the container: who signs, who asks, and which documents.
+    The file manifest.xml of the container.
+
+    It names the signers, the sender and the documents.
 
     Attributes:
-        signer: Those who are to sign, 1 to 10. They may sign in any order.
-        sender: The organisation that asks for the signatures.
+        signer: The signers, 1 to 10. They may sign in any order.
+        sender: The organisation that requests the signatures.
         title: The title of the job, 1 to 80 characters, shown to the signers.
-        description: Optional message to the signers, at most 220 characters.
+        description: Optional. A message to the signers, at most 220 characters.
         documents: The documents to sign.
-        document: Deprecated: a single document, in place of title, description and
-            documents.
-        required_authentication: Optional: the lowest security level of the signers' e-ID. 4
-            when left out.
-        identifier_in_signed_documents: Optional: how the signed documents present the
+        document: Deprecated. A single document instead of title, description and documents.
+        required_authentication: Optional. The lowest security level of the signers' e-ID.
+            The default is 4.
+        identifier_in_signed_documents: Optional. How the signed documents identify the
             signers.
     """
 
@@ -531,7 +531,7 @@ class DirectSignatureJobManifest(BaseModel):
     class Documents(BaseModel):
         """
         Attributes:
-            document: The documents in the order in which they are shown, 1 to 20.
+            document: The documents, 1 to 20. The signers see them in this order.
         """
 
         model_config = ConfigDict(defer_build=True)
@@ -547,16 +547,16 @@ class DirectSignatureJobManifest(BaseModel):
 
 class DirectSignatureJobResponse(BaseModel):
     """
-    The answer to a request that created a job.
+    The response to a request that created a job.
 
     Attributes:
         reference: The sender's own name for the job, if it was created with one.
         signature_job_id: The number that the service gave the job.
-        redirect_url: Deprecated: the redirect URLs of all signers. Each signer below holds
+        redirect_url: Deprecated. The redirect URLs of all signers. Each element signer has
             its own.
-        status_url: Optional: where to ask for the status of the job with a token from an
-            exit URL. A job whose outcome is polled for may be without it.
-        signer: The signers, 1 to 10, not necessarily in the order of the manifest.
+        status_url: Optional. The URL for getting the status of the job with the token from
+            an exit URL. It may be missing if the job is polled.
+        signer: The signers, 1 to 10. Their order may differ from the order in the manifest.
     """
 
     class Meta:

@@ -8,13 +8,14 @@ __NAMESPACE__ = "http://signering.posten.no/schema/v1"
 
 class LegacyDirectDocument(BaseModel):
     """
-    Deprecated: the only document of a job, which also gives the job its title and description.
+    Deprecated.
 
-    New manifests give the job a title and list their documents.
+    The only document of a job; its title and description are also those of the job. New
+    manifests have a title for the job and a list of documents.
 
     Attributes:
         title: The title of the document and of the job, 1 to 80 characters.
-        description: Optional message to the signers, at most 220 characters.
+        description: Optional. A message to the signers, at most 220 characters.
         href: The name of the document's file in the container, 4 to 100 characters.
         mime: The media type of the document, 1 to 100 characters: application/pdf or
             text/plain.
