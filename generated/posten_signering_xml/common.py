@@ -13,8 +13,8 @@ class AccessibleByUrl(BaseModel):
     A resource of the service that has its own URL.
 
     Attributes:
-        href: The URL, for calls that the sender makes over mutual TLS. A browser can't open
-            it.
+        href: The URL, for calls that the sender makes over mutual TLS. It is not for a
+            browser.
     """
 
     class Meta:

@@ -266,7 +266,7 @@ class TestIncoming:
         assert (read.job_id, read.status) == (7, DirectJobStatus.FAILED)
 
     @pytest.mark.parametrize(
-        ("inner", "lacking"),
+        ("inner", "missing"),
         [
             ("<signature-job-status>FAILED</signature-job-status>", "signature_job_id"),
             (
@@ -283,8 +283,8 @@ class TestIncoming:
             ),
         ],
     )
-    def test_a_missing_required_field_is_named(self, inner: str, lacking: str) -> None:
-        with pytest.raises(UnexpectedResponseError, match=f"has no readable {lacking}"):
+    def test_a_missing_required_field_is_named(self, inner: str, missing: str) -> None:
+        with pytest.raises(UnexpectedResponseError, match=f"has no readable {missing}"):
             messages.job_status_response(response(inner))
 
     @pytest.mark.parametrize(

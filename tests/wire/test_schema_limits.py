@@ -37,7 +37,7 @@ UNKNOWN_ROOT = "SCHEMAV_CVC_ELT_1"
 
 
 @pytest.fixture(scope="module")
-def broken():
+def broken_rule():
     """A function that returns the rule that a message breaks, or None."""
     with as_file(files(models) / "schema") as folder:
         schema = etree.XMLSchema(file=str(folder / "direct.xsd"))
@@ -101,30 +101,30 @@ def repeated(message: bytes, path: str, times: int) -> etree._Element:
         (STATUS, "status", 0, None),
     ],
 )
-def test_the_length_of_a_text_is_limited(broken, message, path, least, most):
+def test_the_length_of_a_text_is_limited(broken_rule, message, path, least, most):
     """The length is counted in characters, not bytes. White space counts."""
     inside = ["x" * least, " " * least, *(letter * (most or 10_000) for letter in "xÆ𝄞")]
-    assert [broken(with_text(message, path, text)) for text in inside] == [None] * 5
+    assert [broken_rule(with_text(message, path, text)) for text in inside] == [None] * 5
     if least:
-        assert broken(with_text(message, path, "x" * (least - 1))) == TOO_SHORT
+        assert broken_rule(with_text(message, path, "x" * (least - 1))) == TOO_SHORT
     if most:
-        assert broken(with_text(message, path, " " + "x" * most)) == TOO_LONG
+        assert broken_rule(with_text(message, path, " " + "x" * most)) == TOO_LONG
     if "@" not in path:
         part = with_text(message, path, "")
         etree.SubElement(part, part.tag)
-        assert broken(part) in TEXT_ONLY
+        assert broken_rule(part) in TEXT_ONLY
 
 
 @pytest.mark.parametrize(
     ("path", "count"),
     [("signer/personal-identification-number", 11), ("sender/organization-number", 9)],
 )
-def test_a_number_has_a_fixed_count_of_ascii_digits(broken, path, count):
+def test_a_number_has_a_fixed_count_of_ascii_digits(broken_rule, path, count):
     ones = "1" * count
     for text in ("0" * count, "9" * count):
-        assert broken(with_text(MANIFEST, path, text)) is None
+        assert broken_rule(with_text(MANIFEST, path, text)) is None
     for text in ("", ones[1:], ones + "1", ones[1:] + "a", ones[1:] + "٣", " " + ones, ones + "\n"):
-        assert broken(with_text(MANIFEST, path, text)) == PATTERN
+        assert broken_rule(with_text(MANIFEST, path, text)) == PATTERN
 
 
 @pytest.mark.parametrize(
@@ -146,11 +146,11 @@ def test_a_number_has_a_fixed_count_of_ascii_digits(broken, path, count):
         ),
     ],
 )
-def test_only_the_values_of_the_enumeration_are_valid(broken, message, path, values):
+def test_only_the_values_of_the_enumeration_are_valid(broken_rule, message, path, values):
     for value in values:
-        assert broken(with_text(message, path, value)) is None
+        assert broken_rule(with_text(message, path, value)) is None
         for other in ("", f" {value}", f"{value}0"):
-            assert broken(with_text(message, path, other)) == VALUES
+            assert broken_rule(with_text(message, path, other)) == VALUES
 
 
 @pytest.mark.parametrize(
@@ -166,9 +166,9 @@ def test_only_the_values_of_the_enumeration_are_valid(broken, message, path, val
         ),
     ],
 )
-def test_ids_have_64_bits_and_times_are_complete(broken, message, path, inside, outside):
-    assert {broken(with_text(message, path, text)) for text in inside} == {None}
-    assert {broken(with_text(message, path, text)) for text in outside} == {DATATYPE}
+def test_ids_have_64_bits_and_times_are_complete(broken_rule, message, path, inside, outside):
+    assert {broken_rule(with_text(message, path, text)) for text in inside} == {None}
+    assert {broken_rule(with_text(message, path, text)) for text in outside} == {DATATYPE}
 
 
 @pytest.mark.parametrize(
@@ -220,18 +220,18 @@ def test_ids_have_64_bits_and_times_are_complete(broken, message, path, inside, 
         (ERROR, "error-type", 1, 1),
     ],
 )
-def test_the_count_of_a_part_is_limited(broken, message, path, least, most):
-    assert broken(repeated(message, path, least)) is None
-    assert broken(repeated(message, path, most)) is None
-    assert broken(repeated(message, path, most + 1)) == ELEMENTS
+def test_the_count_of_a_part_is_limited(broken_rule, message, path, least, most):
+    assert broken_rule(repeated(message, path, least)) is None
+    assert broken_rule(repeated(message, path, most)) is None
+    assert broken_rule(repeated(message, path, most + 1)) == ELEMENTS
     if least:
-        assert broken(repeated(message, path, least - 1)) == ELEMENTS
+        assert broken_rule(repeated(message, path, least - 1)) == ELEMENTS
 
 
-def test_a_signer_with_both_identifiers_is_invalid(broken):
+def test_a_signer_with_both_identifiers_is_invalid(broken_rule):
     both = part_of(MANIFEST, "signer/personal-identification-number")
     both.addnext(part_of(MANIFEST, "signer/signer-identifier"))
-    assert broken(both) == ELEMENTS
+    assert broken_rule(both) == ELEMENTS
 
 
 @pytest.mark.parametrize(
@@ -244,29 +244,30 @@ def test_a_signer_with_both_identifiers_is_invalid(broken):
         (SIGNER, "."),
     ],
 )
-def test_the_order_of_parts_is_fixed(broken, message, path):
+def test_the_order_of_parts_is_fixed(broken_rule, message, path):
     """Swaps every pair of neighbours."""
     count = len(part_of(message, path))
     for index in range(1, count):
         parent = part_of(message, path)
         parent.insert(index - 1, parent[index])
         alike = parent[index - 1].tag == parent[index].tag
-        assert broken(parent) == (None if alike else ELEMENTS)
+        assert broken_rule(parent) == (None if alike else ELEMENTS)
 
 
 @pytest.mark.parametrize("message", [REQUEST, MANIFEST, UPDATE])
-def test_parts_that_the_schema_does_not_name_are_invalid(broken, message):
+def test_parts_that_the_schema_does_not_name_are_invalid(broken_rule, message):
     root = etree.fromstring(message)
-    assert broken(root) is None
+    assert broken_rule(root) is None
     root.set("unknown", "")
-    assert broken(root) == STRAY_ATTRIBUTE
+    assert broken_rule(root) == STRAY_ATTRIBUTE
     root = etree.fromstring(message)
     etree.SubElement(root, f"{{{NAMESPACE}}}unknown")
-    assert broken(root) == ELEMENTS
-    assert broken(with_text(message, ".", "text")) == NO_TEXT
+    assert broken_rule(root) == ELEMENTS
+    assert broken_rule(with_text(message, ".", "text")) == NO_TEXT
     for namespace in (b"", b"http://signering.posten.no/schema/v2"):
         assert (
-            broken(etree.fromstring(message.replace(NAMESPACE.encode(), namespace))) == UNKNOWN_ROOT
+            broken_rule(etree.fromstring(message.replace(NAMESPACE.encode(), namespace)))
+            == UNKNOWN_ROOT
         )
 
 
@@ -280,15 +281,15 @@ def test_parts_that_the_schema_does_not_name_are_invalid(broken, message):
         (STATUS, "status", ["since"]),
     ],
 )
-def test_a_missing_required_attribute_is_invalid(broken, message, path, names):
+def test_a_missing_required_attribute_is_invalid(broken_rule, message, path, names):
     for name in names:
         part = part_of(message, path)
         del part.attrib[name]
-        assert broken(part) == MISSING_ATTRIBUTE
+        assert broken_rule(part) == MISSING_ATTRIBUTE
         in_a_namespace = with_text(message, f"{path}@{{{NAMESPACE}}}{name}", "x")
-        assert broken(in_a_namespace) == STRAY_ATTRIBUTE
+        assert broken_rule(in_a_namespace) == STRAY_ATTRIBUTE
 
 
-def test_the_redirect_url_of_an_update_request_must_be_empty(broken):
-    assert broken(with_text(UPDATE, "redirect-url", "https://r.example")) == EMPTY
-    assert broken(with_text(UPDATE, "redirect-url@signer", "x")) == STRAY_ATTRIBUTE
+def test_the_redirect_url_of_an_update_request_must_be_empty(broken_rule):
+    assert broken_rule(with_text(UPDATE, "redirect-url", "https://r.example")) == EMPTY
+    assert broken_rule(with_text(UPDATE, "redirect-url@signer", "x")) == STRAY_ATTRIBUTE

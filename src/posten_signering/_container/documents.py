@@ -68,7 +68,8 @@ def inspect(documents: Sequence[Document], *, compression: Compression) -> Inspe
         reading = _FirstReading(document, compression)
         reading.read()
         violations += [
-            Violation(path=f"documents[{index}].content", rule=rule) for rule in reading.broken
+            Violation(path=f"documents[{index}].content", rule=rule)
+            for rule in reading.broken_rules
         ]
         entries.append(reading.entry(index))
     if sum(entry.size for entry in entries) > LARGEST_TOTAL:
@@ -111,7 +112,7 @@ class _FirstReading:
 
     def __init__(self, document: Document, compression: Compression) -> None:
         self.size = 0
-        self.broken: list[str] = []
+        self.broken_rules: list[str] = []
         self._document = document
         self._sha256 = hashlib.sha256()
         self._crc32 = 0
@@ -140,7 +141,7 @@ class _FirstReading:
         except (OSError, ValueError) as error:
             # strerror does not contain the path, unlike the text of the error.
             reason = (isinstance(error, OSError) and error.strerror) or "not a valid path"
-            self.broken = [f"must be bytes or a file that can be read: {reason}"]
+            self.broken_rules = [f"must be bytes or a file that can be read: {reason}"]
 
     def _read(self, file: io.BytesIO | io.FileIO) -> None:
         content = self._document.content
@@ -159,7 +160,7 @@ class _FirstReading:
             file.seek(offset)
             return file.read(length)
 
-        self.broken += self._judge(at)
+        self.broken_rules += self._find_broken_rules(at)
 
     def _add(self, block: memoryview) -> None:
         self.size += len(block)
@@ -183,7 +184,7 @@ class _FirstReading:
             except UnicodeDecodeError:
                 self._is_utf8 = False
 
-    def _judge(self, at: pdf.Read) -> Iterator[str]:
+    def _find_broken_rules(self, at: pdf.Read) -> Iterator[str]:
         start = at(0, pdf.HEADER_WITHIN)
         if not start:
             yield "must not be empty"

@@ -324,7 +324,7 @@ class WatchedStream:
         watcher, judged, well = self._watcher, False, False
         async for chunk in self._stream.chunks():
             watcher.feed(chunk)
-            if not judged and watcher.has_begun():
+            if not judged and watcher.beginning_is_complete():
                 judged, well = True, watcher.begins_well()
             if judged and not well:
                 del chunk  # An identity number may stand in it, and a traceback may show locals.

@@ -40,8 +40,8 @@ class Watcher:
         self._head += chunk[: _HEAD - len(self._head)]
         self._tail = (self._tail + chunk[-_TAIL:])[-_TAIL:]
 
-    def has_begun(self) -> bool:
-        """Whether enough bytes have arrived that more bytes do not change the result of `begins_well`."""
+    def beginning_is_complete(self) -> bool:
+        """Whether the beginning has arrived, so that more bytes do not change what `begins_well` returns."""
         return len(self._head) == _HEAD
 
     def begins_well(self) -> bool:
@@ -51,7 +51,8 @@ class Watcher:
         tag = _first_tag(self._head)
         if tag is None:
             # A comment before the root may be longer than the bytes that are kept.
-            return self.has_begun() and _legible(self._head).lstrip(_BLANK).startswith(b"<")
+            head = _without_zero_bytes(self._head).lstrip(_BLANK)
+            return self.beginning_is_complete() and head.startswith(b"<")
         return tag[1].lower() not in _HTML
 
     def ends_well(self) -> bool:
@@ -61,7 +62,7 @@ class Watcher:
         tag = _first_tag(self._head)
         if tag is None:
             return False
-        tail = _COMMENT.sub(b"", _legible(self._tail)).rstrip()
+        tail = _COMMENT.sub(b"", _without_zero_bytes(self._tail)).rstrip()
         if re.search(rb"</" + re.escape(tag[1]) + rb"\s*>$", tail):
             return True
         return tag[2].endswith(b"/") and tail.endswith(b"/>")
@@ -82,7 +83,7 @@ def _first_tag(head: bytes) -> re.Match[bytes] | None:
 
     A page whose DOCTYPE is HTML counts as one with the root `html`.
     """
-    text = _legible(head)
+    text = _without_zero_bytes(head)
     position = _end(_BEFORE_ROOT, text, 0)
     doctype = _DOCTYPE.match(text, position)
     if doctype is not None:
@@ -97,7 +98,7 @@ def _end(pattern: re.Pattern[bytes], text: bytes, position: int) -> int:
     return match.end() if match else position
 
 
-def _legible(text: bytes) -> bytes:
+def _without_zero_bytes(text: bytes) -> bytes:
     # UTF-16 can be searched like ASCII once its zero bytes are removed. Names need no decoding,
     # because they are only compared with each other.
     return text.replace(b"\0", b"")

@@ -1,7 +1,7 @@
 """One operation for each endpoint: its request, and how to decode the response. Pure.
 
-Methods, Accept headers and bodies are those of the service's documentation of the direct flow. URLs
-from the service are used unchanged, and only if their origin is that of the service root.
+Methods, Accept headers and bodies follow the service's documentation of the direct flow. A URL from the
+service is used unchanged, except for white space around it, and only if its origin is the service root's.
 """
 
 from collections.abc import Callable
@@ -39,13 +39,13 @@ class Retryable(Enum):
     """When an operation may be retried."""
 
     ALWAYS = "always"
-    """The operation is idempotent."""
+    """The operation is idempotent, or a second result does no harm (a new redirect URL)."""
 
     UNTIL_SENT = "until sent"
     """Only if it is certain that no byte reached the service: create."""
 
     NEVER = "never"
-    """A poll. Its lost response may have held a status change, or the next permitted poll time."""
+    """A poll: a lost response may have contained a status change, or the next permitted poll time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Operation(Generic[T]):
 
 
 def succeeded(status: int) -> bool:
-    """Whether an HTTP status means success. Any 2xx does, because the service uses several of them."""
+    """Whether an HTTP status means success: any 2xx, because the service uses several of them."""
     return 200 <= status < 300
 
 
@@ -92,7 +92,7 @@ def create(root: str, sender: Sender, *, reference: str | None) -> Operation[Dir
     def decode(response: Response) -> DirectJobResponse:
         if not succeeded(response.status):
             refused = refusals.refusal(name, response)
-            # Only 4xx means that no job was created. Web applications often redirect after a success.
+            # Only 4xx or a known error code means that no job was created. A redirect may follow a success.
             if not 400 <= response.status < 500 and type(refused) is ApiError:
                 raise CreateOutcomeUnknownError(
                     reference=reference, reason=f"the service responded with HTTP {response.status}"
@@ -151,33 +151,33 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
 
 def status(root: str, url: Secret[str], token: Secret[str]) -> Operation[DirectJobStatusResponse]:
     """Gets a job's status with the token from an exit URL."""
-    request = _get(urls.with_token(_own(url, root), token), _XML)
-    return _reading(root, "get the job's status", request, messages.job_status_response, token)
+    request = _get(urls.with_token(_trusted(url, root), token), _XML)
+    return _with_result(root, "get the job's status", request, messages.job_status_response, token)
 
 
 def new_redirect_url(root: str, signer_url: Secret[str]) -> Operation[DirectSignerResponse]:
     """Gets a new redirect URL, which works once."""
     request = Request(
         method="POST",
-        url=_own(signer_url, root),
+        url=_trusted(signer_url, root),
         headers={"Accept": _XML, "Content-Type": _XML},
         body=Message(messages.signer_update_request()),
     )
-    return _reading(root, "get a new redirect URL", request, messages.signer_response)
+    return _with_result(root, "get a new redirect URL", request, messages.signer_response)
 
 
 def xades(root: str, url: Secret[str]) -> Operation[bytes]:
     """Downloads a signer's XAdES."""
-    request = _get(_own(url, root), _XML, TimeoutKind.DOWNLOAD)
-    operation = _reading(root, "download the XAdES", request, Secret[bytes].reveal)
+    request = _get(_trusted(url, root), _XML, TimeoutKind.DOWNLOAD)
+    operation = _with_result(root, "download the XAdES", request, Secret[bytes].reveal)
     return replace(operation, form=Form.XADES)
 
 
 def pades(root: str, url: Secret[str]) -> Operation[bytes]:
     """Downloads a job's PAdES. The request also accepts XML, the format of error documents."""
     accept = f"application/octet-stream, {_XML}"
-    request = _get(_own(url, root), accept, TimeoutKind.DOWNLOAD)
-    operation = _reading(root, "download the PAdES", request, Secret[bytes].reveal)
+    request = _get(_trusted(url, root), accept, TimeoutKind.DOWNLOAD)
+    operation = _with_result(root, "download the PAdES", request, Secret[bytes].reveal)
     return replace(operation, form=Form.PADES)
 
 
@@ -198,10 +198,10 @@ def access(root: str, sender: Sender) -> Operation[str]:
         return body.reveal().decode(errors="replace").strip()
 
     request = _get(urls.organization(root, sender.organization_number), f"text/plain, {_XML}")
-    return _reading(root, "check the access", request, text)
+    return _with_result(root, "check the access", request, text)
 
 
-def _own(url: Secret[str], root: str) -> Secret[str]:
+def _trusted(url: Secret[str], root: str) -> Secret[str]:
     """The URL without white space around it, after a check that its origin is the service's."""
     stripped = Secret(url.reveal().strip())
     check_origin(stripped, root)
@@ -212,7 +212,7 @@ def _get(url: Secret[str], accept: str, timeout: TimeoutKind = TimeoutKind.API) 
     return Request(method="GET", url=url, headers={"Accept": accept}, timeout=timeout)
 
 
-def _reading(
+def _with_result(
     root: str,
     name: str,
     request: Request,
@@ -245,7 +245,7 @@ def _without_result(
 
     return Operation(
         name=name,
-        request=Request(method=method, url=_own(url, root), headers={"Accept": _XML}),
+        request=Request(method=method, url=_trusted(url, root), headers={"Accept": _XML}),
         decode=decode,
         done_when_gone=True,
         organization_number=urls.organization_in(url, root),

@@ -44,7 +44,7 @@ def rule_violations(
     """Every rule that a job breaks, except those for the content of its documents.
 
     Args:
-        job: A job for which `type_violations` found nothing.
+        job: A job without type violations.
         sender: The sender of the job.
         messages: The rendered messages of the job. The packaged schema validates them.
     """
@@ -63,9 +63,9 @@ def _violations(job: DirectJob, sender: Sender, *, fields: bool) -> list[Violati
     parts = [*_parts("", job, DirectJob), *_parts("sender", sender, Sender)]
     violations = (
         violation
-        for path, value, kind in parts
-        if _is_field(kind) is fields
-        for violation in _of_kind(path, value, kind)
+        for path, value, annotation in parts
+        if _is_field(annotation) is fields
+        for violation in _check_part(path, value, annotation)
     )
     return list(dict.fromkeys(violations))
 
@@ -74,29 +74,35 @@ def _violations(job: DirectJob, sender: Sender, *, fields: bool) -> list[Violati
 _annotations = cache(get_type_hints)
 
 
-def _parts(path: str, value: object, kind: Any) -> Iterator[tuple[str, object, Any]]:  # noqa: ANN401 - an annotation may be anything
+def _parts(path: str, value: object, annotation: Any) -> Iterator[tuple[str, object, Any]]:  # noqa: ANN401 - an annotation may be anything
     """The path, value and annotation of every part of a value. Optional parts that are None are left out."""
-    if type(None) in get_args(kind):
+    if type(None) in get_args(annotation):
         if value is None:
             return
-        (kind,) = set(get_args(kind)) - {type(None)}
-    yield path, value, kind
-    if get_origin(kind) is Sequence and isinstance(value, Sequence):
+        (annotation,) = set(get_args(annotation)) - {type(None)}
+    yield path, value, annotation
+    if get_origin(annotation) is Sequence and isinstance(value, Sequence):
         for index, item in enumerate(cast("Sequence[object]", value)):
-            yield from _parts(f"{path}[{index}]", item, get_args(kind)[0])
-    elif isinstance(kind, type) and is_dataclass(kind) and isinstance(value, kind):
-        for name, annotation in _annotations(kind).items():
+            yield from _parts(f"{path}[{index}]", item, get_args(annotation)[0])
+    elif (
+        isinstance(annotation, type) and is_dataclass(annotation) and isinstance(value, annotation)
+    ):
+        for name, field_annotation in _annotations(annotation).items():
             inner = f"{path}.{name}".removeprefix(".")
-            yield from _parts(inner, getattr(value, name), annotation)
+            yield from _parts(inner, getattr(value, name), field_annotation)
 
 
-def _is_field(kind: Any) -> bool:  # noqa: ANN401 - as in _parts
-    """Whether the part is a text or enum field, for which a stand-in can be rendered."""
-    return kind is not DocumentType and isinstance(kind, type) and issubclass(kind, str)
+def _is_field(annotation: Any) -> bool:  # noqa: ANN401 - as in _parts
+    """Whether a message can be rendered although the value is wrong: for texts and enums, except DocumentType."""
+    return (
+        annotation is not DocumentType
+        and isinstance(annotation, type)
+        and issubclass(annotation, str)
+    )
 
 
-def _of_kind(path: str, value: object, kind: Any) -> Iterator[Violation]:  # noqa: ANN401 - as in _parts
-    rule = _text_rule(value) if kind is str else _type_rule(value, kind)
+def _check_part(path: str, value: object, annotation: Any) -> Iterator[Violation]:  # noqa: ANN401 - as in _parts
+    rule = _text_rule(value) if annotation is str else _type_rule(value, annotation)
     if rule is not None:
         yield Violation(path=path, rule=rule)
 
@@ -104,25 +110,29 @@ def _of_kind(path: str, value: object, kind: Any) -> Iterator[Violation]:  # noq
 def _text_rule(value: object) -> str | None:
     if not isinstance(value, str):
         return f"must be text, not {type(value).__name__}"
-    unfit = _NOT_IN_XML.search(value)
-    if unfit is None:
+    not_allowed = _NOT_IN_XML.search(value)
+    if not_allowed is None:
         return None
-    character = f"U+{ord(unfit[0]):04X}"
-    return f"must not contain {character}, which XML does not allow (it is at position {unfit.start()})"
+    character = f"U+{ord(not_allowed[0]):04X}"
+    return f"must not contain {character}, which XML does not allow (it is at position {not_allowed.start()})"
 
 
-def _type_rule(value: object, kind: Any) -> str | None:  # noqa: ANN401 - as in _parts
-    if get_origin(kind) is Sequence:
+def _type_rule(value: object, annotation: Any) -> str | None:  # noqa: ANN401 - as in _parts
+    if get_origin(annotation) is Sequence:
         # DirectJob has already converted any other iterable to a tuple.
         is_right, expected = isinstance(value, Sequence), "a sequence"
-    elif not isinstance(kind, type):
+    elif not isinstance(annotation, type):
         is_right = isinstance(value, (bytes, str)) or hasattr(value, "__fspath__")
         expected = "bytes or a path"
-    elif issubclass(kind, StrEnum):
-        members = ", ".join(kind.__members__)
-        return None if value in list(kind) else f"must be a member of {kind.__name__}: {members}"
+    elif issubclass(annotation, StrEnum):
+        members = ", ".join(annotation.__members__)
+        return (
+            None
+            if value in list(annotation)
+            else f"must be a member of {annotation.__name__}: {members}"
+        )
     else:
-        is_right, expected = isinstance(value, kind), kind.__name__
+        is_right, expected = isinstance(value, annotation), annotation.__name__
     return None if is_right else f"must be {expected}, not {type(value).__name__}"
 
 

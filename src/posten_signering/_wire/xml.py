@@ -86,8 +86,8 @@ def parse(document: Secret[bytes], cls: type[M]) -> M:
     expected = etree.QName(meta.qname)
     if root is None:
         raise UnexpectedResponseError(
-            f"The response is not a complete XML document; expected {expected.localname}. A proxy may "
-            "have changed it or responded instead of the service."
+            f"The response is not a complete XML document, or has a DOCTYPE; expected "
+            f"{expected.localname}. A proxy may have responded instead of the service."
         )
     if root.tag != meta.qname:
         raise UnexpectedResponseError(
