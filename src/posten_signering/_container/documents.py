@@ -32,7 +32,7 @@ CHUNK = 128 * 1024
 chunk is negligible (tests/benchmarks)."""
 
 # Several chunks for each call of a worker thread, because the switch costs more than reading one chunk.
-# With compression fewer, because the chunks before and after it are in memory at the same time.
+# Compression uses fewer, because the original and the compressed chunk are in memory at the same time.
 _CHUNKS_PER_CALL = 16
 _DEFLATED_CHUNKS_PER_CALL = 8
 

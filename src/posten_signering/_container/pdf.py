@@ -96,7 +96,7 @@ def _dictionary(data: bytes) -> dict[bytes, list[bytes]] | None:
 
 
 def _tokens(data: bytes) -> Iterator[bytes]:
-    """The tokens (7.2, 7.3) up to the first bytes that are not a token. Strings have no content here."""
+    """The tokens (7.2, 7.3) up to the first bytes that are not a token. A string is only its `(`."""
     position = _end(_BLANK, data)
     while match := _TOKEN.match(data, position):
         position = match.end()

@@ -73,7 +73,7 @@ class DocumentBundleToDisk:
             with os.fdopen(descriptor, "wb") as file, open_container() as container:
                 shutil.copyfileobj(container, file)
         except BaseException:
-            # Nothing would show that a partial file is not a whole container.
+            # A partial file would look like a whole container.
             path.unlink(missing_ok=True)
             raise
 

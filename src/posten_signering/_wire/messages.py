@@ -39,7 +39,7 @@ W = TypeVar("W")
 
 
 class _Missing(Exception):  # noqa: N818 - never leaves this module
-    """A required field is missing. Its frames hold models, whose repr shows identity numbers."""
+    """A required field is missing. The traceback's frames hold models, whose repr shows identity numbers."""
 
 
 def _reader(read: Callable[[Secret[bytes]], T]) -> Callable[[Secret[bytes]], T]:
