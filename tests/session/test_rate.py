@@ -1,4 +1,4 @@
-"""The rate budget: what one process takes of it, how many calls are in flight, and what clients do when the service blocks."""
+"""The rate limiter of one process, the calls in flight, and what clients do when the service blocks."""
 
 import asyncio
 from collections import defaultdict
@@ -30,8 +30,8 @@ def anyio_backend():
     return virtual_time.BACKEND
 
 
-async def let_through(bucket: InMemoryRateLimiter, organization: str) -> None:
-    """A call that is answered at once."""
+async def make_call(bucket: InMemoryRateLimiter, organization: str) -> None:
+    """A call that gets its response immediately."""
     arrived = await bucket.acquire(organization)
     arrived()
 
@@ -44,12 +44,12 @@ async def let_through(bucket: InMemoryRateLimiter, organization: str) -> None:
     delays=st.lists(st.one_of(st.just(0.0), st.floats(0, 3)), min_size=1, max_size=60),
     share=st.sampled_from([1.0, 0.5, 0.25, 0.1]),
 )
-def test_no_second_ever_holds_more_calls_than_the_share_allows(delays, share):
+def test_no_second_has_more_calls_than_the_share_allows(delays, share):
     async def main() -> None:
         bucket, moments = limiter(share), []
 
         async def call() -> None:
-            await let_through(bucket, OURS)
+            await make_call(bucket, OURS)
             moments.append(now())
 
         async with anyio.create_task_group() as tasks:
@@ -62,37 +62,37 @@ def test_no_second_ever_holds_more_calls_than_the_share_allows(delays, share):
     run(main)
 
 
-def test_that_check_sees_one_too_many():
+def test_most_in_a_second_counts_one_call_too_many():
     assert most_in_a_second([0.0, *[0.1 * n for n in range(1, 11)]]) == 11
 
 
 @pytest.mark.parametrize("processes", range(1, 11))
-async def test_so_many_processes_with_equal_shares_stay_within_the_limit_together(processes):
-    """However their seconds lie: each at its worst at the same time."""
+async def test_processes_with_equal_shares_stay_within_the_limit_together(processes):
+    """Even when the busiest second of each process is the same second."""
     bucket, moments = limiter(1 / processes), []
     for _ in range(200):
-        await let_through(bucket, OURS)
+        await make_call(bucket, OURS)
         moments.append(now())
     assert processes * most_in_a_second(moments) <= 10
-    # And little of the budget is left unused.
+    # At least half of the limit is used.
     assert processes * len(moments) / moments[-1] >= 5
 
 
-async def test_a_process_that_was_quiet_has_its_burst_and_no_more():
+async def test_after_a_quiet_hour_a_process_gets_its_burst_and_no_more():
     bucket, moments = limiter(), []
     await anyio.sleep(3600)
     for _ in range(30):
-        await let_through(bucket, OURS)
+        await make_call(bucket, OURS)
         moments.append(now())
     assert most_in_a_second(moments) <= 10
     assert moments[1] == moments[0]
 
 
-async def test_who_asks_first_is_let_through_first():
+async def test_calls_are_let_through_in_the_order_of_asking():
     bucket, order = limiter(), []
 
     async def call(number: int) -> None:
-        await let_through(bucket, OURS)
+        await make_call(bucket, OURS)
         order.append(number)
 
     async with anyio.create_task_group() as tasks:
@@ -101,94 +101,98 @@ async def test_who_asks_first_is_let_through_first():
     assert order == list(range(50))
 
 
-async def through_in_a_scope(bucket: InMemoryRateLimiter, seconds: float) -> bool:
-    """Whether a caller who gives up after some time got through."""
+async def got_through_in_scope(bucket: InMemoryRateLimiter, seconds: float) -> bool:
+    """Whether the call got through before its cancel scope ended it."""
     with anyio.move_on_after(seconds) as scope:
-        await let_through(bucket, OURS)
+        await make_call(bucket, OURS)
     return not scope.cancelled_caught
 
 
-async def through_natively(bucket: InMemoryRateLimiter, seconds: float) -> bool:
-    task = asyncio.ensure_future(let_through(bucket, OURS))
+async def got_through_in_task(bucket: InMemoryRateLimiter, seconds: float) -> bool:
+    """Whether the call got through before `Task.cancel` ended it."""
+    task = asyncio.ensure_future(make_call(bucket, OURS))
     await asyncio.wait([task], timeout=seconds)
     await cancel_natively(task)
     return not task.cancelled()
 
 
-async def moments_of(callers, through=None) -> dict[int, float]:
-    """When each of the callers got through: number, delay before it comes, patience in seconds."""
-    bucket, got = limiter(), {}
+async def moments_of(callers, got_through=None) -> dict[int, float]:
+    """When each caller got through, by its number; -1 for a caller with a time limit.
 
-    async def call(number: int, patience: float | None) -> None:
-        if patience is None:
-            await let_through(bucket, OURS)
-            got[number] = now()
-        elif await through(bucket, patience):
-            got[number] = -1.0
+    A caller is its number, the delay before it calls, and its time limit in seconds or None.
+    """
+    bucket, moments = limiter(), {}
+
+    async def call(number: int, time_limit: float | None) -> None:
+        if time_limit is None:
+            await make_call(bucket, OURS)
+            moments[number] = now()
+        elif await got_through(bucket, time_limit):
+            moments[number] = -1.0
 
     async with anyio.create_task_group() as tasks:
-        for number, (delay, patience) in callers:
+        for number, (delay, time_limit) in callers:
             await anyio.sleep(delay)
-            tasks.start_soon(call, number, patience)
-    return got
+            tasks.start_soon(call, number, time_limit)
+    return moments
 
 
-@pytest.mark.parametrize("through", [through_in_a_scope, through_natively])
+@pytest.mark.parametrize("got_through", [got_through_in_scope, got_through_in_task])
 @settings(max_examples=60)
 @given(
     callers=st.lists(
         st.tuples(st.floats(0, 0.1), st.one_of(st.none(), st.floats(0, 2))), max_size=25
     )
 )
-def test_who_is_cancelled_while_waiting_has_cost_nothing(through, callers):
-    """The others get through at the very moments at which they would have without them."""
+def test_a_call_that_is_cancelled_while_it_waits_uses_no_budget(got_through, callers):
+    """The other calls get through at the same moments as without the cancelled calls."""
     numbered = list(enumerate(callers))
-    with_them = run(lambda: moments_of(numbered, through))
+    with_cancelled = run(lambda: moments_of(numbered, got_through))
 
-    # Without those who gave up; who got through in time came as patiently as anybody.
-    coming, delay = [], 0.0
+    # The same calls without those that were cancelled, and without time limits.
+    not_cancelled, delay = [], 0.0
     for number, (before, _) in numbered:
         delay += before
-        if number in with_them:
-            coming.append((number, (delay, None)))
+        if number in with_cancelled:
+            not_cancelled.append((number, (delay, None)))
             delay = 0.0
-    without_them = run(lambda: moments_of(coming))
-    assert without_them.keys() == with_them.keys()
-    for number, moment in with_them.items():
+    without_cancelled = run(lambda: moments_of(not_cancelled))
+    assert without_cancelled.keys() == with_cancelled.keys()
+    for number, moment in with_cancelled.items():
         if moment >= 0:
-            assert moment == pytest.approx(without_them[number], abs=1e-5)
+            assert moment == pytest.approx(without_cancelled[number], abs=1e-5)
 
 
-async def test_a_block_holds_everybody_of_that_organisation_and_nobody_else():
+async def test_a_block_delays_all_calls_of_that_organisation_only():
     bucket, moments = limiter(), defaultdict(list)
 
     async def call(organization: str) -> None:
-        await let_through(bucket, organization)
+        await make_call(bucket, organization)
         moments[organization].append(now())
 
     async with anyio.create_task_group() as tasks:
         for _ in range(5):
             tasks.start_soon(call, OURS)
-        await anyio.sleep(0.05)  # two were let through, and three wait
+        await anyio.sleep(0.05)  # two calls got through, and three wait
         await bucket.block(OURS, 30)
         for organization in (OURS, THEIRS):
             tasks.start_soon(call, organization)
-    assert [each < 0.05 for each in moments[OURS]] == [True] * 2 + [False] * 4
+    assert [moment < 0.05 for moment in moments[OURS]] == [True] * 2 + [False] * 4
     assert min(moments[OURS][2:]) == pytest.approx(30.05, abs=1e-3)
     assert most_in_a_second(moments[OURS]) <= 10
     assert moments[THEIRS] == [pytest.approx(0.05, abs=1e-3)]
 
 
-async def test_the_longest_of_several_blocks_counts():
+async def test_the_longest_of_several_blocks_applies():
     bucket = limiter()
     for seconds in (10, 30, 5):
         await bucket.block(OURS, seconds)
-    await let_through(bucket, OURS)
+    await make_call(bucket, OURS)
     assert now() == pytest.approx(30, abs=1e-3)
 
 
 @pytest.mark.parametrize("share", [0, -1, 1.01, float("nan")])
-async def test_a_share_that_can_not_be_is_refused(share):
+async def test_a_share_out_of_range_is_refused(share):
     with pytest.raises(ConfigurationError, match="share"):
         InMemoryRateLimiter(share=share)
 
@@ -202,7 +206,7 @@ def confirmation(service: ModelService, sender: Sender = SENDER) -> str:
     return f"{job}/changes/{change.number}/complete"
 
 
-async def test_calls_side_by_side_are_paced():
+async def test_concurrent_calls_are_paced():
     service = ModelService()
     urls = [confirmation(service) for _ in range(60)]
     async with process_of(service) as client, anyio.create_task_group() as tasks:
@@ -213,16 +217,16 @@ async def test_calls_side_by_side_are_paced():
     assert 5 <= service.most_in_a_second[OURS] <= 10
 
 
-async def test_without_a_budget_the_same_calls_are_blocked():
+async def test_without_a_rate_limiter_the_same_calls_are_blocked():
     service = ModelService()
     urls = [confirmation(service) for _ in range(60)]
     async with process_of(service, rate_limiter=UnlimitedRateLimiter()) as client:
         results = await asyncio.gather(*map(client.confirm, urls), return_exceptions=True)
     assert service.blocks[OURS] >= 1
-    assert any(isinstance(each, RateLimitedError) for each in results)
+    assert any(isinstance(result, RateLimitedError) for result in results)
 
 
-async def test_clients_that_share_a_budget_stay_within_it_together():
+async def test_clients_that_share_a_rate_limiter_stay_within_the_limit_together():
     service, shared = ModelService(), limiter()
     urls = [confirmation(service) for _ in range(60)]
     async with (
@@ -236,8 +240,8 @@ async def test_clients_that_share_a_budget_stay_within_it_together():
 
 
 @pytest.mark.parametrize("connections", [1, 8])
-async def test_after_a_block_all_callers_of_the_organisation_hold_and_no_other(connections):
-    """Not even for want of a connection, though many more wait than there are connections."""
+async def test_after_a_block_only_calls_of_that_organisation_wait(connections):
+    """Others get a connection, even when more blocked calls wait than there are connections."""
     service = ModelService()
     ours = [confirmation(service) for _ in range(40)]
     theirs = [confirmation(service, OTHER_SENDER) for _ in range(5)]
@@ -251,16 +255,16 @@ async def test_after_a_block_all_callers_of_the_organisation_hold_and_no_other(c
             assert all(task.done() for task in their_tasks)
         results = await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*their_tasks)
-    refused = [each for each in results if isinstance(each, RateLimitedError)]
-    # Those that were on their way when the block came; nobody has asked since.
+    refused = [result for result in results if isinstance(result, RateLimitedError)]
+    # Only the calls that were in flight when the block began. No other call was sent during it.
     assert 1 <= len(refused) <= 3
-    arrivals = [each.arrived_at for each in service.calls if f"/{OURS}/" in each.url]
-    assert not any(1 < each < 29.9 for each in arrivals if each is not None)
+    arrivals = [call.arrived_at for call in service.calls if f"/{OURS}/" in call.url]
+    assert not any(1 < arrival < 29.9 for arrival in arrivals if arrival is not None)
     assert len(arrivals) == 40
     assert service.blocks[OURS] == 0
 
 
-async def test_a_gateway_that_asks_for_an_hour_gets_a_minute_of_silence():
+async def test_a_retry_after_of_an_hour_delays_calls_for_one_minute():
     service = ModelService()
     url = confirmation(service)
     service.script += [Fault(kind=Kind.GATEWAY, status=429, headers={"retry-after": "3600"})]
@@ -272,7 +276,7 @@ async def test_a_gateway_that_asks_for_an_hour_gets_a_minute_of_silence():
     assert 60 <= now() <= 61
 
 
-async def test_a_429_of_unknown_length_blocks_nobody():
+async def test_a_429_without_a_duration_blocks_no_calls():
     service = ModelService()
     url = confirmation(service)
     service.script += [Fault(kind=Kind.GATEWAY, status=429)]
@@ -284,8 +288,8 @@ async def test_a_429_of_unknown_length_blocks_nobody():
     assert now() < 1
 
 
-async def test_calls_that_waited_for_a_connection_do_not_leave_all_at_once():
-    """The budget is paid when there is a connection to use it on."""
+async def test_calls_that_waited_for_a_connection_do_not_leave_in_a_burst():
+    """A call takes its rate token only after it has a connection."""
     service = ModelService(slow=0.001, busy=5.0)
     urls = [confirmation(service) for _ in range(80)]
     async with process_of(service, max_connections=20) as client:
@@ -297,7 +301,7 @@ async def test_calls_that_waited_for_a_connection_do_not_leave_all_at_once():
 
 
 @pytest.mark.parametrize("natively", [False, True], ids=["scope", "Task.cancel"])
-async def test_a_call_that_is_cancelled_while_it_holds_gives_everything_back(natively):
+async def test_a_call_that_is_cancelled_during_a_block_keeps_no_connection(natively):
     service = ModelService()
     url = confirmation(service)
     service.block_now(OURS)
@@ -319,7 +323,7 @@ async def test_a_call_that_is_cancelled_while_it_holds_gives_everything_back(nat
 
 
 @pytest.mark.parametrize(
-    ("call", "payer"),
+    ("call", "organization"),
     [
         (lambda client: client.get_status_change(), OURS),
         (lambda client: client.get_status_change(sender=OTHER_SENDER), THEIRS),
@@ -332,16 +336,16 @@ async def test_a_call_that_is_cancelled_while_it_holds_gives_everything_back(nat
         (lambda client: client.confirm(f"{ROOT}/1234567890/complete"), OURS),
     ],
 )
-async def test_a_call_uses_the_budget_of_the_organisation_that_its_url_names(call, payer):
-    """Without one in the URL: that of the certificate."""
+async def test_a_call_uses_the_budget_of_the_organisation_in_its_url(call, organization):
+    """When the URL has none, it uses the budget of the certificate's organisation."""
     service, unpaced = ModelService(), UnlimitedRateLimiter()
     service.put(OTHER_SENDER)
     async with process_of(service, rate_limiter=unpaced) as client:
         await call(client)
-    assert unpaced.acquired == [payer]
+    assert unpaced.acquired == [organization]
 
 
-async def test_every_try_is_paid_for():
+async def test_every_attempt_uses_the_budget():
     service, unpaced = ModelService(), UnlimitedRateLimiter()
     service.script += [Fault(kind=Kind.REFUSED)] * 3
     async with process_of(service, rate_limiter=unpaced) as client:
@@ -350,7 +354,7 @@ async def test_every_try_is_paid_for():
     assert unpaced.acquired == [OURS] * 3
 
 
-async def test_the_block_is_the_organisations_that_was_called():
+async def test_a_block_applies_to_the_organisation_of_the_call():
     service, unpaced = ModelService(), UnlimitedRateLimiter()
     service.block_now(THEIRS)
     async with process_of(service, rate_limiter=unpaced) as client:
@@ -361,63 +365,62 @@ async def test_the_block_is_the_organisations_that_was_called():
     assert [poll.outcome for poll in service.polls] == [Outcome.BLOCKED, Outcome.EMPTY]
 
 
-# --- Calls in flight: those that a stalled network delayed arrive together, and must not be too many
+# --- Calls in flight: calls that a stalled network delayed arrive together, and must not be too many
 
-OURS = SENDER.organization_number
+# A call without a response is assumed to have arrived after this many seconds.
+ASSUMED_ARRIVED_AFTER = 5.0
 
-LONGEST_WAY = 5.0
 
-
-async def arrivals(stalls: list[float], share: float, *, forgetful: bool = False) -> list[float]:
-    """When so many calls as there are numbers arrive, if the way is closed for such times in turn."""
-    bucket, arrived = limiter(share), []
-    opens_at = 0.0
+async def arrivals(stalls: list[float], share: float, *, count_in_flight=True) -> list[float]:
+    """When the calls arrive, one call per stall. The network stalls for these durations in turn."""
+    bucket, moments = limiter(share), []
+    stalled_until = 0.0
 
     async def call() -> None:
-        tell = await bucket.acquire(OURS)
-        if forgetful:
-            tell()
-        await anyio.sleep(max(0.05, opens_at - now()))
-        arrived.append(now())
+        arrived = await bucket.acquire(OURS)
+        if not count_in_flight:
+            arrived()
+        await anyio.sleep(max(0.05, stalled_until - now()))
+        moments.append(now())
         await anyio.sleep(0.05)
-        tell()
+        arrived()
 
     async with anyio.create_task_group() as tasks:
         for stall in stalls:
             tasks.start_soon(call)
-            if now() >= opens_at:
-                opens_at = now() + stall
+            if now() >= stalled_until:
+                stalled_until = now() + stall
             await anyio.sleep(0.02)
-    return arrived
+    return moments
 
 
 @settings(max_examples=60)
 @given(
-    stalls=st.lists(st.floats(0, LONGEST_WAY - 0.1), min_size=1, max_size=60),
+    stalls=st.lists(st.floats(0, ASSUMED_ARRIVED_AFTER - 0.1), min_size=1, max_size=60),
     share=st.sampled_from([1.0, 0.5, 0.25, 0.1]),
 )
-def test_however_the_way_stalls_no_second_sees_too_many_arrive(stalls, share):
+def test_after_network_stalls_no_second_has_too_many_arrivals(stalls, share):
     moments = run(lambda: arrivals(stalls, share))
     assert len(moments) == len(stalls)
     assert most_in_a_second(moments) <= 10 * share
 
 
-def test_without_knowing_of_arrivals_it_would():
-    """The negative twin: one stall of 3 seconds."""
-    assert most_in_a_second(run(lambda: arrivals([3.0] * 60, 1.0, forgetful=True))) > 10
+def test_without_counting_calls_in_flight_too_many_arrive():
+    """Shows that the test above can fail, with one stall of 3 seconds."""
+    assert most_in_a_second(run(lambda: arrivals([3.0] * 60, 1.0, count_in_flight=False))) > 10
     assert most_in_a_second(run(lambda: arrivals([3.0] * 60, 1.0))) <= 10
 
 
-async def test_a_call_that_is_not_answered_is_taken_to_have_arrived_after_a_while():
-    """The service takes its time with a PAdES: those who wait for one do not stop the others."""
+async def test_a_call_without_a_response_is_assumed_to_have_arrived_after_5_seconds():
+    """The service may need long to make a PAdES. Calls that wait for one do not stop other calls."""
     bucket, moments, calls = limiter(), [], []
     for _ in range(20):
         calls.append(await bucket.acquire(OURS))
         moments.append(now())
     assert moments[8] < 1.5
-    assert moments[9] == pytest.approx(moments[0] + LONGEST_WAY + 1, abs=0.3)
-    for each in calls * 2:
-        each()
+    assert moments[9] == pytest.approx(moments[0] + ASSUMED_ARRIVED_AFTER + 1, abs=0.3)
+    for arrived in calls * 2:
+        arrived()
     await anyio.sleep(2)
     before = now()
     for _ in range(9):
@@ -425,8 +428,7 @@ async def test_a_call_that_is_not_answered_is_taken_to_have_arrived_after_a_whil
     assert now() - before < 1.5
 
 
-async def test_the_next_call_leaves_soon_after_the_answer_of_a_slow_one():
-    """All places are taken by calls that are not answered; a second after an answer its place is free."""
+async def test_at_the_limit_of_calls_in_flight_the_next_leaves_a_second_after_a_response():
     bucket = limiter()
     slow = [await bucket.acquire(OURS) for _ in range(9)]
     async with anyio.create_task_group() as tasks:
@@ -436,81 +438,81 @@ async def test_the_next_call_leaves_soon_after_the_answer_of_a_slow_one():
     assert 4 <= now() <= 4.3
 
 
-async def test_slow_calls_do_not_slow_the_others_down_for_longer_than_that():
-    """The fast ones' answers must not be taken for theirs."""
+async def test_slow_calls_stop_counting_after_6_seconds():
+    """The response of a fast call ends the time in flight of that call, not of a slow one."""
     bucket, moments = limiter(), []
     for _ in range(8):
         await bucket.acquire(OURS)
-    await anyio.sleep(LONGEST_WAY + 1)
+    await anyio.sleep(ASSUMED_ARRIVED_AFTER + 1)
     for _ in range(140):
-        tell = await bucket.acquire(OURS)
+        arrived = await bucket.acquire(OURS)
         moments.append(now())
-        tell()
+        arrived()
     assert 6.9 <= (len(moments) - 1) / (moments[-1] - moments[0]) <= 7.3
 
 
-async def test_a_late_answer_frees_no_place_but_its_own():
-    bucket, arrived = limiter(), []
+async def test_a_late_response_ends_the_time_in_flight_of_its_own_call_only():
+    bucket, moments = limiter(), []
     late = [await bucket.acquire(OURS) for _ in range(9)]
-    opens_at = 9.5
+    stalled_until = 9.5
 
     async def call() -> None:
         await bucket.acquire(OURS)
-        await anyio.sleep(max(0.05, opens_at - now()))
-        arrived.append(now())
+        await anyio.sleep(max(0.05, stalled_until - now()))
+        moments.append(now())
 
     async with anyio.create_task_group() as tasks:
         await anyio.sleep(6 - now())
         for _ in range(30):
             tasks.start_soon(call)
         await anyio.sleep(8 - now())
-        for each in late:
-            each()
-    assert most_in_a_second(arrived) <= 10
+        for arrived in late:
+            arrived()
+    assert most_in_a_second(moments) <= 10
 
 
-@pytest.mark.parametrize(("share", "at_once"), [(0.1, 1), (0.2, 2), (1 / 3, 3), (0.5, 4), (1, 9)])
-async def test_so_many_are_on_their_way_at_once(share, at_once):
+@pytest.mark.parametrize(("share", "most"), [(0.1, 1), (0.2, 2), (1 / 3, 3), (0.5, 4), (1, 9)])
+async def test_the_share_limits_the_calls_in_flight(share, most):
     bucket = limiter(share)
-    for _ in range(at_once):
+    for _ in range(most):
         await bucket.acquire(OURS)
-    assert now() < LONGEST_WAY
+    assert now() < ASSUMED_ARRIVED_AFTER
     await bucket.acquire(OURS)
-    assert now() > LONGEST_WAY
+    assert now() > ASSUMED_ARRIVED_AFTER
 
 
 class Stalling(ModelTransport):
-    """A way to the service that can be closed for a while."""
+    """A transport whose network can be stalled."""
 
-    opens_at = 0.0
+    stalled_until = 0.0
 
     async def _travel(self) -> None:
         await super()._travel()
-        await anyio.sleep(max(0.0, self.opens_at - now()))
+        await anyio.sleep(max(0.0, self.stalled_until - now()))
 
 
 @pytest.mark.parametrize("paced", [True, False])
-async def test_a_stall_does_not_get_the_organisation_blocked(paced):
+async def test_a_stall_gets_the_organisation_blocked_only_without_pacing(paced):
     service = ModelService(slow=0.05)
     transport = Stalling(service, "one")
     fields = {} if paced else {"rate_limiter": UnlimitedRateLimiter()}
     url = f"{ROOT}/{OURS}/direct/signature-jobs/1/pades"
     async with process_of(service, transport=transport, **fields) as client:
         calls = [
-            asyncio.ensure_future(client.get_pades(url) if each % 2 else client.check_access())
-            for each in range(40)
+            asyncio.ensure_future(client.get_pades(url) if number % 2 else client.check_access())
+            for number in range(40)
         ]
         await anyio.sleep(0.5)
-        transport.opens_at = now() + 3
+        transport.stalled_until = now() + 3
         results = await asyncio.gather(*calls, return_exceptions=True)
     assert (service.blocks[OURS] == 0) is paced
-    assert any(isinstance(each, RateLimitedError) for each in results) is not paced
+    assert any(isinstance(result, RateLimitedError) for result in results) is not paced
 
 
-# --- What the client tells its limiter
+# --- What the client reports to its rate limiter
 
 
-async def test_an_answer_that_begins_has_arrived():
+async def test_a_call_is_no_longer_in_flight_when_its_response_begins():
     unpaced = UnlimitedRateLimiter()
     async with client_of(Answer(200, PADES), rate_limiter=unpaced) as (client, _):
         async with client.open_pades(f"{ROOT}/{OURS}/pades"):
@@ -520,7 +522,7 @@ async def test_an_answer_that_begins_has_arrived():
 
 
 @pytest.mark.parametrize("end", ["answered", "refused", "failed", "cancelled"])
-async def test_every_call_is_told_to_have_arrived_once(end):
+async def test_every_call_ends_its_time_in_flight_once(end):
     unpaced, hang = UnlimitedRateLimiter(), Hang()
     lost = TransportError("The connection was lost.", request_may_have_left=True)
     script = {"answered": Answer(204), "refused": Answer(403), "failed": lost, "cancelled": hang}
@@ -535,24 +537,24 @@ async def test_every_call_is_told_to_have_arrived_once(end):
     assert unpaced.in_flight == {OURS: 0}
 
 
-async def test_a_shorter_block_that_is_met_later_does_not_end_a_longer_one():
-    """Whatever the limiter makes of it: this one lets everybody through."""
+async def test_a_later_shorter_block_does_not_end_a_longer_one():
+    """The client itself waits, because this rate limiter ignores blocks."""
     service = ModelService()
-    for asked in ({"retry-after": "50"}, {}):
-        headers = {"dosfilter": "delayed", **asked}
+    for retry_after in ({"retry-after": "50"}, {}):
+        headers = {"dosfilter": "delayed", **retry_after}
         service.script.append(Fault(kind=Kind.GATEWAY, status=429, headers=headers))
     async with process_of(service, rate_limiter=UnlimitedRateLimiter()) as client:
         results = await asyncio.gather(
             *(client.check_access() for _ in range(2)), return_exceptions=True
         )
-        assert [type(each) for each in results] == [RateLimitedError] * 2
+        assert [type(result) for result in results] == [RateLimitedError] * 2
         await client.check_access()
     assert 50 <= now() <= 51
 
 
 @pytest.mark.parametrize("callers", [1, 10])
-async def test_as_many_blocked_organisations_as_there_are_connections_stop_no_other(callers):
-    """A broker's clients: who waits for one that is blocked waits outside, whenever he came."""
+async def test_blocked_organisations_keep_no_connection_from_others(callers):
+    """There are more blocked organisations than connections, as can happen to a broker."""
     service = ModelService()
     blocked = [f"{number:09}" for number in range(1, 10)]
     done, refused = defaultdict(list), []
@@ -566,19 +568,19 @@ async def test_as_many_blocked_organisations_as_there_are_connections_stop_no_ot
             done[organization].append(now())
 
     async with process_of(service, max_connections=8) as client:
-        for each in blocked:
-            service.block_now(each)
+        for organization in blocked:
+            service.block_now(organization)
             if callers == 1:
-                await call(each)
+                await call(organization)
         async with anyio.create_task_group() as tasks:
-            for each in blocked * callers:
-                tasks.start_soon(call, each)
+            for organization in blocked * callers:
+                tasks.start_soon(call, organization)
             await anyio.sleep(5)
             began = now()
             await call(OURS)
             assert now() - began < 1
     assert set(refused) == set(blocked)
-    assert all(min(done[each]) > 29 for each in blocked if done[each])
+    assert all(min(moments) > 29 for number, moments in done.items() if number in blocked)
     assert sum(map(len, done.values())) + len(refused) == 1 + 9 * callers + (
         9 if callers == 1 else 0
     )

@@ -1,4 +1,4 @@
-"""What is sent again after which failure, after how long, and how often in all."""
+"""Which calls are retried after which failure, after what delay, and how often."""
 
 import asyncio
 from datetime import timedelta
@@ -64,9 +64,9 @@ FAILURES = {
     "302": Answer(302, b"", {"location": URL}),
 }
 
-PASSING = {"refused", "connect-timeout", "lost", "timeout", "cut", "502", "503", "504"}
-NEVER_LEFT = {"refused", "connect-timeout"}
-# Of a create.
+TRANSIENT = {"refused", "connect-timeout", "lost", "timeout", "cut", "502", "503", "504"}
+NEVER_SENT = {"refused", "connect-timeout"}
+# The failures of a create after which the job may exist.
 OUTCOME_UNKNOWN = {"lost", "timeout", "tls-after", "cut", "302"}
 OUTCOME_UNKNOWN |= {"500", "501", "502", "503", "504"}
 ERRORS = {
@@ -83,7 +83,7 @@ ERRORS = {
 
 
 def expected(name: str, failure: str) -> type[SigningError]:
-    """What the caller gets when the failure stays."""
+    """The error that the caller gets when every attempt fails."""
     if name == "create" and failure in OUTCOME_UNKNOWN:
         return CreateOutcomeUnknownError
     if name == "get_status_change" and failure == "429":
@@ -91,25 +91,25 @@ def expected(name: str, failure: str) -> type[SigningError]:
     return ERRORS.get(failure, ApiError)
 
 
-def tries(name: str, failure: str) -> int:
-    """How often it is sent in all, with two extra tries."""
+def attempts(name: str, failure: str) -> int:
+    """The number of attempts, with at most two retries."""
     if name == "create":
-        return 3 if failure in NEVER_LEFT else 1
+        return 3 if failure in NEVER_SENT else 1
     if name == "get_status_change" or (name.startswith("open") and failure == "cut"):
         return 1
-    return 3 if failure in PASSING else 1
+    return 3 if failure in TRANSIENT else 1
 
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("name", [name for name in all_calls(Path()) if name != "status_changes"])
-async def test_what_is_sent_how_often(name, failure, tmp_path):
+async def test_each_operation_is_retried_after_transient_failures_only(name, failure, tmp_path):
     script = [FAILURES[failure]] * 4
     async with client_of(*script, retries=Retries()) as (client, transport):
         with pytest.raises(SigningError) as caught:
             await all_calls(tmp_path / "signed.pdf")[name](client)
         assert transport.open == 0
     assert type(caught.value) is expected(name, failure)
-    assert len(script) - len(transport.script) == tries(name, failure)
+    assert len(script) - len(transport.script) == attempts(name, failure)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,7 +121,7 @@ async def test_what_is_sent_how_often(name, failure, tmp_path):
         ("request_new_redirect_url", UnexpectedResponseError),
     ],
 )
-async def test_an_answer_that_can_not_be_read_is_not_asked_for_again(name, error, tmp_path):
+async def test_a_response_that_can_not_be_read_is_not_retried(name, error, tmp_path):
     async with client_of(Answer(200, status_xml()[:-30]), retries=Retries()) as (client, transport):
         with pytest.raises(error):
             await all_calls(tmp_path)[name](client)
@@ -130,12 +130,12 @@ async def test_an_answer_that_can_not_be_read_is_not_asked_for_again(name, error
 
 @pytest.mark.parametrize("failure", ["refused", "cut", "503"])
 @pytest.mark.parametrize("name", URL_OPERATIONS)
-async def test_a_transient_failure_is_not_seen_by_the_caller(name, failure, tmp_path):
+async def test_the_caller_does_not_see_a_transient_failure(name, failure, tmp_path):
     answer = Answer(200, URL_OPERATIONS[name].answer)
     script = [FAILURES[failure], FAILURES[failure], answer]
     async with client_of(*script, retries=Retries()) as (client, transport):
         if failure == "cut" and name in {"open_pades", "open_xades"}:
-            # What the caller has read can't be taken back.
+            # No retry, because the caller has already read a part of the body.
             with pytest.raises(TransportError):
                 await all_calls(tmp_path / "signed")[name](client)
             assert len(transport.sent) == 1
@@ -144,27 +144,27 @@ async def test_a_transient_failure_is_not_seen_by_the_caller(name, failure, tmp_
     assert not transport.script
 
 
-@pytest.mark.parametrize("extra", [0, 1, 5])
-async def test_how_often_is_the_callers_choice(extra):
+@pytest.mark.parametrize("max_retries", [0, 1, 5])
+async def test_max_retries_limits_the_attempts(max_retries):
     script = [FAILURES["503"]] * 9
-    async with client_of(*script, retries=Retries(max_retries=extra)) as (client, transport):
+    async with client_of(*script, retries=Retries(max_retries=max_retries)) as (client, transport):
         with pytest.raises(ApiError):
             await client.confirm(URL)
-    assert len(transport.sent) == extra + 1
+    assert len(transport.sent) == max_retries + 1
 
 
-@pytest.mark.parametrize("wrong", [{"max_retries": -1}, {"budget": -1}])
-async def test_less_than_none_is_refused(wrong):
-    with pytest.raises(ConfigurationError):
-        Retries(**wrong)
+@pytest.mark.parametrize("name", ["max_retries", "budget"])
+async def test_a_negative_setting_is_refused(name):
+    with pytest.raises(ConfigurationError, match=rf"Retries\.{name} must be 0 or more"):
+        Retries(**{name: -1})
 
 
-# --- Gone already
+# --- HTTP 404 and 410 for a retry
 
 
 @pytest.mark.parametrize("gone", [404, 410])
 @pytest.mark.parametrize("name", ["confirm", "delete_documents"])
-async def test_gone_at_a_repetition_is_done(name, gone):
+async def test_a_retry_that_finds_its_target_gone_succeeds(name, gone):
     for failure in ("lost", "503", "refused"):
         async with client_of(FAILURES[failure], Answer(gone), retries=Retries()) as (client, _):
             assert await all_calls(Path())[name](client) is None
@@ -172,10 +172,10 @@ async def test_gone_at_a_repetition_is_done(name, gone):
 
 @pytest.mark.parametrize("gone", [404, 410])
 @pytest.mark.parametrize("name", [name for name in URL_OPERATIONS if name != "confirm"])
-async def test_gone_is_an_error_otherwise(name, gone, tmp_path):
-    first_try = [Answer(gone)]
-    later = [FAILURES["lost"], Answer(gone)] if name != "delete_documents" else first_try
-    for script in (first_try, later):
+async def test_otherwise_gone_is_an_error(name, gone, tmp_path):
+    first_attempt = [Answer(gone)]
+    retry = [FAILURES["lost"], Answer(gone)] if name != "delete_documents" else first_attempt
+    for script in (first_attempt, retry):
         async with client_of(*script, retries=Retries()) as (client, _):
             with pytest.raises(ApiError) as caught:
                 await all_calls(tmp_path / "signed")[name](client)
@@ -185,7 +185,7 @@ async def test_gone_is_an_error_otherwise(name, gone, tmp_path):
             await client.confirm(URL)
 
 
-async def test_other_refusals_of_a_repetition_are_errors():
+async def test_other_refusals_of_a_retry_are_errors():
     script = [FAILURES["lost"], Answer(403)]
     async with client_of(*script, retries=Retries()) as (client, _):
         with pytest.raises(ApiError) as caught:
@@ -193,28 +193,31 @@ async def test_other_refusals_of_a_repetition_are_errors():
     assert caught.value.status == HTTPStatus.FORBIDDEN
 
 
-# --- After how long
+# --- Delays
 
 LOST = TransportError("lost", request_may_have_left=True)
 
 
 @given(
-    tried=st.integers(1, 50), random=st.floats(0, 1), most=st.integers(0, 60), asked=st.integers()
+    attempts=st.integers(1, 50),
+    random=st.floats(0, 1),
+    longest=st.integers(0, 60),
+    retry_after=st.integers(0, 99),
 )
-def test_delays_are_random_from_nothing_up_to_a_bound_that_doubles(tried, random, most, asked):
-    bound = min(4.0, 0.25 * 2 ** (tried - 1))
-    assert delay(LOST, tried, random, Retries()) == pytest.approx(random * bound)
-    error = ApiError(operation="x", status=503, retry_after=timedelta(seconds=abs(asked) % 100))
-    retries = Retries(longest_retry_after=timedelta(seconds=most))
-    waited = delay(error, tried, random, retries)
-    if abs(asked) % 100 > most:
+def test_delays_are_random_up_to_a_bound_that_doubles(attempts, random, longest, retry_after):
+    bound = min(4.0, 0.25 * 2 ** (attempts - 1))
+    assert delay(LOST, attempts, random, Retries()) == pytest.approx(random * bound)
+    error = ApiError(operation="x", status=503, retry_after=timedelta(seconds=retry_after))
+    retries = Retries(longest_retry_after=timedelta(seconds=longest))
+    waited = delay(error, attempts, random, retries)
+    if retry_after > longest:
         assert waited is None
     else:
-        assert waited == pytest.approx(abs(asked) % 100 + random * bound)
+        assert waited == pytest.approx(retry_after + random * bound)
 
 
 @pytest.mark.parametrize(("random", "slept"), [(0.0, [0, 0]), (0.5, [0.125, 0.25])])
-async def test_the_delays_are_slept(random, slept):
+async def test_the_client_sleeps_for_the_delays(random, slept):
     sleep = Sleep(Clock())
     script = [FAILURES["503"]] * 3
     async with client_of(*script, retries=Retries(), sleep=sleep, random=lambda: random) as (
@@ -227,18 +230,18 @@ async def test_the_delays_are_slept(random, slept):
 
 
 @pytest.mark.parametrize(
-    ("asked", "slept"),
+    ("retry_after", "slept"),
     [("7", [7]), ("20", [20]), ("21", None), ("99999", None), ("soon", [0]), ("-3", [0])],
 )
-async def test_retry_after_is_honoured_up_to_a_bound(asked, slept):
-    """Who is asked to wait longer fails at once, and knows for how long."""
+async def test_retry_after_is_obeyed_up_to_a_limit(retry_after, slept):
+    """Above the limit the call fails without a retry, and the error has the `Retry-After`."""
     sleep = Sleep(Clock())
-    script = [Answer(503, b"", {"retry-after": asked}), Answer(204)]
+    script = [Answer(503, b"", {"retry-after": retry_after}), Answer(204)]
     async with client_of(*script, retries=Retries(), sleep=sleep) as (client, transport):
         if slept is None:
             with pytest.raises(ApiError) as caught:
                 await client.confirm(URL)
-            assert caught.value.retry_after == timedelta(seconds=int(asked))
+            assert caught.value.retry_after == timedelta(seconds=int(retry_after))
             assert len(transport.sent) == 1
         else:
             await client.confirm(URL)
@@ -246,7 +249,7 @@ async def test_retry_after_is_honoured_up_to_a_bound(asked, slept):
 
 
 @pytest.mark.parametrize("natively", [False, True], ids=["scope", "Task.cancel"])
-async def test_a_cancellation_between_two_tries_leaves_the_client_usable(natively):
+async def test_a_client_is_usable_after_a_cancellation_between_two_attempts(natively):
     service = ModelService()
     time = VirtualTime()
     time.random = lambda: 1.0
@@ -269,7 +272,7 @@ async def test_a_cancellation_between_two_tries_leaves_the_client_usable(nativel
 
 @pytest.mark.parametrize("name", ["download_pades", "download_xades"])
 @pytest.mark.parametrize("older", [None, b"older"])
-async def test_between_the_tries_of_a_download_no_part_of_it_lies_about(name, older, tmp_path):
+async def test_between_attempts_a_download_leaves_no_partial_file(name, older, tmp_path):
     path = tmp_path / "signed"
     if older is not None:
         path.write_bytes(older)
@@ -298,14 +301,13 @@ async def test_between_the_tries_of_a_download_no_part_of_it_lies_about(name, ol
     assert older is None or path.read_bytes() == older
 
 
-async def test_an_open_download_is_repeated_until_its_head_has_come_and_no_further():
+async def test_an_open_download_is_retried_only_until_its_response_begins():
     cut = Answer(200, [PADES[:5], PADES[5:-3]], broken_by=LOST)
     script = [FAILURES["503"], FAILURES["lost"], cut, Answer(200, PADES)]
-    got = []
 
     async def read() -> None:
         async with client.open_pades(URL) as stream:
-            got.extend([chunk async for chunk in stream])
+            assert [chunk async for chunk in stream]
 
     async with client_of(*script, retries=Retries()) as (client, transport):
         with pytest.raises(TransportError):
@@ -314,7 +316,7 @@ async def test_an_open_download_is_repeated_until_its_head_has_come_and_no_furth
         assert transport.open == 0
 
 
-# --- How often in all: an outage is not multiplied
+# --- The retry budget: retries do not multiply the load of an outage
 
 
 @pytest.mark.parametrize(
@@ -326,37 +328,37 @@ async def test_an_open_download_is_repeated_until_its_head_has_come_and_no_furth
     ],
     ids=lambda fault: fault.kind.name,
 )
-@pytest.mark.parametrize("at_once", [1, 50])
-async def test_a_total_outage_is_not_multiplied(outage, at_once):
-    """1,000 calls: at most 10 % extra requests."""
+@pytest.mark.parametrize("concurrent", [1, 50])
+async def test_in_a_total_outage_there_are_few_retries(outage, concurrent):
+    """1,000 calls cause at most 10 % extra requests."""
     service = ModelService(rate=10**9)
     service.outages["one"] = outage
 
-    async def some(calls: int) -> None:
+    async def fail(calls: int) -> None:
         for _ in range(calls):
             with pytest.raises(SigningError):
                 await client.check_access()
 
     async with process_of(service, rate_limiter=UnlimitedRateLimiter()) as client:
         async with anyio.create_task_group() as tasks:
-            for _ in range(at_once):
-                tasks.start_soon(some, 1000 // at_once)
+            for _ in range(concurrent):
+                tasks.start_soon(fail, 1000 // concurrent)
         assert 1000 < len(service.calls) <= 1100
 
-        # When the service is back, what is repeated is earned by what succeeds.
+        # When the service is back, 30 successful calls earn 3 retries.
         del service.outages["one"]
         for _ in range(30):
             await client.check_access()
         service.outages["one"] = outage
         before = len(service.calls)
-        await some(10)
+        await fail(10)
         assert len(service.calls) - before == 10 + 3
 
 
 @settings(max_examples=30)
-@given(outcomes=st.lists(st.booleans(), max_size=600), reserve=st.integers(0, 20))
-def test_repetitions_are_a_tenth_of_the_successes_and_a_reserve(outcomes, reserve):
-    budget = RetryBudget(reserve)
+@given(outcomes=st.lists(st.booleans(), max_size=600), initial=st.integers(0, 20))
+def test_retries_are_at_most_the_budget_and_a_tenth_of_the_successes(outcomes, initial):
+    budget = RetryBudget(initial)
     taken = successes = 0
     for succeeded in outcomes:
         if succeeded:
@@ -364,11 +366,11 @@ def test_repetitions_are_a_tenth_of_the_successes_and_a_reserve(outcomes, reserv
             successes += 1
         else:
             taken += budget.take()
-    assert taken <= reserve + successes / 10 + 1e-6
+    assert taken <= initial + successes / 10 + 1e-6
 
 
-def test_with_every_third_request_failing_calls_still_succeed_at_first():
-    """The reserve is for that; afterwards one repetition for ten successes is left."""
+def test_when_every_third_call_fails_the_budget_limits_the_retries():
+    """At first the whole budget is there. Afterwards ten successes earn one retry."""
 
     async def main() -> None:
         service = ModelService(rate=10**9)

@@ -1,5 +1,7 @@
-"""One budget for a fleet, against a real Redis server, which is also the judge: its MONITOR tells each
-command with its own time."""
+"""One rate budget for several processes, with a real Redis server.
+
+The tests read Redis's MONITOR output, which lists each command with the server's time.
+"""
 
 import asyncio
 import logging
@@ -26,10 +28,10 @@ from posten_signering.errors import ConfigurationError, RateLimitedError
 pytestmark = pytest.mark.anyio
 
 ORGANIZATION = pki.SENDER
-ANOTHER = "987654321"
+OTHER_ORGANIZATION = "987654321"
 BLOCK = f"LIMITS:posten-signering/{ORGANIZATION}/block"
 
-# The service's limit, and what this package makes of it.
+# The service's limit of calls per second, and the slots per second of this package.
 LIMIT = 10
 SLOTS = 7
 
@@ -47,22 +49,22 @@ def redis(server):
 
 
 def grants(lines: list[str]) -> list[float]:
-    """When a slot was taken, by Redis's clock: a slot gets its second to live when it is taken."""
-    told = [
-        re.match(r'\+(\d+\.\d+) \[\d+ lua\] "expire" "[^"]*/\d+/slot\d+/[^"]*" "1"$', each)
-        for each in lines
+    """When each slot was taken, by Redis's clock: taking a slot sets its expiry to one second."""
+    matches = [
+        re.match(r'\+(\d+\.\d+) \[\d+ lua\] "expire" "[^"]*/\d+/slot\d+/[^"]*" "1"$', line)
+        for line in lines
     ]
-    return [float(each[1]) for each in told if each]
+    return [float(match[1]) for match in matches if match]
 
 
 def most_in_a_second(times: list[float]) -> int:
-    # Redis reckons in whole milliseconds.
+    # Redis counts in whole milliseconds.
     times = sorted(times)
-    return max(sum(start <= each < start + 0.998 for each in times) for start in times)
+    return max(sum(start <= time < start + 0.998 for time in times) for start in times)
 
 
 class FakeTime:
-    """Moves only when somebody sleeps."""
+    """A clock that moves only when its `sleep` is called."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -80,8 +82,8 @@ class FakeTime:
         return SharedRateLimiter(uri, monotonic=self.monotonic, sleep=self.sleep, **options)
 
 
-async def let_through(limiter: SharedRateLimiter, organization: str) -> None:
-    """A call that is answered at once."""
+async def make_call(limiter: SharedRateLimiter, organization: str) -> None:
+    """A call that gets its response immediately."""
     arrived = await limiter.acquire(organization)
     arrived()
 
@@ -99,39 +101,39 @@ anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
 """
 
 
-async def test_processes_together_stay_below_the_limit_of_a_second(redis):
+async def test_processes_together_stay_within_the_slots_of_a_second(redis):
     command = [sys.executable, "-c", PROCESS, redis.uri, ORGANIZATION, "6"]
     with redis.monitored() as lines:
         async with SharedRateLimiter(redis.uri) as here, anyio.create_task_group() as tasks:
             for _ in range(2):
                 tasks.start_soon(anyio.run_process, command)
             for _ in range(6):
-                await let_through(here, ORGANIZATION)
+                await make_call(here, ORGANIZATION)
     times = grants(lines)
     assert len(times) == 18
     assert most_in_a_second(times) <= SLOTS
-    # All of them had a part: nobody waited for the others to finish.
-    who = {each.split()[2] for each in lines if '"EVALSHA"' in each}
-    assert len(who) == 3
+    # All three processes got slots.
+    connections = {line.split()[2] for line in lines if '"EVALSHA"' in line}
+    assert len(connections) == 3
 
 
-def test_limiters_that_know_nothing_of_each_other_go_above_it():
-    """The negative twin: what the counting above would see without a shared budget."""
+def test_limiters_without_a_shared_budget_exceed_the_limit():
+    """Shows that the test above can fail."""
     times = []
 
     async def calls() -> None:
         limiter = InMemoryRateLimiter(monotonic=VirtualTime.monotonic)
         for _ in range(8):
-            await let_through(limiter, ORGANIZATION)
+            await make_call(limiter, ORGANIZATION)
             times.append(VirtualTime.monotonic())
 
-    async def fleet() -> None:
+    async def three_limiters() -> None:
         async with anyio.create_task_group() as tasks:
             for _ in range(3):
                 tasks.start_soon(calls)
 
     with asyncio.Runner(loop_factory=virtual_time.VirtualLoop) as runner:
-        runner.run(fleet())
+        runner.run(three_limiters())
     assert most_in_a_second(times) > LIMIT
 
 
@@ -139,7 +141,7 @@ async def test_calls_of_one_process_are_let_through_in_the_order_of_asking(redis
     order = []
 
     async def call(number: int) -> None:
-        await let_through(limiter, ORGANIZATION)
+        await make_call(limiter, ORGANIZATION)
         order.append(number)
 
     async with FakeTime().limiter(redis.uri) as limiter, anyio.create_task_group() as tasks:
@@ -148,31 +150,31 @@ async def test_calls_of_one_process_are_let_through_in_the_order_of_asking(redis
     assert order == list(range(6))
 
 
-async def test_organizations_have_budgets_of_their_own(redis):
+async def test_each_organization_has_its_own_budget(redis):
     time = FakeTime()
     async with time.limiter(redis.uri) as limiter:
         for _ in range(SLOTS):
-            await let_through(limiter, ORGANIZATION)
+            await make_call(limiter, ORGANIZATION)
         slept = len(time.slept)
-        await let_through(limiter, ANOTHER)
+        await make_call(limiter, OTHER_ORGANIZATION)
         assert len(time.slept) == slept
-        # The first one's slots are all taken, as long as Redis does not remove one.
-        await let_through(limiter, ORGANIZATION)
+        # All slots of the first organisation are taken, until Redis removes one.
+        await make_call(limiter, ORGANIZATION)
         assert len(time.slept) > slept
 
 
 @pytest.mark.parametrize(("share", "slots"), [(0.5, 3), (0.01, 1)])
-async def test_a_share_is_a_part_of_the_slots(redis, share, slots):
+async def test_a_share_limits_the_number_of_slots(redis, share, slots):
     time = FakeTime()
     with redis.monitored() as lines:
         async with time.limiter(redis.uri, share=share) as limiter:
             for _ in range(slots + 1):
-                await let_through(limiter, ORGANIZATION)
+                await make_call(limiter, ORGANIZATION)
     assert len(set(re.findall(r"slot\d+", "\n".join(lines)))) == slots
     assert most_in_a_second(grants(lines)) == slots
 
 
-async def test_a_block_holds_other_processes_until_redis_removes_it(redis):
+async def test_a_block_stops_other_processes_until_redis_removes_it(redis):
     here, there = FakeTime(), FakeTime()
     async with here.limiter(redis.uri) as one, there.limiter(redis.uri) as other:
         await one.block(ORGANIZATION, 30)
@@ -185,20 +187,20 @@ async def test_a_block_holds_other_processes_until_redis_removes_it(redis):
 
         other._sleep = sleep
         with redis.monitored() as lines:
-            await let_through(other, ORGANIZATION)
+            await make_call(other, ORGANIZATION)
         assert len(there.slept) == 5
-        assert all(0.5 <= each <= 1 for each in there.slept)
+        assert all(0.5 <= seconds <= 1 for seconds in there.slept)
         assert len(grants(lines)) == 1
-        # Whoever met the block needs no Redis to know of it.
-        await let_through(one, ORGANIZATION)
+        # The process that reported the block waits even after Redis has removed it.
+        await make_call(one, ORGANIZATION)
         assert sum(here.slept) == pytest.approx(30)
 
 
-async def test_a_block_does_not_hold_other_organizations(redis):
+async def test_a_block_does_not_stop_other_organizations(redis):
     time = FakeTime()
     async with time.limiter(redis.uri) as limiter:
         await limiter.block(ORGANIZATION, 30)
-        await let_through(limiter, ANOTHER)
+        await make_call(limiter, OTHER_ORGANIZATION)
     assert time.slept == []
 
 
@@ -211,7 +213,7 @@ async def test_a_shorter_block_does_not_end_a_longer_one(redis):
         assert redis.number("PTTL", BLOCK) > 59_000
 
 
-async def test_a_block_that_a_client_meets_crosses(redis):
+async def test_a_block_of_a_client_is_stored_in_redis(redis):
     async with FakeTime().limiter(redis.uri) as limiter:
         answer = doubles.Answer(429, headers={"dosfilter": "delayed"})
         async with doubles.client_of(answer, rate_limiter=limiter) as (client, _):
@@ -220,114 +222,113 @@ async def test_a_block_that_a_client_meets_crosses(redis):
     assert redis.number("PTTL", BLOCK) > 29_000
 
 
-async def test_cancelled_callers_harm_nobody(redis):
-    """At random moments, natively and by scope: whoever is not cancelled gets through."""
+async def test_cancelled_calls_do_not_stop_other_calls(redis):
+    """Calls are cancelled at random moments, by `Task.cancel` and by cancel scopes."""
     chance = random.Random(3)
     time = FakeTime()
 
     async def call(organization: str, seconds: float) -> bool:
         with anyio.move_on_after(seconds) as scope:
-            await let_through(limiter, organization)
+            await make_call(limiter, organization)
         return not scope.cancelled_caught
 
     async with time.limiter(redis.uri) as limiter:
         cancelled = 0
         for organization in map(str, range(40)):
-            # No more callers than there are slots, so that nobody has to wait for one.
+            # Fewer calls than slots, so that no call has to wait for one.
             calls = [
-                asyncio.ensure_future(call(organization, each))
-                for each in (10, chance.random() * 2e-3, 10, chance.random() * 4e-3, 10)
+                asyncio.ensure_future(call(organization, seconds))
+                for seconds in (10, chance.random() * 2e-3, 10, chance.random() * 4e-3, 10)
             ]
-            for native in (calls[0], calls[2]):
+            for task in (calls[0], calls[2]):
                 for _ in range(chance.randrange(20)):
                     await asyncio.sleep(0)
-                native.cancel()
+                task.cancel()
             await asyncio.wait(calls)
             assert calls[4].result()
-            cancelled += sum(each.cancelled() or not each.result() for each in calls)
+            cancelled += sum(task.cancelled() or not task.result() for task in calls)
         assert cancelled > 0
     clients = redis.ask("CLIENT", "LIST", "TYPE", "normal").decode().count(" addr=")
-    assert clients == 1  # the one that asks
+    assert clients == 1  # the connection that sends this command
 
 
-async def test_without_redis_a_process_paces_itself_and_says_so_once(
+async def test_without_redis_a_process_paces_itself_and_logs_one_warning(
     redis_server, tmp_path, caplog
 ):
     caplog.set_level(logging.INFO, "posten_signering")
     time = FakeTime()
     with redis_process.running(redis_server, tmp_path) as redis:
         async with time.limiter(redis.uri, share_alone=0.25) as limiter:
-            await let_through(limiter, ORGANIZATION)
+            await make_call(limiter, ORGANIZATION)
             assert redis.ask("KEYS", "*slot*").startswith(b"*1\r\n")
             redis.stop()
 
             began = time.now
             for _ in range(8):
-                await let_through(limiter, ORGANIZATION)
-            # After a pause one at once, and then a quarter of 7 in a second.
+                await make_call(limiter, ORGANIZATION)
+            # A pause of a second, one call, and then a quarter of 7 calls per second.
             assert time.now - began == pytest.approx(1 + 7 / (7 * 0.25), rel=0.1)
             [warning] = caplog.records
             assert warning.levelname == "WARNING"
-            assert "takes 25 %" in warning.getMessage()
+            assert "uses 25 %" in warning.getMessage()
             assert str(redis.port) in warning.getMessage()
 
             await limiter.block(ORGANIZATION, 30)
             began = time.now
-            await let_through(limiter, ORGANIZATION)
+            await make_call(limiter, ORGANIZATION)
             assert time.now - began >= 30
-            await limiter.block(ANOTHER, 2)  # not asked: Redis is left alone for a while
+            await limiter.block(OTHER_ORGANIZATION, 2)  # Redis is not called during the pause
             assert len(caplog.records) == 1
 
-            with redis_process.running(redis_server, tmp_path, redis.port) as again:
+            with redis_process.running(redis_server, tmp_path, redis.port) as restarted:
                 time.now += 5
-                await let_through(limiter, ORGANIZATION)
-                assert again.ask("KEYS", "*slot*").startswith(b"*1\r\n")
-            assert [each.levelname for each in caplog.records] == ["WARNING", "INFO"]
-            assert "shared again" in caplog.records[1].getMessage()
+                await make_call(limiter, ORGANIZATION)
+                assert restarted.ask("KEYS", "*slot*").startswith(b"*1\r\n")
+            assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+            assert "shared between processes again" in caplog.records[1].getMessage()
 
             await limiter.block(ORGANIZATION, 30)
-            assert [each.levelname for each in caplog.records] == ["WARNING", "INFO", "WARNING"]
+            levels = [record.levelname for record in caplog.records]
+            assert levels == ["WARNING", "INFO", "WARNING"]
 
 
-async def test_when_redis_dies_and_when_it_is_back_no_second_holds_too_many(redis_server, tmp_path):
-    """Four processes, which learn of both at different moments: those on their own are not in Redis."""
+async def test_when_redis_stops_and_restarts_no_second_has_too_many_calls(redis_server, tmp_path):
+    """Four processes notice both at different moments. Calls paced locally are not in Redis."""
     time, moments = FakeTime(), []
     with redis_process.running(redis_server, tmp_path) as redis:
         fleet = [time.limiter(redis.uri, share_alone=0.25) for _ in range(4)]
 
         async def call_in_turn(calls: int) -> None:
-            # One after the other, each as soon as the one before got through.
+            # Each process makes a call as soon as the call before got through.
             for number in range(calls):
-                await let_through(fleet[number % 4], ORGANIZATION)
+                await make_call(fleet[number % 4], ORGANIZATION)
                 moments.append(time.now)
 
         await call_in_turn(SLOTS)
         redis.stop()
-        died = time.now
+        stopped_at = time.now
         await call_in_turn(16)
         with redis_process.running(redis_server, tmp_path, redis.port):
             time.now += 5
-            back = time.now
-            # Redis does not see the time that passes here: its slots are taken, and given back, in its
-            # own seconds. What is looked at is that each process also keeps to its own part.
-            alone = fleet[0]._alone._buckets[ORGANIZATION]
+            back_at = time.now
+            # Redis has its own clock, not this test's, so its slots say nothing here. The test checks
+            # that a process also uses its local budget for 6 seconds, and then no longer.
+            bucket = fleet[0]._local_budget._buckets[ORGANIZATION]
             for seconds in (0, 2, 4, 5.9):
-                time.now = back + seconds
-                await let_through(fleet[0], ORGANIZATION)
-                assert alone.wait(time.now) > 0
-            time.now = back + 7.5
-            assert alone.wait(time.now) == 0
-            await let_through(fleet[0], ORGANIZATION)
-            assert alone.wait(time.now) == 0
-        for each in fleet:
-            await each.aclose()
-    assert min(each for each in moments if each > died) >= died + 1
+                time.now = back_at + seconds
+                await make_call(fleet[0], ORGANIZATION)
+                assert bucket.wait(time.now) > 0
+            time.now = back_at + 7.5
+            assert bucket.wait(time.now) == 0
+            await make_call(fleet[0], ORGANIZATION)
+            assert bucket.wait(time.now) == 0
+        for limiter in fleet:
+            await limiter.aclose()
+    assert min(moment for moment in moments if moment > stopped_at) >= stopped_at + 1
     assert most_in_a_second(moments) <= LIMIT
 
 
-async def test_whoever_is_cancelled_or_fails_after_the_pace_gives_its_place_back(
-    redis, monkeypatch
-):
+async def test_a_call_that_fails_after_pacing_is_no_longer_in_flight(redis, monkeypatch):
     time = FakeTime()
     async with time.limiter(redis.uri) as limiter:
 
@@ -346,8 +347,8 @@ async def test_whoever_is_cancelled_or_fails_after_the_pace_gives_its_place_back
         assert time.now - began < 1
 
 
-async def test_a_redis_that_does_not_answer_holds_nobody_up(monkeypatch, caplog):
-    monkeypatch.setattr(redis_slots, "_PATIENCE_SECONDS", 0.05)
+async def test_a_redis_that_does_not_respond_stops_no_calls(monkeypatch, caplog):
+    monkeypatch.setattr(redis_slots, "_REDIS_TIMEOUT_SECONDS", 0.05)
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -357,14 +358,14 @@ async def test_a_redis_that_does_not_answer_holds_nobody_up(monkeypatch, caplog)
     uri = f"async+redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
     async with silent, FakeTime().limiter(uri) as limiter:
         with anyio.fail_after(10):
-            await let_through(limiter, ORGANIZATION)
-    assert [each.levelname for each in caplog.records] == ["WARNING"]
+            await make_call(limiter, ORGANIZATION)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def test_a_refusal_by_redis_does_not_show_the_password(redis, caplog):
     uri = f"redis://user:canary-password@127.0.0.1:{redis.port}"
     async with FakeTime().limiter(uri) as limiter:
-        await let_through(limiter, ORGANIZATION)
+        await make_call(limiter, ORGANIZATION)
         assert "canary" not in f"{limiter!r} {vars(limiter)!r} {vars(limiter._redis)!r}"
     [warning] = caplog.records
     assert "AUTH" in warning.getMessage() or "password" in warning.getMessage()
@@ -382,8 +383,8 @@ async def test_a_refusal_by_redis_does_not_show_the_password(redis, caplog):
         "",
     ],
 )
-def test_another_uri_is_refused_without_showing_it(uri):
-    with pytest.raises(ConfigurationError, match="must be one of Redis") as refused:
+def test_a_uri_that_is_not_redis_is_refused_without_showing_it(uri):
+    with pytest.raises(ConfigurationError, match="must be a Redis URI") as refused:
         SharedRateLimiter(uri)
     assert "canary" not in doubles.frames_with_locals(refused.value)
 
@@ -397,19 +398,19 @@ def test_another_uri_is_refused_without_showing_it(uri):
         "async+redis://user:password@host:6379",
     ],
 )
-async def test_every_uri_of_redis_is_taken(uri):
+async def test_every_redis_uri_is_accepted(uri):
     async with SharedRateLimiter(uri):
         pass
 
 
-@pytest.mark.parametrize("shares", [{"share": 0}, {"share": 1.5}, {"share_alone": 0}])
-def test_a_share_out_of_range_is_refused(shares):
-    with pytest.raises(ConfigurationError, match="share"):
-        SharedRateLimiter("redis://host", **shares)
+@pytest.mark.parametrize(("name", "value"), [("share", 0), ("share", 1.5), ("share_alone", 0)])
+def test_a_share_out_of_range_is_refused(name, value):
+    with pytest.raises(ConfigurationError, match=rf"{name}.* must be above 0"):
+        SharedRateLimiter("redis://host", **{name: value})
 
 
 @pytest.mark.parametrize("missing", ["limits", "redis"])
-def test_without_the_extra_it_says_what_to_install(missing):
+def test_without_the_extra_the_error_says_what_to_install(missing):
     program = (
         f"import sys; sys.modules[{missing!r}] = None\n"
         "from posten_signering import InMemoryRateLimiter, SharedRateLimiter, errors\n"

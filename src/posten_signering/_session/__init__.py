@@ -1,1 +1,1 @@
-"""Pacing and retries: when an operation may be sent, and sent again. Opens no socket itself."""
+"""Pacing and retries: when a request may be sent, and whether it is retried. Opens no socket itself."""

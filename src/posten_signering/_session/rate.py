@@ -1,7 +1,7 @@
-"""The rate budget: fewer calls than the service allows an organisation, and silence while it blocks.
+"""The rate budget: how many calls per second the client makes for one organisation.
 
-The service allows an organisation 10 calls a second, over all its processes, and blocks it for 30
-seconds when there are more ("Rate limiting", the service's documentation).
+The service allows an organisation 10 calls per second, over all its processes, and blocks it for 30
+seconds when it makes more ("Rate limiting", the service's documentation).
 """
 
 import time
@@ -14,47 +14,48 @@ import anyio
 from posten_signering.errors import ConfigurationError
 
 _SERVICE_LIMIT = 10.0
-# Seconds after which a call without an answer is taken to be at the service.
-_LONGEST_WAY = 5.0
-_SECOND = 1.0
-_LOOK_AGAIN = 0.25
+# After this many seconds without a response, a call is assumed to have reached the service.
+_ASSUMED_ARRIVED_AFTER = 5.0
+_ONE_SECOND = 1.0
+# While too many calls are in flight, the longest sleep before the next check.
+_RECHECK_AFTER = 0.25
 
 
 class RateLimiter(Protocol):
-    """Lets calls to the service through at the pace that an organisation is allowed.
+    """Delays calls so that each organisation stays within the service's rate limit.
 
-    `ClientConfiguration(rate_limiter=...)` takes one. Give several clients the same one, or one that
-    knows of other processes, to share a budget.
+    Set it as `ClientConfiguration(rate_limiter=...)`. Clients share a budget when they have the same
+    limiter, or limiters that know about other processes.
     """
 
     async def acquire(self, organization_number: str) -> Callable[[], None]:
-        """Returns when a call on behalf of the organisation may be made, in the order of asking.
+        """Waits until a call on behalf of the organisation may be made, first come, first served.
 
-        Cancelling it leaves the budget as if it had not been asked.
+        A cancelled `acquire` uses nothing of the budget.
 
         Returns:
-            To be called when the call has an answer coming in, or has failed: until then it is on its
-            way. May be called more than once.
+            A function that ends the call's time in flight. The client calls it when the response
+            begins or the call has failed. It may be called more than once.
         """
         ...
 
     async def block(self, organization_number: str, seconds: float) -> None:
-        """Takes note that the service blocks the organisation: nobody gets through meanwhile."""
+        """Lets no call of the organisation through for some seconds, because the service blocks it."""
         ...
 
 
 class InMemoryRateLimiter:
     """A token bucket for each organisation, for the clients of one process.
 
-    At most 9 calls are on their way at once, of a smaller share as many fewer, those counted that arrived
-    within the last second: what a stall of the network holds up arrives all together when it ends. One
-    that has had no answer for 5 seconds is taken to have arrived, and to be worked on.
+    At most 9 calls may be in flight (fewer for a smaller share). A call still counts for one second
+    after its response began, because calls that a stalled network delayed reach the service together.
+    A call without a response after 5 seconds is assumed to have reached the service.
 
     Args:
-        share: This process's part of what the service allows the organisation, above 0 to 1: four
-            processes have 0.25 each. More than ten processes can't be kept apart by shares alone,
-            should all of them call in the same second: let them share a `RateLimiter`.
-        monotonic: Seconds on a clock that is never set.
+        share: The part of the organisation's rate limit that this process may use, above 0 and at
+            most 1: 0.25 for each of four processes. Shares can't protect more than ten processes that
+            all call in the same second. They need a `RateLimiter` that they share.
+        monotonic: The time in seconds on a clock that is never set.
         sleep: Waits for some seconds.
 
     Raises:
@@ -69,74 +70,76 @@ class InMemoryRateLimiter:
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         if not 0 < share <= 1:
-            raise ConfigurationError("The share of the rate budget must be above 0, and at most 1.")
-        # Rate and burst together stay below the limit, so that no second holds more calls than the
-        # service allows. Of a share of less than two calls a second one fits into a second, not two.
+            raise ConfigurationError(
+                f"The rate limiter's share must be above 0 and at most 1, but it is {share}."
+            )
+        # Rate and burst together stay below the limit, so that no second has more calls than the
+        # service allows. With a limit below two calls per second, only one call fits into a second.
         limit = _SERVICE_LIMIT * share
-        places = max(2 if limit >= 2 else 1, int(0.9 * limit + 1e-9))
+        max_in_flight = max(2 if limit >= 2 else 1, int(0.9 * limit + 1e-9))
         rate = 0.7 * limit if limit >= 2 else min(0.7 * limit, 0.9)
         burst = max(1.0, 0.2 * limit)
         self._monotonic = monotonic
         self._sleep = sleep
         self._buckets = defaultdict[str, _Bucket](
-            lambda: _Bucket(rate=rate, burst=burst, places=places, now=monotonic())
+            lambda: _Bucket(rate=rate, burst=burst, max_in_flight=max_in_flight, now=monotonic())
         )
 
     async def acquire(self, organization_number: str) -> Callable[[], None]:
-        """Returns when a call on behalf of the organisation may be made, in the order of asking."""
+        """Waits until a call on behalf of the organisation may be made, first come, first served."""
         bucket = self._buckets[organization_number]
-        # The lock is a queue: whoever is cancelled leaves it, and takes nothing along.
-        async with bucket.turn:
+        # The lock is a queue. A cancelled caller leaves it without taking a token.
+        async with bucket.queue:
             while (wait := bucket.wait(self._monotonic())) > 0:
                 await self._sleep(wait)
             call = bucket.take(self._monotonic())
         return lambda: bucket.arrived(call, self._monotonic())
 
     async def block(self, organization_number: str, seconds: float) -> None:
-        """Takes note that the service blocks the organisation: nobody gets through meanwhile."""
+        """Lets no call of the organisation through for some seconds, because the service blocks it."""
         self._buckets[organization_number].block(self._monotonic() + seconds)
 
 
 class _Bucket:
-    """Tokens that come back at a rate, up to a burst; none during a block, or without a place."""
+    """Tokens that refill at a rate, up to a burst. A call also needs room in flight, and no block."""
 
-    def __init__(self, *, rate: float, burst: float, places: int, now: float) -> None:
-        self.turn = anyio.Lock()
-        self._rate, self._burst, self._places = rate, burst, places
-        # Until when each call has its place: for a second after it arrived, as far as that is known.
-        self._on_the_way = dict[object, float]()
+    def __init__(self, *, rate: float, burst: float, max_in_flight: int, now: float) -> None:
+        self.queue = anyio.Lock()
+        self._rate, self._burst, self._max_in_flight = rate, burst, max_in_flight
+        # The time until which each call counts as in flight.
+        self._in_flight_until = dict[object, float]()
         self._tokens = burst
         self._filled_at = now
         self._blocked_until = now
 
     def wait(self, now: float) -> float:
-        """Seconds until there is a token and no block; 0 when a token may be taken now."""
+        """Seconds to wait before checking again; 0 when a call may take a token now."""
         self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
         self._filled_at = now
         missing = 1.0 - self._tokens
-        # What rounding leaves over is not worth a sleep, which may be too short to move a clock.
+        # A rounding error is not slept for: so short a sleep may not move the clock.
         until_token = 0.0 if missing < 1e-9 else missing / self._rate
-        return max(until_token, self._blocked_until - now, self._until_place(now))
+        return max(until_token, self._blocked_until - now, self._until_room_in_flight(now))
 
     def take(self, now: float) -> object:
         self._tokens -= 1.0
         call = object()
-        self._on_the_way[call] = now + _LONGEST_WAY + _SECOND
+        self._in_flight_until[call] = now + _ASSUMED_ARRIVED_AFTER + _ONE_SECOND
         return call
 
     def arrived(self, call: object, now: float) -> None:
-        # One that was taken to have arrived long ago has given its place up.
-        if call in self._on_the_way:
-            self._on_the_way[call] = min(self._on_the_way[call], now + _SECOND)
+        # A call that was assumed to have arrived may be gone from the dictionary.
+        if call in self._in_flight_until:
+            self._in_flight_until[call] = min(self._in_flight_until[call], now + _ONE_SECOND)
 
-    def _until_place(self, now: float) -> float:
-        self._on_the_way = {
-            call: until for call, until in self._on_the_way.items() if until - now > 1e-9
+    def _until_room_in_flight(self, now: float) -> float:
+        self._in_flight_until = {
+            call: until for call, until in self._in_flight_until.items() if until - now > 1e-9
         }
-        if len(self._on_the_way) < self._places:
+        if len(self._in_flight_until) < self._max_in_flight:
             return 0.0
-        # An answer may come earlier than the first of them gives its place up.
-        return min(_LOOK_AGAIN, min(self._on_the_way.values()) - now)
+        # A response may begin before the earliest of these times, so check again soon.
+        return min(_RECHECK_AFTER, min(self._in_flight_until.values()) - now)
 
     def block(self, until: float) -> None:
         self._blocked_until = max(self._blocked_until, until)

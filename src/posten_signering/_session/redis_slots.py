@@ -1,7 +1,7 @@
 """The slots of a second and the blocks of an organisation, in Redis. Imported only with the extra `redis`.
 
-A slot is a key that a call makes and that Redis removes a second later, so that no second by Redis's clock
-holds more calls than there are slots. No other machine's clock is used.
+A call takes a slot by creating a key, which Redis removes one second later. So no second by Redis's clock
+has more calls than there are slots. No other machine's clock is used.
 """
 
 import math
@@ -21,32 +21,31 @@ from redis.backoff import NoBackoff
 from posten_signering._values.secret import Secret
 from posten_signering.errors import ConfigurationError
 
-# Of the 10 calls that the service allows in a second. The rest is for calls that start apart and
-# arrive together.
+# Below the 10 calls per second that the service allows, because calls that leave in different seconds
+# may arrive in the same one.
 _SLOTS = 7
 _PREFIX = "posten-signering"
-_SCHEMES = {"redis://": "redis://", "rediss://": "rediss://", "redis+unix://": "unix://"}
-# How long Redis may keep a call waiting.
-_PATIENCE_SECONDS = 1.0
-# All slots are taken: the longest until it is worth asking again. At random, so that processes take
-# turns, and what began together comes apart.
-_LOOK_AGAIN = 0.15
-_LOOK_AGAIN_WHEN_BLOCKED = 1.0
+_CLIENT_SCHEMES = {"redis://": "redis://", "rediss://": "rediss://", "redis+unix://": "unix://"}
+_REDIS_TIMEOUT_SECONDS = 1.0
+# The longest wait before the next check. The wait is random, so that processes that started together
+# do not check together, and all of them get slots.
+_RECHECK_AFTER = 0.15
+_RECHECK_AFTER_WHEN_BLOCKED = 1.0
 
 
 class RedisSlots:
-    """A budget in Redis, by the library limits.
+    """A rate budget in Redis, implemented with the library limits.
 
     Args:
-        uri: Where Redis is.
-        share: Of what the service allows an organisation.
-        random: A number from 0 up to 1.
+        uri: The address of Redis.
+        share: The part of the organisation's rate limit that all processes together may use.
+        random: Returns a number from 0 up to 1.
 
     Attributes:
-        failure: What is raised when Redis can't be used.
+        failure: The exception that is raised when Redis can't be used.
 
     Raises:
-        ConfigurationError: The URI is not one of Redis.
+        ConfigurationError: The URI is not a Redis URI.
     """
 
     failure: type[Exception] = StorageError
@@ -56,48 +55,49 @@ class RedisSlots:
         self._random = random
         try:
             self._pool = ConnectionPool(
-                **parse_url(_redis_uri(uri).reveal()),
-                socket_timeout=_PATIENCE_SECONDS,
-                socket_connect_timeout=_PATIENCE_SECONDS,
-                # A connection that Redis closed meanwhile is made again.
+                **parse_url(_client_uri(uri).reveal()),
+                socket_timeout=_REDIS_TIMEOUT_SECONDS,
+                socket_connect_timeout=_REDIS_TIMEOUT_SECONDS,
+                # One retry, because Redis may have closed an idle connection.
                 retry=Retry(NoBackoff(), 1),
             )
         except ValueError:
-            raise _unusable_uri() from None
+            raise _invalid_uri() from None
         options: dict[str, Any] = {"connection_pool": self._pool}
         self._storage = RedisStorage(
             "async+redis://", wrap_exceptions=True, implementation="redispy", **options
         )
         self._fixed_window = FixedWindowRateLimiter(self._storage)
-        self._one_a_second = RateLimitItemPerSecond(1, namespace=_PREFIX)
+        self._one_per_second = RateLimitItemPerSecond(1, namespace=_PREFIX)
 
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._pool.disconnect()
 
     async def take(self, organization_number: str) -> float:
-        """Takes a slot, and gives 0; if there is none, gives the seconds until it is worth asking again."""
+        """Takes a slot and returns 0; when there is none, returns the seconds to wait before the next check."""
         if await self._storage.get(_block_key(organization_number)) > 0:
-            return _LOOK_AGAIN_WHEN_BLOCKED * self._between_half_and_one
-        # From a slot at random: others are asking for the first one already.
+            return _RECHECK_AFTER_WHEN_BLOCKED * self._random_factor
+        # Start at a random slot: when all processes start at the first one, it is usually taken.
         first = int(self._random() * self._slots)
-        for each in range(self._slots):
-            slot = f"slot{(first + each) % self._slots}"
-            if await self._fixed_window.hit(self._one_a_second, organization_number, slot):
+        for offset in range(self._slots):
+            slot = f"slot{(first + offset) % self._slots}"
+            if await self._fixed_window.hit(self._one_per_second, organization_number, slot):
                 return 0.0
-        return _LOOK_AGAIN * self._between_half_and_one
+        return _RECHECK_AFTER * self._random_factor
 
     async def block(self, organization_number: str, seconds: float) -> None:
-        """Notes a block; one that lasts longer stays."""
+        """Stores a block of the organisation, unless a longer one is stored already."""
         key = _block_key(organization_number)
         left = await self._storage.get_expiry(key) - time.time()
         if left < seconds:
-            # A key expires so long after it was made.
+            # Only a new key gets an expiry time, so the old key is removed first.
             await self._storage.clear(key)
             await self._storage.incr(key, math.ceil(seconds))
 
     @property
-    def _between_half_and_one(self) -> float:
+    def _random_factor(self) -> float:
+        """A random number between one half and one."""
         return 0.5 + 0.5 * self._random()
 
 
@@ -105,16 +105,16 @@ def _block_key(organization_number: str) -> str:
     return f"{_PREFIX}/{organization_number}/block"
 
 
-def _redis_uri(uri: Secret[str]) -> Secret[str]:
-    """The URI as the Redis client takes it."""
-    for scheme, theirs in _SCHEMES.items():
+def _client_uri(uri: Secret[str]) -> Secret[str]:
+    """The URI in the form that the Redis client accepts."""
+    for scheme, client_scheme in _CLIENT_SCHEMES.items():
         if uri.reveal().removeprefix("async+").startswith(scheme):
-            return Secret(theirs + uri.reveal().removeprefix("async+").removeprefix(scheme))
-    raise _unusable_uri()
+            return Secret(client_scheme + uri.reveal().removeprefix("async+").removeprefix(scheme))
+    raise _invalid_uri()
 
 
-def _unusable_uri() -> ConfigurationError:
+def _invalid_uri() -> ConfigurationError:
     return ConfigurationError(
-        "The storage_uri of a SharedRateLimiter must be one of Redis: redis://host:port/db, "
+        "The storage_uri of a SharedRateLimiter must be a Redis URI: redis://host:port/db, "
         "rediss://host:port/db or redis+unix:///path."
     )

@@ -1,4 +1,4 @@
-"""When a call may be made again, and how long to wait before. Pure: performs no I/O, reads no clock."""
+"""Which failed calls may be retried, and after what delay. Pure: performs no I/O, reads no clock."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,26 +12,28 @@ from posten_signering.errors import (
     TransportError,
 )
 
-# Of a gateway that could not reach the service, or a service that is about to come back.
-_PASSING_STATUSES = frozenset({502, 503, 504})
+# A gateway did not reach the service, or the service is unavailable for a short time.
+_TRANSIENT_STATUSES = frozenset({502, 503, 504})
 _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """How often a call that failed in passing is made again.
+    """How often the client retries a call after a transient failure.
 
-    Repeated are status, downloads, confirm, delete and new redirect URLs, after a lost or refused
-    connection, a timeout, and HTTP 502, 503 and 504; `create` only when no connection stood. Never
-    after a TLS failure or HTTP 429. Delays are random up to 0.25, 0.5, 1 … 4 seconds.
+    The client retries `get_status`, downloads, `confirm`, `delete_documents`, `check_access` and
+    `request_new_redirect_url` after a lost or refused connection, a timeout, and HTTP 502, 503 and
+    504. It retries `create` only when no connection could be made. It never retries after a TLS
+    failure or HTTP 429. Delays are random, at most 0.25, 0.5, 1, 2 and then 4 seconds.
 
     Attributes:
-        max_retries: For one call; 0 never repeats.
-        budget: Repetitions that are left when nothing succeeds any more. Ten successes earn one
-            back, up to this number: an outage is not multiplied.
-        longest_retry_after: The longest `Retry-After` that is waited for; where the service asks for
-            more, the call fails at once.
+        max_retries: The most retries of one call. With 0 nothing is retried.
+        budget: The most retries of all calls together while no call succeeds. Each successful call
+            earns a tenth of a retry back, up to this number. So retries do not multiply the load on
+            the service during an outage.
+        longest_retry_after: The longest `Retry-After` that the client waits for. When the service
+            asks for more, the call fails without a retry.
     """
 
     max_retries: int = 2
@@ -39,12 +41,13 @@ class Retries:
     longest_retry_after: timedelta = timedelta(seconds=20)
 
     def __post_init__(self) -> None:
-        if self.max_retries < 0 or self.budget < 0:
-            raise ConfigurationError("Retries must not be negative.")
+        for name in ("max_retries", "budget"):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"Retries.{name} must be 0 or more.")
 
 
 def may_retry(error: SigningError, retryable: Retryable) -> bool:
-    """Whether the same call may succeed a moment later, and may be made again."""
+    """Whether the failure is transient and the operation may be sent again after it."""
     match error:
         case TlsError():
             return False
@@ -53,40 +56,42 @@ def may_retry(error: SigningError, retryable: Retryable) -> bool:
                 retryable is Retryable.UNTIL_SENT and not error.request_may_have_left
             )
         case ApiError():
-            return retryable is Retryable.ALWAYS and error.status in _PASSING_STATUSES
+            return retryable is Retryable.ALWAYS and error.status in _TRANSIENT_STATUSES
         case _:
             return False
 
 
-def delay(error: SigningError, tried: int, random: float, retries: Retries) -> float | None:
-    """Seconds before the next try; None when the service asks for more patience than there is.
+def delay(error: SigningError, attempts: int, random: float, retries: Retries) -> float | None:
+    """Seconds before the next attempt; None when Retry-After is longer than `longest_retry_after`.
 
     Args:
-        error: What the last try ended with.
-        tried: Tries that have been made, 1 at least.
-        random: From 0 to 1: full jitter, so that many clients do not come back together.
-        retries: How patient to be.
+        error: How the last attempt failed.
+        attempts: How many attempts have been made, at least 1.
+        random: From 0 to 1, for full jitter: many clients do not retry at the same moment.
+        retries: The settings for retries.
     """
-    backoff = random * min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (tried - 1))
-    asked = error.retry_after if isinstance(error, ApiError) else None
-    if asked is None:
+    backoff = random * min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (attempts - 1))
+    retry_after = error.retry_after if isinstance(error, ApiError) else None
+    if retry_after is None:
         return backoff
-    return None if asked > retries.longest_retry_after else asked.total_seconds() + backoff
+    if retry_after > retries.longest_retry_after:
+        return None
+    return retry_after.total_seconds() + backoff
 
 
 class RetryBudget:
-    """What is left of a client's repetitions, over all of its calls."""
+    """The number of retries that a client has left, over all its calls."""
 
     def __init__(self, budget: int) -> None:
         self._budget = float(budget)
         self._left = float(budget)
 
     def succeeded(self) -> None:
-        """A call succeeded: a tenth of a repetition is earned."""
+        """Adds a tenth of a retry for a call that succeeded."""
         self._left = min(self._budget, self._left + 0.1)
 
     def take(self) -> bool:
-        """Whether one more repetition is left; it is spent."""
+        """Takes one retry from the budget; False when none is left."""
         if self._left < 1:
             return False
         self._left -= 1

@@ -1,4 +1,4 @@
-"""Sends an operation and decodes its response: pacing, connections, retries. Knows no single operation."""
+"""Sends any operation and decodes its response, with pacing, limits on connections, and retries."""
 
 import logging
 from collections import defaultdict
@@ -32,35 +32,37 @@ from posten_signering.errors import (
 )
 
 R = TypeVar("R")
-
-Arrived = Callable[[], None]
 T = TypeVar("T")
 
 logger = logging.getLogger("posten_signering")
 
-# The service's own block lasts 30 seconds. Whoever asks for much more gets errors, not silence.
+# The service blocks for 30 seconds. When a response asks for more than this, later calls get errors
+# instead of a long, silent wait.
 _LONGEST_BLOCK = timedelta(seconds=60)
 
-# "Dokumentpakke", the service's documentation: a signing time further off is refused.
+# "Dokumentpakke", the service's documentation: it refuses a signing time that differs by more.
 _SIGNING_TIME_TOLERANCE = timedelta(seconds=5)
 
 
 Prepare = Callable[[Request], Awaitable[Request]]
-"""Called in each attempt, just before the request leaves, with the operation's request; gives the one to send."""
+"""Called in each attempt, just before the request is sent, with the operation's request. Returns the request to send."""
 
 Receive = Callable[[ResponseStream, AsyncExitStack], Awaitable[R]]
-"""Called with a response of which the head has come, and with what ends its exchange when it is closed."""
+"""Called with a response whose headers have arrived, and with the exit stack that ends its exchange."""
+
+EndInFlight = Callable[[], None]
+"""Tells the rate limiter that a call is no longer in flight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Time:
-    """What waiting takes.
+    """The clocks, the sleep and the randomness that waiting needs.
 
     Attributes:
-        clock: The time now, aware.
-        monotonic: Seconds on a clock that is never set.
+        clock: Returns the time now, with a time zone.
+        monotonic: Returns seconds on a clock that is never set.
         sleep: Waits for some seconds.
-        random: From 0 up to 1.
+        random: Returns a number from 0 up to 1.
     """
 
     clock: Callable[[], datetime]
@@ -70,15 +72,15 @@ class Time:
 
 
 class Session:
-    """One transport, and what all calls through it share.
+    """Sends operations over one transport, with a common rate budget and retry budget.
 
     Args:
-        transport: Carries the requests; closed with the session.
-        time: To wait with, and to hold the service's clock against.
-        rate_limiter: Lets calls through at the pace that the service allows.
-        retries: How often a call that failed in passing is made again.
-        organization_number: The organisation that pays for calls whose URL names none.
-        max_connections: How many API calls, and as many downloads, are on their way at once.
+        transport: Carries the requests. The session closes it.
+        time: For waiting, and for comparing the local clock with the service's.
+        rate_limiter: Delays calls to stay within the service's rate limit.
+        retries: How often a call is retried after a transient failure.
+        organization_number: The organisation whose rate budget is used for URLs that name none.
+        max_connections: The most API calls in flight, and the most downloads in flight.
     """
 
     def __init__(
@@ -97,8 +99,8 @@ class Session:
         self._retries = retries
         self._budget = RetryBudget(retries.budget)
         self._organization_number = organization_number
-        self._connections = {each: anyio.Semaphore(max_connections) for each in TimeoutKind}
-        self._turns = dict[tuple[str, TimeoutKind], anyio.Lock]()
+        self._connections = {kind: anyio.Semaphore(max_connections) for kind in TimeoutKind}
+        self._queues = dict[tuple[str, TimeoutKind], anyio.Lock]()
         self._blocked_until = dict[str, float]()
         self._waiting = defaultdict[str, set[anyio.CancelScope]](set)
         self._clock_is_wrong = False
@@ -108,42 +110,44 @@ class Session:
 
         Args:
             operation: The operation to send.
-            prepare: Called in each attempt when the request may leave; what it gives is sent.
+            prepare: Called in each attempt just before the request is sent. Its result is sent.
 
         Raises:
-            SigningError: As the operation's response, or its absence, demands.
+            SigningError: No response came, or the operation's `decode` raised it for the response.
         """
 
         async def decode(stream: ResponseStream, exchange: AsyncExitStack, *, repeated: bool) -> T:
-            response = await self._whole(stream)
+            response = await self._read_whole(stream)
             await exchange.aclose()
             return (operation.decode_again if repeated else operation.decode)(response)
 
-        return await self._attempts(operation, decode, prepare)
+        return await self._send_with_retries(operation, decode, prepare)
 
     async def receive(self, operation: Operation[bytes], use: Receive[R]) -> R:
-        """Sends the request and calls `use` with the body of a success, again in each attempt.
+        """Sends the request and calls `use` with the response when it is a success.
+
+        A retry calls `use` again, with the new response.
 
         Raises:
-            SigningError: As the operation's response, or its absence, demands.
+            SigningError: No response came, or the operation's `decode` raised it for the response.
         """
 
         async def use_success(stream: ResponseStream, exchange: AsyncExitStack, **_: bool) -> R:
             if not succeeded(stream.status):
-                operation.decode(await self._whole(stream))
+                operation.decode(await self._read_whole(stream))
             self._compare_clocks(stream, self._time.clock())
             return await use(stream, exchange)
 
-        return await self._attempts(operation, use_success)
+        return await self._send_with_retries(operation, use_success)
 
     @asynccontextmanager
     async def open(self, operation: Operation[bytes]) -> AsyncGenerator[ResponseStream]:
-        """Sends the request and gives the body of a success as it comes.
+        """Sends the request and yields the response while its body arrives.
 
-        Retried only until then: what the caller has read can't be taken back.
+        There is no retry after that, because the caller may have used a part of the body already.
 
         Raises:
-            SigningError: As the operation's response, or its absence, demands.
+            SigningError: No response came, or the operation's `decode` raised it for the response.
         """
 
         async def keep_open(
@@ -155,16 +159,16 @@ class Session:
         async with exchange:
             yield stream
 
-    async def _attempts(
+    async def _send_with_retries(
         self,
         operation: Operation[T],
         use: Callable[..., Awaitable[R]],
         prepare: Prepare | None = None,
     ) -> R:
-        """Sends the request, and again after transient failures; gives what `use` makes of the response.
+        """Sends the request, retries it after transient failures, and returns the result of `use`.
 
-        `use` gets the response, what ends the exchange when it is closed, and whether an earlier attempt
-        may have reached the service.
+        `use` is called with the response, the exit stack that ends the exchange, and `repeated`: whether
+        an earlier attempt may have reached the service.
         """
         failed = 0
         while True:
@@ -174,11 +178,13 @@ class Session:
                     result = await use(stream, exchange, repeated=failed > 0)
             except RateLimitedError as error:
                 if error.wait is not None:
-                    await self._block(self._payer(operation), min(error.wait, _LONGEST_BLOCK))
+                    await self._block(
+                        self._organization_of(operation), min(error.wait, _LONGEST_BLOCK)
+                    )
                 raise
             except SigningError as error:
                 failed += 1
-                await self._time.sleep(self._delay(operation, error, failed))
+                await self._time.sleep(self._retry_delay(operation, error, failed))
             else:
                 self._budget.succeeded()
                 return result
@@ -186,72 +192,73 @@ class Session:
     async def _begin(
         self, operation: Operation[T], prepare: Prepare | None, exchange: AsyncExitStack
     ) -> ResponseStream:
-        """Waits until the request may leave, sends it, and gives the response when its head has come."""
-        payer, kind = self._payer(operation), operation.request.timeout
-        arrived: Arrived | None = None
-        # One call after the other: an organisation that is held up keeps one connection from the
-        # others, not all. A block is waited out without any connection, because there may be as many
-        # blocked organisations as there are connections.
-        async with self._turns.setdefault((payer, kind), anyio.Lock()):
-            while arrived is None:
-                await self._wait_out_block(payer)
-                arrived = await self._turn(payer, kind, exchange)
-        exchange.callback(arrived)
+        """Waits until the request may be sent, sends it, and returns when the response begins."""
+        organization, kind = self._organization_of(operation), operation.request.timeout
+        end_in_flight: EndInFlight | None = None
+        # The calls of one organisation wait here one after the other. So an organisation that waits
+        # for its rate budget keeps one connection from the others, not all of them. While it is
+        # blocked it keeps none, because as many organisations may be blocked as there are connections.
+        async with self._queues.setdefault((organization, kind), anyio.Lock()):
+            while end_in_flight is None:
+                await self._wait_out_block(organization)
+                end_in_flight = await self._acquire(organization, kind, exchange)
+        exchange.callback(end_in_flight)
         request = operation.request if prepare is None else await prepare(operation.request)
         stream = await exchange.enter_async_context(self._transport.exchange(request))
-        arrived()
+        end_in_flight()
         if operation.form is not None and succeeded(stream.status):
-            return WatchedStream(stream, operation.form)
+            return CheckedStream(stream, operation.form)
         return stream
 
-    async def _turn(
-        self, payer: str, kind: TimeoutKind, exchange: AsyncExitStack
-    ) -> Arrived | None:
-        """Waits for a connection and then for the rate budget; None when a block cut the wait short.
+    async def _acquire(
+        self, organization: str, kind: TimeoutKind, exchange: AsyncExitStack
+    ) -> EndInFlight | None:
+        """Waits for a connection, then for the rate budget. None when a block ended the wait.
 
-        In this order: calls that hold a place in the budget while they wait for a connection would
-        later leave in a burst.
+        The connection comes first: calls that hold a rate token while they wait for a connection
+        would later leave in a burst.
         """
         connections = self._connections[kind]
-        with anyio.CancelScope() as turn:
-            self._waiting[payer].add(turn)
+        with anyio.CancelScope() as scope:
+            self._waiting[organization].add(scope)
             try:
                 await connections.acquire()
                 try:
-                    arrived = await self._rate_limiter.acquire(payer)
+                    end_in_flight = await self._rate_limiter.acquire(organization)
                 except BaseException:
                     connections.release()
                     raise
                 exchange.callback(connections.release)
-                return arrived
+                return end_in_flight
             finally:
-                self._waiting[payer].discard(turn)
+                self._waiting[organization].discard(scope)
         return None
 
-    async def _block(self, payer: str, wait: timedelta) -> None:
+    async def _block(self, organization: str, wait: timedelta) -> None:
         until = self._time.monotonic() + wait.total_seconds()
-        self._blocked_until[payer] = max(until, self._blocked_until.get(payer, until))
-        await self._rate_limiter.block(payer, wait.total_seconds())
-        for turn in self._waiting[payer]:
-            turn.cancel()
+        self._blocked_until[organization] = max(until, self._blocked_until.get(organization, until))
+        await self._rate_limiter.block(organization, wait.total_seconds())
+        for scope in self._waiting[organization]:
+            scope.cancel()
 
-    async def _wait_out_block(self, payer: str) -> None:
-        while (left := self._blocked_until.get(payer, 0.0) - self._time.monotonic()) > 0:
+    async def _wait_out_block(self, organization: str) -> None:
+        while (left := self._blocked_until.get(organization, 0.0) - self._time.monotonic()) > 0:
             await self._time.sleep(left)
 
-    def _payer(self, operation: Operation[T]) -> str:
+    def _organization_of(self, operation: Operation[T]) -> str:
         return operation.organization_number or self._organization_number
 
-    def _delay(self, operation: Operation[T], error: SigningError, failed: int) -> float:
-        """Seconds before the next attempt; raises the error when there is none."""
+    def _retry_delay(self, operation: Operation[T], error: SigningError, failed: int) -> float:
+        """Seconds before the next attempt. Raises the error when the call may not be retried."""
         if failed > self._retries.max_retries or not retry.may_retry(error, operation.retryable):
             raise error
         delay = retry.delay(error, failed, self._time.random(), self._retries)
         if delay is None or not self._budget.take():
             raise error
         logger.info(
-            "The service was asked to %s, and failed in passing; next try in %.2f s: %s",
+            "The service was asked to %s, but attempt %d failed. Retrying in %.2f s: %s",
             operation.name,
+            failed,
             delay,
             error,
         )
@@ -261,10 +268,10 @@ class Session:
         """Closes the transport."""
         await self._transport.aclose()
 
-    async def _whole(self, stream: ResponseStream) -> Response:
+    async def _read_whole(self, stream: ResponseStream) -> Response:
         received = self._time.clock()
         self._compare_clocks(stream, received)
-        # Out of sight, should the connection break in the middle.
+        # `Secret`, because a traceback may show local variables when the connection is lost here.
         content = Secret(bytearray())
         unreadable: str | None = None
         try:
@@ -272,7 +279,7 @@ class Session:
                 content.reveal().extend(chunk)
                 del chunk
         except UnexpectedResponseError as error:
-            # The status is there: a create was done or not, whatever its answer is packed in.
+            # The status still counts. It shows, for example, that the service refused the request.
             content, unreadable = Secret(bytearray()), str(error)
         return Response(
             status=stream.status,
@@ -283,20 +290,21 @@ class Session:
         )
 
     def _compare_clocks(self, stream: ResponseStream, now: datetime) -> None:
-        theirs = service_time(stream.headers)
-        if theirs is None:
+        service_now = service_time(stream.headers)
+        if service_now is None:
             return
-        off = abs(now - theirs)
-        wrong = off > _SIGNING_TIME_TOLERANCE + timedelta(seconds=1)
+        difference = abs(now - service_now)
+        wrong = difference > _SIGNING_TIME_TOLERANCE + timedelta(seconds=1)
         if wrong and not self._clock_is_wrong:
             logger.warning(
                 "This machine's clock is %.0f seconds off the service's. The service refuses a job "
-                "whose signing time is more than %.0f seconds off: set the clock.",
-                (now - theirs).total_seconds(),
+                "whose signing time is more than %.0f seconds off. Set the clock.",
+                (now - service_now).total_seconds(),
                 _SIGNING_TIME_TOLERANCE.total_seconds(),
             )
-        # `Date` is cut off to whole seconds: a clock at the border would be told of again and again.
-        right = off < _SIGNING_TIME_TOLERANCE - timedelta(seconds=1)
+        # The `Date` header has whole seconds only. Without the margin of one second, a clock near the
+        # limit would be reported again and again.
+        right = difference < _SIGNING_TIME_TOLERANCE - timedelta(seconds=1)
         self._clock_is_wrong = wrong or (self._clock_is_wrong and not right)
 
 
@@ -304,8 +312,8 @@ def _ends_with_connection(headers: Mapping[str, str]) -> bool:
     return "content-length" not in headers and "transfer-encoding" not in headers
 
 
-class WatchedStream:
-    """A `ResponseStream` whose body must be a document of its kind."""
+class CheckedStream:
+    """A `ResponseStream` that checks that its body is a document of the expected form."""
 
     def __init__(self, stream: ResponseStream, form: Form) -> None:
         self._stream = stream
@@ -315,31 +323,32 @@ class WatchedStream:
         self.headers = stream.headers
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes.
+        """The chunks of the body as they arrive.
 
         Raises:
-            TransportError: It was cut off.
-            UnexpectedResponseError: It is something else.
+            TransportError: The body was cut off.
+            UnexpectedResponseError: The body is not a document of the expected form.
         """
-        watcher, judged, well = self._watcher, False, False
+        watcher, checked, valid = self._watcher, False, False
         async for chunk in self._stream.chunks():
             watcher.feed(chunk)
-            if not judged and watcher.beginning_is_complete():
-                judged, well = True, watcher.begins_well()
-            if judged and not well:
-                del chunk  # An identity number may stand in it, and a traceback may show locals.
+            if not checked and watcher.beginning_is_complete():
+                checked, valid = True, watcher.begins_well()
+            if checked and not valid:
+                # It may hold an identity number, and a traceback may show local variables.
+                del chunk
                 break
             yield chunk
             del chunk
         else:
-            well = watcher.begins_well()
+            valid = watcher.begins_well()
             if _ends_with_connection(self.headers) and not watcher.ends_well():
                 raise TransportError(
-                    "The document was cut off: it does not end as one of its kind does.",
+                    "The download was cut off: the document has no valid end. Download it again.",
                     request_may_have_left=True,
                 )
-        if not well:
+        if not valid:
             raise UnexpectedResponseError(
-                f"The service's answer is not {self._form.value}, though it should be: something on "
-                "the way may have answered in its place."
+                f"The response to the download is not {self._form.value}. A proxy or gateway may have "
+                "answered in place of the service."
             )

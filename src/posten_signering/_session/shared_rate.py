@@ -1,6 +1,6 @@
-"""One rate budget for a fleet of processes, kept in Redis; without Redis, a part for each process.
+"""One rate budget for several processes, kept in Redis. Without Redis, each process uses a part of it.
 
-Needs the extra `redis`, and works without it until a limiter is made.
+The extra `redis` is needed only when a limiter is created.
 """
 
 import logging
@@ -18,36 +18,38 @@ from posten_signering.errors import ConfigurationError
 
 logger = logging.getLogger("posten_signering")
 
-# How long Redis is left alone when it did not answer.
-_LEFT_ALONE_SECONDS = 5.0
-_SECOND = 1.0
+# After Redis failed, it is not called for this long.
+_REDIS_PAUSE_SECONDS = 5.0
+_ONE_SECOND = 1.0
 
 
 class SharedRateLimiter:
-    """One budget for all processes that use the same Redis: at most 7 calls a second together.
+    """One rate budget for all processes that use the same Redis: at most 7 calls per second in all.
 
-    A block by the service (30 seconds after too many calls) that one process meets holds all of them.
-    Within a process calls are let through in the order of asking, at no more than 7 a second and 2 at
-    once; between processes it is chance.
+    When the service blocks the organisation (for 30 seconds, after too many calls), no process calls
+    for it. Within a process, calls are let through first come, first served, at most 7 per second and
+    2 at the same moment. Between processes the order is random.
 
-    When Redis can't be used, calls go on: after a second's pause each process paces itself with
-    `share_alone` of the budget, and goes on to for 6 seconds after Redis is back, until every process
-    knows. A warning tells so once, and a line at INFO when Redis is back; meanwhile it is tried every 5
-    seconds. Each question to Redis waits for 2 seconds at most.
+    When Redis can't be used, calls continue. After a pause of one second, each process limits itself
+    to `share_alone` of the budget. It keeps this limit for 6 more seconds after Redis is back, until
+    every process has noticed. The log has one WARNING for the outage and one INFO when Redis is back.
+    Meanwhile the limiter checks Redis every 5 seconds. A request to Redis takes at most 2 seconds.
 
-    Use one in one event loop, and `aclose` it in the end, or use it in `async with`.
+    Use a limiter in one event loop only. Close it with `aclose`, or use it in `async with`.
 
     Args:
-        storage_uri: Where Redis is: `redis://[user:password@]host:port[/db]`, `rediss://…` or
-            `redis+unix:///path`; spelled `async+redis://…`, as in the library limits, too.
-        share: The fleet's part of what the service allows the organisation, above 0 to 1.
-        share_alone: This process's part of the fleet's while Redis can't be used: 0.25 for four.
-        monotonic: Seconds on a clock that is never set.
+        storage_uri: The address of Redis: `redis://[user:password@]host:port[/db]`, `rediss://…` or
+            `redis+unix:///path`. The spelling `async+redis://…` of the library limits works too.
+        share: The part of the organisation's rate limit that all these processes together may use,
+            above 0 and at most 1.
+        share_alone: The part of the shared budget that this process uses while Redis can't be used:
+            0.25 for four processes.
+        monotonic: The time in seconds on a clock that is never set.
         sleep: Waits for some seconds.
-        random: A number from 0 up to 1.
+        random: Returns a number from 0 up to 1.
 
     Raises:
-        ConfigurationError: A share is out of range, the URI is not one of Redis, or the extra `redis`
+        ConfigurationError: A share is out of range, the URI is not a Redis URI, or the extra `redis`
             is not installed.
     """
 
@@ -69,19 +71,26 @@ class SharedRateLimiter:
             raise ConfigurationError(
                 "SharedRateLimiter needs an extra: pip install 'posten-signering[redis]'."
             ) from None
-        # Smooths what this process does with the shared budget; counts nothing for the others.
+        # Spreads this process's own calls evenly. Other processes do not see it.
         self._pace = InMemoryRateLimiter(share=share, monotonic=monotonic, sleep=sleep)
-        self._alone = InMemoryRateLimiter(
-            share=share * share_alone, monotonic=monotonic, sleep=sleep
+        self._local_share = share * share_alone
+        if not 0 < self._local_share <= 1:
+            raise ConfigurationError(
+                "The share_alone of a SharedRateLimiter must be above 0, and share * share_alone at "
+                f"most 1, but share_alone is {share_alone}."
+            )
+        # Replaces the shared budget while Redis can't be used.
+        self._local_budget = InMemoryRateLimiter(
+            share=self._local_share, monotonic=monotonic, sleep=sleep
         )
-        self._share_alone = share * share_alone
         self._redis = RedisSlots(uri, share=share, random=random)
         self._monotonic = monotonic
         self._sleep = sleep
-        self._turns = defaultdict[str, anyio.Lock](anyio.Lock)
-        self._left_alone_until: float | None = None
-        self._alone_from = float("-inf")
-        self._alone_too_until = float("-inf")
+        self._queues = defaultdict[str, anyio.Lock](anyio.Lock)
+        # None while Redis works; else the time of the next check.
+        self._redis_paused_until: float | None = None
+        self._local_budget_from = float("-inf")
+        self._local_budget_until = float("-inf")
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,78 +103,80 @@ class SharedRateLimiter:
         await self._redis.aclose()
 
     async def acquire(self, organization_number: str) -> Callable[[], None]:
-        """Returns when a call on behalf of the organisation may be made.
+        """Waits until a call on behalf of the organisation may be made.
 
-        One that is cancelled while it asks Redis may have taken a slot and a place, for a second.
+        A caller that is cancelled while Redis is asked may have used a part of the budget, which is
+        free again one second later.
         """
-        # The lock is a queue, with one at its head who asks Redis.
-        async with self._turns[organization_number]:
+        # The lock is a queue: only the first caller in it asks Redis.
+        async with self._queues[organization_number]:
             arrived = await self._pace.acquire(organization_number)
             try:
-                await self._share(organization_number)
+                await self._acquire_shared(organization_number)
             except BaseException:
                 arrived()
                 raise
         return arrived
 
-    async def _share(self, organization_number: str) -> None:
-        paced_alone = False
-        while self._may_ask:
-            # Others may still be on their own, or be again: what they take is not in Redis.
-            if not paced_alone and self._others_may_be_alone:
-                await self._acquire_alone(organization_number)
-                paced_alone = True
+    async def _acquire_shared(self, organization_number: str) -> None:
+        local_budget_acquired = False
+        while self._may_ask_redis:
+            # Other processes may use their local budgets now. Redis does not know of their calls, so
+            # this process stays within its local budget too.
+            if not local_budget_acquired and self._others_may_use_local_budgets:
+                await self._acquire_local(organization_number)
+                local_budget_acquired = True
             try:
                 wait = await self._redis.take(organization_number)
             except self._redis.failure as error:
-                self._lost(error)
+                self._redis_failed(error)
                 continue
-            self._found()
+            self._redis_answered()
             if wait == 0:
                 return
             await self._sleep(wait)
-        if not paced_alone:
-            await self._acquire_alone(organization_number)
+        if not local_budget_acquired:
+            await self._acquire_local(organization_number)
 
     async def block(self, organization_number: str, seconds: float) -> None:
-        """Takes note that the service blocks the organisation: no process gets through meanwhile."""
+        """Lets no call of the organisation through in any process, because the service blocks it."""
         await self._pace.block(organization_number, seconds)
-        await self._alone.block(organization_number, seconds)
-        if self._may_ask:
+        await self._local_budget.block(organization_number, seconds)
+        if self._may_ask_redis:
             try:
                 await self._redis.block(organization_number, seconds)
             except self._redis.failure as error:
-                self._lost(error)
+                self._redis_failed(error)
 
-    async def _acquire_alone(self, organization_number: str) -> None:
-        pause = self._alone_from - self._monotonic()
+    async def _acquire_local(self, organization_number: str) -> None:
+        pause = self._local_budget_from - self._monotonic()
         if pause > 0:
             await self._sleep(pause)
-        arrived = await self._alone.acquire(organization_number)
-        arrived()  # How many are on their way is `_pace`'s to count.
+        arrived = await self._local_budget.acquire(organization_number)
+        arrived()  # `_pace` already limits the calls in flight.
 
     @property
-    def _others_may_be_alone(self) -> bool:
-        return self._left_alone_until is not None or self._monotonic() < self._alone_too_until
+    def _others_may_use_local_budgets(self) -> bool:
+        return self._redis_paused_until is not None or self._monotonic() < self._local_budget_until
 
     @property
-    def _may_ask(self) -> bool:
-        return self._left_alone_until is None or self._monotonic() >= self._left_alone_until
+    def _may_ask_redis(self) -> bool:
+        return self._redis_paused_until is None or self._monotonic() >= self._redis_paused_until
 
-    def _lost(self, error: Exception) -> None:
-        if self._left_alone_until is None:
+    def _redis_failed(self, error: Exception) -> None:
+        if self._redis_paused_until is None:
             logger.warning(
-                "The rate budget is not shared, since Redis can't be used (%s). Until it is back, this "
-                "process takes %.0f %% of an organisation's budget for itself.",
+                "Redis can't be used, so the rate budget is not shared between processes (%s). Until "
+                "Redis is back, this process uses %.0f %% of an organisation's rate limit.",
                 error.__cause__ or error,
-                100 * self._share_alone,
+                100 * self._local_share,
             )
-            # What Redis gave away last is a second's worth.
-            self._alone_from = self._monotonic() + _SECOND
-        self._left_alone_until = self._monotonic() + _LEFT_ALONE_SECONDS
+            # The last slots taken in Redis still count for one second.
+            self._local_budget_from = self._monotonic() + _ONE_SECOND
+        self._redis_paused_until = self._monotonic() + _REDIS_PAUSE_SECONDS
 
-    def _found(self) -> None:
-        if self._left_alone_until is not None:
-            logger.info("Redis is back; the rate budget is shared again.")
-            self._alone_too_until = self._monotonic() + _LEFT_ALONE_SECONDS + _SECOND
-        self._left_alone_until = None
+    def _redis_answered(self) -> None:
+        if self._redis_paused_until is not None:
+            logger.info("Redis is back. The rate budget is shared between processes again.")
+            self._local_budget_until = self._monotonic() + _REDIS_PAUSE_SECONDS + _ONE_SECOND
+        self._redis_paused_until = None
