@@ -1,4 +1,4 @@
-"""Connections that are lent out: what is cancelled is closed all the same, and never lent again."""
+"""The connection pool: a connection whose exchange was cancelled is closed, and never used again."""
 
 import anyio
 import pytest
@@ -9,7 +9,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Connection:
-    """Takes a moment to close, as a TLS connection does."""
+    """A connection whose closing takes a moment, as with TLS."""
 
     def __init__(self):
         self.closed = False
@@ -24,18 +24,18 @@ def pool():
     return Pool(Connection)
 
 
-async def test_a_cancelled_loan_is_closed_although_closing_takes_a_moment(pool):
+async def test_after_a_cancelled_exchange_the_connection_is_closed(pool):
     with anyio.CancelScope() as scope:
-        async with pool.lend() as loan:
+        async with pool.borrow() as borrowed:
             scope.cancel()
             await anyio.sleep_forever()
-    assert loan.connection.closed
-    async with pool.lend() as next_loan:
-        assert next_loan.connection is not loan.connection
+    assert borrowed.connection.closed
+    async with pool.borrow() as next_borrowed:
+        assert next_borrowed.connection is not borrowed.connection
 
 
-async def test_a_cancelled_close_of_the_pool_closes_every_connection(pool):
-    async with pool.lend() as first, pool.lend() as second:
+async def test_closing_the_pool_closes_every_connection_even_when_cancelled(pool):
+    async with pool.borrow() as first, pool.borrow() as second:
         first.reusable = second.reusable = True
     with anyio.CancelScope() as scope:
         scope.cancel()

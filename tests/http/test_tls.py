@@ -1,6 +1,6 @@
-"""The TLS context: whom it talks to, what it offers, and that no key stays on a disk.
+"""The TLS context: which services it trusts, what the client sends, and that no key stays on a disk.
 
-Handshakes run in memory against Python's own server side: two parties, no socket.
+Handshakes run in memory, against Python's own TLS server, without a socket.
 """
 
 import os
@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from posten_signering._http import tls
 from posten_signering._http.tls import (
-    OtherOrganization,
     UntrustedChain,
+    WrongOrganization,
     client_context,
     organization_number_of,
 )
@@ -34,7 +34,7 @@ def version(request):
 
 
 def context_for(*anchors, number=pki.SERVICE, certificate=None):
-    anchors = [each.der for each in anchors or (pki.root(),)]
+    anchors = [anchor.der for anchor in anchors or (pki.root(),)]
     certificate = certificate or pki.sender().enterprise()
     chain, _ = certificate.complete_chain(anchors)
     return client_context(
@@ -43,7 +43,7 @@ def context_for(*anchors, number=pki.SERVICE, certificate=None):
 
 
 class Handshake:
-    """Both sides of one handshake. What the client would send is kept in `sent`."""
+    """Both sides of one handshake. `sent` has what the client sends."""
 
     def __init__(self, client, server):
         to_client, to_server, out, back = (ssl.MemoryBIO() for _ in range(4))
@@ -66,13 +66,13 @@ class Handshake:
                 inbox.write(data)
 
 
-def test_the_right_organisation_under_an_own_anchor(version):
-    met = Handshake(context_for(), pki.server_context(pki.service(), version=version))
-    assert met.client.version() == version.name.replace("v1_", "v1.")
+def test_the_expected_organisation_is_trusted(version):
+    handshake = Handshake(context_for(), pki.server_context(pki.service(), version=version))
+    assert handshake.client.version() == version.name.replace("v1_", "v1.")
 
 
 @pytest.mark.parametrize("anchor", [pki.root(), pki.intermediate(), pki.service()])
-def test_any_certificate_of_the_chain_can_be_the_anchor(anchor, version):
+def test_any_certificate_of_the_chain_can_be_the_trust_anchor(anchor, version):
     assert Handshake(context_for(anchor), pki.server_context(pki.service(), version=version))
 
 
@@ -80,7 +80,7 @@ def test_renegotiation_is_refused():
     assert context_for().options & ssl.OP_NO_RENEGOTIATION
 
 
-def test_another_anchor_is_not_enough_and_what_was_sent_is_known(version):
+def test_an_untrusted_chain_is_refused_and_its_certificates_are_in_the_error(version):
     server = pki.server_context(pki.service(), version=version)
     with pytest.raises(UntrustedChain, match="unable to get local issuer") as raised:
         Handshake(context_for(pki.root("Other")), server)
@@ -94,33 +94,34 @@ def test_the_system_store_is_not_used(version, monkeypatch, tmp_path):
     with pytest.raises(UntrustedChain):
         Handshake(context_for(pki.root("Other")), server)
 
-    usual = ssl.create_default_context()
-    usual.check_hostname = False
-    usual.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the test PKI has no Authority Key Identifier
-    assert Handshake(usual, pki.server_context(pki.service(), version=version))
+    # Shows that Python's default context would use it.
+    default = ssl.create_default_context()
+    default.check_hostname = False
+    default.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the test PKI has no Authority Key Identifier
+    assert Handshake(default, pki.server_context(pki.service(), version=version))
 
 
-def test_session_keys_are_not_written_where_the_environment_says(monkeypatch, tmp_path):
+def test_session_keys_are_not_written_to_sslkeylogfile(monkeypatch, tmp_path):
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     assert Handshake(context_for(), pki.server_context(pki.service()))
     assert not (tmp_path / "keys").exists()
 
 
 @pytest.mark.parametrize("found", ["111111111", "98466118"])
-def test_a_trusted_certificate_of_another_organisation(found, version):
+def test_a_trusted_certificate_of_a_different_organisation_is_refused(found, version):
     server = pki.server_context(pki.service(found), version=version)
-    with pytest.raises(OtherOrganization) as raised:
+    with pytest.raises(WrongOrganization) as raised:
         Handshake(context_for(), server)
     assert raised.value.expected == pki.SERVICE
     assert raised.value.found == (found if len(found) == 9 else None)
 
 
-def test_the_organisation_can_be_another_when_it_is_asked_for(version):
+def test_the_expected_organisation_can_be_configured(version):
     server = pki.server_context(pki.service("111111111"), version=version)
     assert Handshake(context_for(number="111111111"), server)
 
 
-def test_an_expired_certificate_of_the_service(version):
+def test_an_expired_certificate_of_the_service_is_refused(version):
     name = pki.subject("Posten", organization_identifier=f"NTRNO-{pki.SERVICE}")
     expired = pki.issue(name, pki.root(), not_after=pki.NOW - pki.timedelta(hours=1))
     with pytest.raises(UntrustedChain, match="certificate has expired"):
@@ -133,18 +134,18 @@ def test_older_versions_of_tls_are_refused():
     assert context.maximum_version is ssl.TLSVersion.MAXIMUM_SUPPORTED
 
 
-def test_a_context_that_anyio_wraps_without_a_thread():
+def test_the_context_is_a_plain_ssl_context_which_anyio_wraps_without_a_thread():
     assert type(context_for()) is ssl.SSLContext
 
 
-def test_the_client_shows_its_certificate_with_its_issuers(version):
-    # The server knows the root alone: without the intermediate it could not verify the client.
+def test_the_client_sends_its_certificate_and_the_issuers(version):
+    # The server has only the root, so it needs the intermediate to verify the client.
     server = pki.server_context(pki.service(), version=version, clients=pki.root())
-    met = Handshake(context_for(), server)
-    assert met.server.getpeercert(binary_form=True) == pki.sender().der
+    handshake = Handshake(context_for(), server)
+    assert handshake.server.getpeercert(binary_form=True) == pki.sender().der
 
 
-def test_a_missing_issuer_is_taken_from_the_anchors(version):
+def test_a_missing_issuer_is_taken_from_the_trust_anchors(version):
     server = pki.server_context(pki.service(), version=version, clients=pki.root())
     alone = pki.sender().enterprise([])
     assert Handshake(
@@ -159,7 +160,7 @@ def test_a_client_without_its_issuer_is_refused(version):
         Handshake(context_for(pki.root("Other"), pki.intermediate(), certificate=alone), server)
 
 
-def test_a_self_signed_certificate_can_be_shown(version):
+def test_a_self_signed_client_certificate_is_sent(version):
     name = pki.subject("Self", organization_identifier=f"NTRNO-{pki.SENDER}")
     issued = pki.issue(name)
     server = pki.server_context(pki.service(), version=version, clients=issued)
@@ -169,7 +170,7 @@ def test_a_self_signed_certificate_can_be_shown(version):
 class TestKeysOnDisk:
     @pytest.fixture
     def opened(self, monkeypatch):
-        """The paths that Python opens for writing."""
+        """The paths of files that Python opened for writing."""
         paths = []
 
         def spy(path, flags, mode=0o777, *, dir_fd=None):
@@ -181,21 +182,23 @@ class TestKeysOnDisk:
         monkeypatch.setattr(os, "open", spy)
         return paths
 
-    @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memory files are Linux's")
-    def test_on_linux_nothing_is_written(self, opened):
+    @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="only Linux has memory files")
+    def test_on_linux_no_file_is_written(self, opened):
         before = set(Path("/proc/self/fd").iterdir())
         assert context_for()
         assert opened == []
         assert set(Path("/proc/self/fd").iterdir()) == before
 
-    @pytest.mark.parametrize("lack", ["forbidden", "another system", "no /proc"])
-    def test_elsewhere_a_file_of_ones_own_holds_it_encrypted(self, lack, monkeypatch, opened):
+    @pytest.mark.parametrize("reason", ["forbidden", "not on Linux", "no /proc"])
+    def test_without_memory_files_the_key_is_in_an_encrypted_private_file(
+        self, reason, monkeypatch, opened
+    ):
         def forbidden(name):
             raise PermissionError
 
-        if lack == "forbidden":
+        if reason == "forbidden":
             monkeypatch.setattr(os, "memfd_create", forbidden, raising=False)
-        elif lack == "another system":
+        elif reason == "not on Linux":
             monkeypatch.delattr(os, "memfd_create", raising=False)
         else:
             monkeypatch.setattr(Path, "exists", lambda path: False)
@@ -220,7 +223,7 @@ class TestKeysOnDisk:
         assert opened == [str(path)]
         assert not path.exists()
 
-    def test_the_file_is_gone_when_loading_fails(self, monkeypatch, tmp_path):
+    def test_the_file_is_deleted_when_loading_fails(self, monkeypatch, tmp_path):
         monkeypatch.delattr(os, "memfd_create", raising=False)
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         with pytest.raises(ConfigurationError):
@@ -234,28 +237,28 @@ def short_key():
     return pki.issue(name, pki.root(), key=key).enterprise()
 
 
-def test_a_key_that_is_too_short_for_tls():
-    with pytest.raises(ConfigurationError, match=r"does not take .*: ee key too small") as raised:
+def test_a_key_that_is_too_short_for_tls_is_refused():
+    with pytest.raises(ConfigurationError, match=r"OpenSSL rejects .*: ee key too small") as raised:
         context_for(certificate=short_key())
     assert raised.value.__cause__ is None
 
 
-class TestWords:
-    def test_a_peer_whose_certificates_python_does_not_show(self):
-        class Older:
+class TestMissingFacts:
+    def test_where_python_does_not_show_the_certificates_there_are_none(self):
+        class OlderSslObject:
             _sslobj = object()
 
-        assert tls._sent_by_peer(Older()) == ()
+        assert tls._sent_by_peer(OlderSslObject()) == ()
 
     @pytest.mark.parametrize("content", [None, b"kanari"])
-    def test_a_certificate_that_can_not_be_read_names_nobody(self, content):
+    def test_a_certificate_that_can_not_be_read_has_no_organisation_number(self, content):
         assert tls._organization_number(content) is None
 
-    def test_an_error_without_a_reason(self):
-        assert "could not be talked to over TLS: sslerror" in tls.describe(ssl.SSLError(1, ""))
+    def test_an_error_without_a_reason_is_described_by_its_type(self):
+        assert "caused a TLS error: sslerror" in tls.describe(ssl.SSLError(1, ""))
 
 
-# --- Which field of a subject names the organisation
+# --- The field of a subject that has the organisation number
 
 
 class TestOrganizationNumber:
@@ -267,14 +270,14 @@ class TestOrganizationNumber:
             ({"serial_number": "984661185"}, "984661185"),
             ({"common_name": "984661185"}, "984661185"),
             ({"common_name": "984661185 Posten"}, "984661185"),
-            # The first field that yields a value wins.
+            # The first field that matches is used.
             (
                 {"organization_identifier": "NTRNO-111111111", "serial_number": "984661185"},
                 "111111111",
             ),
             ({"organization_identifier": "VATNO-1", "serial_number": "984661185"}, "984661185"),
             ({"serial_number": "98466118", "common_name": "984661185"}, "984661185"),
-            # Matched whole.
+            # The whole value must match, not only a part.
             ({"organization_identifier": "NTRNO-9846611850"}, None),
             ({"organization_identifier": "NTRSE-984661185"}, None),
             ({"organization_identifier": "ntrno-984661185"}, None),
@@ -288,7 +291,7 @@ class TestOrganizationNumber:
             ({"organizational_unit_name": "984661185"}, None),
         ],
     )
-    def test_which_field_counts(self, fields, found):
+    def test_the_organisation_number_is_read_from_the_first_matching_field(self, fields, found):
         name = x509.Name(
             [
                 x509.NameAttribute(getattr(x509.NameOID, field.upper()), value)
@@ -299,7 +302,7 @@ class TestOrganizationNumber:
         assert organization_number_of(issued.certificate) == found
 
     @given(st.text(st.characters(categories=["L", "N", "P", "Z"]), min_size=1, max_size=12))
-    def test_no_other_text_is_taken_for_a_number(self, text):
+    def test_no_other_text_is_read_as_an_organisation_number(self, text):
         certificate = type(
             "Certificate",
             (),

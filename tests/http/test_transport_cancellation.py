@@ -1,4 +1,4 @@
-"""Cancelled exchanges: later calls work, nothing stays open. And what httpcore logs meanwhile."""
+"""Cancelled exchanges: later calls work, and no connection stays open. Also what httpcore logs."""
 
 import asyncio
 import contextlib
@@ -21,18 +21,18 @@ FILES = Path("/proc/self/fd")
 
 
 def open_sockets():
-    """This process's sockets: inode by inode, so that one that is replaced counts as another."""
-    found = set()
+    """The sockets of this process by inode, so that a new socket is not mistaken for an old one."""
+    sockets = set()
     for link in FILES.iterdir():
         with contextlib.suppress(OSError):
             target = str(link.readlink())
             if target.startswith("socket:"):
-                found.add(target)
-    return found
+                sockets.add(target)
+    return sockets
 
 
-async def settled(expected):
-    """The open sockets, once the other side has had time to see that its end is closed."""
+async def sockets_after_close(expected):
+    """The open sockets, after the other side has had time to close its end too."""
     for _ in range(2000):
         if open_sockets() == expected:
             break
@@ -40,20 +40,20 @@ async def settled(expected):
     return open_sockets()
 
 
-async def until(reached):
-    """Lets the event loop turn until something has happened."""
-    while not reached():  # noqa: ASYNC110 - the servers of the tests count, and set no events
+async def until(condition):
+    """Runs the event loop until the condition is true."""
+    while not condition():  # noqa: ASYNC110 - the servers of the tests count, and set no events
         await asyncio.sleep(0)
 
 
 needs_proc = pytest.mark.skipif(not FILES.exists(), reason="open files are counted in /proc")
 
 
-async def storm(fetch):
-    """Makes calls, ten at a time, and cancels each at a random moment; gives how many it hit."""
+async def cancel_at_random(fetch):
+    """Makes calls, ten at a time, and cancels each at a random moment. Returns how many were cancelled."""
     chance = random.Random(7)
 
-    async def cancelled():
+    async def call_was_cancelled():
         call = asyncio.create_task(fetch())
         for _ in range(chance.randrange(60)):
             await asyncio.sleep(0)
@@ -61,13 +61,13 @@ async def storm(fetch):
         [outcome] = await asyncio.gather(call, return_exceptions=True)
         return isinstance(outcome, asyncio.CancelledError)
 
-    hits = 0
+    cancelled = 0
     for _ in range(CALLS // 10):
-        hits += sum(await asyncio.gather(*(cancelled() for _ in range(10))))
-    return hits
+        cancelled += sum(await asyncio.gather(*(call_was_cancelled() for _ in range(10))))
+    return cancelled
 
 
-async def chatty(received):
+async def large_response(received):
     for _ in range(len(received.target) % 7):
         await asyncio.sleep(0)
     return loopback.answer(body=b"answer" * 20_000)
@@ -75,8 +75,8 @@ async def chatty(received):
 
 class TestCancellation:
     @needs_proc
-    async def test_cancelled_calls_leave_nothing_behind(self):
-        async with connected(chatty) as server:
+    async def test_cancelled_calls_leave_no_open_socket(self):
+        async with connected(large_response) as server:
             before = open_sockets()
             async with Client(server) as client:
                 count = 0
@@ -87,23 +87,23 @@ class TestCancellation:
                     body = Body(b"a" * 65536, b"b") if count % 2 else None
                     await client.fetch(f"/{'a' * count}", method="POST", body=body)
 
-                assert CALLS // 3 < await storm(fetch) < CALLS
+                assert CALLS // 3 < await cancel_at_random(fetch) < CALLS
                 answers = await asyncio.gather(*(client.fetch() for _ in range(20)))
                 assert all(body == b"answer" * 20_000 for _, body in answers)
-            assert await settled(before) == before
+            assert await sockets_after_close(before) == before
 
-    async def test_the_same_calls_stop_a_pool_of_httpx(self):
-        """The twin: were these cancellations harmless, the test above would prove nothing."""
-        async with connected(chatty) as server:
+    async def test_the_same_calls_exhaust_the_connection_pool_of_httpx(self):
+        """Shows that the test above can fail: without our pool, these cancellations do harm."""
+        async with connected(large_response) as server:
             transport = httpx.AsyncHTTPTransport(
                 verify=context_for(), limits=httpx.Limits(max_connections=5)
             )
 
-            made = []
+            streams = []
 
             async def trace(event, info):
                 if event == "connection.connect_tcp.complete":
-                    made.append(info["return_value"])
+                    streams.append(info["return_value"])
 
             async def fetch():
                 extensions = {"timeout": {"pool": 0.01}, "trace": trace}
@@ -113,15 +113,15 @@ class TestCancellation:
                 async for _ in response.stream:
                     pass
 
-            await storm(fetch)
-            answers = await asyncio.gather(*(fetch() for _ in range(20)), return_exceptions=True)
-            assert any(isinstance(each, httpx.PoolTimeout) for each in answers)
+            await cancel_at_random(fetch)
+            results = await asyncio.gather(*(fetch() for _ in range(20)), return_exceptions=True)
+            assert any(isinstance(result, httpx.PoolTimeout) for result in results)
             await transport.aclose()
-            for stream in made:  # what the pool has forgotten
+            for stream in streams:  # the pool did not close all of them
                 await stream.aclose()
 
     @needs_proc
-    async def test_a_handshake_that_hangs_is_closed_when_it_is_cancelled(self):
+    async def test_a_cancelled_handshake_is_closed(self):
         async with loopback.silent_port() as server:
             before = open_sockets()
             async with Client(server) as client:
@@ -130,9 +130,9 @@ class TestCancellation:
                 call.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await call
-                assert await settled(before) == before
+                assert await sockets_after_close(before) == before
 
-    async def test_cancelling_twice_gives_the_place_back(self):
+    async def test_a_call_that_is_cancelled_twice_closes_its_connection(self):
         async with loopback.silent_port() as server, Client(server) as client:
             for _ in range(2):
                 call = asyncio.create_task(client.fetch())
@@ -145,7 +145,7 @@ class TestCancellation:
                     await call
                 await until(lambda: not server.open)
 
-    async def test_an_answer_that_is_given_up_is_broken_off(self):
+    async def test_after_a_cancelled_read_the_response_can_not_be_read_further(self):
         half = loopback.always(loopback.answer(body=b"a" * 10)[:-5])
         async with connected(half) as server, Client(server) as client:
             request = client.request()
@@ -154,17 +154,17 @@ class TestCancellation:
                 assert await anext(chunks)
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(anext(chunks), 0.01)
-                with pytest.raises(TransportError, match="broken off"):
+                with pytest.raises(TransportError, match="interrupted"):
                     await anext(answer.chunks())
 
 
 class TestLogging:
-    """What httpcore logs of other exchanges; `tests/flow/test_secrets.py` reads what it logs of ours."""
+    """What httpcore logs about other exchanges. `tests/flow/test_secrets.py` checks what it logs about ours."""
 
     handler = staticmethod(loopback.always(loopback.answer(body=b"answer", Set_Cookie="kanari")))
 
     async def test_other_exchanges_are_logged_as_before(self, caplog):
-        """The twin: httpcore shows headers of others, and would have shown ours."""
+        """Shows that httpcore logs headers, so it would log ours too without the filter."""
         with caplog.at_level(logging.DEBUG, logger="httpcore"):
             async with connected(self.handler) as server, Client(server) as client:
                 other = httpx.AsyncHTTPTransport(verify=context_for())
@@ -172,7 +172,7 @@ class TestLogging:
                     await other.handle_async_request(httpx.Request("GET", server.url("/")))
         assert "(b'Set-Cookie', b'kanari')" in caplog.text
 
-    async def test_a_set_up_of_logging_that_takes_filters_away(self, caplog):
+    async def test_our_log_filter_comes_back_after_it_was_removed(self, caplog):
         async with connected(self.handler) as server, Client(server) as client:
             await client.fetch()
             for name in ("httpcore.connection", "httpcore.http11", "httpcore.proxy"):
@@ -183,7 +183,7 @@ class TestLogging:
         assert "kanari" not in caplog.text
 
 
-async def test_what_the_caller_was_handling_is_no_part_of_the_failure():
+async def test_an_exception_that_the_caller_was_handling_is_not_the_cause_of_the_failure():
     async with Client(loopback.Server(port=loopback.closed_port())) as client:
         try:
             ssl.create_default_context(cadata=b"no certificate")

@@ -1,4 +1,4 @@
-"""What every failure of the network is called, and whether the request may have left."""
+"""The error for each failure of the network, and whether the request may have left."""
 
 import asyncio
 import socket
@@ -9,7 +9,7 @@ import loopback
 import pytest
 from transport_client import OK, Body, Client, connected, server_context
 
-from posten_signering._http.failures import Setting, failure
+from posten_signering._http.failures import FailureContext, transport_error
 from posten_signering._http.trace import Trace
 from posten_signering._wire.exchange import TimeoutKind
 from posten_signering.errors import (
@@ -21,41 +21,43 @@ from posten_signering.errors import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name)
+@pytest.fixture(
+    params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name
+)
 def version(request):
     return request.param
 
 
 class TestFailures:
-    async def test_nobody_listens(self):
+    async def test_a_refused_connection(self):
         async with Client(loopback.Server(port=loopback.closed_port())) as client:
             with pytest.raises(TransportError, match="Connection refused") as raised:
                 await client.fetch()
         assert raised.value.request_may_have_left is False
         assert not isinstance(raised.value, TlsError | TransportTimeoutError)
 
-    async def test_a_server_that_speaks_no_tls(self):
+    async def test_a_server_without_tls(self):
         async with loopback.serving(loopback.plain_refusal) as server, Client(server) as client:
-            with pytest.raises(TlsError, match="over TLS: wrong version number") as raised:
+            with pytest.raises(TlsError, match="TLS error: wrong version number") as raised:
                 await client.fetch()
         assert raised.value.request_may_have_left is False
 
-    async def test_a_handshake_that_is_broken_off(self):
+    async def test_a_connection_lost_in_the_handshake(self):
         async def hang_up(reader, writer):
             await reader.read(1)
 
         async with loopback.serving(hang_up) as server, Client(server) as client:
-            with pytest.raises(TransportError, match=r"handshake .* was broken off") as raised:
+            with pytest.raises(TransportError, match="lost in the TLS handshake") as raised:
                 await client.fetch()
         assert raised.value.request_may_have_left is False
 
-    async def test_a_handshake_that_hangs(self):
+    async def test_a_handshake_that_times_out(self):
         async with loopback.silent_port() as server, Client(server, connect_seconds=0.05) as client:
             with pytest.raises(TransportTimeoutError, match=r"within 0\.05 seconds") as raised:
                 await client.fetch()
         assert raised.value.request_may_have_left is False
 
-    async def test_a_service_that_says_nothing(self, version):
+    async def test_a_service_that_does_not_respond(self, version):
         async def never(received):
             await asyncio.Event().wait()
 
@@ -65,67 +67,67 @@ class TestFailures:
             assert raised.value.request_may_have_left is True
             assert len(server.received) == 1
 
-    async def test_an_answer_that_stops(self):
+    async def test_a_response_that_stops(self):
         content = loopback.answer(body=b"answer")[:-1]
         async with (
             connected(loopback.always(content)) as server,
             Client(server, download_seconds=0.05) as client,
         ):
-            with pytest.raises(TransportTimeoutError, match=r"answer .* stopped for") as raised:
+            with pytest.raises(TransportTimeoutError, match=r"response .* stopped for") as raised:
                 await client.fetch(timeout=TimeoutKind.DOWNLOAD)
         assert raised.value.request_may_have_left is True
 
-    async def test_a_service_that_does_not_take_the_body(self):
-        async def deaf(reader, writer):
+    async def test_a_service_that_does_not_read_the_body(self):
+        async def read_nothing(reader, writer):
             writer.transport.pause_reading()
             await asyncio.Event().wait()
 
         async with (
-            loopback.serving(deaf, server_context()) as server,
+            loopback.serving(read_nothing, server_context()) as server,
             Client(server, api_seconds=0.1) as client,
         ):
             with pytest.raises(TransportTimeoutError) as raised:
                 await client.fetch(method="POST", body=Body(*[b"a" * 65536] * 256))
         assert raised.value.request_may_have_left is True
 
-    async def test_a_connection_lost_before_the_answer(self, version):
+    async def test_a_connection_lost_before_the_response(self, version):
         async with connected(loopback.always(None), version) as server, Client(server) as client:
-            with pytest.raises(TransportError, match="lost before an answer came") as raised:
+            with pytest.raises(TransportError, match="lost before a response came") as raised:
                 await client.fetch()
         assert raised.value.request_may_have_left is True
         assert "check_access" in str(raised.value)
 
-    async def test_a_kept_connection_lost_gives_no_hint_at_the_certificate(self):
-        answers = [None, loopback.answer(body=b"first")]
+    async def test_a_lost_keep_alive_connection_gives_no_hint_about_the_certificate(self):
+        answers = iter([loopback.answer(body=b"first"), None])
 
         async def handler(received):
-            return answers.pop()
+            return next(answers)
 
         async with connected(handler) as server, Client(server) as client:
             await client.fetch()
-            with pytest.raises(TransportError, match="lost before an answer came") as raised:
+            with pytest.raises(TransportError, match="lost before a response came") as raised:
                 await client.fetch()
         assert "check_access" not in str(raised.value)
         assert raised.value.request_may_have_left is True
 
-    async def test_a_connection_closed_before_the_answer(self):
+    async def test_a_connection_closed_before_the_headers_are_complete(self):
         async with (
             connected(loopback.always(b"HTTP/1.1 200 OK\r\nConnection: close")) as server,
             Client(server) as client,
         ):
-            with pytest.raises(TransportError, match="lost before an answer came") as raised:
+            with pytest.raises(TransportError, match="lost before a response came") as raised:
                 await client.fetch()
         assert raised.value.request_may_have_left is True
 
-    @pytest.mark.parametrize("more", [b"", b"Connection: close"])
-    async def test_an_answer_that_is_cut_off(self, version, more):
+    @pytest.mark.parametrize("reset", [False, True])
+    async def test_a_response_that_is_cut_off(self, version, reset):
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n123"
 
         async def cut(reader, writer):
             await loopback.read_head(reader)
             writer.write(head)
             await writer.drain()
-            if more:
+            if reset:
                 loopback.reset(writer)
 
         async with (
@@ -134,24 +136,24 @@ class TestFailures:
             client.transport.exchange(client.request()) as answer,
         ):
             with pytest.raises(TransportError, match="was cut off") as raised:
-                assert [piece async for piece in answer.chunks()]
-            # What is missing stays missing.
-            with pytest.raises(TransportError, match="broken off"):
-                assert [piece async for piece in answer.chunks()]
+                assert [chunk async for chunk in answer.chunks()]
+            # Reading further does not look like a complete response.
+            with pytest.raises(TransportError, match="interrupted"):
+                assert [chunk async for chunk in answer.chunks()]
         assert raised.value.request_may_have_left is True
 
-    async def test_something_that_is_not_http(self):
+    async def test_a_response_that_is_not_http(self):
         async with (
             connected(loopback.always(b"SSH-2.0-kanari\r\n\r\n")) as server,
             Client(server) as client,
         ):
-            with pytest.raises(TransportError, match=r"not an answer in HTTP/1\.1") as raised:
+            with pytest.raises(TransportError, match=r"is not HTTP/1\.1") as raised:
                 await client.fetch()
         assert raised.value.request_may_have_left is True
         assert "kanari" not in str(raised.value)
 
     @pytest.mark.parametrize("error", [LookupError("mine"), OSError(5, "mine"), TimeoutError()])
-    async def test_an_error_of_the_body_comes_through_unchanged(self, error):
+    async def test_an_error_of_the_request_body_is_not_changed(self, error):
         body = Body(b"a" * 10, error=error, length=20)
         async with connected(OK) as server, Client(server) as client:
             with pytest.raises(type(error)) as raised:
@@ -162,8 +164,8 @@ class TestFailures:
         assert server.connections == 2
         assert len(server.received) == 1
 
-    async def test_an_answer_that_comes_before_the_body_is_through(self):
-        async def impatient(reader, writer):
+    async def test_a_response_that_comes_before_the_whole_body_was_sent(self):
+        async def refuse_early(reader, writer):
             await loopback.read_head(reader)
             writer.write(loopback.answer(413, body=b"too large", Connection="close"))
             await writer.drain()
@@ -171,17 +173,17 @@ class TestFailures:
 
         body = Body(*[b"a" * 65536] * 4)
         async with (
-            loopback.serving(impatient, server_context()) as server,
+            loopback.serving(refuse_early, server_context()) as server,
             Client(server) as client,
         ):
             answer, text = await client.fetch(method="POST", body=body)
         assert (answer.status, text) == (413, b"too large")
 
 
-class TestWords:
-    """Causes that are hard to make on loopback, as Python and anyio raise them."""
+class TestCauses:
+    """Causes that are hard to produce on loopback, as Python and anyio raise them."""
 
-    setting = Setting(
+    context = FailureContext(
         service_root="https://api.example/api",
         proxied=False,
         connect_seconds=1,
@@ -190,31 +192,32 @@ class TestWords:
     )
 
     @pytest.mark.parametrize(
-        ("cause", "said"),
+        ("cause", "reason"),
         [
             (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
             (OSError("All connection attempts failed"), "the other side closed the connection"),
             (OSError(113, "kanari"), "No route to host"),
         ],
     )
-    def test_the_operating_systems_words(self, cause, said):
-        # Several addresses fail together; whoever wraps it cuts the cause, and leaves the context.
-        several = OSError("All connection attempts failed")
-        several.__cause__ = ExceptionGroup("multiple connection attempts failed", [cause])
+    def test_the_message_has_the_operating_systems_text(self, cause, reason):
+        # The host has several addresses, and all fail. httpx keeps only the context of the exception.
+        all_failed = OSError("All connection attempts failed")
+        all_failed.__cause__ = ExceptionGroup("multiple connection attempts failed", [cause])
         error = httpx.ConnectError("")
-        error.__context__ = several
-        told = failure(error, Trace(None), self.setting)
-        assert str(told) == f"The service at https://api.example/api can't be reached: {said}."
-        assert told.request_may_have_left is False
+        error.__context__ = all_failed
+        raised = transport_error(error, Trace(None), self.context)
+        assert str(raised) == f"The service at https://api.example/api can't be reached: {reason}."
+        assert raised.request_may_have_left is False
 
-    def test_an_alert_that_no_one_foresaw(self):
+    def test_after_an_unknown_tls_alert_the_request_may_have_left(self):
         alert = ssl.SSLError(1, "")
-        told = failure(alert, Trace(None, tls="TLSv1.3", sending=True), self.setting)
-        assert isinstance(told, TlsError)
-        assert told.request_may_have_left is True
+        trace = Trace(None, tls="TLSv1.3", request_begun=True)
+        raised = transport_error(alert, trace, self.context)
+        assert isinstance(raised, TlsError)
+        assert raised.request_may_have_left is True
 
-    def test_a_cause_that_leads_to_itself(self):
+    def test_a_cycle_of_exception_contexts_is_followed_once(self):
         error = OSError()
         error.__context__ = other = OSError()
         other.__context__ = error
-        assert failure(error, Trace(None), self.setting).request_may_have_left is True
+        assert transport_error(error, Trace(None), self.context).request_may_have_left is True

@@ -1,4 +1,4 @@
-"""The way through a proxy: what it is told, what it is not trusted with, what is said when it fails."""
+"""Requests through a proxy: what the proxy receives, what it is not trusted with, and errors."""
 
 import base64
 import hashlib
@@ -21,12 +21,14 @@ from posten_signering.errors import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name)
+@pytest.fixture(
+    params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name
+)
 def version(request):
     return request.param
 
 
-async def test_through_a_proxy_with_user_and_password(version):
+async def test_only_the_proxy_receives_its_user_and_password(version):
     async with connected(OK, version) as server, loopback.connect_proxy() as proxy:
         address = Secret(f"http://user:p%40ss@127.0.0.1:{proxy.port}")
         async with Client(server, proxy=address) as client:
@@ -35,10 +37,10 @@ async def test_through_a_proxy_with_user_and_password(version):
     [received] = proxy.received
     assert (received.method, received.target) == ("CONNECT", f"localhost:{server.port}")
     assert base64.b64decode(received.headers["proxy-authorization"][6:]) == b"user:p@ss"
-    assert all("proxy-authorization" not in each.headers for each in server.received)
+    assert all("proxy-authorization" not in request.headers for request in server.received)
 
 
-async def test_a_certificate_that_a_proxy_puts_in_between_is_not_trusted(version):
+async def test_a_certificate_that_the_proxy_forged_for_the_service_is_not_trusted(version):
     forged = pki.issue(
         pki.subject("Posten Bring AS", organization_identifier=f"NTRNO-{pki.SERVICE}"),
         pki.root("Proxy"),
@@ -54,7 +56,7 @@ async def test_a_certificate_that_a_proxy_puts_in_between_is_not_trusted(version
     assert server.received == []
 
 
-async def test_a_proxy_that_asks_for_a_password():
+async def test_a_proxy_that_requires_a_password():
     refusal = loopback.answer(407, body=b"kanari", Connection="close")
     async with loopback.connect_proxy(refusal) as proxy:
         address = Secret(f"http://127.0.0.1:{proxy.port}")
@@ -64,7 +66,7 @@ async def test_a_proxy_that_asks_for_a_password():
     assert raised.value.request_may_have_left is False
 
 
-async def test_a_proxy_that_is_silent():
+async def test_a_proxy_that_does_not_respond():
     async with loopback.connect_proxy(silent=True) as proxy:
         address = Secret(f"http://127.0.0.1:{proxy.port}")
         async with Client(loopback.Server(port=1), proxy=address, api_seconds=0.05) as client:
@@ -73,7 +75,7 @@ async def test_a_proxy_that_is_silent():
     assert raised.value.request_may_have_left is False
 
 
-async def test_a_proxy_that_hangs_up():
+async def test_a_proxy_that_closes_the_connection():
     async def hang_up(reader, writer):
         await loopback.read_head(reader)
 
@@ -85,7 +87,7 @@ async def test_a_proxy_that_hangs_up():
     assert raised.value.request_may_have_left is False
 
 
-async def test_a_proxy_that_is_not_there():
+async def test_a_proxy_that_refuses_the_connection():
     address = Secret(f"http://user:kanari@127.0.0.1:{loopback.closed_port()}")
     async with Client(loopback.Server(port=1), proxy=address) as client:
         with pytest.raises(TransportError, match="through the proxy: Connection") as raised:
@@ -94,16 +96,18 @@ async def test_a_proxy_that_is_not_there():
     assert "kanari" not in str(raised.value)
 
 
-async def test_a_proxy_that_speaks_no_tls():
+async def test_a_proxy_without_tls_at_an_https_url():
     async with loopback.serving(loopback.plain_refusal) as proxy:
         address = Secret(f"https://127.0.0.1:{proxy.port}")
         async with Client(loopback.Server(port=1), proxy=address) as client:
-            with pytest.raises(TransportError, match="proxy could not be talked to") as raised:
+            with pytest.raises(
+                TransportError, match="TLS connection to the proxy failed"
+            ) as raised:
                 await client.fetch()
     assert raised.value.request_may_have_left is False
 
 
-async def test_the_service_lost_behind_a_proxy_may_have_got_the_request():
+async def test_when_the_connection_is_lost_behind_the_proxy_the_request_may_have_left():
     async with connected(loopback.always(None)) as server, loopback.connect_proxy() as proxy:
         address = Secret(f"http://127.0.0.1:{proxy.port}")
         async with Client(server, proxy=address) as client:
@@ -112,45 +116,45 @@ async def test_the_service_lost_behind_a_proxy_may_have_got_the_request():
     assert raised.value.request_may_have_left is True
 
 
-async def test_the_environment_names_no_proxy(monkeypatch):
+async def test_proxy_variables_of_the_environment_are_ignored(monkeypatch):
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{loopback.closed_port()}")
     async with connected(OK) as server, Client(server) as client:
         assert (await client.fetch())[1] == b"answer"
 
 
-# --- A proxy that is itself spoken to over TLS
+# --- A proxy with an https URL
 
 
-def certified(host="localhost", authority="Web CA"):
-    """The context of a proxy with a certificate for a host."""
+def proxy_tls(host="localhost", authority="Web CA"):
+    """The TLS context of a proxy whose certificate is for the host."""
     return pki.server_context(pki.issue(pki.subject(host), pki.root(authority), host=host))
 
 
 @pytest.fixture
 def public_authority(monkeypatch, tmp_path):
-    """Has one of ours stand in certifi's file."""
+    """Makes "Web CA" the only authority in certifi's file."""
     path = tmp_path / "certifi.pem"
     path.write_bytes(pki.root("Web CA").pem)
     monkeypatch.setattr("posten_signering._http.tls.certifi.where", lambda: str(path))
 
 
 @pytest.fixture
-def environments_own(monkeypatch, tmp_path):
-    """Has variables of the environment name another authority, and a file for the keys of sessions."""
+def environment_variables(monkeypatch, tmp_path):
+    """Sets variables that name a different authority, and a file for session keys. Both are ignored."""
     path = tmp_path / "environment.pem"
     path.write_bytes(pki.root("Environment CA").pem)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
     yield
-    assert not (tmp_path / "keys.log").exists(), "the keys of sessions were written"
+    assert not (tmp_path / "keys.log").exists(), "session keys were written"
 
 
-@pytest.mark.usefixtures("public_authority", "environments_own")
-async def test_a_proxy_with_a_public_certificate(version):
+@pytest.mark.usefixtures("public_authority", "environment_variables")
+async def test_a_proxy_with_a_public_certificate_is_trusted(version):
     async with (
         connected(OK, version) as server,
-        loopback.connect_proxy(context=certified()) as proxy,
+        loopback.connect_proxy(context=proxy_tls()) as proxy,
     ):
         address = Secret(f"HTTPS://user:p%40ss@localhost:{proxy.port}")
         async with Client(server, proxy=address) as client:
@@ -160,20 +164,20 @@ async def test_a_proxy_with_a_public_certificate(version):
     assert proxy.server_names == ["localhost"]
 
 
-@pytest.mark.usefixtures("public_authority", "environments_own")
+@pytest.mark.usefixtures("public_authority", "environment_variables")
 @pytest.mark.parametrize(
     "presented",
     [{"authority": "Environment CA"}, {"authority": "Nobody's CA"}, {"host": "elsewhere.example"}],
     ids=str,
 )
-async def test_a_proxy_with_another_certificate(presented):
-    """Of an authority that the environment names alone, or that nobody does; or for another host."""
+async def test_a_proxy_with_any_other_certificate_is_not_trusted(presented):
+    """From an authority that only an environment variable names, an unknown one, or for another host."""
     async with (
         connected(OK) as server,
-        loopback.connect_proxy(context=certified(**presented)) as proxy,
+        loopback.connect_proxy(context=proxy_tls(**presented)) as proxy,
     ):
         async with Client(server, proxy=Secret(f"https://localhost:{proxy.port}")) as client:
-            with pytest.raises(TlsError, match="certificate of the proxy is not one of") as raised:
+            with pytest.raises(TlsError, match="proxy's certificate is not trusted") as raised:
                 await client.fetch()
         assert (proxy.received, server.connections) == ([], 0)
     assert raised.value.request_may_have_left is False
@@ -181,7 +185,7 @@ async def test_a_proxy_with_another_certificate(presented):
 
 
 def local():
-    """An environment whose one authority is published somewhere."""
+    """An environment with one authority, which is published at a URL."""
     pinned = CertificateAuthority(
         name="Root",
         sha256=hashlib.sha256(pki.root().der).hexdigest(),
@@ -190,11 +194,11 @@ def local():
     return Environment(name="L", service_root="https://localhost/api", authorities=[pinned])
 
 
-@pytest.mark.usefixtures("public_authority", "environments_own")
+@pytest.mark.usefixtures("public_authority", "environment_variables")
 @pytest.mark.parametrize("authority", ["Web CA", "Environment CA"])
-async def test_trust_anchors_are_fetched_through_such_a_proxy_too(authority, caplog):
+async def test_trust_anchors_are_fetched_through_an_https_proxy(authority, caplog):
     pages = loopback.always(loopback.answer(body=pki.root().der))
-    async with loopback.http_server(pages, certified(authority=authority)) as proxy:
+    async with loopback.http_server(pages, proxy_tls(authority=authority)) as proxy:
         fetching = TrustAnchors.fetch(local(), proxy=f"https://localhost:{proxy.port}")
         if authority == "Web CA":
             assert (await fetching).candidates == (pki.root().der,)
@@ -205,9 +209,9 @@ async def test_trust_anchors_are_fetched_through_such_a_proxy_too(authority, cap
     assert "the proxy's certificate is not trusted" in caplog.text
 
 
-# --- What is no proxy's URL
+# --- Validation of the proxy's URL
 
-NO_PROXIES = [
+INVALID_PROXIES = [
     "http://proxy.example:65536",
     "http://proxy.example:0",
     "http://proxy.example:99999",
@@ -229,8 +233,8 @@ NO_PROXIES = [
 ]
 
 
-@pytest.mark.parametrize("url", NO_PROXIES, ids=ascii)
-async def test_what_is_no_proxy_is_told_when_the_set_up_is_made(url):
+@pytest.mark.parametrize("url", INVALID_PROXIES, ids=ascii)
+async def test_an_invalid_proxy_url_is_refused_immediately(url):
     with pytest.raises(ConfigurationError, match="proxy must be") as raised:
         Client(loopback.Server(port=1), proxy=Secret(url))
     assert "nary" not in str(raised.value)
@@ -250,7 +254,6 @@ async def test_what_is_no_proxy_is_told_when_the_set_up_is_made(url):
     ],
     ids=ascii,
 )
-async def test_what_is_one_is_taken(url):
-    """The twin of the test above."""
+async def test_a_valid_proxy_url_is_accepted(url):
     async with Client(loopback.Server(port=1), proxy=Secret(url)):
         pass

@@ -1,4 +1,4 @@
-"""Who is trusted, and what is said when the service does not take the client's certificate."""
+"""Which services are trusted, and the error when the service refuses the client's certificate."""
 
 import asyncio
 import ssl
@@ -16,13 +16,16 @@ from posten_signering.errors import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda each: each.name)
+@pytest.fixture(
+    params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name
+)
 def version(request):
     return request.param
 
 
-class TestWhoIsTrusted:
-    async def refused(self, version, *, issued=None, context):
+class TestUntrustedServices:
+    async def message(self, version, *, issued=None, context):
+        """The error's message. Nothing of the request may have been sent."""
         async with (
             connected(OK, version, issued=issued) as server,
             Client(server, context=context) as client,
@@ -35,18 +38,19 @@ class TestWhoIsTrusted:
             assert raised.value.__context__ is None
             return str(raised.value)
 
-    async def test_an_unknown_issuer(self, version):
-        said = await self.refused(version, context=context_for(pki.root("Other")))
-        assert "is not trusted (unable to get local issuer certificate). Sent: 2." in said
+    async def test_a_certificate_of_an_unknown_issuer(self, version):
+        message = await self.message(version, context=context_for(pki.root("Other")))
+        assert "is not trusted (unable to get local issuer certificate). Sent: 2." in message
 
-    async def test_another_organisation(self, version):
-        said = await self.refused(version, issued=pki.service("111111111"), context=context_for())
-        assert "belongs to organisation 111111111, not to 984661185" in said
+    async def test_a_certificate_of_a_different_organisation(self, version):
+        other = pki.service("111111111")
+        message = await self.message(version, issued=other, context=context_for())
+        assert "belongs to organisation 111111111, not to 984661185" in message
 
-    async def test_no_organisation(self, version):
-        nobody = pki.issue(pki.subject("Nobody"), pki.root())
-        said = await self.refused(version, issued=nobody, context=context_for())
-        assert "belongs to no organisation, not to 984661185" in said
+    async def test_a_certificate_without_an_organisation(self, version):
+        without = pki.issue(pki.subject("Nobody"), pki.root())
+        message = await self.message(version, issued=without, context=context_for())
+        assert "belongs to no organisation, not to 984661185" in message
 
     async def test_every_new_connection_is_checked(self):
         closing = loopback.always(loopback.answer(Connection="close"))
@@ -68,10 +72,10 @@ class TestWhoIsTrusted:
 
 
 class TestRefusedClients:
-    """The service does not take the client's certificate."""
+    """The service refuses the client's certificate."""
 
     @staticmethod
-    def stranger():
+    def of_unknown_issuer():
         name = pki.subject("Stranger", organization_identifier=f"NTRNO-{pki.SENDER}")
         return pki.issue(name, pki.root("Other"))
 
@@ -80,7 +84,8 @@ class TestRefusedClients:
         name = pki.subject("Expired", organization_identifier=f"NTRNO-{pki.SENDER}")
         return pki.issue(name, pki.root(), not_after=pki.NOW - pki.timedelta(hours=1))
 
-    async def refused(self, version, context):
+    async def message(self, version, context):
+        """The error's message. Nothing of the request may have been received."""
         async with alerting(version) as server, Client(server, context=context) as client:
             for request in ({}, {"method": "POST", "body": Body(b"small")}):
                 with pytest.raises(TlsError) as raised:
@@ -90,50 +95,52 @@ class TestRefusedClients:
             assert server.received == []
         return str(raised.value)
 
-    async def test_one_of_an_unknown_issuer(self, version):
-        said = await self.refused(version, context_for(certificate=self.stranger().enterprise()))
-        assert "does not know the issuer of the client certificate" in said
-        assert "the one for authentication" in said
+    async def test_a_client_certificate_of_an_unknown_issuer(self, version):
+        certificate = self.of_unknown_issuer().enterprise()
+        message = await self.message(version, context_for(certificate=certificate))
+        assert "does not know the issuer of the client certificate" in message
+        assert "the one for authentication" in message
 
-    async def test_one_that_has_expired(self, version):
-        said = await self.refused(version, context_for(certificate=self.expired().enterprise()))
-        assert "says that the client certificate has expired" in said
+    async def test_an_expired_client_certificate(self, version):
+        certificate = self.expired().enterprise()
+        message = await self.message(version, context_for(certificate=certificate))
+        assert "says that the client certificate has expired" in message
 
-    async def test_none_at_all(self, version):
+    async def test_no_client_certificate(self, version):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.load_verify_locations(cadata=pki.root().der)
-        said = await self.refused(version, context)
-        assert "client certificate" in said
+        message = await self.message(version, context)
+        assert "client certificate" in message
 
-    async def test_a_large_body_is_given_up(self, version):
-        context = context_for(certificate=self.stranger().enterprise())
+    async def test_a_refused_certificate_is_reported_while_a_large_body_is_sent(self, version):
+        context = context_for(certificate=self.of_unknown_issuer().enterprise())
         async with alerting(version) as server, Client(server, context=context) as client:
             with pytest.raises(TlsError, match="does not know the issuer of the client"):
                 await client.fetch(method="POST", body=Body(*[b"a" * 65536] * 64))
             assert server.received == []
 
-    async def test_a_server_that_hangs_up_without_a_word(self, version):
-        """As asyncio's does: it sends no alert."""
-        context = context_for(certificate=self.stranger().enterprise())
+    async def test_a_server_that_closes_the_connection_without_an_alert(self, version):
+        """asyncio's server does this."""
+        context = context_for(certificate=self.of_unknown_issuer().enterprise())
         async with connected(OK, version) as server, Client(server, context=context) as client:
             with pytest.raises(TransportError, match="client certificate") as raised:
                 await client.fetch()
             assert server.received == []
         assert raised.value.request_may_have_left is (version is ssl.TLSVersion.TLSv1_3)
 
-    async def test_one_that_is_taken(self, version):
+    async def test_an_accepted_client_certificate(self, version):
         async with alerting(version) as server, Client(server) as client:
             assert (await client.fetch())[1] == b"answer"
             assert len(server.received) == 1
 
-    async def test_an_alert_on_a_kept_connection_may_come_after_the_request(self):
+    async def test_after_an_alert_on_a_keep_alive_connection_the_request_may_have_left(self):
         answers = [loopback.answer(body=b"first")]
 
         async def handler(received):
             if answers:
                 return answers.pop()
-            # As a server does that looks at the certificate again: a TLS 1.2 renegotiation.
+            # The alert of a server that checks the certificate again, in a TLS 1.2 renegotiation.
             [writer] = server.writers
             writer.transport._ssl_protocol._transport.write(b"\x15\x03\x03\x00\x02\x02\x2a")
             await asyncio.Event().wait()

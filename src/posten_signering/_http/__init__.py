@@ -1,1 +1,1 @@
-"""The only sockets: requests over mutual TLS, and what a failed exchange means. Knows no operation."""
+"""Sends HTTP requests over mutual TLS, and explains failures. Only this folder opens sockets to the service."""

@@ -1,6 +1,6 @@
-"""What a failed exchange means, in words and by type, and whether the request may have left. Performs no I/O.
+"""Turns a failed exchange into an error, and decides whether the request may have left. Performs no I/O.
 
-That it certainly did not leave needs evidence; anything else is "maybe".
+A request counts as not sent only when there is proof. In every other case it may have left.
 """
 
 import os
@@ -14,8 +14,8 @@ import anyio
 import httpx
 
 from posten_signering._http.tls import (
-    OtherOrganization,
     UntrustedChain,
+    WrongOrganization,
     describe,
     is_client_certificate_alert,
 )
@@ -23,40 +23,40 @@ from posten_signering._http.trace import Trace
 from posten_signering.errors import TlsError, TransportError, TransportTimeoutError
 
 Explain = Callable[[tuple[bytes, ...]], str]
-"""Says why a chain (in DER form, as the other side sent it) leads to no trust anchor."""
+"""Explains why a chain (the service's certificates in DER form) is not trusted."""
 
 
-# Not every server says so before it hangs up; and in TLS 1.3 what it says can be lost when a large
-# body is on its way.
+# Some servers close the connection without a TLS alert. In TLS 1.3 an alert can also be lost while a
+# large body is being sent.
 _HINT = (
-    " If every request fails so, the service may be refusing the client certificate: check_access "
-    "may tell more."
+    " If every request fails like this, the service may be refusing the client certificate. Call "
+    "check_access, which may give a clearer error."
 )
 
 
 FAILURES = (
     httpx.HTTPError,
-    # Where httpcore does not map them, the exceptions of anyio and of the operating system come through.
+    # httpcore does not convert every exception of anyio and of the operating system.
     OSError,
     anyio.BrokenResourceError,
     anyio.ClosedResourceError,
     anyio.EndOfStream,
 )
-"""What a failed exchange is raised with."""
+"""The exceptions that a failed exchange raises."""
 
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What the words of a failure need to know.
+class FailureContext:
+    """What the error messages need to know about the connection.
 
     Attributes:
-        service_root: Where the service is.
-        proxied: Whether the way leads through a proxy.
-        connect_seconds: How long a connection may take.
-        silence_seconds: How long the service may be silent.
-        explain: Says why a chain is not trusted.
+        service_root: The service's root URL.
+        proxied: Whether the connection goes through a proxy.
+        connect_seconds: The timeout for making a connection.
+        silence_seconds: The timeout for the service to send or receive more.
+        explain: Explains why a chain is not trusted.
     """
 
     service_root: str
@@ -66,113 +66,132 @@ class Setting:
     explain: Explain
 
 
-def failure(cause: BaseException, trace: Trace, setting: Setting) -> TransportError:
+def transport_error(cause: BaseException, trace: Trace, context: FailureContext) -> TransportError:
     """The error to raise for an exchange that failed."""
-    unsent = not trace.sending and (isinstance(cause, _NO_CONNECTION) or trace.asked_proxy)
+    unsent = not trace.request_begun and (
+        isinstance(cause, _NO_CONNECTION) or trace.tunnel_requested
+    )
     if isinstance(cause, httpx.TimeoutException):
-        return _timeout(cause, trace, setting, unsent=unsent)
-    for error in _links(cause, trace.handled):
-        # The other subclasses are states of a connection, not failures: it wants to read, it is closed.
+        return _timeout(cause, trace, context, unsent=unsent)
+    for error in _causes(cause, trace.handled):
+        # The other subclasses of SSLError report a connection's state, such as closed or waiting to read.
         if type(error) is ssl.SSLError or isinstance(error, ssl.SSLCertVerificationError):
-            return _tls_failure(error, trace, setting, unsent=unsent)
+            return _tls_error(error, trace, context, unsent=unsent)
     if isinstance(cause, httpx.ProxyError):
         return TransportError(
-            f"The proxy did not open the way to the service: HTTP {str(cause)[:3]}. Check the proxy's "
-            "URL, with user and password if it asks for them.",
+            f"The proxy refused to open a tunnel to the service: HTTP {str(cause)[:3]}. Check the "
+            "proxy's URL, including the user and password if the proxy requires them.",
             request_may_have_left=False,
         )
     return TransportError(
-        _lost(cause, trace, setting, unsent=unsent), request_may_have_left=not unsent
+        _lost_connection(cause, trace, context, unsent=unsent), request_may_have_left=not unsent
     )
 
 
-def _tls_failure(
-    error: ssl.SSLError, trace: Trace, setting: Setting, *, unsent: bool
+def _tls_error(
+    error: ssl.SSLError, trace: Trace, context: FailureContext, *, unsent: bool
 ) -> TransportError:
-    root = setting.service_root
-    if isinstance(error, OtherOrganization):
+    root = context.service_root
+    if isinstance(error, WrongOrganization):
+        owner = "no organisation" if error.found is None else f"organisation {error.found}"
         return TlsError(
-            f"The certificate of the service at {root} belongs to "
-            f"{'no organisation' if error.found is None else f'organisation {error.found}'}, not to "
-            f"{error.expected}. Nothing was sent: check the service root, and the environment's "
-            "server_organization_number.",
+            f"The certificate of the service at {root} belongs to {owner}, not to {error.expected}. "
+            "Nothing was sent. Check the environment's service_root and server_organization_number.",
             request_may_have_left=False,
         )
     if isinstance(error, UntrustedChain):
         return TlsError(
             f"The certificate of the service at {root} is not trusted ({error.reason_in_words}). "
-            f"{setting.explain(error.sent)}",
+            f"{context.explain(error.sent)}",
             request_may_have_left=False,
         )
-    if unsent and setting.proxied and not trace.asked_proxy:
+    if unsent and context.proxied and not trace.tunnel_requested:
         if isinstance(error, ssl.SSLCertVerificationError):
             return TlsError(
-                "The certificate of the proxy is not one of a public authority for its host name. Use "
-                "the proxy's http URL if it has one: the way to the service is encrypted in either.",
+                "The proxy's certificate is not trusted: a public certificate authority must have "
+                "issued it for the proxy's host name. If the proxy has an http URL, use that: the "
+                "connection to the service is encrypted in both cases.",
                 request_may_have_left=False,
             )
         return TransportError(
-            "The proxy could not be talked to over TLS: is its URL an http one?",
+            "The TLS connection to the proxy failed. If the proxy does not use TLS, start its URL with "
+            "http:// instead of https://.",
             request_may_have_left=False,
         )
-    # In TLS 1.3 the client may send before the server has looked at its certificate. A server that
-    # then refuses it has not finished the handshake, and reads no request (RFC 8446, 4.4.2.4).
-    refused = trace.tls == "TLSv1.3" and not trace.answered and is_client_certificate_alert(error)
+    # In TLS 1.3 the client may send its request before the server has checked the client certificate.
+    # A server that then refuses the certificate has not finished the handshake, so it reads no request
+    # (RFC 8446, 4.4.2.4).
+    refused = (
+        trace.tls == "TLSv1.3" and not trace.response_begun and is_client_certificate_alert(error)
+    )
     return TlsError(
         f"The service at {root} {describe(error)}", request_may_have_left=not (unsent or refused)
     )
 
 
 def _timeout(
-    cause: httpx.TimeoutException, trace: Trace, setting: Setting, *, unsent: bool
+    cause: httpx.TimeoutException, trace: Trace, context: FailureContext, *, unsent: bool
 ) -> TransportTimeoutError:
-    root = setting.service_root
+    root = context.service_root
+    silence = f"{context.silence_seconds:g} seconds"
     if unsent and not isinstance(cause, httpx.ConnectTimeout):
-        said = f"The proxy did not open the way to the service at {root} in time."
+        message = f"The proxy did not open a tunnel to the service at {root} within {silence}."
     elif unsent:
-        said = f"No connection to the service at {root} within {setting.connect_seconds:g} seconds."
-    elif trace.answered:
-        said = (
-            f"The answer of the service at {root} stopped for {setting.silence_seconds:g} seconds."
+        message = (
+            f"No connection to the service at {root} within {context.connect_seconds:g} seconds."
         )
+    elif trace.response_begun:
+        message = f"The response of the service at {root} stopped for {silence}."
     else:
-        said = f"The service at {root} was silent for {setting.silence_seconds:g} seconds."
-    return TransportTimeoutError(said, request_may_have_left=not unsent)
+        message = f"The service at {root} was silent for {silence}."
+    return TransportTimeoutError(
+        f"{message} If it needs more time, raise ClientConfiguration.timeouts.",
+        request_may_have_left=not unsent,
+    )
 
 
-def _lost(cause: BaseException, trace: Trace, setting: Setting, *, unsent: bool) -> str:
-    root = setting.service_root
+def _lost_connection(
+    cause: BaseException, trace: Trace, context: FailureContext, *, unsent: bool
+) -> str:
+    root = context.service_root
     reason = reason_of(cause, trace.handled)
-    if unsent and setting.proxied:
+    if unsent and context.proxied:
         return f"The service at {root} can't be reached through the proxy: {reason}."
     if unsent and trace.connected:
-        return f"The TLS handshake with the service at {root} was broken off: {reason}.{_HINT}"
+        return f"The connection to the service at {root} was lost in the TLS handshake: {reason}.{_HINT}"
     if unsent:
         return f"The service at {root} can't be reached: {reason}."
-    if trace.answered:
-        return f"The answer of the service at {root} was cut off: {reason}."
+    if trace.response_begun:
+        return f"The response of the service at {root} was cut off: {reason}."
     if isinstance(cause, httpx.RemoteProtocolError) and "disconnected" not in str(cause):
-        return f"What came from {root} is not an answer in HTTP/1.1."
+        return (
+            f"The response from {root} is not HTTP/1.1. Check the environment's service_root, and the "
+            "proxy if there is one."
+        )
     hint = "" if trace.tls is None else _HINT
     return (
-        f"The connection to the service at {root} was lost before an answer came: {reason}.{hint}"
+        f"The connection to the service at {root} was lost before a response came: {reason}.{hint}"
     )
 
 
 def reason_of(cause: BaseException, handled: BaseException | None) -> str:
-    """The operating system's words: a library's may quote what was sent or received."""
-    for error in _links(cause, handled):
-        if isinstance(error, socket.gaierror):  # its numbers are not errno's
+    """The operating system's text for the failure. A library's text may quote what was sent or received."""
+    for error in _causes(cause, handled):
+        if isinstance(error, socket.gaierror):  # its numbers are not those of errno
             return str(error.strerror)
-        if isinstance(error, ssl.SSLCertVerificationError):  # where only the proxy's is looked at
+        # The service's certificate is handled before, so this is the certificate of a proxy.
+        if isinstance(error, ssl.SSLCertVerificationError):
             return "the proxy's certificate is not trusted"
         if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno:
             return os.strerror(error.errno)
     return "the other side closed the connection"
 
 
-def _links(cause: BaseException, handled: BaseException | None) -> Iterator[BaseException]:
-    """An exception and all that led to it, each once. Libraries cut `__cause__` with `from None`."""
+def _causes(cause: BaseException, handled: BaseException | None) -> Iterator[BaseException]:
+    """The exception and every exception that led to it, each of them once.
+
+    Contexts are followed too, because libraries remove `__cause__` with `from None`.
+    """
     waiting: list[BaseException | None] = [cause]
     seen = {id(None), id(handled)}
     while waiting:

@@ -1,4 +1,4 @@
-"""Fetches a small public file over HTTP. Checks nothing of where it came from: that is for its caller."""
+"""Downloads a small public file over HTTP. The caller must check the content, for example its fingerprint."""
 
 import ssl
 import sys
@@ -18,19 +18,19 @@ from posten_signering.errors import TransportError
 async def fetch_file(
     address: str, *, limit: int, seconds: float, proxy: Secret[str] | None
 ) -> bytes:
-    """A small public file whose content the caller checks, as by its fingerprint.
+    """The content of a small public file, which the caller must check.
 
-    Nothing is believed of where it came from (an https server's certificate is not checked), and no
-    redirect is followed.
+    The server is not trusted: the certificate of an https server is not checked. Redirects are not
+    followed.
 
     Args:
         address: An http or https URL.
         limit: The largest number of bytes to accept.
-        seconds: How long all of it may take.
+        seconds: The time limit for the whole download.
         proxy: A proxy's URL.
 
     Raises:
-        TransportError: It is not there, or larger than the limit.
+        TransportError: The download failed, or the file is larger than the limit.
     """
     handled = sys.exception()
     unchecked = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -44,12 +44,12 @@ async def fetch_file(
             async with transport:
                 return await _get(transport, address, limit)
     except TimeoutError:
-        told = f"no answer within {seconds:g} seconds"
+        reason = f"no complete response within {seconds:g} seconds"
     except FAILURES as error:
-        told = reason_of(error, handled)
+        reason = reason_of(error, handled)
     except httpx.InvalidURL:
-        told = "its address can't be understood"
-    raise TransportError(told, request_may_have_left=True)
+        reason = "the URL is not valid"
+    raise TransportError(reason, request_may_have_left=True)
 
 
 async def _get(transport: httpx.AsyncHTTPTransport, address: str, limit: int) -> bytes:
@@ -59,8 +59,8 @@ async def _get(transport: httpx.AsyncHTTPTransport, address: str, limit: int) ->
     if response.status_code != HTTPStatus.OK:
         raise TransportError(f"HTTP {response.status_code}", request_may_have_left=True)
     content = b""
-    async for piece in cast("httpx.AsyncByteStream", response.stream):
-        content += piece
+    async for chunk in cast("httpx.AsyncByteStream", response.stream):
+        content += chunk
         if len(content) > limit:
             raise TransportError(f"more than {limit} bytes", request_may_have_left=True)
     return content

@@ -1,7 +1,7 @@
-"""Keeps the values of our exchanges out of what httpcore logs at DEBUG.
+"""Removes the values of our exchanges from what httpcore logs at DEBUG.
 
-httpcore writes the headers of every answer there, and a Location or a cookie can carry a token. The
-names of the events stay, and other exchanges of the same process are left as they are.
+httpcore logs the headers of every response, and a Location header or a cookie can hold a token. The names
+of the events stay in the log. Other exchanges in the same process are logged as usual.
 """
 
 import logging
@@ -11,12 +11,12 @@ from contextvars import ContextVar
 
 _LOGGERS = ("httpcore.connection", "httpcore.http11", "httpcore.proxy")
 
-_OURS: ContextVar[bool] = ContextVar("posten_signering_exchange", default=False)
+_IN_OUR_EXCHANGE: ContextVar[bool] = ContextVar("posten_signering_exchange", default=False)
 
 
 class _EventNameOnly(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        if _OURS.get():
+        if _IN_OUR_EXCHANGE.get():
             record.msg, record.args = str(record.msg).partition(" ")[0], None
         return True
 
@@ -26,12 +26,13 @@ _FILTER = _EventNameOnly()
 
 @contextmanager
 def event_names_only() -> Generator[None, None, None]:
-    """Within the context, and in this task only, httpcore logs events without their values."""
+    """A context in which httpcore logs events without their values, for the current task only."""
     for name in _LOGGERS:
-        # No effect where it is there already; a set-up of logging may have taken it away.
+        # Added each time, because the application's logging setup may have removed it. Adding a filter
+        # twice has no effect.
         logging.getLogger(name).addFilter(_FILTER)
-    token = _OURS.set(True)
+    token = _IN_OUR_EXCHANGE.set(True)
     try:
         yield
     finally:
-        _OURS.reset(token)
+        _IN_OUR_EXCHANGE.reset(token)

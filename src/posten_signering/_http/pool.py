@@ -1,6 +1,6 @@
-"""Connections that are lent out, and thrown away unless their exchange completed. Knows nothing of HTTP.
+"""A connection pool that keeps only connections whose exchange completed. Knows nothing of HTTP.
 
-A cancelled exchange can leave a connection in any state (httpcore issue 1093), so it is never used again.
+A cancelled exchange can leave a connection in any state (httpcore issue 1093), so it is never reused.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -13,22 +13,22 @@ from posten_signering.errors import ClientStateError
 
 
 class Closable(Protocol):
-    """A connection that can be lent."""
+    """A connection in a pool."""
 
     async def aclose(self) -> None:
-        """Closes it, in whatever state it is."""
+        """Closes the connection, in any state."""
         ...
 
 
 C = TypeVar("C", bound=Closable)
 
 
-class Loan(Generic[C]):
+class Borrowed(Generic[C]):
     """A connection that one caller uses.
 
     Attributes:
         connection: The connection.
-        reusable: To be set to True when the exchange is complete; otherwise it is closed.
+        reusable: Set to True when the exchange is complete. Otherwise the pool closes the connection.
     """
 
     def __init__(self, connection: C) -> None:
@@ -37,46 +37,46 @@ class Loan(Generic[C]):
 
 
 class Pool(Generic[C]):
-    """Connections for one exchange at a time each. How many there are is for the session to limit.
+    """Connections that are each used for one exchange at a time. The session limits their number.
 
-    A loan belongs to no task: another task may give it back.
+    A borrowed connection belongs to no task: another task may give it back.
 
     Args:
-        connect: Makes a connection.
+        connect: Creates a connection.
     """
 
     def __init__(self, connect: Callable[[], C]) -> None:
         self._connect = connect
         self._idle: list[C] = []
-        self._lent: set[C] = set()
+        self._in_use: set[C] = set()
         self._closed = False
 
     @asynccontextmanager
-    async def lend(self) -> AsyncGenerator[Loan[C], None]:
-        """Lends a connection, an idle one if there is any.
+    async def borrow(self) -> AsyncGenerator[Borrowed[C], None]:
+        """Borrows an idle connection, or a new one when none is idle.
 
         Raises:
             ClientStateError: The pool is closed.
         """
         if self._closed:
-            raise ClientStateError("The client is closed.")
-        loan = Loan(self._idle.pop() if self._idle else self._connect())
-        self._lent.add(loan.connection)
+            raise ClientStateError("The client is closed. Create a new DirectClient.")
+        borrowed = Borrowed(self._idle.pop() if self._idle else self._connect())
+        self._in_use.add(borrowed.connection)
         try:
-            yield loan
+            yield borrowed
         finally:
-            self._lent.discard(loan.connection)
-            if loan.reusable and not self._closed:
-                self._idle.append(loan.connection)
+            self._in_use.discard(borrowed.connection)
+            if borrowed.reusable and not self._closed:
+                self._idle.append(borrowed.connection)
             else:
                 with anyio.CancelScope(shield=True):
-                    await loan.connection.aclose()
+                    await borrowed.connection.aclose()
 
     async def aclose(self) -> None:
-        """Closes every connection: a call that still uses one fails."""
+        """Closes every connection. A call that still uses one fails."""
         self._closed = True
         with anyio.CancelScope(shield=True):
             while self._idle:
                 await self._idle.pop().aclose()
-            for connection in tuple(self._lent):
+            for connection in tuple(self._in_use):
                 await connection.aclose()

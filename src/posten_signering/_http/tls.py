@@ -1,7 +1,6 @@
-"""The TLS context: mutual TLS, own trust anchors, the organisation number in place of a host name.
+"""The TLS context: mutual TLS, own trust anchors, and a check of the service's organisation number.
 
-The only I/O is a private key's short stay in memory (Linux) or, encrypted under a passphrase that
-nothing keeps, in a temporary file.
+While OpenSSL loads the private key, it is in a file in memory (Linux), or in an encrypted temporary file.
 """
 
 import os
@@ -23,11 +22,11 @@ from posten_signering._values.secret import Secret
 from posten_signering.errors import ConfigurationError
 
 KeyAndChain = Callable[[Sequence[x509.Certificate], Secret[bytes] | None], Secret[bytes]]
-"""Gives the client's private key, followed by a chain, in PEM; encrypted if there is a passphrase."""
+"""Returns the client's private key and then the chain, in PEM. With a passphrase, the key is encrypted."""
 
-# Where the organisation number stands in a subject, in the order in which the official Java client
-# looks: organizationIdentifier (ETSI EN 319 412-1, 5.1.4, with or without its prefix), serialNumber,
-# and a common name that begins with it.
+# The fields of a subject that may hold the organisation number, in the order of the official Java
+# client: organizationIdentifier (ETSI EN 319 412-1, 5.1.4, with or without its prefix), serialNumber,
+# and a common name that begins with the number.
 _ORGANIZATION_NUMBERS = (
     (NameOID.ORGANIZATION_IDENTIFIER, re.compile(r"(?:NTRNO-)?([0-9]{9})\Z")),
     (NameOID.SERIAL_NUMBER, re.compile(r"([0-9]{9})\Z")),
@@ -36,10 +35,11 @@ _ORGANIZATION_NUMBERS = (
 
 
 def organization_number_of(certificate: x509.Certificate) -> str | None:
-    """The organisation number that a certificate's subject names; the first field that has one wins.
+    """The organisation number in a certificate's subject; None when there is none.
 
-    Read by OID and matched whole: organizationIdentifier (2.5.4.97, `NTRNO-` may precede the number),
-    then serialNumber (2.5.4.5), then a common name that begins with exactly nine digits.
+    The first field that matches is used: organizationIdentifier (2.5.4.97, nine digits, with or
+    without `NTRNO-`), serialNumber (2.5.4.5, nine digits), or a common name that begins with exactly
+    nine digits.
     """
     for oid, form in _ORGANIZATION_NUMBERS:
         for attribute in certificate.subject.get_attributes_for_oid(oid):
@@ -50,11 +50,12 @@ def organization_number_of(certificate: x509.Certificate) -> str | None:
 
 
 class UntrustedChain(ssl.SSLCertVerificationError):
-    """The other side's certificate leads to no trust anchor.
+    """The service's certificate could not be verified with the trust anchors.
 
     Attributes:
-        sent: What it sent, in DER form, its own certificate first; empty where that can't be told.
-        reason: OpenSSL's reason in words.
+        sent: The certificates that the service sent, in DER form, its own first. Empty when Python
+            does not give access to them.
+        reason_in_words: OpenSSL's reason.
     """
 
     def __init__(self, reason: str, sent: tuple[bytes, ...]) -> None:
@@ -63,16 +64,16 @@ class UntrustedChain(ssl.SSLCertVerificationError):
         self.sent = sent
 
 
-class OtherOrganization(ssl.SSLCertVerificationError):
-    """The certificate is trusted, but belongs to another organisation.
+class WrongOrganization(ssl.SSLCertVerificationError):
+    """The certificate is trusted, but does not belong to the expected organisation.
 
     Attributes:
-        found: The organisation number in the certificate; None when it names none.
-        expected: The number that it should have.
+        found: The organisation number in the certificate; None when it has none.
+        expected: The organisation number that it should have.
     """
 
     def __init__(self, *, found: str | None, expected: str) -> None:
-        super().__init__(1, "another organisation")
+        super().__init__(1, "wrong organisation")
         self.found = found
         self.expected = expected
 
@@ -84,22 +85,22 @@ def client_context(
     anchors: Sequence[bytes],
     server_organization_number: str,
 ) -> ssl.SSLContext:
-    """The context for every connection to the service. Takes milliseconds: for a worker thread.
+    """The context for every connection to the service. Call it in a worker thread: it takes milliseconds.
 
-    The service's certificate names no host, so that the organisation number is checked instead: in
-    the handshake, before a byte of a request can be sent.
+    The service's certificate has no host name. The handshake checks its organisation number instead,
+    before any byte of a request is sent.
 
     Args:
-        chain: The client's certificate, then its issuers as far as they are known.
-        key_and_chain: Gives the private key, and what is offered of the chain.
-        anchors: In DER form. Each may end a chain, roots and intermediates alike.
-        server_organization_number: Whose certificate the service must show.
+        chain: The client's certificate, then its known issuers.
+        key_and_chain: Returns the private key and the chain to send.
+        anchors: Trust anchors in DER form. A chain may end in any of them, root or intermediate.
+        server_organization_number: The organisation number that the service's certificate must have.
 
     Raises:
-        ConfigurationError: TLS does not take the certificate, such as one with too short a key.
+        ConfigurationError: OpenSSL rejects the certificate, for example because its key is too short.
     """
     # Not create_default_context: it reads the system's store and SSLKEYLOGFILE, and from Python 3.13
-    # on is stricter about the form of CA certificates.
+    # on it accepts fewer CA certificates.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
@@ -108,18 +109,17 @@ def client_context(
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.sslobject_class = _checked_by_organization(server_organization_number)
     context.load_verify_locations(cadata=b"".join(anchors))
-    # A root that the service does not have already would not convince it (RFC 8446, 4.4.2).
+    # The root is not sent, because the service trusts only a root that it already has (RFC 8446, 4.4.2).
     ends_in_root = chain[-1].issuer == chain[-1].subject
-    offered = chain[:-1] if ends_in_root and len(chain) > 1 else chain
-    _load(context, partial(key_and_chain, offered))
+    sent_chain = chain[:-1] if ends_in_root and len(chain) > 1 else chain
+    _load(context, partial(key_and_chain, sent_chain))
     return context
 
 
 def proxy_context() -> ssl.SSLContext:
-    """The context for the way to an https proxy: its host name, vouched for by certifi's authorities.
+    """The context for an https proxy, whose certificate must name its host and be trusted by certifi.
 
-    Made by hand for the same reasons as `client_context`: neither the system's store nor a variable
-    of the environment has a say.
+    As in `client_context`, the system's store and environment variables are not used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -138,14 +138,17 @@ def _load(context: ssl.SSLContext, pem: Callable[[Secret[bytes] | None], Secret[
         with _in_temporary_file(pem(passphrase)) as path:
             context.load_cert_chain(path, password=passphrase.reveal)
     except ssl.SSLError as error:
-        reason = _words(error)
+        reason = _reason_in_words(error)
     if reason:
-        raise ConfigurationError(f"TLS does not take the enterprise certificate: {reason}.")
+        raise ConfigurationError(
+            f"OpenSSL rejects the enterprise certificate: {reason}. Use a certificate and key that "
+            "OpenSSL accepts."
+        )
 
 
 @contextmanager
 def _in_memory(pem: Secret[bytes]) -> Generator[str | None, None, None]:
-    """The path of a file that exists in this process's memory only; None where there is no such."""
+    """The path of a file that exists only in memory; None when the system has no such files."""
     descriptor = _memory_file()
     if descriptor is None:
         yield None
@@ -160,14 +163,14 @@ def _in_memory(pem: Secret[bytes]) -> Generator[str | None, None, None]:
 def _memory_file() -> int | None:
     try:
         return os.memfd_create("posten-signering")
-    except (AttributeError, OSError):  # not Linux, or forbidden (seccomp)
+    except (AttributeError, OSError):  # not on Linux, or forbidden by seccomp
         return None
 
 
 @contextmanager
 def _in_temporary_file(pem: Secret[bytes]) -> Generator[str, None, None]:
-    """The path of a file that only this user can read, for as long as the context lasts."""
-    descriptor, path = tempfile.mkstemp()  # made with mode 0600
+    """The path of a file that only this user can read. It is deleted when the context ends."""
+    descriptor, path = tempfile.mkstemp()  # creates it with mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(pem.reveal())
@@ -178,7 +181,7 @@ def _in_temporary_file(pem: Secret[bytes]) -> Generator[str, None, None]:
 
 def _checked_by_organization(expected: str) -> type[ssl.SSLObject]:
     class CheckedByOrganization(ssl.SSLObject):
-        """Finishes its handshake with the expected organisation only."""
+        """A TLS connection whose handshake fails unless the peer is the expected organisation."""
 
         def do_handshake(self) -> None:
             try:
@@ -187,7 +190,7 @@ def _checked_by_organization(expected: str) -> type[ssl.SSLObject]:
                 raise UntrustedChain(error.verify_message, _sent_by_peer(self)) from None
             found = _organization_number(self.getpeercert(binary_form=True))
             if found != expected:
-                raise OtherOrganization(found=found, expected=expected)
+                raise WrongOrganization(found=found, expected=expected)
 
     return CheckedByOrganization
 
@@ -204,32 +207,32 @@ _DER = 2  # _ssl.ENCODING_DER
 
 
 def _sent_by_peer(handshake: ssl.SSLObject) -> tuple[bytes, ...]:
-    """The certificates that the other side sent, after its chain was refused.
+    """The certificates that the peer sent, after its chain was rejected; empty when not available.
 
-    Python shows them in public from 3.13 on, and keeps them in the same place since 3.10. Only the
-    words of an error depend on it: where they are missing, so is the issuer's name.
+    Python 3.13 has a public method for this. Earlier versions since 3.10 have it as a private one. Only
+    the text of an error depends on it: without the certificates it can't name the issuer.
     """
     try:
         chain = _UNVERIFIED_CHAIN(handshake)() or ()
-        return tuple(each.public_bytes(_DER) for each in chain)
+        return tuple(certificate.public_bytes(_DER) for certificate in chain)
     except (AttributeError, TypeError, ssl.SSLError):
         return ()
 
 
-# What a server says (RFC 8446, 6.2) when it does not take the client's certificate.
 _ADVICE = (
-    "Of the two .p12 files that the issuer delivers, the service takes the one for authentication; "
-    "test certificates are for the test environment, production ones for production."
+    "The issuer delivers two .p12 files: use the one for authentication. Use a test certificate in the "
+    "test environment, and a production certificate in production."
 )
+# The TLS alerts of a server that rejects the client's certificate (RFC 8446, 6.2).
 _REFUSALS = {
-    "CERTIFICATE_REQUIRED": "asked for a client certificate and got none that it can use",
+    "CERTIFICATE_REQUIRED": "requires a client certificate, and received none that it accepts",
     "CERTIFICATE_EXPIRED": "says that the client certificate has expired",
     "CERTIFICATE_REVOKED": "says that the client certificate is revoked",
     "UNKNOWN_CA": "does not know the issuer of the client certificate",
     "BAD_CERTIFICATE": "refused the client certificate",
     "UNSUPPORTED_CERTIFICATE": "refused this kind of client certificate",
     "CERTIFICATE_UNKNOWN": "refused the client certificate",
-    "ACCESS_DENIED": "gives the client certificate no access",
+    "ACCESS_DENIED": "denies access to the client certificate",
     "DECRYPT_ERROR": "could not verify the signature made with the client certificate",
 }
 _HANDSHAKE_FAILURE = "HANDSHAKE_FAILURE"
@@ -241,24 +244,26 @@ def _alert(error: ssl.SSLError) -> str | None:
 
 
 def is_client_certificate_alert(error: ssl.SSLError) -> bool:
-    """Whether the other side ended the handshake because of the client's certificate."""
+    """Whether the service ended the handshake because of the client's certificate."""
     return _alert(error) in _REFUSALS
 
 
 def describe(error: ssl.SSLError) -> str:
-    """What went wrong in TLS, as the end of a sentence that begins with "The service"."""
+    """What failed in TLS, as the end of a sentence that begins with "The service"."""
     alert = _alert(error)
     if alert == _HANDSHAKE_FAILURE:
-        return f"broke off the TLS handshake, as when it gets no client certificate. {_ADVICE}"
+        return (
+            f"ended the TLS handshake, perhaps because it received no client certificate. {_ADVICE}"
+        )
     if alert in _REFUSALS:
         return f"{_REFUSALS[alert]}. {_ADVICE}"
-    return f"could not be talked to over TLS: {_words(error)}."
+    return f"caused a TLS error: {_reason_in_words(error)}."
 
 
-def _words(error: ssl.SSLError) -> str:
+def _reason_in_words(error: ssl.SSLError) -> str:
     return (_reason(error) or type(error).__name__).replace("_", " ").lower()
 
 
 def _reason(error: ssl.SSLError) -> str:
-    # OpenSSL's name for it; errors made in Python have none.
+    # OpenSSL's name of the reason. Errors that Python raises itself have none.
     return str(getattr(error, "reason", None) or "")

@@ -1,4 +1,4 @@
-"""How far an exchange came: what went out, over which connection. Performs no I/O of its own."""
+"""Records how far an exchange got, and which connection it used. Performs no I/O of its own."""
 
 import ssl
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from posten_signering._wire.exchange import Body
 
 
 class NetworkStream(Protocol):
-    """What httpcore shows of a connection."""
+    """httpcore's network stream, as far as it is used here."""
 
     def get_extra_info(self, info: str) -> object:
-        """What it knows of its socket or its TLS."""
+        """Information about the socket or its TLS."""
         ...
 
     async def aclose(self) -> None:
@@ -22,36 +22,36 @@ class NetworkStream(Protocol):
         ...
 
 
-class Holder(Protocol):
-    """Who keeps the socket, to close it."""
+class SocketHolder(Protocol):
+    """An object that keeps the socket, so that it can close it."""
 
     socket: NetworkStream | None
 
 
 @dataclass(slots=True, repr=False)
 class Trace:
-    """How far one exchange came, as httpcore's trace extension reports it.
+    """How far one exchange got, as httpcore's trace extension reports it.
 
-    If httpcore renames an event, a request counts as sent although it was not.
+    If httpcore renames an event, a request may count as sent although it was not.
 
     Attributes:
-        holder: Keeps the socket, to close it.
-        connected: A TCP connection was made for this exchange, to the service or the proxy.
-        tls: The TLS version of the handshake made for this exchange; None when there was none yet,
-            or when the connection was kept from an earlier exchange.
-        asked_proxy: The proxy was asked to open a tunnel for this exchange.
-        sending: The request itself was begun: a byte of it may have left.
-        answered: The head of the answer came.
-        handled: What the caller was handling when the exchange went on: Python makes it the context
-            of every exception below, and it has nothing to do with the exchange.
+        holder: Keeps the socket.
+        connected: A TCP connection to the service or the proxy was made for this exchange.
+        tls: The TLS version of the handshake made for this exchange. None when there was no handshake
+            yet, or when the connection is from an earlier exchange.
+        tunnel_requested: The proxy was asked to open a tunnel for this exchange.
+        request_begun: Sending the request has begun, so a byte of it may have left.
+        response_begun: The status and headers of the response have arrived.
+        handled: The exception that the caller was handling during the exchange. Python makes it the
+            context of every later exception, but it did not cause the failure.
     """
 
-    holder: Holder
+    holder: SocketHolder
     connected: bool = False
     tls: str | None = None
-    asked_proxy: bool = False
-    sending: bool = False
-    answered: bool = False
+    tunnel_requested: bool = False
+    request_begun: bool = False
+    response_begun: bool = False
     handled: BaseException | None = None
 
     async def __call__(self, event: str, info: Mapping[str, object]) -> None:
@@ -64,19 +64,19 @@ class Trace:
             self.tls = cast("ssl.SSLObject", stream.get_extra_info("ssl_object")).version()
         elif event == "http11.send_request_headers.started":
             if getattr(info["request"], "method", None) == b"CONNECT":
-                self.asked_proxy = True
+                self.tunnel_requested = True
             else:
-                self.sending = True
+                self.request_begun = True
 
 
-class Sending:
-    """A request's body on its way. Remembers what it failed with, to tell it from the network."""
+class BodyChunks:
+    """The chunks of a request's body. Keeps the body's own exception, to distinguish it from the network's."""
 
     def __init__(self, body: Body) -> None:
         self._chunks = body.chunks()
         self.failure: Exception | None = None
 
-    def __aiter__(self) -> "Sending":
+    def __aiter__(self) -> "BodyChunks":
         return self
 
     async def __anext__(self) -> bytes:
@@ -89,7 +89,7 @@ class Sending:
             raise
 
     async def aclose(self) -> None:
-        """Lets go of what the body holds, such as an open file."""
+        """Releases the body's resources, such as an open file."""
         close = getattr(self._chunks, "aclose", None)
         if close is not None:
             with anyio.CancelScope(shield=True):

@@ -1,6 +1,6 @@
-"""Carries requests to the service over httpx. Retries nothing, follows no redirect, reads no environment variable.
+"""Sends requests to the service with httpx. Retries nothing, follows no redirect, reads no environment variable.
 
-The exceptions of httpx stop here: they and their tracebacks hold URLs, so they are never chained.
+The exceptions of httpx are never chained to ours, because they and their tracebacks hold URLs.
 """
 
 import re
@@ -14,11 +14,11 @@ from typing import cast
 import anyio
 import httpx
 
-from posten_signering._http.failures import FAILURES, Explain, Setting, failure
+from posten_signering._http.failures import FAILURES, Explain, FailureContext, transport_error
 from posten_signering._http.log import event_names_only
 from posten_signering._http.pool import Pool
 from posten_signering._http.tls import proxy_context
-from posten_signering._http.trace import NetworkStream, Sending, Trace
+from posten_signering._http.trace import BodyChunks, NetworkStream, Trace
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Request, TimeoutKind
 from posten_signering._wire.urls import check_origin, is_proxy
@@ -29,25 +29,24 @@ from posten_signering.errors import (
     UntrustedUrlError,
 )
 
-# Servers close idle connections too; one that both ends may close at any moment is not worth keeping.
-_KEPT_SECONDS = 5
+# Short, because a server closes idle connections too, and a request on a closed connection fails.
+_KEEP_ALIVE_SECONDS = 5
 
 
 class HttpTransport:
-    """The package's own `Transport`: HTTP/1.1 over the TLS context given, straight or by a proxy.
+    """The package's own `Transport`: HTTP/1.1 over TLS, with or without a proxy.
 
-    Each exchange has a connection to itself; how many exchanges there are at once is for the session
-    to limit.
+    Each exchange has its own connection. The session limits the number of concurrent exchanges.
 
     Args:
-        service_root: The service's root; URLs of another origin are refused.
-        ssl_context: As `client_context` makes it.
-        connect_seconds: How long a TCP connection, and then the TLS handshake, may take.
-        api_seconds: How long the service may be silent in an API call.
-        download_seconds: How long it may be silent in a download.
-        user_agent: The header's value.
-        explain: Says why a chain (DER) is not trusted.
-        proxy: An http or https URL, with user and password if need be.
+        service_root: The service's root URL. URLs with a different origin are refused.
+        ssl_context: The TLS context from `client_context`.
+        connect_seconds: The timeout for the TCP connection, and again for the TLS handshake.
+        api_seconds: The longest time that the service may be silent in an API call.
+        download_seconds: The longest time that the service may be silent in a download.
+        user_agent: The value of the User-Agent header.
+        explain: Explains why a chain (in DER form) is not trusted.
+        proxy: The proxy's http or https URL, with user and password if the proxy requires them.
 
     Raises:
         ConfigurationError: The proxy's URL or the user agent can't be used.
@@ -66,13 +65,15 @@ class HttpTransport:
         proxy: Secret[str] | None = None,
     ) -> None:
         if re.fullmatch("[ -~]+", user_agent) is None:
-            raise ConfigurationError("The user agent must be printable ASCII text.")
+            raise ConfigurationError(
+                "The user agent must be printable ASCII text. Check user_agent_suffix."
+            )
         self._service_root = service_root
         self._ssl_context = ssl_context
         self._proxy = httpx_proxy(proxy)
         self._user_agent = user_agent
-        self._settings = {
-            kind: Setting(
+        self._contexts = {
+            kind: FailureContext(
                 service_root=service_root,
                 proxied=proxy is not None,
                 connect_seconds=connect_seconds,
@@ -87,27 +88,28 @@ class HttpTransport:
         self._pool = Pool(self._connect)
 
     @asynccontextmanager
-    async def exchange(self, request: Request) -> AsyncGenerator["Answer", None]:
-        """Sends the request; inside the context the answer's body can be read.
+    async def exchange(self, request: Request) -> AsyncGenerator["HttpResponse", None]:
+        """Sends the request. Inside the context, the response's body can be read.
 
-        A connection is used again only when the answer was read to its end.
+        The connection is reused only when the response was read to its end. An exception that the
+        request's own body raises is not changed.
 
         Raises:
-            UntrustedUrlError: The URL is not the service's; nothing was sent.
-            TransportError: No answer. Errors of the request's own body come through unchanged.
+            UntrustedUrlError: The URL is not a URL of the service; nothing was sent.
+            TransportError: No response came.
             ClientStateError: The transport is closed.
         """
         check_origin(request.url, self._service_root)
-        async with self._pool.lend() as loan:
-            answer = await self._send(request, loan.connection)
+        async with self._pool.borrow() as borrowed:
+            response = await self._send(request, borrowed.connection)
             try:
-                await answer.take_in_if_empty()
-                yield answer
+                await response.finish_if_empty()
+                yield response
             finally:
-                loan.reusable = await answer.aclose()
+                borrowed.reusable = await response.aclose()
 
     async def aclose(self) -> None:
-        """Closes every connection, those in use too."""
+        """Closes every connection, including those in use."""
         await self._pool.aclose()
 
     def _connect(self) -> "_Connection":
@@ -116,31 +118,31 @@ class HttpTransport:
                 verify=self._ssl_context,
                 trust_env=False,
                 proxy=self._proxy,
-                limits=httpx.Limits(max_connections=1, keepalive_expiry=_KEPT_SECONDS),
+                limits=httpx.Limits(max_connections=1, keepalive_expiry=_KEEP_ALIVE_SECONDS),
             )
         )
 
-    async def _send(self, request: Request, connection: "_Connection") -> "Answer":
-        setting = self._settings[request.timeout]
+    async def _send(self, request: Request, connection: "_Connection") -> "HttpResponse":
+        context = self._contexts[request.timeout]
         trace = Trace(connection, handled=sys.exception())
-        body = None if request.body is None else Sending(request.body)
+        body = None if request.body is None else BodyChunks(request.body)
         try:
             with event_names_only():
                 response = await connection.http.handle_async_request(
-                    self._for_httpx(request, body, setting, trace)
+                    self._for_httpx(request, body, context, trace)
                 )
-            return Answer(response, trace, setting)
+            return HttpResponse(response, trace, context)
         except FAILURES as error:
             if body is not None and body.failure is error:
                 raise
-            told = failure(error, trace, setting)
+            failure = transport_error(error, trace, context)
         finally:
             if body is not None:
                 await body.aclose()
-        raise told
+        raise failure
 
     def _for_httpx(
-        self, request: Request, body: Sending | None, setting: Setting, trace: Trace
+        self, request: Request, body: BodyChunks | None, context: FailureContext, trace: Trace
     ) -> httpx.Request:
         length = {} if request.body is None else {"content-length": str(request.body.length)}
         try:
@@ -157,20 +159,20 @@ class HttpTransport:
                 extensions={
                     "trace": trace,
                     "timeout": httpx.Timeout(
-                        setting.silence_seconds, connect=setting.connect_seconds, pool=None
+                        context.silence_seconds, connect=context.connect_seconds, pool=None
                     ).as_dict(),
                 },
             )
         except httpx.InvalidURL:
             pass
-        raise UntrustedUrlError("The URL can't be understood, and was not followed.")
+        raise UntrustedUrlError("The URL is not valid, and was not followed. Check the stored URL.")
 
 
-class Answer:
-    """A response whose head has come; see `ResponseStream`. It is the iterator of its own body."""
+class HttpResponse:
+    """A response whose status and headers have arrived; see `ResponseStream`. Iterates over its body."""
 
-    def __init__(self, response: httpx.Response, trace: Trace, setting: Setting) -> None:
-        trace.answered = True
+    def __init__(self, response: httpx.Response, trace: Trace, context: FailureContext) -> None:
+        trace.response_begun = True
         self.status = response.status_code
         self.headers: Mapping[str, str] = {
             name.lower(): value for name, value in response.headers.items()
@@ -178,36 +180,39 @@ class Answer:
         self._stream = cast("httpx.AsyncByteStream", response.stream)
         self._raw = aiter(self._stream)
         self._trace = trace
-        self._setting = setting
+        self._context = context
         self._complete = False
         self._interrupted = False
 
-    def chunks(self) -> "Answer":
-        """The body as it comes; can be read once.
+    def chunks(self) -> "HttpResponse":
+        """The chunks of the body as they arrive. The body can be read once.
 
         Raises:
-            UnexpectedResponseError: It has a Content-Encoding, though the request asked for none.
+            UnexpectedResponseError: The body has a Content-Encoding, which the request did not allow.
         """
         if self.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
             raise UnexpectedResponseError(
-                "The service's answer is in a content encoding that the client did not ask for: a proxy "
-                "or gateway on the way may have added it."
+                "The response has a Content-Encoding, which the client did not ask for. A proxy or "
+                "gateway may have added it."
             )
         return self
 
-    def __aiter__(self) -> "Answer":
+    def __aiter__(self) -> "HttpResponse":
         return self
 
     async def __anext__(self) -> bytes:
         """The next chunk.
 
         Raises:
-            TransportError: The body was cut off, or stopped coming.
+            TransportError: The body was cut off, or no more of it came within the timeout.
         """
         if self._complete:
             raise StopAsyncIteration
         if self._interrupted:
-            raise TransportError("The answer was broken off.", request_may_have_left=True)
+            raise TransportError(
+                "The response was interrupted before its end, so the rest can't be read.",
+                request_may_have_left=True,
+            )
         self._trace.handled = sys.exception()
         try:
             with event_names_only():
@@ -217,30 +222,30 @@ class Answer:
             raise
         except FAILURES as error:
             self._interrupted = True
-            told = failure(error, self._trace, self._setting)
+            failure = transport_error(error, self._trace, self._context)
         except BaseException:
             # A read that was cancelled can't be continued.
             self._interrupted = True
             raise
-        raise told
+        raise failure
 
-    async def take_in_if_empty(self) -> None:
-        """Reads the end of an answer that has no body, so that its connection can be used again."""
+    async def finish_if_empty(self) -> None:
+        """Reads a response without a body to its end, so that its connection can be reused."""
         if self.status == HTTPStatus.NO_CONTENT or self.headers.get("content-length") == "0":
             with suppress(StopAsyncIteration):
                 await anext(self)
 
     async def aclose(self) -> bool:
-        """Gives the connection back to httpx; True when the answer was read to its end."""
+        """Gives the connection back to httpx. Returns True when the response was read to its end."""
         with anyio.CancelScope(shield=True), event_names_only():
             await self._stream.aclose()
         return self._complete
 
 
 class _Connection:
-    """An httpx transport that holds one connection at most, and the socket below it.
+    """An httpx transport with at most one connection, and the socket of that connection.
 
-    httpcore forgets a socket whose TLS handshake was cancelled, and nothing else would close it.
+    httpcore does not close a socket whose TLS handshake was cancelled, so this class does.
     """
 
     def __init__(self, http: httpx.AsyncHTTPTransport) -> None:
@@ -257,19 +262,20 @@ class _Connection:
 
 
 def httpx_proxy(proxy: Secret[str] | None) -> httpx.Proxy | None:
-    """The proxy for httpx.
+    """The proxy in httpx's form.
 
     Raises:
-        ConfigurationError: It is not the http or https URL of a host. The URL is not shown.
+        ConfigurationError: The proxy is not the http or https URL of a host. The error does not show
+            the URL.
     """
     if proxy is None:
         return None
     encrypted = proxy.reveal().lower().startswith("https:")
     try:
         if is_proxy(proxy):
-            # httpx's own context for it would read the system's store, SSL_CERT_FILE and SSLKEYLOGFILE.
+            # Without a context, httpx makes one with the system's store, SSL_CERT_FILE and SSLKEYLOGFILE.
             return httpx.Proxy(proxy.reveal(), ssl_context=proxy_context() if encrypted else None)
-    except (httpx.InvalidURL, ValueError):  # for what stands in user and password
+    except (httpx.InvalidURL, ValueError):  # httpx rejects some users and passwords
         pass
     raise ConfigurationError(
         "The proxy must be an http or https URL of a host, such as "
