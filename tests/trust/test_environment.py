@@ -1,4 +1,4 @@
-"""Environments: where the service is, and whose certificates vouch for it."""
+"""Environments: the service's addresses, and the authorities of each one."""
 
 import pytest
 
@@ -7,24 +7,24 @@ from posten_signering.errors import ConfigurationError
 
 
 class TestEnvironment:
-    def test_where_the_service_is(self):
+    def test_the_addresses_and_poll_waits_of_the_service(self):
         assert Environment.PRODUCTION.service_root == "https://api.signering.posten.no/api"
         assert Environment.STAGING.service_root == "https://api.difitest.signering.posten.no/api"
         assert Environment.DIFITEST is Environment.STAGING
         assert Environment.PRODUCTION.default_poll_wait.total_seconds() == 600
         assert Environment.STAGING.default_poll_wait.total_seconds() == 30
 
-    def test_no_authority_vouches_for_production_and_test_alike(self):
-        production = {each.sha256 for each in Environment.PRODUCTION.authorities}
-        test = {each.sha256 for each in Environment.STAGING.authorities}
+    def test_production_and_test_have_no_authority_in_common(self):
+        production = {authority.sha256 for authority in Environment.PRODUCTION.authorities}
+        test = {authority.sha256 for authority in Environment.STAGING.authorities}
         assert production
         assert test
         assert not production & test
 
     def test_every_issuer_is_an_authority_of_the_same_environment(self):
-        for each in (Environment.PRODUCTION, Environment.STAGING):
-            names = {authority.name for authority in each.authorities} | {None}
-            assert {authority.issuer for authority in each.authorities} <= names
+        for environment in (Environment.PRODUCTION, Environment.STAGING):
+            names = {authority.name for authority in environment.authorities} | {None}
+            assert {authority.issuer for authority in environment.authorities} <= names
 
     @pytest.mark.parametrize(
         "root",
@@ -48,34 +48,33 @@ class TestEnvironment:
             "https://1234567/api",
         ],
     )
-    def test_a_service_root_that_is_no_absolute_https_url(self, root):
+    def test_a_service_root_that_is_not_an_absolute_https_url_is_refused(self, root):
         with pytest.raises(ConfigurationError, match="absolute https URL"):
             Environment(name="LOCAL", service_root=root)
 
     @pytest.mark.parametrize("host", ["localhost:65535", "[::1]:1", "[::ffff:1.2.3.4]", "10.0.0.1"])
-    def test_any_host_and_port_there_can_be(self, host):
-        """The twin of the test above."""
+    def test_any_valid_host_and_port_is_accepted(self, host):
         root = f"https://{host}/api"
         assert Environment(name="LOCAL", service_root=root).service_root == root
 
-    def test_an_environment_of_ones_own(self):
-        made = Environment(name="LOCAL", service_root="https://localhost:8443/api", authorities=[])
-        assert made.authorities == ()
-        assert hash(made) == hash(made)
+    def test_an_application_can_define_its_own_environment(self):
+        own = Environment(name="LOCAL", service_root="https://localhost:8443/api", authorities=[])
+        assert own.authorities == ()
+        assert hash(own) == hash(own)
 
     @pytest.mark.parametrize("number", ["", "98466118", "9846611850", "٩٨٤٦٦١١٨٥"])
-    def test_an_organisation_number_of_another_form(self, number):
+    def test_an_invalid_organisation_number_is_refused(self, number):
         with pytest.raises(ConfigurationError, match="nine digits"):
             Environment(
                 name="LOCAL", service_root="https://localhost", server_organization_number=number
             )
 
-    def test_a_fingerprint_of_another_form(self):
+    def test_an_invalid_fingerprint_is_refused(self):
         with pytest.raises(ConfigurationError, match=r"of My CA"):
             CertificateAuthority(name="My CA", sha256="AB" * 32)
 
     @pytest.mark.parametrize(
-        "address",
+        "url",
         [
             "ftp://ca.example/a.cer",
             "ca.example/a.cer",
@@ -86,15 +85,14 @@ class TestEnvironment:
             "http://999.1.1.1/a.cer",
         ],
     )
-    def test_an_address_that_is_none(self, address):
-        with pytest.raises(ConfigurationError, match="My CA is published"):
-            CertificateAuthority(name="My CA", sha256="ab" * 32, published_at=address)
+    def test_an_invalid_published_at_is_refused(self, url):
+        with pytest.raises(ConfigurationError, match="published_at of My CA is not valid"):
+            CertificateAuthority(name="My CA", sha256="ab" * 32, published_at=url)
 
     @pytest.mark.parametrize(
-        "address",
+        "url",
         ["http://ca.example:65535/a.cer", "https://[::1]/a.cer", "HTTP://CA.example", None],
     )
-    def test_an_address_that_is_one(self, address):
-        """The twin of the test above."""
-        authority = CertificateAuthority(name="My CA", sha256="ab" * 32, published_at=address)
-        assert authority.published_at == address
+    def test_a_valid_published_at_is_accepted(self, url):
+        authority = CertificateAuthority(name="My CA", sha256="ab" * 32, published_at=url)
+        assert authority.published_at == url

@@ -1,4 +1,4 @@
-"""Trust anchors: what counts as a candidate, what is kept, what a person is told."""
+"""Trust anchors: how files are read, which certificates are used, and the messages about missing ones."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ def environment(*authorities, name="LOCAL"):
 
 
 class TestCandidates:
-    def test_every_file_of_a_directory_in_pem_or_der(self, tmp_path):
+    def test_every_pem_and_der_file_of_a_directory_is_read(self, tmp_path):
         one, two, three = pki.root(), pki.intermediate(), pki.intermediate("Sender CA")
         (tmp_path / "a.cer").write_bytes(one.der)
         (tmp_path / "b.pem").write_bytes(b"# a comment\r\n" + two.pem + three.pem)
@@ -43,8 +43,8 @@ class TestCandidates:
         assert TrustAnchors.from_directory(str(tmp_path)) == anchors
         assert repr(anchors) == "TrustAnchors(3 candidates, 0 trusted)"
 
-    def test_a_certificate_with_a_short_content_is_found_too(self, tmp_path):
-        """Of an elliptic curve and with a short name: its content's length takes one byte."""
+    def test_a_short_certificate_is_read(self, tmp_path):
+        """An elliptic curve and a short name: the length of the certificate's content has one byte."""
         key = ec.generate_private_key(ec.SECP256R1())
         small = pki.issue(pki.subject("EC"), ca=True, key=key, usage=None)
         assert len(small.certificate.tbs_certificate_bytes) < 256 < len(small.der)
@@ -52,7 +52,7 @@ class TestCandidates:
         assert TrustAnchors.from_directory(tmp_path).candidates == (small.der,)
         assert TrustAnchors().trusting(small.der).trusted == (small.der,)
 
-    def test_files_that_hold_no_certificate_are_named(self, tmp_path):
+    def test_the_error_names_every_file_without_a_certificate(self, tmp_path):
         (tmp_path / "a.cer").write_bytes(pki.root().der)
         (tmp_path / "README").write_bytes(b"These are the anchors")
         (tmp_path / "key.pem").write_bytes(pki.root().key_pem)
@@ -80,33 +80,36 @@ class TestCandidates:
             b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n",
             b"",
         ],
-        ids=["cut off", "longer", "pkcs12", "key", "encrypted key", "pkcs7", "no base64", "empty"],
+        ids=[
+            *("too short", "too long", "pkcs12", "key", "encrypted key", "pkcs7"),
+            *("invalid base64", "empty"),
+        ],
     )
-    def test_what_is_no_certificate(self, content, tmp_path):
+    def test_a_file_without_a_certificate_is_refused(self, content, tmp_path):
         (tmp_path / "a").write_bytes(content)
         with pytest.raises(ConfigurationError, match="hold no certificate"):
             TrustAnchors.from_files(tmp_path / "a")
 
-    def test_a_directory_that_is_none(self, tmp_path):
+    def test_a_path_that_is_not_a_directory_is_refused(self, tmp_path):
+        (tmp_path / "file").write_bytes(pki.root().der)
         for path in (tmp_path / "missing", tmp_path / "file"):
-            (tmp_path / "file").write_bytes(pki.root().der)
             with pytest.raises(ConfigurationError, match="directory of trust anchors"):
                 TrustAnchors.from_directory(path)
 
-    def test_a_file_that_is_missing(self, tmp_path):
+    def test_a_missing_file_is_refused(self, tmp_path):
         with pytest.raises(ConfigurationError, match=r"missing\.cer can't be read: No such file"):
             TrustAnchors.from_files(tmp_path / "missing.cer")
 
-    def test_a_text_in_pem_form(self):
+    def test_certificates_in_pem_form_are_read_from_bytes(self):
         assert TrustAnchors.from_pem(pki.root().pem).candidates == (pki.root().der,)
         with pytest.raises(ConfigurationError, match="no certificate in PEM form"):
             TrustAnchors.from_pem(b"")
 
-    def test_what_is_written_can_be_read_again(self, tmp_path):
+    def test_written_files_can_be_read(self, tmp_path):
         anchors = TrustAnchors.from_pem(pki.root().pem + pki.intermediate().pem)
         anchors.write_to(tmp_path / "deep" / "down")
-        again = TrustAnchors.from_directory(tmp_path / "deep" / "down")
-        assert set(again.candidates) == set(anchors.candidates)
+        read = TrustAnchors.from_directory(tmp_path / "deep" / "down")
+        assert set(read.candidates) == set(anchors.candidates)
 
         (tmp_path / "file").touch()
         with pytest.raises(ConfigurationError, match="can't be written to"):
@@ -114,50 +117,50 @@ class TestCandidates:
 
 
 class TestSelection:
-    def test_what_is_pinned_is_kept_and_nothing_else(self):
+    def test_only_certificates_with_listed_fingerprints_are_used(self):
         anchors = TrustAnchors.from_pem(pki.root().pem + pki.root("Other").pem + pki.root().pem)
         local = environment(authority(pki.root()))
         assert anchors.select(local, certificate=None) == (pki.root().der,)
 
-    def test_nothing_pinned_is_an_error_that_says_where_to_get_it(self):
+    def test_without_any_trust_anchor_the_error_says_where_to_get_them(self):
         local = environment(authority(pki.root(), published_at="http://ca.example/root.cer"))
         with pytest.raises(ConfigurationError, match="no trust anchor for LOCAL") as raised:
             TrustAnchors.from_pem(pki.root("Other").pem).select(local, certificate=None)
         assert "http://ca.example/root.cer (Root)" in str(raised.value)
         assert "TrustAnchors.fetch" in str(raised.value)
 
-    def test_the_message_of_the_test_environment_names_its_addresses(self):
+    def test_the_error_for_the_test_environment_names_its_urls(self):
         with pytest.raises(ConfigurationError, match=r"STAGING.*crt\.test4\.buypassca\.com"):
             TrustAnchors().select(Environment.STAGING, certificate=None)
 
-    def test_an_environment_without_authorities_needs_names(self):
+    def test_without_authorities_the_error_suggests_trusting(self):
         with pytest.raises(ConfigurationError, match=r"TrustAnchors\.trusting"):
             TrustAnchors.from_pem(pki.root().pem).select(environment(), certificate=None)
 
-    def test_anchors_of_another_environment_are_not_used(self):
+    def test_trust_anchors_of_a_different_environment_are_not_used(self):
         production = environment(authority(pki.root("Production")), name="A")
         test = environment(authority(pki.root("Test")), name="B")
         both = TrustAnchors.from_pem(pki.root("Production").pem + pki.root("Test").pem)
         assert both.select(production, certificate=None) == (pki.root("Production").der,)
         assert both.select(test, certificate=None) == (pki.root("Test").der,)
 
-    def test_the_certificates_of_ones_own_p12_are_candidates(self):
+    def test_the_ca_certificates_of_the_senders_p12_are_candidates(self):
         local = environment(authority(pki.intermediate("Sender CA")))
         own = pki.sender().enterprise()
         selected = TrustAnchors().select(local, certificate=own)
         assert selected == (pki.intermediate("Sender CA").der,)
 
-    def test_certifi_holds_one_root_of_production(self):
+    def test_certifi_has_one_trust_anchor_of_production(self):
         [found] = TrustAnchors().select(Environment.PRODUCTION, certificate=None)
         name = x509.load_der_x509_certificate(found).subject.rfc4514_string()
         assert name == "CN=Buypass Class 3 Root CA,O=Buypass AS-983163327,C=NO"
 
-    def test_certifi_is_no_trust_store(self):
+    def test_other_certificates_of_certifi_are_not_trusted(self):
         pem = certifi.contents().split("-----BEGIN CERTIFICATE-----\n")[1]
         der = base64.b64decode(pem.partition("-----END")[0])
         assert der not in TrustAnchors().select(Environment.PRODUCTION, certificate=None)
 
-    def test_others_are_trusted_by_name(self, tmp_path):
+    def test_certificates_can_be_trusted_without_a_listed_fingerprint(self, tmp_path):
         (tmp_path / "root.cer").write_bytes(pki.root().der)
         trusting = TrustAnchors().trusting(tmp_path / "root.cer", pki.root("Other").pem)
         selected = trusting.select(Environment.STAGING, certificate=None)
@@ -169,53 +172,53 @@ class TestSelection:
         [
             b"",
             b"kanari",
-            # The frame of a certificate around nothing.
+            # The first bytes of a certificate, and nothing else.
             b"-----BEGIN CERTIFICATE-----\nMIIABA==\n-----END CERTIFICATE-----\n",
         ],
     )
-    def test_what_is_trusted_must_be_a_certificate(self, content):
+    def test_trusting_refuses_content_that_is_not_a_certificate(self, content):
         with pytest.raises(ConfigurationError, match="not a certificate"):
             TrustAnchors().trusting(pki.root().pem, content)
 
 
 class TestFetch:
-    async def fetched(self, contents, *, pins=None, **more):
-        """What `fetch` keeps of a server with these answers, by path."""
+    async def fetched(self, contents, *, published=None, **more):
+        """The result of `fetch` with a server that gives these responses, by path."""
 
         async def handler(received):
             return contents[received.target]
 
         async with loopback.http_server(handler) as server:
-            names = pins or {"/root.cer": pki.root()}
+            by_path = published or {"/root.cer": pki.root()}
             local = environment(
                 *(
                     authority(issued, published_at=server.url(path, scheme="http"))
-                    for path, issued in names.items()
+                    for path, issued in by_path.items()
                 ),
                 authority(pki.root("Published nowhere")),
             )
             try:
                 return await TrustAnchors.fetch(local, **more)
             finally:
-                self.asked = [(each.method, each.target) for each in server.received]
+                self.requests = [(request.method, request.target) for request in server.received]
 
-    async def test_der_and_pem_are_kept_when_they_match(self):
+    async def test_matching_der_and_pem_files_are_used(self):
         anchors = await self.fetched(
             {
                 "/root.cer": loopback.answer(body=pki.root().der),
                 "/other.crt": loopback.answer(body=pki.root("Other").pem),
             },
-            pins={"/root.cer": pki.root(), "/other.crt": pki.root("Other")},
+            published={"/root.cer": pki.root(), "/other.crt": pki.root("Other")},
         )
         assert anchors == TrustAnchors(candidates=(pki.root().der, pki.root("Other").der))
 
-    async def test_another_certificate_is_thrown_away(self, caplog):
+    async def test_a_certificate_with_a_different_fingerprint_is_not_used(self, caplog):
         with (
             caplog.at_level(logging.WARNING, logger="posten_signering"),
             pytest.raises(ConfigurationError, match="None of the CA certificates of LOCAL"),
         ):
             await self.fetched({"/root.cer": loopback.answer(body=pki.root("Other").der)})
-        assert "has another fingerprint" in caplog.text
+        assert "has a different fingerprint" in caplog.text
 
     async def test_a_redirect_is_not_followed(self, caplog):
         moved = loopback.answer(302, Location="/there.cer")
@@ -223,17 +226,17 @@ class TestFetch:
             await self.fetched(
                 {"/root.cer": moved, "/there.cer": loopback.answer(body=pki.root().der)}
             )
-        assert self.asked == [("GET", "/root.cer")]
+        assert self.requests == [("GET", "/root.cer")]
         assert "HTTP 302" in caplog.text
 
-    async def test_what_is_missing_is_passed_over(self, caplog):
+    async def test_a_missing_file_is_skipped_with_a_warning(self, caplog):
         anchors = await self.fetched(
             {
                 "/root.cer": loopback.answer(body=pki.root().der),
                 "/other.crt": loopback.answer(404),
                 "/gone.crt": None,
             },
-            pins={
+            published={
                 "/root.cer": pki.root(),
                 "/other.crt": pki.root("Other"),
                 "/gone.crt": pki.root("Gone"),
@@ -241,9 +244,9 @@ class TestFetch:
         )
         assert anchors.candidates == (pki.root().der,)
         assert "HTTP 404" in caplog.text
-        assert "Gone was not fetched from http://localhost" in caplog.text
+        assert "Gone could not be downloaded from http://localhost" in caplog.text
 
-    async def test_too_large_a_file(self, caplog):
+    async def test_a_file_that_is_too_large_is_skipped(self, caplog):
         padding = b"\n" * 64 * 1024
         with pytest.raises(ConfigurationError, match="None of"):
             await self.fetched({"/root.cer": loopback.answer(body=padding + pki.root().pem)})
@@ -252,21 +255,21 @@ class TestFetch:
             {"/root.cer": loopback.answer(body=padding[:-4096] + pki.root().pem)}
         )
 
-    async def test_a_server_that_says_nothing(self, caplog):
+    async def test_a_server_that_does_not_respond_is_skipped_after_the_timeout(self, caplog):
         async with loopback.silent_port() as server:
             local = environment(authority(pki.root(), published_at=server.url(scheme="http")))
             with pytest.raises(ConfigurationError, match="None of"):
                 await TrustAnchors.fetch(local, timeout=pki.timedelta(milliseconds=50))
-        assert "no answer within 0.05 seconds" in caplog.text
+        assert "no complete response within 0.05 seconds" in caplog.text
 
-    async def test_an_address_that_is_none(self, caplog):
+    async def test_a_url_that_is_too_long_is_skipped(self, caplog):
         too_long = f"http://localhost/{'x' * 70_000}"
         local = environment(authority(pki.root(), published_at=too_long))
         with pytest.raises(ConfigurationError, match="None of"):
             await TrustAnchors.fetch(local)
-        assert "address can't be understood" in caplog.text
+        assert "URL is not valid" in caplog.text
 
-    async def test_through_a_proxy(self, monkeypatch):
+    async def test_only_the_proxy_in_the_argument_is_used(self, monkeypatch):
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{loopback.closed_port()}")
         pages = loopback.always(loopback.answer(body=pki.root().der))
         async with loopback.http_server(pages) as proxy:
@@ -277,50 +280,50 @@ class TestFetch:
         assert received.target == "http://ca.invalid/root.cer"
         assert base64.b64decode(received.headers["proxy-authorization"][6:]) == b"user:kanari"
 
-    async def test_a_proxy_that_is_none(self):
+    async def test_an_invalid_proxy_is_refused(self):
         with pytest.raises(ConfigurationError, match="proxy must be") as raised:
             await TrustAnchors.fetch(Environment.STAGING, proxy="socks5://user:kanari@host")
         assert "kanari" not in str(raised.value)
 
 
-class TestWhyAChainIsNotTrusted:
+class TestExplainUntrusted:
     sent = (pki.service().der, pki.intermediate().der)
 
-    def test_the_issuer_that_is_missing_and_where_it_is_published(self):
+    def test_the_missing_issuer_is_named_with_its_url(self):
         local = environment(
             authority(pki.root(), published_at="http://ca.example/root.cer"),
             authority(pki.intermediate(), published_at="http://ca.example/business.cer"),
         )
-        said = explain_untrusted(local, [pki.root("Other").der], self.sent)
-        assert "lacked the anchor “Business CA”" in said
-        assert "published at http://ca.example/business.cer" in said
+        text = explain_untrusted(local, [pki.root("Other").der], self.sent)
+        assert "The trust anchor “Business CA” is missing" in text
+        assert "published at http://ca.example/business.cer" in text
 
-    def test_the_root_where_the_issuer_itself_is_not_pinned(self):
+    def test_the_root_is_named_when_the_environment_does_not_list_the_issuer(self):
         local = environment(authority(pki.root(), published_at="http://ca.example/root.cer"))
-        said = explain_untrusted(local, [], self.sent)
-        assert "lacked the anchor “Root”" in said
+        text = explain_untrusted(local, [], self.sent)
+        assert "The trust anchor “Root” is missing" in text
 
-    def test_an_authority_that_is_published_nowhere(self):
-        said = explain_untrusted(environment(authority(pki.intermediate())), [], self.sent)
-        assert f"SHA-256 {hashlib.sha256(pki.intermediate().der).hexdigest()}" in said
+    def test_the_fingerprint_is_given_when_the_authority_has_no_url(self):
+        text = explain_untrusted(environment(authority(pki.intermediate())), [], self.sent)
+        assert f"SHA-256 {hashlib.sha256(pki.intermediate().der).hexdigest()}" in text
 
-    def test_an_issuer_of_the_other_environment(self):
+    def test_an_issuer_of_the_other_environment_is_recognised(self):
         name = "Buypass Class 3 Test4 CA G2 ST Business"
         issued = pki.issue(pki.subject("Posten"), pki.intermediate(name))
-        said = explain_untrusted(Environment.PRODUCTION, [], [issued.der])
-        assert "belongs to STAGING" in said
-        assert "set up for PRODUCTION" in said
+        text = explain_untrusted(Environment.PRODUCTION, [], [issued.der])
+        assert "belongs to STAGING" in text
+        assert "configured for PRODUCTION" in text
 
-    def test_an_issuer_that_nobody_knows(self):
-        said = explain_untrusted(Environment.STAGING, [], self.sent)
-        assert "“Business CA” is not one of STAGING" in said
-        assert "TrustAnchors.trusting" in said
+    def test_an_unknown_issuer_is_named(self):
+        text = explain_untrusted(Environment.STAGING, [], self.sent)
+        assert "“Business CA” is not an authority of STAGING" in text
+        assert "TrustAnchors.trusting" in text
 
-    def test_an_issuer_that_is_there(self):
-        said = explain_untrusted(environment(), [pki.intermediate().der], self.sent)
-        assert "among the trust anchors" in said
+    def test_the_issuer_may_be_among_the_trust_anchors(self):
+        text = explain_untrusted(environment(), [pki.intermediate().der], self.sent)
+        assert "among the trust anchors" in text
 
-    def test_an_issuer_without_a_common_name(self):
+    def test_an_issuer_without_a_common_name_is_named_by_its_subject(self):
         nameless = pki.issue(
             x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Org")]), ca=True
         )
@@ -328,7 +331,7 @@ class TestWhyAChainIsNotTrusted:
         assert "“O=Org”" in explain_untrusted(environment(), [], [issued.der])
 
     @pytest.mark.parametrize("sent", [(), (b"kanari",)])
-    def test_nothing_that_can_be_read(self, sent):
-        said = explain_untrusted(Environment.STAGING, [], sent)
-        assert "can't be told" in said
-        assert "http://crt.test4.buypassca.com/" in said
+    def test_without_readable_certificates_the_issuer_is_not_known(self, sent):
+        text = explain_untrusted(Environment.STAGING, [], sent)
+        assert "issuer is not known" in text
+        assert "http://crt.test4.buypassca.com/" in text

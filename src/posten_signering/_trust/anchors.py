@@ -1,7 +1,7 @@
-"""Which CA certificates may vouch for the service: those whose fingerprints the environment pins.
+"""The trust anchors: the CA certificates whose fingerprints the environment lists. Only `fetch` uses the network.
 
-Reads the files it is given; `fetch` alone uses the network. Candidates are hashed first, and only
-what matches is ever parsed: public root stores hold certificates that make parsers complain.
+A certificate is parsed only when its fingerprint matches, because some public root certificates cause
+parser warnings.
 """
 
 import base64
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import anyio
@@ -30,15 +31,15 @@ from posten_signering.errors import ConfigurationError, TransportError
 
 _LOGGER = logging.getLogger("posten_signering")
 
-# A CA certificate takes 1 to 2 KiB.
+# In bytes. A CA certificate has 1 to 2 KiB.
 _LARGEST_FILE = 64 * 1024
 
 _PEM = re.compile(
     rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----", re.ASCII
 )
 
-# How a certificate begins (RFC 5280, 4.1): a SEQUENCE in a SEQUENCE, then the version or the serial
-# number. A key, a PKCS#7 and a PKCS#12 file begin otherwise.
+# The beginning of a certificate (RFC 5280, 4.1): a SEQUENCE in a SEQUENCE, then the version or the
+# serial number. Keys, PKCS#7 files and PKCS#12 files begin differently.
 _DER = re.compile(
     rb"\x30\x82(?P<length>..)\x30(?:\x82..|\x81.)(?:\xa0\x03\x02\x01|\x02)", re.DOTALL
 )
@@ -46,16 +47,16 @@ _DER = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TrustAnchors:
-    """CA certificates that may vouch for the service.
+    """CA certificates that may be trust anchors for the service.
 
-    Of the candidates only those are used whose SHA-256 fingerprint the environment pins, so test and
-    production never mix. Candidates come from here, from the CA certificates in your own `.p12` and
-    from certifi; the system's store is never used. An intermediate is enough: a chain need not reach
-    its root.
+    A candidate is used only if the environment lists its SHA-256 fingerprint, so that test and
+    production are never mixed. Candidates are the certificates given here, the CA certificates in your
+    `.p12` file, and those of certifi. The system's store is never used. An intermediate certificate is
+    enough: its root is not needed.
 
     Attributes:
         candidates: Certificates in DER form.
-        trusted: Certificates in DER form that are trusted whatever the environment pins.
+        trusted: Certificates in DER form that are trusted without a listed fingerprint.
     """
 
     candidates: tuple[bytes, ...] = ()
@@ -63,167 +64,182 @@ class TrustAnchors:
 
     @staticmethod
     def from_directory(path: str | Path) -> "TrustAnchors":
-        """Every file of a directory, each with one or more certificates in PEM or DER form.
+        """The certificates in a directory's files, in PEM or DER form.
 
-        Subdirectories and names that begin with a dot are passed over.
+        A file may have several certificates in PEM form. Subdirectories, and files whose names begin
+        with a dot, are skipped.
 
         Raises:
-            ConfigurationError: It is no directory, a file can't be read, or files hold something
-                else than certificates; each is named, since an anchor that is silently left out shows
-                only much later.
+            ConfigurationError: The directory or a file can't be read, or a file holds no certificate.
         """
         try:
-            files = sorted(each for each in Path(path).iterdir() if not each.name.startswith("."))
-            files = [each for each in files if not each.is_dir()]
+            entries = sorted(Path(path).iterdir())
+            files = [
+                entry for entry in entries if not entry.name.startswith(".") and not entry.is_dir()
+            ]
         except OSError as error:
             raise ConfigurationError(
-                f"The directory of trust anchors {path} can't be read: {error.strerror}."
+                f"The directory of trust anchors {path} can't be read: {error.strerror}. Check the path."
             ) from error
         return TrustAnchors.from_files(*files)
 
     @staticmethod
     def from_files(*paths: str | Path) -> "TrustAnchors":
-        """The files given, each with one or more certificates in PEM or DER form.
+        """The certificates in these files, in PEM or DER form.
 
         Raises:
-            ConfigurationError: A file can't be read, or files hold no certificate; each is named.
+            ConfigurationError: A file can't be read, or a file holds no certificate.
         """
-        found = {path: tuple(_certificates_in(_read(path))) for path in paths}
-        empty = [str(path) for path, certificates in found.items() if not certificates]
+        by_path = {path: tuple(_certificates_in(_read(path))) for path in paths}
+        empty = [str(path) for path, certificates in by_path.items() if not certificates]
         if empty:
+            # Not skipped: a missing trust anchor would cause a failure much later.
             raise ConfigurationError(
-                "Among the trust anchors are files that hold no certificate in PEM or DER form: "
-                f"{', '.join(empty)}. Remove them, or give the files one by one (from_files)."
+                "These files of trust anchors hold no certificate in PEM or DER form: "
+                f"{', '.join(empty)}. Remove them, or list the other files in TrustAnchors.from_files."
             )
-        return TrustAnchors(candidates=tuple(each for group in found.values() for each in group))
+        return TrustAnchors(candidates=tuple(chain.from_iterable(by_path.values())))
 
     @staticmethod
     def from_pem(content: bytes) -> "TrustAnchors":
-        """The certificates in a text in PEM form, as kept in a secret store.
+        """The certificates in PEM form in these bytes, for example from a secret store.
 
         Raises:
-            ConfigurationError: It holds no certificate.
+            ConfigurationError: The content holds no certificate.
         """
-        found = tuple(_certificates_in(content))
-        if not found:
-            raise ConfigurationError("The trust anchors hold no certificate in PEM form.")
-        return TrustAnchors(candidates=found)
+        certificates = tuple(_certificates_in(content))
+        if not certificates:
+            raise ConfigurationError(
+                "The content holds no certificate in PEM form. Check what TrustAnchors.from_pem is given."
+            )
+        return TrustAnchors(candidates=certificates)
 
     def trusting(self, *certificates: bytes | str | Path) -> "TrustAnchors":
-        """These anchors, and certificates of your own choice that are trusted without a pin.
+        """These trust anchors, and more certificates that are trusted without a listed fingerprint.
+
+        The owner of such a certificate's key can issue a certificate with the service's organisation
+        number, and so pretend to be the service.
 
         Args:
-            certificates: Each a file's path or its content, in PEM or DER form. Whoever holds the
-                key of one can pass for the service, if the organisation number is right.
+            certificates: The paths of files, or their content as bytes, in PEM or DER form.
 
         Raises:
-            ConfigurationError: One can't be read, or holds no certificate.
+            ConfigurationError: A file can't be read, or holds something other than certificates.
         """
-        contents = [each if isinstance(each, bytes) else _read(each) for each in certificates]
-        found = [tuple(_certificates_in(each)) for each in contents]
-        if not all(found) or not all(_parsed(each) for group in found for each in group):
+        contents = [
+            source if isinstance(source, bytes) else _read(source) for source in certificates
+        ]
+        groups = [tuple(_certificates_in(content)) for content in contents]
+        trusted = tuple(chain.from_iterable(groups))
+        if not all(groups) or not all(_parsed(der) for der in trusted):
             raise ConfigurationError(
-                "What is to be trusted is not a certificate in PEM or DER form."
+                "An argument of TrustAnchors.trusting is not a certificate in PEM or DER form. Check "
+                "the files."
             )
-        return TrustAnchors(
-            candidates=self.candidates,
-            trusted=(*self.trusted, *(each for group in found for each in group)),
-        )
+        return TrustAnchors(candidates=self.candidates, trusted=(*self.trusted, *trusted))
 
     @staticmethod
     async def fetch(
         environment: Environment,
         *,
         proxy: str | None = None,
-        timeout: timedelta = timedelta(seconds=10),  # noqa: ASYNC109 - a bound for each file, not for the call
+        timeout: timedelta = timedelta(seconds=10),  # noqa: ASYNC109 - a limit for each file, not for the call
     ) -> "TrustAnchors":
-        """Downloads the environment's CA certificates from where their issuers publish them.
+        """Downloads the environment's CA certificates from the URLs where their issuers publish them.
 
-        Plain HTTP is usual there; the pinned fingerprints protect. What does not match is thrown
-        away, what is missing is passed over with a log line at WARNING. Keep the result
-        (`write_to`) rather than fetching at every start.
+        The URLs may be plain HTTP, because the fingerprints are checked. Certificates that do not
+        match or can't be downloaded are skipped, with a WARNING in the log. Save the result with
+        `write_to`, instead of downloading at every start.
 
         Args:
-            environment: Whose CA certificates.
-            proxy: An http or https URL of a proxy, which may carry user and password.
-            timeout: How long each file may take.
+            environment: The environment whose CA certificates are downloaded.
+            proxy: The http or https URL of a proxy. It may contain user and password.
+            timeout: The time limit for each file.
 
         Raises:
-            ConfigurationError: None of them could be had, or the proxy's URL can't be used.
+            ConfigurationError: No certificate could be downloaded, or the proxy's URL can't be used.
         """
         hidden = None if proxy is None else Secret(proxy)
         del proxy
         httpx_proxy(hidden)
-        found: dict[str, bytes] = {}
+        by_sha256: dict[str, bytes] = {}
 
-        async def fetch_one(authority: CertificateAuthority, address: str) -> None:
+        async def fetch_one(authority: CertificateAuthority, url: str) -> None:
             try:
                 content = await fetch_file(
-                    address, limit=_LARGEST_FILE, seconds=timeout.total_seconds(), proxy=hidden
+                    url, limit=_LARGEST_FILE, seconds=timeout.total_seconds(), proxy=hidden
                 )
             except TransportError as error:
-                _LOGGER.warning("%s was not fetched from %s: %s", authority.name, address, error)
+                _LOGGER.warning(
+                    "The CA certificate %s could not be downloaded from %s: %s",
+                    authority.name,
+                    url,
+                    error,
+                )
                 return
             matching = [
-                each for each in _certificates_in(content) if _sha256(each) == authority.sha256
+                der for der in _certificates_in(content) if _sha256(der) == authority.sha256
             ]
             if matching:
-                found[authority.sha256] = matching[0]
+                by_sha256[authority.sha256] = matching[0]
             else:
                 _LOGGER.warning(
-                    "%s was not fetched: what is at %s has another fingerprint",
+                    "The CA certificate %s was not accepted: the file at %s has a different fingerprint.",
                     authority.name,
-                    address,
+                    url,
                 )
 
         async with anyio.create_task_group() as tasks:
             for authority in environment.authorities:
                 if authority.published_at is not None:
                     tasks.start_soon(fetch_one, authority, authority.published_at)
-        if not found:
+        if not by_sha256:
             raise ConfigurationError(
-                f"None of the CA certificates of {environment.name} could be fetched. "
-                + _where_published(environment)
+                f"None of the CA certificates of {environment.name} could be downloaded. The log has "
+                f"the reasons. {_where_to_get_anchors(environment)}"
             )
-        pins = [each.sha256 for each in environment.authorities]
-        return TrustAnchors(candidates=tuple(found[pin] for pin in pins if pin in found))
+        in_order = [authority.sha256 for authority in environment.authorities]
+        return TrustAnchors(
+            candidates=tuple(by_sha256[sha256] for sha256 in in_order if sha256 in by_sha256)
+        )
 
     def write_to(self, directory: str | Path) -> None:
-        """Writes each certificate to a file of its own, to be read with `from_directory`.
+        """Writes each certificate to its own file, for `from_directory` to read.
 
         Raises:
-            ConfigurationError: The directory can't be made or written to.
+            ConfigurationError: The directory can't be created or written to.
         """
         try:
             Path(directory).mkdir(parents=True, exist_ok=True)
-            for each in (*self.candidates, *self.trusted):
-                Path(directory, f"{_sha256(each)[:16]}.cer").write_bytes(each)
+            for der in (*self.candidates, *self.trusted):
+                Path(directory, f"{_sha256(der)[:16]}.cer").write_bytes(der)
         except OSError as error:
             raise ConfigurationError(
-                f"The trust anchors can't be written to {directory}: {error.strerror}."
+                f"The trust anchors can't be written to {directory}: {error.strerror}. Check that the "
+                "path is a writable directory."
             ) from error
 
     def select(
         self, environment: Environment, *, certificate: EnterpriseCertificate | None
     ) -> tuple[bytes, ...]:
-        """The anchors for an environment, in DER form, without doubles. Reads certifi's file.
+        """The trust anchors for an environment, in DER form, without duplicates. Reads certifi's file.
 
         Raises:
-            ConfigurationError: There is none. The message says where to get them.
+            ConfigurationError: There is no trust anchor. The message says where to get them.
         """
         own = () if certificate is None else certificate.others
         candidates = (
             *self.candidates,
-            *(each.public_bytes(Encoding.DER) for each in own),
-            *_public_authorities(),
+            *(ca_certificate.public_bytes(Encoding.DER) for ca_certificate in own),
+            *_certifi_certificates(),
         )
-        pins = {each.sha256 for each in environment.authorities}
-        pinned = [each for each in candidates if _sha256(each) in pins]
-        anchors = tuple(dict.fromkeys((*pinned, *self.trusted)))
+        fingerprints = {authority.sha256 for authority in environment.authorities}
+        listed = [der for der in candidates if _sha256(der) in fingerprints]
+        anchors = tuple(dict.fromkeys((*listed, *self.trusted)))
         if not anchors:
             raise ConfigurationError(
-                f"There is no trust anchor for {environment.name}: none of the certificates given has "
-                f"one of its fingerprints. {_where_published(environment)}"
+                f"There is no trust anchor for {environment.name}: no certificate has one of its "
+                f"fingerprints. {_where_to_get_anchors(environment)}"
             )
         return anchors
 
@@ -234,60 +250,68 @@ class TrustAnchors:
 def explain_untrusted(
     environment: Environment, anchors: Iterable[bytes], sent: Iterable[bytes]
 ) -> str:
-    """Why a chain that the service sent leads to no anchor, and what to do, in words.
+    """The reason why a chain from the service ends in no trust anchor, and what to do.
 
     Args:
         environment: The client's environment.
-        anchors: Its trust anchors, in DER form.
-        sent: The certificates that came from the other side, in DER form, its own first.
+        anchors: The client's trust anchors, in DER form.
+        sent: The certificates that the service sent, in DER form, its own first.
     """
-    issuers = [each.issuer for each in map(_parsed, sent) if each is not None]
-    known = [each.subject for each in map(_parsed, anchors) if each is not None]
+    issuers = [certificate.issuer for certificate in map(_parsed, sent) if certificate is not None]
+    known = [
+        certificate.subject for certificate in map(_parsed, anchors) if certificate is not None
+    ]
     if not issuers:
-        return f"Which issuer is missing can't be told. {_where_published(environment)}"
-    if any(each in known for each in issuers):
+        return f"The missing issuer is not known. {_where_to_get_anchors(environment)}"
+    if any(issuer in known for issuer in issuers):
         return (
-            "Its issuer is among the trust anchors, so the certificate itself is at fault, or the "
-            "clock of this machine, or the anchor is another one of the same name."
+            "Its issuer is among the trust anchors, so check the clock of this machine, and whether "
+            "the trust anchor is a different certificate with the same name. Otherwise the service's "
+            "certificate itself is not valid."
         )
-    missing = [_common_name(each) for each in issuers]
+    missing = [_common_name(issuer) for issuer in issuers]
     for name in missing:
         for authority in environment.authorities:
             if authority.name == name:
-                return f"It lacked the anchor “{name}”. {_how_to_get(environment, authority)}"
+                return (
+                    f"The trust anchor “{name}” is missing. {_how_to_get(environment, authority)}"
+                )
     for other in (Environment.PRODUCTION, Environment.STAGING):
-        if any(each.name in missing for each in other.authorities):
+        if any(authority.name in missing for authority in other.authorities):
             return (
-                f"Its issuer “{missing[0]}” belongs to {other.name}, and the client is set up for "
-                f"{environment.name}: check the environment and the service root."
+                f"Its issuer “{missing[0]}” belongs to {other.name}, but the client is configured for "
+                f"{environment.name}. Check the environment and its service_root."
             )
     return (
-        f"Its issuer “{missing[0]}” is not one of {environment.name}: check the service root, and "
-        "whether something on the way opens TLS connections. An issuer that you know can be trusted "
-        "by name: TrustAnchors.trusting(...)."
+        f"Its issuer “{missing[0]}” is not an authority of {environment.name}. Check the "
+        "service_root, and whether a proxy or firewall decrypts TLS connections. If you know the "
+        "issuer, trust it with TrustAnchors.trusting(...)."
     )
 
 
 def _how_to_get(environment: Environment, authority: CertificateAuthority) -> str:
     if authority.published_at is None:
         return (
-            "Its issuer publishes it at no fixed address: ask the issuer for the certificate with "
-            f"SHA-256 {authority.sha256}, and add the file to the TrustAnchors."
+            "It is published at no fixed URL. Ask its issuer for the certificate with SHA-256 "
+            f"{authority.sha256}, and add the file to the TrustAnchors."
         )
     return (
-        f"It is published at {authority.published_at}: add the file to the TrustAnchors, or use "
+        f"It is published at {authority.published_at}. Add the file to the TrustAnchors, or use "
         f"`await TrustAnchors.fetch(...)` for {environment.name}."
     )
 
 
-def _where_published(environment: Environment) -> str:
-    published = [each for each in environment.authorities if each.published_at is not None]
+def _where_to_get_anchors(environment: Environment) -> str:
+    published = [
+        f"{authority.published_at} ({authority.name})"
+        for authority in environment.authorities
+        if authority.published_at is not None
+    ]
     if not published:
-        return "Name certificates that you know: TrustAnchors.trusting(...)."
-    listed = ", ".join(f"{each.published_at} ({each.name})" for each in published)
+        return "Give certificates that you trust to TrustAnchors.trusting(...)."
     return (
-        f"Get them with `await TrustAnchors.fetch(...)`, or as files for TrustAnchors.from_directory "
-        f"from where they are published: {listed}."
+        "Use `await TrustAnchors.fetch(...)`, or download the files and read them with "
+        f"TrustAnchors.from_directory. They are published at: {', '.join(published)}."
     )
 
 
@@ -296,12 +320,12 @@ def _read(path: str | Path) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigurationError(
-            f"The trust anchor {path} can't be read: {error.strerror}."
+            f"The trust anchor {path} can't be read: {error.strerror}. Check the path."
         ) from error
 
 
 def _certificates_in(content: bytes) -> Iterator[bytes]:
-    """The certificates in a file, in DER form; nothing where there is none."""
+    """The certificates in a file's content, in DER form."""
     der = _DER.match(content)
     if der is not None and len(content) == 4 + int.from_bytes(der["length"], "big"):
         yield content
@@ -313,8 +337,8 @@ def _certificates_in(content: bytes) -> Iterator[bytes]:
 
 
 @cache
-def _public_authorities() -> tuple[bytes, ...]:
-    """The certificates of certifi, read once."""
+def _certifi_certificates() -> tuple[bytes, ...]:
+    """The certificates of certifi in DER form, read once."""
     return tuple(_certificates_in(Path(certifi.where()).read_bytes()))
 
 

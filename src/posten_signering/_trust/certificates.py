@@ -1,7 +1,6 @@
-"""The sender's enterprise certificate and its private key.
+"""The sender's enterprise certificate and its private key. The only I/O is reading the given files.
 
-Reads the files it is given, and performs no other I/O. No password and no key ever shows in a repr
-or in a local variable of a frame that an exception can leave.
+No password or key shows in a repr, or in a local variable that a traceback could show.
 """
 
 import logging
@@ -39,12 +38,12 @@ _PRIVATE_KEY = re.compile(
 class EnterpriseCertificate:
     """An enterprise certificate with its RSA private key.
 
-    It authenticates the organisation to the service (TLS) and signs what is sent (XAdES). Of the two
-    `.p12` files that a Norwegian issuer delivers, this is the one for authentication.
+    It authenticates the organisation to the service (TLS) and signs the documents that are sent
+    (XAdES). A Norwegian issuer delivers two `.p12` files: use the one for authentication.
 
     Attributes:
-        chain: For the package itself: the certificate, then its issuers as far as they are known.
-        others: For the package itself: every certificate that came along with it.
+        chain: For internal use: the certificate, then its known issuers.
+        others: For internal use: every other certificate from the same source.
     """
 
     chain: tuple[x509.Certificate, ...]
@@ -53,17 +52,18 @@ class EnterpriseCertificate:
 
     @staticmethod
     def from_pkcs12(source: bytes | str | Path, *, password: str | None) -> "EnterpriseCertificate":
-        """Reads a PKCS#12 file (`.p12`, `.pfx`): AES, 3DES or legacy RC2, chain in any order.
+        """Reads a PKCS#12 file (`.p12`, `.pfx`) with AES, 3DES or legacy RC2 encryption.
 
-        Blocks for about 40 ms; `load_pkcs12` is for use inside an event loop.
+        The certificates may be in any order. Blocks for about 40 ms: use `load_pkcs12` inside an event
+        loop.
 
         Args:
             source: The file's path, or its content as bytes.
             password: The file's password; None when it has none.
 
         Raises:
-            ConfigurationError: The file can't be read, the password is wrong, it holds no private
-                key with its certificate, the key is not RSA, or the certificate is not for
+            ConfigurationError: The file can't be read, the password is wrong, the private key or its
+                certificate is missing, the key is not RSA, or the certificate is not for
                 authentication (key usage digitalSignature).
         """
         secret = _encoded(password)
@@ -74,17 +74,18 @@ class EnterpriseCertificate:
     def from_pem(
         certificates: bytes | Path, private_key: bytes | Path, *, password: str | None = None
     ) -> "EnterpriseCertificate":
-        """Reads the certificate, with its issuers in any order, and the private key in PEM form.
+        """Reads the certificate and the private key in PEM form.
 
         Args:
-            certificates: The certificates: a file's path, or its content as bytes.
-            private_key: The key: a file's path (it may be the same file), or its content as bytes.
+            certificates: The path of a file, or its content as bytes. It has the certificate and its
+                issuers, in any order.
+            private_key: The path of a file, or its content as bytes. It may be the same file.
             password: The key's password; None when it has none.
 
         Raises:
-            ConfigurationError: As `from_pkcs12`.
+            ConfigurationError: For the same reasons as `from_pkcs12`.
         """
-        # The certificates' file too may hold the key.
+        # `certificates` is hidden too, because it may hold the key as well.
         public, key, secret = Secret(certificates), Secret(private_key), _encoded(password)
         del certificates, private_key, password
         public_pem = _content(public, "The certificate's file")
@@ -93,7 +94,7 @@ class EnterpriseCertificate:
 
     @property
     def organization_number(self) -> str | None:
-        """The organisation that the certificate was issued to; None when its subject names none."""
+        """The organisation number in the certificate's subject; None when there is none."""
         return organization_number_of(self.chain[0])
 
     @property
@@ -112,54 +113,59 @@ class EnterpriseCertificate:
         return self.chain[0].not_valid_after_utc
 
     def check(self, now: datetime) -> None:
-        """Refuses a certificate that is not valid at the time given; warns 30 days before its end.
+        """Checks that the certificate is valid at a time, and warns in its last 30 days.
 
-        The warning is a log line at WARNING of the logger `posten_signering`.
+        The warning is logged at WARNING by the logger `posten_signering`.
+
+        Args:
+            now: The time to check, with a time zone.
 
         Raises:
-            ConfigurationError: It has expired, or is not valid yet.
+            ConfigurationError: The certificate has expired, or is not valid yet.
         """
         if now > self.not_valid_after:
             raise ConfigurationError(
-                f"The enterprise certificate expired at {self.not_valid_after.isoformat()}: get a new "
+                f"The enterprise certificate expired at {self.not_valid_after.isoformat()}. Get a new "
                 "one from its issuer."
             )
         if now < self.not_valid_before:
             raise ConfigurationError(
                 "The enterprise certificate is not valid before "
-                f"{self.not_valid_before.isoformat()}, and the clock says {now.isoformat()}."
+                f"{self.not_valid_before.isoformat()}, but the clock says {now.isoformat()}. Check the "
+                "clock of this machine."
             )
         if self.not_valid_after - now < _EXPIRES_SOON:
             _LOGGER.warning(
-                "The enterprise certificate of organisation %s expires at %s",
+                "The enterprise certificate of organisation %s expires at %s. Get a new one from its "
+                "issuer.",
                 self.organization_number,
                 self.not_valid_after.isoformat(),
             )
 
     def sign(self, data: bytes) -> bytes:
-        """The signature over the data: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2)."""
+        """The signature of the data: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2)."""
         return self._private_key.sign(data, padding.PKCS1v15(), hashes.SHA256())
 
     def complete_chain(
         self, anchors: Iterable[bytes]
     ) -> tuple[tuple[x509.Certificate, ...], str | None]:
-        """The chain up to and including a root, with missing links taken from the trust anchors.
+        """The chain up to and including a root. Missing issuers are taken from the trust anchors.
 
         Args:
-            anchors: Certificates in DER form.
+            anchors: Trust anchors in DER form.
 
         Returns:
-            The chain, leaf first, and the name of the issuer that is still missing: None when the
-            chain ends in a root.
+            The chain, which begins with this certificate, and the name of the issuer that is still
+            missing. The name is None when the chain ends in a root.
         """
-        pool = [*self.others, *(x509.load_der_x509_certificate(each) for each in anchors)]
-        chain = _chain(self.chain[0], pool)
+        candidates = [*self.others, *(x509.load_der_x509_certificate(der) for der in anchors)]
+        chain = _chain(self.chain[0], candidates)
         return chain, None if _is_root(chain[-1]) else chain[-1].issuer.rfc4514_string()
 
     def pem(
         self, chain: Iterable[x509.Certificate], passphrase: Secret[bytes] | None
     ) -> Secret[bytes]:
-        """For the TLS set-up: the private key and a chain in PEM, encrypted if there is a passphrase."""
+        """For internal use: the private key and a chain in PEM. With a passphrase, the key is encrypted."""
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if passphrase is not None:
             encryption = serialization.BestAvailableEncryption(passphrase.reveal())
@@ -167,7 +173,9 @@ class EnterpriseCertificate:
             self._private_key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
             )
-            + b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain)
+            + b"".join(
+                certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain
+            )
         )
 
     def __repr__(self) -> str:
@@ -178,14 +186,14 @@ class EnterpriseCertificate:
 
 
 async def load_pkcs12(source: bytes | str | Path, *, password: str | None) -> EnterpriseCertificate:
-    """`EnterpriseCertificate.from_pkcs12` in a worker thread, for use inside an event loop.
+    """Reads a PKCS#12 file in a worker thread, so that it does not block the event loop.
 
     Args:
         source: The file's path, or its content as bytes.
         password: The file's password; None when it has none.
 
     Raises:
-        ConfigurationError: As `EnterpriseCertificate.from_pkcs12`.
+        ConfigurationError: For the same reasons as `EnterpriseCertificate.from_pkcs12`.
     """
     secret = _encoded(password)
     del password
@@ -193,22 +201,25 @@ async def load_pkcs12(source: bytes | str | Path, *, password: str | None) -> En
 
 
 def _encoded(password: str | None) -> Secret[bytes | None]:
-    # No file has a password with a lone surrogate; a strict `encode` would quote it in its error.
+    # "replace", because the error of a strict `encode` would quote the password. It replaces only lone
+    # surrogates, which are in no file's password.
     return Secret(None if password is None else password.encode(errors="replace"))
 
 
 def _content(source: Secret[bytes | Path] | Secret[bytes | str | Path], what: str) -> Secret[bytes]:
-    """What a file holds, or the bytes themselves. A path may be a key that was given by mistake."""
+    """The content of a file, or the bytes themselves. No path is shown: it may be a key, by mistake."""
     if isinstance(source.reveal(), bytes):
         return cast("Secret[bytes]", source)
-    reason = "not a path"
+    reason = "not a path or bytes"
     try:
         return Secret(Path(cast("Secret[str | Path]", source).reveal()).read_bytes())
     except OSError as error:
         reason = error.strerror or type(error).__name__
     except (TypeError, ValueError):
         pass
-    raise ConfigurationError(f"{what} can't be read: {reason}.")
+    raise ConfigurationError(
+        f"{what} can't be read: {reason}. Check the path, or give the content as bytes."
+    )
 
 
 def _from_pkcs12(
@@ -221,11 +232,12 @@ def _from_pkcs12(
         bundle = None
     if bundle is None:
         raise ConfigurationError(
-            "The enterprise certificate can't be read: the password is wrong, or it is not a PKCS#12 "
-            "file (or one in a form that OpenSSL is set up to refuse)."
+            "The enterprise certificate can't be read: the password is wrong, or the file is not "
+            "PKCS#12, or OpenSSL's configuration forbids its encryption. Check the password and the file."
         )
     own = [] if bundle.cert is None else [bundle.cert]
-    return _assemble(bundle.key, [each.certificate for each in [*own, *bundle.additional_certs]])
+    entries = [*own, *bundle.additional_certs]
+    return _assemble(bundle.key, [entry.certificate for entry in entries])
 
 
 def _pem_certificates(content: Secret[bytes]) -> list[x509.Certificate]:
@@ -234,13 +246,15 @@ def _pem_certificates(content: Secret[bytes]) -> list[x509.Certificate]:
     except ValueError:
         if b"-----BEGIN CERTIFICATE-----" not in content.reveal():
             return []
-    raise ConfigurationError("One of the certificates in PEM form can't be read.")
+    raise ConfigurationError(
+        "One of the certificates in PEM form can't be read. Check that the file is complete."
+    )
 
 
 def _pem_key(content: Secret[bytes], password: Secret[bytes | None]) -> object:
     count = len(_PRIVATE_KEY.findall(content.reveal()))
     if count > 1:
-        raise ConfigurationError(f"There are {count} private keys; give exactly one.")
+        raise ConfigurationError(f"The private_key has {count} private keys. Give exactly one.")
     if count == 0:
         return None
     try:
@@ -248,28 +262,32 @@ def _pem_key(content: Secret[bytes], password: Secret[bytes | None]) -> object:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         pass
     raise ConfigurationError(
-        "The private key can't be read: the password is wrong or missing, there is a password for a "
-        "key without one, or the key has another form."
+        "The private key can't be read: the password is wrong or missing, a password was given for a "
+        "key without one, or the key's form is not supported. Check the key and the password."
     )
 
 
 def _assemble(key: object, certificates: Sequence[x509.Certificate]) -> EnterpriseCertificate:
     if key is None:
-        raise ConfigurationError("The enterprise certificate comes without a private key.")
+        raise ConfigurationError(
+            "The enterprise certificate has no private key. Use a file that has both."
+        )
     if not isinstance(key, rsa.RSAPrivateKey):
         raise ConfigurationError(
-            "The enterprise certificate's key is not an RSA key; the service takes no other."
+            "The enterprise certificate's key is not an RSA key. The service accepts only RSA keys."
         )
-    own = [each for each in certificates if _has_key(each, key.public_key())]
+    own = [certificate for certificate in certificates if _has_key(certificate, key.public_key())]
     if not own:
-        raise ConfigurationError("There is no certificate that belongs to the private key.")
-    # A key may have been certified more than once, for signing or encryption alone among others.
-    fit = [each for each in own if _usage_fault(each) is None]
-    leaf = max(fit or own, key=lambda each: each.not_valid_after_utc)
-    fault = _usage_fault(leaf)
-    if fault is not None:
-        raise ConfigurationError(fault)
-    others = tuple(each for each in certificates if each != leaf)
+        raise ConfigurationError(
+            "No certificate belongs to the private key. Add the certificate that was issued for it."
+        )
+    # One key may have several certificates, for example one for authentication and one for encryption.
+    suitable = [certificate for certificate in own if _usage_problem(certificate) is None]
+    leaf = max(suitable or own, key=lambda certificate: certificate.not_valid_after_utc)
+    problem = _usage_problem(leaf)
+    if problem is not None:
+        raise ConfigurationError(problem)
+    others = tuple(certificate for certificate in certificates if certificate != leaf)
     return EnterpriseCertificate(chain=_chain(leaf, others), others=others, _private_key=key)
 
 
@@ -280,18 +298,20 @@ def _has_key(certificate: x509.Certificate, key: rsa.RSAPublicKey) -> bool:
         return False
 
 
-def _usage_fault(certificate: x509.Certificate) -> str | None:
+def _usage_problem(certificate: x509.Certificate) -> str | None:
     try:
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
-        return None  # RFC 5280, 4.2.1.3: without the extension the key's use is not restricted
+        return None  # RFC 5280, 4.2.1.3: without the extension, every use of the key is allowed
     except ValueError:
-        return "The enterprise certificate's extensions can't be read."
+        return (
+            "The enterprise certificate's extensions can't be read. Get a new one from its issuer."
+        )
     if usage.digital_signature:
         return None
     return (
-        "The enterprise certificate is not for authentication (its key usage lacks "
-        "digitalSignature). The issuer delivers two .p12 files: use the one for authentication."
+        "The enterprise certificate is not for authentication: its key usage lacks digitalSignature. "
+        "The issuer delivers two .p12 files: use the one for authentication."
     )
 
 
@@ -300,18 +320,24 @@ def _is_root(certificate: x509.Certificate) -> bool:
 
 
 def _chain(
-    leaf: x509.Certificate, pool: Sequence[x509.Certificate]
+    leaf: x509.Certificate, candidates: Sequence[x509.Certificate]
 ) -> tuple[x509.Certificate, ...]:
-    """The shortest way to a root; where none leads to one, as far as the ways go."""
-    # More than one, where an authority's key was certified by several others.
+    """The shortest chain from the leaf to a root. Without a root, the longest chain that was found.
+
+    This is a breadth-first search, because several authorities may have certified the same issuer.
+    """
     chain: tuple[x509.Certificate, ...] = (leaf,)
-    ways = deque[tuple[x509.Certificate, ...]]([chain])
-    met = {leaf}
-    while ways and not _is_root(chain[-1]):
-        chain = ways.popleft()
-        issuers = [each for each in pool if each not in met and _issued(chain[-1], each)]
-        met.update(issuers)
-        ways.extend((*chain, each) for each in issuers)
+    queue = deque[tuple[x509.Certificate, ...]]([chain])
+    visited = {leaf}
+    while queue and not _is_root(chain[-1]):
+        chain = queue.popleft()
+        issuers = [
+            candidate
+            for candidate in candidates
+            if candidate not in visited and _issued(chain[-1], candidate)
+        ]
+        visited.update(issuers)
+        queue.extend((*chain, issuer) for issuer in issuers)
     return chain
 
 

@@ -1,7 +1,6 @@
-"""Where the service is, and who vouches for it there. Performs no I/O.
+"""The installations of the service, and the certificate authorities that each one trusts. Performs no I/O.
 
-The authorities are known by the fingerprints of their certificates; the certificates themselves are
-not part of this package.
+This package has the fingerprints of the authorities' certificates, but not the certificates.
 """
 
 import re
@@ -17,17 +16,18 @@ from posten_signering.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateAuthority:
-    """A CA certificate that may vouch for the service, known by its fingerprint.
+    """A CA certificate that may be a trust anchor for the service, identified by its fingerprint.
 
     Attributes:
         name: The common name of its subject.
-        sha256: SHA-256 of the certificate in DER form, 64 hexadecimal digits in lower case.
-        issuer: The common name of its issuer; None when it issued itself.
-        published_at: Where the authority publishes the certificate, an http or https address; None
-            when it is published nowhere. Plain HTTP is normal: the fingerprint protects.
+        sha256: The SHA-256 fingerprint of the certificate in DER form, as 64 lower-case hexadecimal
+            digits.
+        issuer: The common name of its issuer; None when it is self-signed.
+        published_at: The http or https URL where the authority publishes the certificate; None when
+            there is none. Plain HTTP is safe, because the fingerprint is checked.
 
     Raises:
-        ConfigurationError: The fingerprint or the address has another form.
+        ConfigurationError: The fingerprint or the URL is not valid.
     """
 
     name: str
@@ -38,31 +38,31 @@ class CertificateAuthority:
     def __post_init__(self) -> None:
         if re.fullmatch("[0-9a-f]{64}", self.sha256) is None:
             raise ConfigurationError(
-                f"The fingerprint of {self.name} is not the 64 hexadecimal digits, in lower case, of "
-                "a SHA-256."
+                f"The sha256 of {self.name} is not valid. Give the SHA-256 fingerprint as 64 "
+                "lower-case hexadecimal digits."
             )
         if self.published_at is not None and address_of(Secret(self.published_at)) is None:
             raise ConfigurationError(
-                f"The address where {self.name} is published is not an http or https URL."
+                f"The published_at of {self.name} is not valid. Give an http or https URL, or None."
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """One installation of the service: `PRODUCTION`, `STAGING`, or one of your own.
+    """One installation of the service: `PRODUCTION`, `STAGING`, or one that you define.
 
     Attributes:
-        name: What messages call it.
-        service_root: Absolute https URL up to and including `/api`, without a slash at its end.
-        authorities: The CA certificates that may vouch for the service here. Anchors of production
-            and test are never mixed, because each environment has its own.
-        server_organization_number: The organisation that the service's certificate must belong to
-            (it names no host): 984661185, Posten Bring AS.
-        default_poll_wait: How long to wait when the service did not say when to poll next: ten
-            minutes, in the test environment 30 seconds.
+        name: The name in messages.
+        service_root: The absolute https URL up to and including `/api`, without a slash at the end.
+        authorities: The CA certificates that may be trust anchors in this environment. Each
+            environment has its own, so trust anchors of production and test are never mixed.
+        server_organization_number: The organisation number that the service's certificate must have.
+            It is checked instead of a host name. The default is 984661185, Posten Bring AS.
+        default_poll_wait: How long to wait before the next poll when the service gave no time: ten
+            minutes, or 30 seconds in the test environment.
 
     Raises:
-        ConfigurationError: The service root or the organisation number has another form.
+        ConfigurationError: The service root or the organisation number is not valid.
     """
 
     PRODUCTION: ClassVar["Environment"]
@@ -83,14 +83,14 @@ class Environment:
             or self.service_root.endswith("/")
         ):
             raise ConfigurationError(
-                "The service root must be an absolute https URL without user, query or a slash at "
-                "its end, such as https://api.signering.posten.no/api."
+                "The service_root must be an absolute https URL without user, query, fragment or a "
+                "slash at the end, such as https://api.signering.posten.no/api."
             )
         if re.fullmatch("[0-9]{9}", self.server_organization_number) is None:
-            raise ConfigurationError("The service's organisation number must be nine digits.")
+            raise ConfigurationError("The server_organization_number must be nine digits.")
 
 
-# One row for each authority: name, issuer, where it is published, SHA-256.
+# One row for each authority: name, issuer, published_at, sha256.
 # fmt: off
 _PRODUCTION_AUTHORITIES = (
     ("Buypass Class 3 Root CA G2 ST", None, "http://crt.buypassca.com/BPCl3RootCaG2ST.cer", "f8c16c6b4fd45cb0672e16582b8805f1cafd0c48d866f4ed895b30e352a9faa6"),
@@ -120,8 +120,8 @@ def _authorities(
     rows: Sequence[tuple[str, str | None, str | None, str]],
 ) -> list[CertificateAuthority]:
     return [
-        CertificateAuthority(name=name, issuer=issuer, published_at=address, sha256=sha256)
-        for name, issuer, address, sha256 in rows
+        CertificateAuthority(name=name, issuer=issuer, published_at=url, sha256=sha256)
+        for name, issuer, url, sha256 in rows
     ]
 
 
