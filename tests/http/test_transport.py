@@ -30,8 +30,10 @@ def version(request):
 class TestOnTheWire:
     async def test_a_request_is_sent_and_its_response_received(self, version):
         async with connected(OK, version) as server, Client(server) as client:
-            answer, body = await client.fetch("/api/job?a=%C3%A6&b", headers={"accept": "text/xml"})
-        assert (answer.status, answer.headers["x-header"], body) == (200, "value", b"answer")
+            response, body = await client.fetch(
+                "/api/job?a=%C3%A6&b", headers={"accept": "text/xml"}
+            )
+        assert (response.status, response.headers["x-header"], body) == (200, "value", b"answer")
         [received] = server.received
         assert (received.method, received.target) == ("GET", "/api/job?a=%C3%A6&b")
         assert received.headers == {
@@ -83,21 +85,21 @@ class TestOnTheWire:
     async def test_it_implements_the_transport_protocol(self):
         async with connected(OK) as server, Client(server) as client:
             transport: Transport = client.transport
-            async with transport.exchange(client.request()) as answer:
-                assert answer.status == 200
+            async with transport.exchange(client.request()) as response:
+                assert response.status == 200
 
     async def test_a_redirect_is_not_followed(self):
         moved = loopback.always(loopback.answer(302, Location="https://localhost/elsewhere"))
         async with connected(moved) as server, Client(server) as client:
-            answer, _ = await client.fetch()
-        assert answer.status == 302
+            response, _ = await client.fetch()
+        assert response.status == 302
         assert len(server.received) == 1
 
     async def test_values_of_a_repeated_header_are_joined(self):
         content = loopback.answer(body=b"a", Via="1.1 a").replace(b"Via", b"Via: 1.1 b\r\nVIA")
         async with connected(loopback.always(content)) as server, Client(server) as client:
-            answer, _ = await client.fetch()
-        assert answer.headers["via"] == "1.1 b, 1.1 a"
+            response, _ = await client.fetch()
+        assert response.headers["via"] == "1.1 b, 1.1 a"
 
     async def test_a_large_response_is_received_completely(self):
         content = bytes(range(256)) * 4096
@@ -143,8 +145,8 @@ class TestConnections:
         async with connected(OK) as server, Client(server) as client:
             async with client.transport.exchange(client.request()):
                 pass
-            async with client.transport.exchange(client.request()) as answer:
-                async for _ in answer.chunks():
+            async with client.transport.exchange(client.request()) as response:
+                async for _ in response.chunks():
                     break
             await client.fetch()
         assert server.connections == 3
@@ -153,9 +155,9 @@ class TestConnections:
         async with connected(OK) as server, Client(server) as client:
 
             async def fail(*, read):
-                async with client.transport.exchange(client.request()) as answer:
+                async with client.transport.exchange(client.request()) as response:
                     if read:
-                        assert [chunk async for chunk in answer.chunks()]
+                        assert [chunk async for chunk in response.chunks()]
                     raise LookupError
 
             for read in (True, False):
@@ -181,9 +183,9 @@ class TestConnections:
     async def test_a_response_can_be_read_once(self):
         async with connected(OK) as server, Client(server) as client:
             request = client.request()
-            async with client.transport.exchange(request) as answer:
-                assert [chunk async for chunk in answer.chunks()] == [b"answer"]
-                assert [chunk async for chunk in answer.chunks()] == []
+            async with client.transport.exchange(request) as response:
+                assert [chunk async for chunk in response.chunks()] == [b"answer"]
+                assert [chunk async for chunk in response.chunks()] == []
 
     async def test_a_closed_transport_raises_a_clear_error(self):
         async with connected(OK) as server:
@@ -251,8 +253,10 @@ class TestUrls:
     async def test_upper_case_is_the_same_origin(self):
         async with connected(OK) as server, Client(server) as client:
             url = server.url("/api", host="LOCALHOST", scheme="HTTPS")
-            async with client.transport.exchange(Request(method="GET", url=Secret(url))) as answer:
-                assert answer.status == 200
+            async with client.transport.exchange(
+                Request(method="GET", url=Secret(url))
+            ) as response:
+                assert response.status == 200
 
     async def test_a_url_that_is_too_long_for_httpx_is_refused(self):
         async with connected(OK) as server, Client(server) as client:

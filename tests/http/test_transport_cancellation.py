@@ -88,8 +88,8 @@ class TestCancellation:
                     await client.fetch(f"/{'a' * count}", method="POST", body=body)
 
                 assert CALLS // 3 < await cancel_at_random(fetch) < CALLS
-                answers = await asyncio.gather(*(client.fetch() for _ in range(20)))
-                assert all(body == b"answer" * 20_000 for _, body in answers)
+                results = await asyncio.gather(*(client.fetch() for _ in range(20)))
+                assert all(body == b"answer" * 20_000 for _, body in results)
             assert await sockets_after_close(before) == before
 
     async def test_the_same_calls_exhaust_the_connection_pool_of_httpx(self):
@@ -149,13 +149,13 @@ class TestCancellation:
         half = loopback.always(loopback.answer(body=b"a" * 10)[:-5])
         async with connected(half) as server, Client(server) as client:
             request = client.request()
-            async with client.transport.exchange(request) as answer:
-                chunks = answer.chunks()
+            async with client.transport.exchange(request) as response:
+                chunks = response.chunks()
                 assert await anext(chunks)
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(anext(chunks), 0.01)
                 with pytest.raises(TransportError, match="interrupted"):
-                    await anext(answer.chunks())
+                    await anext(response.chunks())
 
 
 class TestLogging:

@@ -133,13 +133,13 @@ class TestFailures:
         async with (
             loopback.serving(cut, server_context(version)) as server,
             Client(server) as client,
-            client.transport.exchange(client.request()) as answer,
+            client.transport.exchange(client.request()) as response,
         ):
             with pytest.raises(TransportError, match="was cut off") as raised:
-                assert [chunk async for chunk in answer.chunks()]
+                assert [chunk async for chunk in response.chunks()]
             # Reading further does not look like a complete response.
             with pytest.raises(TransportError, match="interrupted"):
-                assert [chunk async for chunk in answer.chunks()]
+                assert [chunk async for chunk in response.chunks()]
         assert raised.value.request_may_have_left is True
 
     async def test_a_response_that_is_not_http(self):
@@ -176,8 +176,8 @@ class TestFailures:
             loopback.serving(refuse_early, server_context()) as server,
             Client(server) as client,
         ):
-            answer, text = await client.fetch(method="POST", body=body)
-        assert (answer.status, text) == (413, b"too large")
+            response, text = await client.fetch(method="POST", body=body)
+        assert (response.status, text) == (413, b"too large")
 
 
 class TestCauses:

@@ -145,7 +145,7 @@ def _timeout(
     else:
         message = f"The service at {root} was silent for {silence}."
     return TransportTimeoutError(
-        f"{message} If it needs more time, raise ClientConfiguration.timeouts.",
+        f"{message} If the service needs more time, raise ClientConfiguration.timeouts.",
         request_may_have_left=not unsent,
     )
 

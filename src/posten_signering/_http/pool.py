@@ -39,7 +39,7 @@ class Borrowed(Generic[C]):
 class Pool(Generic[C]):
     """Connections that are each used for one exchange at a time. The session limits their number.
 
-    A borrowed connection belongs to no task: another task may give it back.
+    Any task may give a borrowed connection back, not only the task that borrowed it.
 
     Args:
         connect: Creates a connection.

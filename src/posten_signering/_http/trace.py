@@ -1,4 +1,4 @@
-"""Records how far an exchange got, and which connection it used. Performs no I/O of its own."""
+"""Records how far an exchange got, and which connection it used. Performs no I/O itself."""
 
 import ssl
 from collections.abc import Mapping

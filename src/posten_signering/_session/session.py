@@ -51,7 +51,7 @@ Receive = Callable[[ResponseStream, AsyncExitStack], Awaitable[R]]
 """Called with a response whose headers have arrived, and with the exit stack that ends its exchange."""
 
 EndInFlight = Callable[[], None]
-"""Tells the rate limiter that a call is no longer in flight."""
+"""Reports to the rate limiter that a call is no longer in flight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,9 +195,9 @@ class Session:
         """Waits until the request may be sent, sends it, and returns when the response begins."""
         organization, kind = self._organization_of(operation), operation.request.timeout
         end_in_flight: EndInFlight | None = None
-        # The calls of one organisation wait here one after the other. So an organisation that waits
-        # for its rate budget keeps one connection from the others, not all of them. While it is
-        # blocked it keeps none, because as many organisations may be blocked as there are connections.
+        # Only one call of an organisation leaves this queue at a time. So an organisation that waits
+        # for its rate budget occupies one connection, not all of them. While it is blocked it occupies
+        # none, because there may be as many blocked organisations as connections.
         async with self._queues.setdefault((organization, kind), anyio.Lock()):
             while end_in_flight is None:
                 await self._wait_out_block(organization)

@@ -1,1 +1,1 @@
-"""The sender's certificate, the trust anchors, and the addresses of the service. Opens no connection of its own."""
+"""The sender's certificate, the trust anchors, and the addresses of the service. Opens no connection itself."""

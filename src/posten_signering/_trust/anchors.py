@@ -1,6 +1,6 @@
 """The trust anchors: the CA certificates whose fingerprints the environment lists. Only `fetch` uses the network.
 
-A certificate is parsed only when its fingerprint matches, because some public root certificates cause
+A candidate is parsed only after its fingerprint has matched, because some public root certificates cause
 parser warnings.
 """
 
@@ -110,15 +110,15 @@ class TrustAnchors:
         certificates = tuple(_certificates_in(content))
         if not certificates:
             raise ConfigurationError(
-                "The content holds no certificate in PEM form. Check what TrustAnchors.from_pem is given."
+                "The content given to TrustAnchors.from_pem holds no certificate. Give certificates in PEM form."
             )
         return TrustAnchors(candidates=certificates)
 
     def trusting(self, *certificates: bytes | str | Path) -> "TrustAnchors":
         """These trust anchors, and more certificates that are trusted without a listed fingerprint.
 
-        The owner of such a certificate's key can issue a certificate with the service's organisation
-        number, and so pretend to be the service.
+        Trust only certificates that you know. With the key of a trusted CA certificate, anyone can
+        issue a certificate that the client accepts as the service's.
 
         Args:
             certificates: The paths of files, or their content as bytes, in PEM or DER form.
@@ -195,8 +195,8 @@ class TrustAnchors:
                     tasks.start_soon(fetch_one, authority, authority.published_at)
         if not by_sha256:
             raise ConfigurationError(
-                f"None of the CA certificates of {environment.name} could be downloaded. The log has "
-                f"the reasons. {_where_to_get_anchors(environment)}"
+                f"None of the CA certificates of {environment.name} could be downloaded. The log "
+                f"shows each failed download. {_where_to_get_anchors(environment)}"
             )
         in_order = [authority.sha256 for authority in environment.authorities]
         return TrustAnchors(
