@@ -29,20 +29,20 @@ def version(request):
 
 
 class TestFailures:
-    async def test_a_refused_connection(self):
+    async def test_after_a_refused_connection_nothing_was_sent(self):
         async with Client(loopback.Server(port=loopback.closed_port())) as client:
             with pytest.raises(TransportError, match="Connection refused") as raised:
                 await client.fetch()
         assert raised.value.request_may_have_left is False
         assert not isinstance(raised.value, TlsError | TransportTimeoutError)
 
-    async def test_a_server_without_tls(self):
+    async def test_a_server_without_tls_causes_a_tls_error(self):
         async with loopback.serving(loopback.plain_refusal) as server, Client(server) as client:
             with pytest.raises(TlsError, match="TLS error: wrong version number") as raised:
                 await client.fetch()
         assert raised.value.request_may_have_left is False
 
-    async def test_a_connection_lost_in_the_handshake(self):
+    async def test_when_the_connection_is_lost_in_the_handshake_nothing_was_sent(self):
         async def hang_up(reader, writer):
             await reader.read(1)
 
@@ -51,13 +51,13 @@ class TestFailures:
                 await client.fetch()
         assert raised.value.request_may_have_left is False
 
-    async def test_a_handshake_that_times_out(self):
+    async def test_when_the_handshake_times_out_nothing_was_sent(self):
         async with loopback.silent_port() as server, Client(server, connect_seconds=0.05) as client:
             with pytest.raises(TransportTimeoutError, match=r"within 0\.05 seconds") as raised:
                 await client.fetch()
         assert raised.value.request_may_have_left is False
 
-    async def test_a_service_that_does_not_respond(self, version):
+    async def test_when_the_service_does_not_respond_the_request_may_have_left(self, version):
         async def never(received):
             await asyncio.Event().wait()
 
@@ -67,7 +67,7 @@ class TestFailures:
             assert raised.value.request_may_have_left is True
             assert len(server.received) == 1
 
-    async def test_a_response_that_stops(self):
+    async def test_when_the_response_stops_the_request_may_have_left(self):
         content = loopback.answer(body=b"answer")[:-1]
         async with (
             connected(loopback.always(content)) as server,
@@ -77,7 +77,7 @@ class TestFailures:
                 await client.fetch(timeout=TimeoutKind.DOWNLOAD)
         assert raised.value.request_may_have_left is True
 
-    async def test_a_service_that_does_not_read_the_body(self):
+    async def test_when_the_service_does_not_read_the_body_the_request_may_have_left(self):
         async def read_nothing(reader, writer):
             writer.transport.pause_reading()
             await asyncio.Event().wait()
@@ -90,7 +90,7 @@ class TestFailures:
                 await client.fetch(method="POST", body=Body(*[b"a" * 65536] * 256))
         assert raised.value.request_may_have_left is True
 
-    async def test_a_connection_lost_before_the_response(self, version):
+    async def test_when_the_connection_is_lost_the_request_may_have_left(self, version):
         async with connected(loopback.always(None), version) as server, Client(server) as client:
             with pytest.raises(TransportError, match="lost before a response came") as raised:
                 await client.fetch()
@@ -110,7 +110,7 @@ class TestFailures:
         assert "check_access" not in str(raised.value)
         assert raised.value.request_may_have_left is True
 
-    async def test_a_connection_closed_before_the_headers_are_complete(self):
+    async def test_when_the_headers_are_incomplete_the_request_may_have_left(self):
         async with (
             connected(loopback.always(b"HTTP/1.1 200 OK\r\nConnection: close")) as server,
             Client(server) as client,
@@ -120,7 +120,7 @@ class TestFailures:
         assert raised.value.request_may_have_left is True
 
     @pytest.mark.parametrize("reset", [False, True])
-    async def test_a_response_that_is_cut_off(self, version, reset):
+    async def test_when_the_response_is_cut_off_the_request_may_have_left(self, version, reset):
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n123"
 
         async def cut(reader, writer):
@@ -142,7 +142,7 @@ class TestFailures:
                 assert [chunk async for chunk in response.chunks()]
         assert raised.value.request_may_have_left is True
 
-    async def test_a_response_that_is_not_http(self):
+    async def test_a_response_that_is_not_http_is_refused_without_showing_it(self):
         async with (
             connected(loopback.always(b"SSH-2.0-kanari\r\n\r\n")) as server,
             Client(server) as client,
@@ -164,7 +164,7 @@ class TestFailures:
         assert server.connections == 2
         assert len(server.received) == 1
 
-    async def test_a_response_that_comes_before_the_whole_body_was_sent(self):
+    async def test_a_response_is_received_even_before_the_whole_body_was_sent(self):
         async def refuse_early(reader, writer):
             await loopback.read_head(reader)
             writer.write(loopback.answer(413, body=b"too large", Connection="close"))

@@ -56,7 +56,7 @@ async def test_a_certificate_that_the_proxy_forged_for_the_service_is_not_truste
     assert server.received == []
 
 
-async def test_a_proxy_that_requires_a_password():
+async def test_when_the_proxy_requires_a_password_nothing_was_sent():
     refusal = loopback.answer(407, body=b"kanari", Connection="close")
     async with loopback.connect_proxy(refusal) as proxy:
         address = Secret(f"http://127.0.0.1:{proxy.port}")
@@ -66,7 +66,7 @@ async def test_a_proxy_that_requires_a_password():
     assert raised.value.request_may_have_left is False
 
 
-async def test_a_proxy_that_does_not_respond():
+async def test_when_the_proxy_does_not_respond_nothing_was_sent():
     async with loopback.connect_proxy(silent=True) as proxy:
         address = Secret(f"http://127.0.0.1:{proxy.port}")
         async with Client(loopback.Server(port=1), proxy=address, api_seconds=0.05) as client:
@@ -75,7 +75,7 @@ async def test_a_proxy_that_does_not_respond():
     assert raised.value.request_may_have_left is False
 
 
-async def test_a_proxy_that_closes_the_connection():
+async def test_when_the_proxy_closes_the_connection_nothing_was_sent():
     async def hang_up(reader, writer):
         await loopback.read_head(reader)
 
@@ -87,7 +87,7 @@ async def test_a_proxy_that_closes_the_connection():
     assert raised.value.request_may_have_left is False
 
 
-async def test_a_proxy_that_refuses_the_connection():
+async def test_when_the_proxy_refuses_the_connection_nothing_was_sent():
     address = Secret(f"http://user:kanari@127.0.0.1:{loopback.closed_port()}")
     async with Client(loopback.Server(port=1), proxy=address) as client:
         with pytest.raises(TransportError, match="through the proxy: Connection") as raised:
@@ -96,7 +96,7 @@ async def test_a_proxy_that_refuses_the_connection():
     assert "kanari" not in str(raised.value)
 
 
-async def test_a_proxy_without_tls_at_an_https_url():
+async def test_when_a_proxy_with_an_https_url_has_no_tls_nothing_was_sent():
     async with loopback.serving(loopback.plain_refusal) as proxy:
         address = Secret(f"https://127.0.0.1:{proxy.port}")
         async with Client(loopback.Server(port=1), proxy=address) as client:

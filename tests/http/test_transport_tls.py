@@ -38,16 +38,16 @@ class TestUntrustedServices:
             assert raised.value.__context__ is None
             return str(raised.value)
 
-    async def test_a_certificate_of_an_unknown_issuer(self, version):
+    async def test_a_certificate_of_an_unknown_issuer_is_refused(self, version):
         message = await self.message(version, context=context_for(pki.root("Other")))
         assert "is not trusted (unable to get local issuer certificate). Sent: 2." in message
 
-    async def test_a_certificate_of_a_different_organisation(self, version):
+    async def test_a_certificate_of_a_different_organisation_is_refused(self, version):
         other = pki.service("111111111")
         message = await self.message(version, issued=other, context=context_for())
         assert "belongs to organisation 111111111, not to 984661185" in message
 
-    async def test_a_certificate_without_an_organisation(self, version):
+    async def test_a_certificate_without_an_organisation_is_refused(self, version):
         without = pki.issue(pki.subject("Nobody"), pki.root())
         message = await self.message(version, issued=without, context=context_for())
         assert "belongs to no organisation, not to 984661185" in message
@@ -95,18 +95,18 @@ class TestRefusedClients:
             assert server.received == []
         return str(raised.value)
 
-    async def test_a_client_certificate_of_an_unknown_issuer(self, version):
+    async def test_the_error_says_that_the_issuer_is_unknown(self, version):
         certificate = self.of_unknown_issuer().enterprise()
         message = await self.message(version, context_for(certificate=certificate))
         assert "does not know the issuer of the client certificate" in message
         assert "the one for authentication" in message
 
-    async def test_an_expired_client_certificate(self, version):
+    async def test_the_error_says_that_the_client_certificate_has_expired(self, version):
         certificate = self.expired().enterprise()
         message = await self.message(version, context_for(certificate=certificate))
         assert "says that the client certificate has expired" in message
 
-    async def test_no_client_certificate(self, version):
+    async def test_a_missing_client_certificate_is_mentioned_in_the_error(self, version):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.load_verify_locations(cadata=pki.root().der)
@@ -120,7 +120,9 @@ class TestRefusedClients:
                 await client.fetch(method="POST", body=Body(*[b"a" * 65536] * 64))
             assert server.received == []
 
-    async def test_a_server_that_closes_the_connection_without_an_alert(self, version):
+    async def test_the_error_mentions_the_client_certificate_when_the_server_sends_no_alert(
+        self, version
+    ):
         """asyncio's server does this."""
         context = context_for(certificate=self.of_unknown_issuer().enterprise())
         async with connected(OK, version) as server, Client(server, context=context) as client:
@@ -129,7 +131,7 @@ class TestRefusedClients:
             assert server.received == []
         assert raised.value.request_may_have_left is (version is ssl.TLSVersion.TLSv1_3)
 
-    async def test_an_accepted_client_certificate(self, version):
+    async def test_an_accepted_client_certificate_gets_a_response(self, version):
         async with alerting(version) as server, Client(server) as client:
             assert (await client.fetch())[1] == b"answer"
             assert len(server.received) == 1

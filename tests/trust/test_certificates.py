@@ -194,11 +194,11 @@ class TestPem:
 
 
 class TestRefused:
-    def test_a_key_of_a_different_certificate(self):
+    def test_a_key_of_a_different_certificate_is_refused(self):
         with pytest.raises(ConfigurationError, match="No certificate belongs"):
             EnterpriseCertificate.from_pem(pki.sender().pem, pki.service().key_pem)
 
-    def test_a_pkcs12_file_without_its_certificate(self, openssl, tmp_path):
+    def test_a_pkcs12_file_without_a_certificate_is_refused(self, openssl, tmp_path):
         (tmp_path / "key.pem").write_bytes(pki.sender().key_pem)
         run(
             *(tmp_path, openssl, "pkcs12", "-export", "-nocerts", "-inkey", "key.pem"),
@@ -207,7 +207,7 @@ class TestRefused:
         with pytest.raises(ConfigurationError, match="No certificate belongs"):
             EnterpriseCertificate.from_pkcs12(tmp_path / "a.p12", password="a")
 
-    def test_a_pkcs12_file_without_a_key(self, openssl, tmp_path):
+    def test_a_pkcs12_file_without_a_key_is_refused(self, openssl, tmp_path):
         (tmp_path / "leaf.pem").write_bytes(pki.sender().pem)
         run(
             *(tmp_path, openssl, "pkcs12", "-export", "-nokeys", "-in", "leaf.pem"),
@@ -216,7 +216,7 @@ class TestRefused:
         with pytest.raises(ConfigurationError, match="has no private key"):
             EnterpriseCertificate.from_pkcs12(tmp_path / "a.p12", password="a")
 
-    def test_a_key_that_is_not_rsa(self):
+    def test_a_key_that_is_not_rsa_is_refused(self):
         issued = pki.issue(
             pki.subject("EC"), pki.root(), key=ec.generate_private_key(ec.SECP256R1())
         )
