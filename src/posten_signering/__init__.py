@@ -3,9 +3,9 @@
     async with DirectClient(configuration) as client:
         created = await client.create(job)
 
-Whoever knows the service's documentation finds every step of the direct flow here under the same
-words. Errors are in `posten_signering.errors`, a service to develop against is in
-`posten_signering.sandbox`.
+The names are those of the service's documentation. See also `posten_signering.errors`,
+`posten_signering.worker` for programs that poll, and `posten_signering.sandbox`, a local service for
+development and tests.
 """
 
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""How a client reaches the service, as whom, and with what patience. Frozen values."""
+"""The configuration of a client: service, certificate, timeouts, limits. All values are frozen."""
 
 import os
 import random
@@ -33,15 +33,15 @@ _ENVIRONMENTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """How long to wait, in seconds, each time, for the network to do something.
+    """How long the client waits for the network, in seconds.
 
-    They bound silence, not a whole call: a large document on a slow line may take longer than any of
-    them. Put `asyncio.timeout` around a call to bound it as a whole.
+    Each timeout limits one wait, not the whole call: a large document on a slow line may take longer.
+    To limit the whole call, put `asyncio.timeout` around it.
 
     Attributes:
-        connect: For a connection with the service to stand, TLS included.
-        api: For the service to take more of a request, or to send more of its answer.
-        download: The same for downloads: the service makes the PAdES when it is asked for.
+        connect: To open a connection to the service, including TLS.
+        api: For the service to accept the next part of a request or send the next part of a response.
+        download: The same for downloads. It is longer because the service creates a PAdES on request.
     """
 
     connect: float = 5.0
@@ -55,43 +55,45 @@ class Timeouts:
 
 
 def utc_now() -> datetime:
-    """The system's clock."""
+    """The time of the system's clock, in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfiguration:
-    """Everything a `DirectClient` needs to know. A value: `dataclasses.replace` makes another.
+    """The configuration of a `DirectClient`. It is frozen: change a copy with `dataclasses.replace`.
 
     Attributes:
-        environment: Which installation of the service. Production is the default.
-        certificate: The enterprise certificate: it authenticates the client to the service and signs
-            every container of documents.
-        trust_anchors: Where the CA certificates that vouch for the service may be found.
-        sender: For jobs and calls that name none.
-        timeouts: How long to wait for the network.
-        proxy: URL of an HTTP proxy, `http://user:password@host:port`, that tunnels to the service.
-            One with an https URL must show a certificate of a public authority (certifi's) for its
-            host name. Proxy variables of the environment are never read.
-        user_agent_suffix: Added to the User-Agent in parentheses, such as your application's name
-            and version.
-        max_connections: How many connections are open at most for API calls, and as many again for
-            downloads. More calls than that wait their turn.
-        compression: How documents lie in the container.
-        retries: How often a call that failed in passing is made again.
-        rate_limiter: Paces the calls, so that the service does not block the organisation. None: an
-            `InMemoryRateLimiter` of the client's own.
-        bundle_processors: Called for every job before it is sent, in order, with the job and a way to
-            open the finished container: see `BundleProcessor`.
-        clock: The time now, aware. Read for the signing time, and to see certificates expire.
-        monotonic: Seconds on a clock that is never set: for waiting.
-        sleep: Waits for some seconds.
-        random: A number from 0 up to 1: for delays, so that many clients do not act at once.
-        transport: In place of the package's own mutual TLS. `certificate` then only signs.
+        environment: The installation of the service to use. The default is production.
+        certificate: The enterprise certificate. It identifies the client to the service, and it signs
+            the container of each job.
+        trust_anchors: CA certificates that may vouch for the service's certificate.
+        sender: The default sender, for jobs and calls that name no sender.
+        timeouts: How long the client waits for the network.
+        proxy: URL of an HTTP proxy, `http://user:password@host:port`. The client opens a tunnel to the
+            service through it. A proxy with an https URL needs a certificate from a public authority
+            (one of certifi's). The client never reads proxy variables of the environment.
+        user_agent_suffix: Text that the client adds to the User-Agent header in parentheses, such as
+            the name and version of your application.
+        max_connections: The maximum number of open connections for API calls. Downloads have a pool of
+            the same size. When all connections are in use, further calls wait.
+        compression: Whether documents are compressed in the container.
+        retries: How often the client retries a call after a transient failure.
+        rate_limiter: Delays calls so that the service does not block the organisation. When None, the
+            client creates an `InMemoryRateLimiter`.
+        bundle_processors: Functions that the client calls, in order, before it sends a job. Each gets
+            the job and a function that opens the finished container: see `BundleProcessor`.
+        clock: Returns the current time as an aware datetime. It gives the signing time, and certificates
+            are checked against it.
+        monotonic: Returns the seconds of a clock that never jumps. The client measures waits with it.
+        sleep: An async function that waits for a number of seconds.
+        random: Returns a number from 0 up to 1. It spreads delays, so that many clients do not send
+            requests at the same moment.
+        transport: Replaces the package's own transport, which uses mutual TLS. `certificate` is then
+            used only to sign.
 
     Raises:
-        ConfigurationError: No CA certificate of the environment was found, or a value is out of
-            range.
+        ConfigurationError: No CA certificate of the environment was found, or a value is not permitted.
     """
 
     environment: Environment = Environment.PRODUCTION
@@ -114,44 +116,46 @@ class ClientConfiguration:
 
     def __post_init__(self) -> None:
         if self.max_connections < 1:
-            raise ConfigurationError("max_connections must be 1 or more.")
+            raise ConfigurationError(
+                f"max_connections must be 1 or more, not {self.max_connections}."
+            )
         object.__setattr__(self, "bundle_processors", tuple(self.bundle_processors))
-        for each in self.bundle_processors:
-            # It would be called, and never run.
-            if iscoroutinefunction(each) or iscoroutinefunction(getattr(each, "__call__", None)):  # noqa: B004 - not whether it can be called, but how
+        for processor in self.bundle_processors:
+            call = getattr(processor, "__call__", None)  # noqa: B004 - to see whether it is async
+            if iscoroutinefunction(processor) or iscoroutinefunction(call):
                 raise ConfigurationError(
-                    "A bundle processor must be a plain function: it is called in a worker thread, "
-                    "and an async function would not run."
+                    "bundle_processors has an async function. A bundle processor runs in a worker "
+                    "thread, so it must be a plain function."
                 )
         if self.transport is None:
             self.trust_anchors.select(self.environment, certificate=self.certificate)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "ClientConfiguration":
-        """Reads the configuration from environment variables.
+        """The configuration that the environment variables describe.
 
-        | Variable | Holds |
+        | Variable | Value |
         | --- | --- |
         | `POSTEN_SIGNERING_CERTIFICATE` | path of the PKCS#12 file; required |
-        | `POSTEN_SIGNERING_CERTIFICATE_PASSWORD` | its password |
+        | `POSTEN_SIGNERING_CERTIFICATE_PASSWORD` | password of that file |
         | `POSTEN_SIGNERING_ENVIRONMENT` | `production` (default), `staging` or `difitest` |
-        | `POSTEN_SIGNERING_SERVICE_ROOT` | another service's root, such as a sandbox's |
-        | `POSTEN_SIGNERING_TRUST_ANCHORS` | a directory, or one file, of CA certificates |
-        | `POSTEN_SIGNERING_ORGANIZATION_NUMBER` | the default sender |
-        | `POSTEN_SIGNERING_POLLING_QUEUE` | the default sender's polling queue |
+        | `POSTEN_SIGNERING_SERVICE_ROOT` | root URL of a different service, such as a sandbox |
+        | `POSTEN_SIGNERING_TRUST_ANCHORS` | a directory or a file with CA certificates |
+        | `POSTEN_SIGNERING_ORGANIZATION_NUMBER` | organisation number of the default sender |
+        | `POSTEN_SIGNERING_POLLING_QUEUE` | polling queue of the default sender |
         | `POSTEN_SIGNERING_PROXY` | URL of an HTTP proxy |
 
-        With `_SERVICE_ROOT` the CA certificates of `_TRUST_ANCHORS` are trusted as they are, since
-        nobody knows the fingerprints of such a service; without it only pinned ones are. Reads the
-        files that are named, and blocks meanwhile. `dataclasses.replace` sets the rest.
+        Without `_SERVICE_ROOT`, only CA certificates whose fingerprints the environment pins are trusted.
+        With it, all of `_TRUST_ANCHORS` are trusted, because no fingerprints are known for that service.
+        This method reads the named files, so it blocks. Set other options with `dataclasses.replace`.
 
         Args:
-            environ: Where to read.
+            environ: The variables; those of the process by default.
 
         Raises:
             ConfigurationError: A required variable is missing, or a value can't be used.
         """
-        # Out of sight of a traceback with locals: it holds the password.
+        # The variables hold the password. In a Secret, no traceback with local variables shows them.
         hidden = Secret(environ)
         del environ
 
@@ -161,7 +165,8 @@ class ClientConfiguration:
         certificate = variable("CERTIFICATE")
         if certificate is None:
             raise ConfigurationError(
-                f"Set {_PREFIX}CERTIFICATE to the path of the enterprise certificate's PKCS#12 file."
+                f"{_PREFIX}CERTIFICATE is not set. Set it to the path of the enterprise certificate's "
+                "PKCS#12 file."
             )
         return cls(
             environment=_environment(variable("ENVIRONMENT"), variable("SERVICE_ROOT")),
@@ -181,8 +186,8 @@ def _environment(name: str | None, service_root: str | None) -> Environment:
     known = _ENVIRONMENTS.get((name or "production").lower())
     if known is None and service_root is None:
         raise ConfigurationError(
-            f"{_PREFIX}ENVIRONMENT must be one of {', '.join(_ENVIRONMENTS)} "
-            f"(or set {_PREFIX}SERVICE_ROOT as well)."
+            f"{_PREFIX}ENVIRONMENT must be one of {', '.join(_ENVIRONMENTS)}. For a different service, "
+            f"set {_PREFIX}SERVICE_ROOT as well."
         )
     if service_root is None:
         return known or Environment.PRODUCTION
@@ -194,9 +199,12 @@ def _environment(name: str | None, service_root: str | None) -> Environment:
 def _trust_anchors(path: str | None, *, unpinned: bool) -> TrustAnchors:
     if path is None:
         return TrustAnchors()
-    given = Path(path)
-    found = TrustAnchors.from_directory(given) if given.is_dir() else TrustAnchors.from_files(given)
-    return TrustAnchors().trusting(*found.candidates) if unpinned else found
+    location = Path(path)
+    if location.is_dir():
+        anchors = TrustAnchors.from_directory(location)
+    else:
+        anchors = TrustAnchors.from_files(location)
+    return TrustAnchors().trusting(*anchors.candidates) if unpinned else anchors
 
 
 def _sender(organization_number: str | None, polling_queue: str | None) -> Sender | None:
@@ -204,6 +212,6 @@ def _sender(organization_number: str | None, polling_queue: str | None) -> Sende
         return Sender(organization_number=organization_number, polling_queue=polling_queue)
     if polling_queue is not None:
         raise ConfigurationError(
-            f"{_PREFIX}POLLING_QUEUE is set without {_PREFIX}ORGANIZATION_NUMBER."
+            f"{_PREFIX}POLLING_QUEUE is set without {_PREFIX}ORGANIZATION_NUMBER. Set both, or neither."
         )
     return None

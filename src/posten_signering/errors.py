@@ -1,39 +1,40 @@
-"""Every error of this package, split by who is to blame.
+"""Every error of this package, grouped by what went wrong and who can fix it.
 
-Performs no I/O and imports nothing but the standard library.
+This module performs no I/O and imports only the standard library.
 
     SigningError
-    ├── you: mend the call, the job or the set-up
+    ├── you: fix the call, the job or the configuration
     │   ├── ConfigurationError              certificate, password, environment, trust anchors, proxy
-    │   ├── ClientStateError                the client was not entered, or is closed
-    │   ├── SenderNotSpecifiedError         neither the job, the call nor the client names a sender
+    │   ├── ClientStateError                the client is not open, or a worker ran before
+    │   ├── SenderNotSpecifiedError         the job, the call and the configuration name no sender
     │   ├── InvalidJobError                 .violations; the job was not created
     │   │   └── DocumentChangedError        a document changed while it was being sent
-    │   ├── UntrustedUrlError               a URL that is not the service's: not followed
-    │   └── SignerNotFoundError             no such signer in this response
-    ├── not there: the service offers no URL for it
+    │   ├── UntrustedUrlError               a URL that is not the service's; nothing was sent
+    │   └── SignerNotFoundError             the response has no signer with this identifier
+    ├── not available: the service offers no URL for the operation
     │   └── NotAvailableError
-    │       ├── StatusQueryTokenMissingError  the address is not that of a signer who came back
-    │       ├── StatusUrlMissingError       the job is polled, its status has no URL
-    │       ├── SignedDocumentMissingError  nothing is signed yet
-    │       └── DocumentsNotDeletableError  not deletable now
-    ├── no answer: nobody, the network, or TLS
-    │   └── TransportError
+    │       ├── StatusQueryTokenMissingError  the exit URL has no status_query_token
+    │       ├── StatusUrlMissingError       the job is polled, so it has no status URL
+    │       ├── SignedDocumentMissingError  the document is not signed yet
+    │       └── DocumentsNotDeletableError  the documents can't be deleted now
+    ├── no response: the network or TLS failed
+    │   └── TransportError                  .request_may_have_left
     │       ├── TransportTimeoutError
-    │       ├── TlsError                    untrusted, or the client certificate was refused
-    │       └── CreateOutcomeUnknownError   .reference .reason; the job may exist
-    ├── the service said no
+    │       ├── TlsError                    a certificate was refused, the service's or yours
+    │       └── CreateOutcomeUnknownError   .reference .reason .job_id; the job may exist
+    ├── the service refused the request
     │   └── ApiError                        .status .code .message .type
     │       ├── BrokerNotAuthorizedError
     │       ├── NotAuthorizedError
     │       ├── InvalidStatusQueryTokenError
     │       ├── SigningCeremonyNotCompletedError
-    │       ├── TooEagerPollingError        .next_permitted_poll_time
-    │       └── RateLimitedError            .blocked_until
+    │       ├── TooEagerPollingError        .next_permitted_poll_time .wait
+    │       └── RateLimitedError            .blocked_until .wait
     └── the service broke its contract
         └── UnexpectedResponseError
 
-No error shows an identity number, a token, a URL, a password or the content of a document.
+No error message contains an identity number, a token, a password, a URL that may carry one of
+them, or the content of a document.
 """
 
 from collections.abc import Sequence
@@ -71,11 +72,11 @@ __all__ = [
 
 
 class SigningError(Exception):
-    """The base of every error of this package."""
+    """The base class of every error of this package."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Constructors take facts and compose a message. A copy in another process gets the message and
-        # the facts, without the constructor.
+        # Each constructor builds the message from its arguments. Unpickling must not call it again:
+        # the copy gets the finished message and the attributes instead.
         return _without_constructor, (type(self), self.args), self.__dict__
 
 
@@ -83,23 +84,27 @@ def _without_constructor(kind: type[SigningError], args: tuple[object, ...]) -> 
     return kind.__new__(kind, *args)
 
 
-# You: mend the call, the job or the set-up.
+# You: fix the call, the job or the configuration.
 
 
 class ConfigurationError(SigningError):
-    """The certificate, its password, the environment, the trust anchors or the proxy can't be used."""
+    """A setting can't be used: certificate, password, environment, trust anchors, proxy or option."""
 
 
 class ClientStateError(SigningError):
-    """The client was used before `async with` entered it, or after it was closed."""
+    """The client is not open: `async with` has not entered it, or it is closed.
+
+    Also raised when an open client is entered again, and when a `StatusChangeWorker` runs twice.
+    """
 
 
 class SenderNotSpecifiedError(SigningError):
-    """Neither the job, the call nor the client's configuration names a sender; nothing was sent."""
+    """The job, the call and the client's configuration name no sender; nothing was sent."""
 
     def __init__(self) -> None:
         super().__init__(
-            "No sender: give the job (or the call) a `sender`, or the ClientConfiguration a default one."
+            "No sender is set. Pass `sender` in the job or in the call, or set "
+            "`ClientConfiguration.sender` as the default."
         )
 
 
@@ -108,8 +113,8 @@ class Violation:
     """One rule that a job breaks.
 
     Attributes:
-        path: Where, in public names: `signers[0].personal_identification_number`.
-        rule: The rule in words. The offending value is never quoted.
+        path: The field of the job, such as `signers[0].personal_identification_number`.
+        rule: The rule in words. It never quotes the invalid value.
     """
 
     path: str
@@ -120,10 +125,10 @@ class Violation:
 
 
 class InvalidJobError(SigningError):
-    """The job breaks rules of the service. It was not created.
+    """The job breaks rules of the service, so it was not created.
 
     Attributes:
-        violations: Every rule that is broken.
+        violations: All rules that the job breaks.
     """
 
     def __init__(self, violations: Sequence[Violation]) -> None:
@@ -132,67 +137,67 @@ class InvalidJobError(SigningError):
         heading = "The job breaks a rule" if count == 1 else f"The job breaks {count} rules"
         super().__init__(
             f"{heading}, and was not created:\n"
-            + "\n".join(f"- {each}" for each in self.violations)
+            + "\n".join(f"- {violation}" for violation in self.violations)
         )
 
 
 class DocumentChangedError(InvalidJobError):
-    """A document's content was another when it was sent than when it was signed.
+    """A document's file changed between signing and sending.
 
-    The request was broken off before its end, so the service holds no job. Create it again when
-    nobody writes to the file any more.
+    The client aborted the request before its end, so the job was not created. Create it again when
+    no program writes to the file.
     """
 
 
 class UntrustedUrlError(SigningError):
-    """A URL does not lead to the configured service, and was not followed.
+    """A URL does not belong to the configured service, so nothing was sent to it.
 
-    The client certificate is offered to nobody but the service (the origin of the environment's
-    service root). The usual cause is a stored URL of another environment, or the redirect URL (for
-    the signer's browser) in place of the signer URL.
+    The client presents its certificate only to the origin of the environment's service root. Usual
+    causes: the URL was stored in a different environment, or it is the redirect URL (for the
+    signer's browser) instead of the signer URL.
     """
 
 
 class SignerNotFoundError(SigningError):
-    """The response holds no signer with that identifier, or not exactly one signer."""
+    """The response has no signer with this identifier, or `single_signer` found none or several."""
 
 
-# Not there: the service offers no URL for it.
+# Not available: the service offers no URL for the operation.
 
 
 class NotAvailableError(SigningError):
-    """The response holds no URL for the operation; no request was sent."""
+    """The response has no URL for the operation, so no request was sent."""
 
 
 class StatusQueryTokenMissingError(NotAvailableError):
-    """An address carries no `status_query_token`: no signer came back with it from the service."""
+    """The URL has no `status_query_token`, so it is not one that the service redirected a signer to."""
 
 
 class StatusUrlMissingError(NotAvailableError):
-    """The job has no status URL: it was created with `StatusRetrievalMethod.POLLING`."""
+    """The job has no status URL, because it was created with `StatusRetrievalMethod.POLLING`."""
 
 
 class SignedDocumentMissingError(NotAvailableError):
-    """There is no PAdES for the job, or no XAdES for the signer, at present."""
+    """The job has no PAdES yet, or the signer has no XAdES yet."""
 
 
 class DocumentsNotDeletableError(NotAvailableError):
     """The documents can't be deleted now.
 
-    The service offers deletion for a job that everyone has signed, 24 hours after its completion at
-    the earliest ("Lagring", the service's documentation); get the status again later.
+    The service permits deletion when everyone has signed, and at the earliest 24 hours after the job
+    was completed ("Lagring" in the service's documentation). Get the status again later.
     """
 
 
-# No answer: nobody, the network, or TLS.
+# No response: the network or TLS failed.
 
 
 class TransportError(SigningError):
-    """No answer came from the service: the connection could not be made, or was lost.
+    """No complete response came: the connection to the service could not be made, or was lost.
 
     Attributes:
-        request_may_have_left: False when it is certain that no byte of the request reached the
-            service, as when no connection could be made.
+        request_may_have_left: False when no byte of the request can have reached the service, for
+            example because no connection could be made.
     """
 
     def __init__(self, message: str, *, request_may_have_left: bool) -> None:
@@ -201,23 +206,23 @@ class TransportError(SigningError):
 
 
 class TransportTimeoutError(TransportError):
-    """The service was silent for longer than the timeouts of the configuration allow."""
+    """The service sent or accepted nothing for longer than `ClientConfiguration.timeouts` allows."""
 
 
 class TlsError(TransportError):
-    """The service's certificate is not trusted, or the service refused the client certificate."""
+    """The client does not trust the service's certificate, or the service refused the client's."""
 
 
 class CreateOutcomeUnknownError(TransportError):
-    """Whether the job was created is not known: the request was sent, but no clear answer came.
+    """The job may exist: its request was sent, but no clear response came.
 
-    Creating has no idempotency key, so it is never repeated by itself. If the job exists, it shows
-    up under its reference in status changes (when polled); creating it again may make a second one.
+    The client does not retry, because the service has no idempotency key: a second request may
+    create a second job. If the job exists and is polled, a status change with its reference comes.
 
     Attributes:
-        reference: The job's reference, None when it had none.
+        reference: The job's reference; None when it has none.
         reason: What happened, in words.
-        job_id: The job's id where an otherwise unreadable answer told it, else None.
+        job_id: The job's id, if it could be read from an otherwise unreadable response; else None.
     """
 
     def __init__(self, *, reference: str | None, reason: str, job_id: int | None = None) -> None:
@@ -228,12 +233,12 @@ class CreateOutcomeUnknownError(TransportError):
         known = "" if job_id is None else f" The service answered with job id {job_id}."
         super().__init__(
             f"It is not known whether the job {named} was created: {reason}.{known} "
-            "Look for it before you create it again.",
+            "The job may exist, so do not retry automatically.",
             request_may_have_left=True,
         )
 
 
-# The service said no.
+# The service refused the request.
 
 
 class ApiError(SigningError):
@@ -241,14 +246,13 @@ class ApiError(SigningError):
 
     Attributes:
         status: The HTTP status.
-        code: The service's `error-code`; None when the answer was not an error document.
-        message: The service's `error-message`; None when the answer was not an error document.
-        type: The service's `error-type`, such as CLIENT; None when the answer was not an error
-            document.
-        retry_after: For how long the service asks not to be called (`Retry-After`); None where it
-            does not.
-        answer: The beginning of an answer in another form than an error document (a gateway's page,
-            say), for a support case. It is never part of the error's own text.
+        code: The `error-code` of the service's error document; None when there was no document.
+        message: Its `error-message`; None when there was no document.
+        type: Its `error-type`, such as CLIENT; None when there was no document.
+        retry_after: How long the service asks the client to wait (header `Retry-After`); None when
+            the header is missing.
+        answer: The first 2000 characters of a body that is not an error document, such as a gateway's
+            HTML page. Use it in support cases. The error's message never contains it.
     """
 
     advice = ""
@@ -271,52 +275,54 @@ class ApiError(SigningError):
         self.code = code
         self.message = message
         self.type = type
-        said = f"The service refused the request to {operation}: HTTP {status}"
+        refusal = f"The service refused the request to {operation}: HTTP {status}"
         if code is not None:
-            said += f", {code}"
+            refusal += f", {code}"
         if message:
-            said += f": {message}"
+            refusal += f": {message}"
         if detail:
-            said += f" ({detail})"
-        super().__init__(f"{said.rstrip('.')}.{' ' if self.advice else ''}{self.advice}")
+            refusal += f" ({detail})"
+        super().__init__(f"{refusal.rstrip('.')}.{' ' if self.advice else ''}{self.advice}")
 
 
 class BrokerNotAuthorizedError(ApiError):
     """The certificate's organisation may not act for the sender (BROKER_NOT_AUTHORIZED)."""
 
     advice = (
-        "The certificate belongs to another organisation than the sender: "
-        "ask Posten signering to authorise it as broker, or use the sender's own number."
+        "The organisation of the certificate is not the sender: ask Posten signering to authorise "
+        "it as broker, or use the sender's own certificate."
     )
 
 
 class NotAuthorizedError(ApiError):
     """The certificate's organisation has no access to the service (NOT_AUTHORIZED)."""
 
-    advice = "Check that the organisation has an agreement, in this environment."
+    advice = (
+        "Check that the organisation has an agreement with Posten signering for this environment."
+    )
 
 
 class InvalidStatusQueryTokenError(ApiError):
     """The `status_query_token` does not belong to the job (INVALID_STATUS_QUERY_TOKEN)."""
 
-    advice = "Take the token from the exit URL that the signer was sent to."
+    advice = "Use the token from the exit URL that the service redirected the signer to."
 
 
 class SigningCeremonyNotCompletedError(ApiError):
     """The signer has not finished yet (SIGNING_CEREMONY_NOT_COMPLETED)."""
 
-    advice = "Ask again when the signer has come to an exit URL."
+    advice = "Ask for the status again after the service has redirected the signer to an exit URL."
 
 
 class TooEagerPollingError(ApiError):
-    """The queue was polled before the time that the service permits, or would have been.
+    """The poll came before the next permitted poll time of the queue.
 
     Attributes:
-        next_permitted_poll_time: When the service permits the next poll, by its own clock; None when
-            it did not say.
-        wait: How long to wait from now on, reckoned by the service's own clock, so that it holds
-            whatever the local clock shows; None when the service did not say.
-        polled: False when this client knew that it was too early, and did not ask the service.
+        next_permitted_poll_time: When the service permits the next poll, by the service's clock; None
+            when the service did not send it.
+        wait: How long to wait from now until then. It is computed from the service's clock, so a wrong
+            local clock does not matter. None when the service sent no time.
+        polled: False when this client knew that the poll is too early and sent no request.
     """
 
     def __init__(
@@ -336,17 +342,18 @@ class TooEagerPollingError(ApiError):
             if next_permitted_poll_time is None
             else f"the next poll is permitted at {next_permitted_poll_time.isoformat()}"
         )
-        what = "polled too early" if polled else "it would be too early, and was not asked"
-        super().__init__(operation=operation, status=status, detail=f"{what}; {when}")
+        super().__init__(operation=operation, status=status, detail=f"polled too early; {when}")
+        if not polled:
+            self.args = (f"The client did not send this poll, because it is too early; {when}.",)
 
 
 class RateLimitedError(ApiError):
-    """The organisation made more calls than the service allows (10 a second), and is blocked.
+    """The organisation made more calls than the service allows (10 per second) and is blocked.
 
     Attributes:
-        blocked_until: When the block ends, by the client's clock; None when the answer did not come
-            from the service's own rate limit and did not say, so that its length is unknown.
-        wait: How long the block lasts from the answer on; None when unknown.
+        blocked_until: When the block ends, by the client's clock. None when unknown: the response did
+            not come from the service's own rate limit and has no `Retry-After`.
+        wait: How long the block lasts, counted from the response; None when unknown.
     """
 
     def __init__(
@@ -354,20 +361,22 @@ class RateLimitedError(ApiError):
     ) -> None:
         self.wait = wait
         self.blocked_until = None if wait is None else received + wait
-        until = "" if wait is None else f"; blocked for {wait.total_seconds():.0f} seconds"
-        super().__init__(operation=operation, status=status, detail=f"too many calls{until}")
+        detail = "too many calls"
+        if wait is not None:
+            detail += f"; the organisation is blocked for {wait.total_seconds():.0f} seconds"
+        super().__init__(operation=operation, status=status, detail=detail)
 
 
 # The service broke its contract.
 
 
 class UnexpectedResponseError(SigningError):
-    """The service's answer can't be understood: cut off, hostile, or without a required part.
+    """The response can't be understood: it is truncated, hostile, or a required part is missing.
 
     Attributes:
-        next_permitted_poll_time: In the answer to a poll, when the service permits the next one, by its
-            own clock; None elsewhere, and where it did not say.
-        wait: How long to wait for that from the answer on, by the service's own clock.
+        next_permitted_poll_time: When the service permits the next poll, by the service's clock. None
+            when the request was not a poll, or the response has no such time.
+        wait: How long to wait until then, counted from the response; None when there is no such time.
     """
 
     def __init__(

@@ -186,6 +186,6 @@ async def test_the_sender_of_the_call_overrides_that_of_the_client(
 @pytest.mark.parametrize("name", SENDER_OPERATIONS)
 async def test_without_a_sender_nothing_is_sent(name):
     async with client_of(sender=None) as (client, transport):
-        with pytest.raises(SenderNotSpecifiedError, match="ClientConfiguration a default one"):
+        with pytest.raises(SenderNotSpecifiedError, match="No sender is set"):
             await SENDER_OPERATIONS[name](client, None)
         assert transport.sent == []

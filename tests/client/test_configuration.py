@@ -244,7 +244,7 @@ def test_without_a_custom_service_root_the_given_anchors_must_be_pinned(variable
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"CERTIFICATE": ""}, "Set POSTEN_SIGNERING_CERTIFICATE to the path"),
+        ({"CERTIFICATE": ""}, "POSTEN_SIGNERING_CERTIFICATE is not set"),
         ({"CERTIFICATE": "gone.p12"}, "PKCS#12 file can't be read"),
         ({"CERTIFICATE_PASSWORD": "canary"}, "password is wrong"),
         ({"ENVIRONMENT": "prod"}, "must be one of production, staging, difitest"),

@@ -1,4 +1,4 @@
-"""The errors: the tree that the module draws is the one that is, and each tells what to do."""
+"""The errors: the docstring draws the real class tree, and each message says what to do."""
 
 import copy
 import inspect
@@ -38,10 +38,10 @@ from posten_signering.errors import (
 )
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-SAID_NO = {"operation": "confirm the status change", "status": 403, "code": "CODE"}
+REFUSED = {"operation": "confirm the status change", "status": 403, "code": "CODE"}
 VIOLATIONS = [Violation(path="title", rule="at most 80 characters"), Violation(path="a", rule="b")]
 
-# One of each that the package raises.
+# One instance of each error class that the package raises.
 SAMPLES = [
     ConfigurationError("x"),
     ClientStateError("x"),
@@ -58,11 +58,11 @@ SAMPLES = [
     TransportTimeoutError("x", request_may_have_left=False),
     TlsError("x", request_may_have_left=False),
     CreateOutcomeUnknownError(reference="order-77", reason="the service was silent"),
-    ApiError(**SAID_NO, message="Because.", type="CLIENT", detail=None, answer="x"),
-    BrokerNotAuthorizedError(**SAID_NO),
-    NotAuthorizedError(**SAID_NO),
-    InvalidStatusQueryTokenError(**SAID_NO),
-    SigningCeremonyNotCompletedError(**SAID_NO),
+    ApiError(**REFUSED, message="Because.", type="CLIENT", detail=None, answer="x"),
+    BrokerNotAuthorizedError(**REFUSED),
+    NotAuthorizedError(**REFUSED),
+    InvalidStatusQueryTokenError(**REFUSED),
+    SigningCeremonyNotCompletedError(**REFUSED),
     TooEagerPollingError(
         operation="get a status change",
         status=429,
@@ -77,87 +77,93 @@ SAMPLES = [
 
 
 def classes() -> dict[str, type]:
-    """What the module defines and does not hide."""
+    """The public classes of the module, by name."""
     return {
-        name: each
-        for name, each in vars(errors).items()
-        if inspect.isclass(each) and each.__module__ == errors.__name__ and not name.startswith("_")
+        name: value
+        for name, value in vars(errors).items()
+        if inspect.isclass(value)
+        and value.__module__ == errors.__name__
+        and not name.startswith("_")
     }
 
 
 def drawn(text: str) -> dict[str, tuple[str | None, list[str]]]:
-    """The tree in a docstring: each error's parent, and the attributes told beside it.
+    """The tree in a docstring: for each error, its parent and the attributes that its line names.
 
-    A line is an error where its first word ends in Error; else it heads a group, which is no class.
+    A line describes an error class if its first word ends in Error. Other lines are headings of groups.
     """
-    found: dict[str, tuple[str | None, list[str]]] = {}
-    above: list[tuple[int, str | None]] = []
+    tree: dict[str, tuple[str | None, list[str]]] = {}
+    ancestors: list[tuple[int, str | None]] = []
     for line in text.splitlines():
         if not (match := re.match(r"    ([│ ]*(?:[├└]── )?)(\w.*)$", line)):
             continue
         depth, (name, _, rest) = len(match[1]), match[2].partition(" ")
-        while above and above[-1][0] >= depth:
-            above.pop()
+        while ancestors and ancestors[-1][0] >= depth:
+            ancestors.pop()
         if name.endswith("Error"):
-            parent = next((each for _, each in reversed(above) if each), None)
-            found[name] = (parent, re.findall(r"\.(\w+)", rest))
-        above.append((depth, name if name.endswith("Error") else None))
-    return found
+            parent = next((ancestor for _, ancestor in reversed(ancestors) if ancestor), None)
+            tree[name] = (parent, re.findall(r"\.(\w+)", rest))
+        ancestors.append((depth, name if name.endswith("Error") else None))
+    return tree
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_classes():
     tree = drawn(errors.__doc__)
     assert {name: parent for name, (parent, _) in tree.items()} == {
-        name: None if each is SigningError else each.__base__.__name__
-        for name, each in classes().items()
-        if each is not Violation
+        name: None if error_class is SigningError else error_class.__base__.__name__
+        for name, error_class in classes().items()
+        if error_class is not Violation
     }
-    assert all(len(each.__bases__) == 1 for each in classes().values())
+    assert all(len(error_class.__bases__) == 1 for error_class in classes().values())
 
 
-def test_another_tree_would_be_seen():
+def test_a_wrong_tree_in_the_docstring_is_detected():
     moved = errors.__doc__.replace("│       └── CreateOutcome", "├── CreateOutcome")
     assert drawn(moved)["CreateOutcomeUnknownError"][0] == "SigningError"
     assert drawn(errors.__doc__)["CreateOutcomeUnknownError"][0] == "TransportError"
-    assert drawn(errors.__doc__)["CreateOutcomeUnknownError"][1] == ["reference", "reason"]
+    assert drawn(errors.__doc__)["CreateOutcomeUnknownError"][1] == [
+        "reference",
+        "reason",
+        "job_id",
+    ]
 
 
-def test_every_name_ends_in_error_and_is_below_signing_error():
+def test_every_name_ends_in_error_and_every_class_derives_from_signing_error():
     assert errors.__all__ == sorted(classes())
-    for name, each in classes().items():
-        if each is not Violation:
+    for name, error_class in classes().items():
+        if error_class is not Violation:
             assert name.endswith("Error")
-            assert issubclass(each, SigningError)
+            assert issubclass(error_class, SigningError)
     assert SigningError.__base__ is Exception
 
 
-def test_every_class_says_what_it_means():
-    for each in classes().values():
-        assert inspect.getdoc(each).partition("\n")[0].endswith(".")
-        assert "__doc__" in vars(each)
+def test_every_class_has_its_own_docstring():
+    for error_class in classes().values():
+        assert inspect.getdoc(error_class).partition("\n")[0].endswith(".")
+        assert "__doc__" in vars(error_class)
 
 
-def test_the_attributes_told_in_the_tree_are_there():
-    told = {name: attributes for name, (_, attributes) in drawn(errors.__doc__).items()}
-    assert told["ApiError"] == ["status", "code", "message", "type"]
-    assert {type(each).__name__ for each in SAMPLES} >= {
-        name for name, said in told.items() if said
+def test_the_attributes_in_the_tree_exist():
+    attributes_of = {name: attributes for name, (_, attributes) in drawn(errors.__doc__).items()}
+    assert attributes_of["ApiError"] == ["status", "code", "message", "type"]
+    assert {type(error).__name__ for error in SAMPLES} >= {
+        name for name, attributes in attributes_of.items() if attributes
     }
-    for each in SAMPLES:
-        for attribute in told[type(each).__name__]:
-            assert hasattr(each, attribute), f"{type(each).__name__}.{attribute}"
+    for error in SAMPLES:
+        for attribute in attributes_of[type(error).__name__]:
+            assert hasattr(error, attribute), f"{type(error).__name__}.{attribute}"
 
 
-@pytest.mark.parametrize("error", SAMPLES, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)
 def test_a_message_is_in_sentences(error):
-    """A text that was given is let be; the violations of a job stand in a list."""
-    said = str(error)
-    if said != "x":
-        assert re.match("[A-Z].*([.]|:\n(- .*\n?)+)$", said, re.DOTALL)
-        assert "None" not in said
+    """Skips messages that the caller passes in. An invalid job lists its violations."""
+    message = str(error)
+    if message != "x":
+        assert re.match("[A-Z].*([.]|:\n(- .*\n?)+)$", message, re.DOTALL)
+        assert "None" not in message
 
 
-def test_an_invalid_job_lists_every_rule_on_a_line_of_its_own():
+def test_an_invalid_job_lists_each_violation_on_its_own_line():
     error = InvalidJobError(VIOLATIONS)
     assert error.violations == tuple(VIOLATIONS)
     assert str(error).splitlines() == [
@@ -169,17 +175,17 @@ def test_an_invalid_job_lists_every_rule_on_a_line_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
-        ({"reference": "order-77"}, "with reference 'order-77' was created: it broke. Look"),
-        ({"reference": None}, "the job without a reference was created: it broke. Look"),
+        ({"reference": "order-77"}, "with reference 'order-77' was created: it broke. The job may"),
+        ({"reference": None}, "the job without a reference was created: it broke. The job may"),
         ({"reference": "", "job_id": 0}, "with reference '' was created: it broke. The service"),
-        ({"reference": None, "job_id": 7}, "answered with job id 7. Look for it before"),
+        ({"reference": None, "job_id": 7}, "answered with job id 7. The job may exist"),
     ],
 )
-def test_an_unknown_outcome_tells_what_is_known(arguments, said):
+def test_an_unknown_outcome_names_the_reference_and_the_job_id(arguments, expected):
     error = CreateOutcomeUnknownError(reason="it broke", **arguments)
-    assert said in str(error)
+    assert expected in str(error)
     assert error.request_may_have_left is True
     assert (error.reference, error.reason, error.job_id) == (
         arguments["reference"],
@@ -189,7 +195,7 @@ def test_an_unknown_outcome_tells_what_is_known(arguments, said):
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "expected"),
     [
         ({}, "HTTP 400."),
         ({"code": "A"}, "HTTP 400, A."),
@@ -199,9 +205,9 @@ def test_an_unknown_outcome_tells_what_is_known(arguments, said):
         ({"answer": "<html>"}, "HTTP 400."),
     ],
 )
-def test_a_refusal_tells_what_the_service_said(more, said):
+def test_a_refusal_quotes_the_service(more, expected):
     error = ApiError(operation="delete the documents", status=400, **more)
-    assert str(error) == f"The service refused the request to delete the documents: {said}"
+    assert str(error) == f"The service refused the request to delete the documents: {expected}"
     assert (error.status, error.code, error.message, error.type, error.answer) == (
         400,
         more.get("code"),
@@ -212,20 +218,20 @@ def test_a_refusal_tells_what_the_service_said(more, said):
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("error_class", "advice"),
     [
         (BrokerNotAuthorizedError, "authorise it as broker"),
-        (NotAuthorizedError, "has an agreement, in this environment"),
+        (NotAuthorizedError, "has an agreement with Posten signering for this environment"),
         (InvalidStatusQueryTokenError, "from the exit URL"),
-        (SigningCeremonyNotCompletedError, "when the signer has come to an exit URL"),
+        (SigningCeremonyNotCompletedError, "has redirected the signer to an exit URL"),
     ],
 )
-def test_a_refusal_that_is_known_says_what_to_do(kind, said):
-    assert re.search(rf"403, CODE\. .*{said}\.?", str(kind(**SAID_NO)))
+def test_a_refusal_with_a_known_code_says_what_to_do(error_class, advice):
+    assert re.search(rf"403, CODE\. .*{advice}\.?", str(error_class(**REFUSED)))
 
 
 def test_a_poll_that_came_too_early_says_when_to_poll_next():
-    error = next(each for each in SAMPLES if isinstance(each, TooEagerPollingError))
+    error = next(error for error in SAMPLES if isinstance(error, TooEagerPollingError))
     assert "permitted at 2026-01-02T03:04:05+00:00" in str(error)
     assert (error.next_permitted_poll_time, error.wait) == (NOW, timedelta(seconds=30))
     silent = TooEagerPollingError(
@@ -236,16 +242,17 @@ def test_a_poll_that_came_too_early_says_when_to_poll_next():
     assert (silent.polled, silent.status) == (True, 429)
 
 
-def test_a_poll_that_was_not_sent_says_so():
+def test_the_error_for_a_poll_that_was_not_sent_says_that_it_was_not_sent():
     error = TooEagerPollingError(
         operation="x", next_permitted_poll_time=NOW, wait=timedelta(seconds=3), polled=False
     )
     assert error.polled is False
-    assert "would be too early, and was not asked" in str(error)
+    assert "did not send this poll, because it is too early; the next poll" in str(error)
+    assert "refused" not in str(error)
 
 
 def test_a_block_ends_by_the_clients_clock():
-    error = next(each for each in SAMPLES if isinstance(each, RateLimitedError))
+    error = next(error for error in SAMPLES if isinstance(error, RateLimitedError))
     assert error.blocked_until == NOW + timedelta(seconds=30)
     assert "blocked for 30 seconds" in str(error)
     unknown = RateLimitedError(operation="x", status=429, received=NOW, wait=None)
@@ -253,13 +260,15 @@ def test_a_block_ends_by_the_clients_clock():
     assert "blocked for" not in str(unknown)
 
 
-@pytest.mark.parametrize("error", SAMPLES, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize(
-    "copied", [lambda each: pickle.loads(pickle.dumps(each)), copy.copy, copy.deepcopy]
+    "copy_error",
+    [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy],
+    ids=["pickle", "copy", "deepcopy"],
 )
-def test_an_error_arrives_whole_in_another_process(error, copied):
-    """Process pools and task queues pickle what a task raised."""
-    other = copied(error)
-    assert type(other) is type(error)
-    assert str(other) == str(error)
-    assert vars(other) == vars(error)
+def test_a_copied_error_keeps_its_message_and_attributes(error, copy_error):
+    """Process pools and task queues pickle the exceptions of their tasks."""
+    copied = copy_error(error)
+    assert type(copied) is type(error)
+    assert str(copied) == str(error)
+    assert vars(copied) == vars(error)

@@ -1,4 +1,4 @@
-"""The public values: frozen, named arguments only, and silent about whom and what they concern."""
+"""The public values: frozen, keyword-only, and without personal data or secrets in their reprs."""
 
 import copy
 import dataclasses
@@ -89,7 +89,7 @@ STATUS = DirectJobStatusResponse(
 
 
 def values() -> list[object]:
-    """One of each public value, with every field set."""
+    """An instance of each public value, with every field set."""
     job = DirectJob(
         title="canary title",
         documents=[DOCUMENT, Document(title="canary", content=Path("canary.pdf"))],
@@ -150,77 +150,76 @@ def configuration() -> ClientConfiguration:
     )
 
 
-EVERY = [*values(), configuration()]
+ALL_VALUES = [*values(), configuration()]
 
 
-def named(value: object) -> str:
+def type_name(value: object) -> str:
     return type(value).__name__
 
 
-def test_every_public_value_is_looked_at_here():
+def test_these_tests_cover_every_public_value():
     public = {
         name
         for name in posten_signering.__all__
         if dataclasses.is_dataclass(getattr(posten_signering, name))
     }
-    assert {named(each) for each in EVERY} == public | {"Violation"}
+    assert {type_name(value) for value in ALL_VALUES} == public | {"Violation"}
 
 
-@pytest.mark.parametrize("value", EVERY, ids=named)
+@pytest.mark.parametrize("value", ALL_VALUES, ids=type_name)
 def test_no_field_can_be_set(value):
-    for each in dataclasses.fields(value):
+    for field in dataclasses.fields(value):
         with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(value, each.name, None)
+            setattr(value, field.name, None)
     assert not hasattr(value, "__dict__")
 
 
-@pytest.mark.parametrize("value", EVERY, ids=named)
-def test_arguments_have_names(value):
+@pytest.mark.parametrize("value", ALL_VALUES, ids=type_name)
+def test_positional_arguments_are_refused(value):
     first = getattr(value, dataclasses.fields(value)[0].name)
     with pytest.raises(TypeError, match="positional argument"):
         type(value)(first)
 
 
-@pytest.mark.parametrize("value", values(), ids=named)
-def test_equal_parts_make_equal_values(value):
-    again = copy.copy(value)
-    assert again == value
-    assert again is not value
+@pytest.mark.parametrize("value", values(), ids=type_name)
+def test_values_with_equal_fields_are_equal(value):
+    copied = copy.copy(value)
+    assert copied == value
+    assert copied is not value
     assert value != object()
 
 
 @pytest.mark.parametrize(
     "value",
-    [each for each in values() if not isinstance(each, EnterpriseCertificate | Request)],
-    ids=named,
+    [value for value in values() if not isinstance(value, EnterpriseCertificate | Request)],
+    ids=type_name,
 )
-def test_a_value_can_be_kept_in_a_queue_and_a_set(value):
-    """Workers hand values on by pickle, and see doubles by hash."""
+def test_a_value_can_be_pickled_and_hashed(value):
+    """Workers pickle values to send them on, and detect duplicates with a set."""
     assert pickle.loads(pickle.dumps(value)) == value
     assert len({value, copy.copy(value)}) == 1
 
 
-@pytest.mark.parametrize("value", EVERY, ids=named)
+@pytest.mark.parametrize("value", ALL_VALUES, ids=type_name)
 @pytest.mark.parametrize("show", [repr, str, lambda value: f"{[value]}"], ids=["repr", "str", "in"])
-def test_no_value_shows_whom_or_what_it_concerns(value, show):
+def test_no_value_shows_personal_data_or_secrets(value, show):
     shown = show(value)
     if isinstance(value, Environment | ClientConfiguration):
-        # The addresses of the service and of its issuers are public.
+        # The URLs of the service and of its certificate authorities are public.
         shown = shown.replace("https://", "")
     assert shown_in(shown, CANARIES) == []
 
 
-def test_a_telling_repr_would_be_found():
+def test_a_repr_with_personal_data_is_detected():
     assert shown_in(repr(dataclasses.asdict(values()[0])), CANARIES) == [
         *CANARIES[:4],
         CANARIES[-1],
     ]
 
 
-def test_a_field_with_a_secret_is_a_field_that_repr_leaves_out():
-    """Of everything that comes from people or carries a token, only what a log needs is shown."""
+def test_a_repr_leaves_out_fields_with_personal_data_or_tokens():
     shown = {
-        named(value): [each.name for each in dataclasses.fields(value) if each.repr]
+        type_name(value): [field.name for field in dataclasses.fields(value) if field.repr]
         for value in values()[:10]
     }
     assert shown == {
@@ -240,22 +239,22 @@ def test_a_field_with_a_secret_is_a_field_that_repr_leaves_out():
     }
 
 
-# --- Senders, lists
+# --- Senders and lists
 
 
 @pytest.mark.parametrize("queue", [None, ""])
-def test_the_default_queue_has_one_spelling(queue):
+def test_none_and_empty_text_both_mean_the_default_queue(queue):
     assert Sender(organization_number="1", polling_queue=queue) == Sender(organization_number="1")
     assert Sender(organization_number="1", polling_queue=queue).polling_queue is None
 
 
-def test_senders_differ_by_either_part():
+def test_senders_with_a_different_number_or_queue_are_not_equal():
     sender = Sender(organization_number="123456789", polling_queue="shop")
     assert sender != Sender(organization_number="123456789", polling_queue="Shop")
     assert sender != Sender(organization_number="987654321", polling_queue="shop")
 
 
-def test_a_list_that_the_caller_goes_on_filling_changes_nothing():
+def test_a_list_that_the_caller_changes_later_does_not_change_the_value():
     documents, signers = [DOCUMENT], [SIGNER]
     job = DirectJob(title="x", documents=documents, signers=signers, exit_urls=EXIT_URLS)
     responses, signatures, processors = [SIGNER_RESPONSE], [SIGNATURE], [print]
@@ -266,10 +265,10 @@ def test_a_list_that_the_caller_goes_on_filling_changes_nothing():
     configured = dataclasses.replace(configuration(), bundle_processors=processors)
     authorities = [CertificateAuthority(name="Root", sha256="0" * 64)]
     environment = Environment(name="x", service_root="https://x.example", authorities=authorities)
-    for each in (
+    for items in (
         *(documents, signers, responses, signatures, violations, processors, authorities),
     ):
-        each.clear()
+        items.clear()
     assert job.documents == (DOCUMENT,)
     assert job.signers == (SIGNER,)
     assert response.signers == (SIGNER_RESPONSE,)
@@ -278,7 +277,7 @@ def test_a_list_that_the_caller_goes_on_filling_changes_nothing():
     assert len(error.violations) == len(environment.authorities) == 1
 
 
-# --- Looking up
+# --- Finding a signer
 
 
 RESPONSE = DirectJobResponse(
@@ -292,7 +291,7 @@ RESPONSE = DirectJobResponse(
 )
 
 
-def test_a_signer_is_found_by_either_identifier():
+def test_a_signer_is_found_by_either_kind_of_identifier():
     assert RESPONSE.signer(PERSON).signer_url == "1"
     assert RESPONSE.signer(CUSTOMER).signer_url == "2"
     assert (
@@ -300,7 +299,7 @@ def test_a_signer_is_found_by_either_identifier():
     )
 
 
-def test_a_signature_is_found_by_its_signer():
+def test_a_signature_is_found_by_the_signers_identifier():
     other = Signature(signer=CUSTOMER, status="WAITING")
     status = dataclasses.replace(STATUS, signatures=[Signature(status="X"), SIGNATURE, other])
     assert status.signature_of(PERSON) is SIGNATURE
@@ -308,7 +307,7 @@ def test_a_signature_is_found_by_its_signer():
 
 
 @pytest.mark.parametrize(
-    ("look_up", "said"),
+    ("look_up", "message"),
     [
         (lambda: RESPONSE.signer("12345678901"), "Job 7 has no signer"),
         (lambda: RESPONSE.signer(""), "it has 2 signer"),
@@ -317,8 +316,8 @@ def test_a_signature_is_found_by_its_signer():
         (lambda: dataclasses.replace(RESPONSE, signers=[]).single_signer, "has 0 signers"),
     ],
 )
-def test_whoever_is_not_there_is_not_named(look_up, said):
-    with pytest.raises(SignerNotFoundError, match=said) as caught:
+def test_the_error_for_an_unknown_signer_does_not_show_the_identifier(look_up, message):
+    with pytest.raises(SignerNotFoundError, match=message) as caught:
         look_up()
     assert shown_in(doubles.frames_with_locals(caught.value), CANARIES) == []
 
@@ -327,7 +326,7 @@ def test_whoever_is_not_there_is_not_named(look_up, said):
 
 
 def test_statuses_can_be_matched_as_members_and_as_text():
-    def decided(status: DirectJobStatus | str) -> str:
+    def decision(status: DirectJobStatus | str) -> str:
         match status:
             case DirectJobStatus.COMPLETED_SUCCESSFULLY:
                 return "done"
@@ -336,13 +335,13 @@ def test_statuses_can_be_matched_as_members_and_as_text():
             case unknown:
                 return f"new: {unknown}"
 
-    assert decided(DirectJobStatus.COMPLETED_SUCCESSFULLY) == "done"
-    assert decided("COMPLETED_SUCCESSFULLY") == "done"
-    assert decided(DirectJobStatus.FAILED) == "not done"
-    assert decided("ARCHIVED") == "new: ARCHIVED"
+    assert decision(DirectJobStatus.COMPLETED_SUCCESSFULLY) == "done"
+    assert decision("COMPLETED_SUCCESSFULLY") == "done"
+    assert decision(DirectJobStatus.FAILED) == "not done"
+    assert decision("ARCHIVED") == "new: ARCHIVED"
 
 
-def test_a_member_is_its_text():
+def test_a_member_equals_its_text():
     assert f"{SignerStatus.SIGNED}" == str(SignerStatus.SIGNED) == "SIGNED"
     assert SignatureType.ADVANCED_SIGNATURE == "ADVANCED_ELECTRONIC_SIGNATURE"
     assert (AuthenticationLevel.THREE, AuthenticationLevel.FOUR) == ("3", "4")
@@ -351,12 +350,12 @@ def test_a_member_is_its_text():
         DirectJobStatus("ARCHIVED")
 
 
-def test_difitest_is_the_other_name_of_staging():
+def test_difitest_is_another_name_for_staging():
     assert Environment.DIFITEST is Environment.STAGING
     assert Environment.PRODUCTION != Environment.STAGING
 
 
-def test_a_certificate_is_equal_by_what_it_certifies():
+def test_certificates_are_equal_if_their_content_is_equal():
     assert pki.sender().enterprise() == pki.sender().enterprise()
     assert pki.sender().enterprise() != pki.service().enterprise()
 
@@ -381,12 +380,13 @@ STATES = st.builds(
 
 
 def state(status: DirectJobStatusResponse) -> object:
-    """What makes a change what it is, written independently of the key."""
+    """The data that identifies a change, computed independently of the key."""
     return (
         status.job_id,
         str(status.status),
         sorted(
-            (repr(each.signer), str(each.status), repr(utc(each))) for each in status.signatures
+            (repr(signature.signer), str(signature.status), repr(utc(signature)))
+            for signature in status.signatures
         ),
     )
 
@@ -396,16 +396,18 @@ def utc(signature: Signature) -> datetime | None:
 
 
 @given(STATES, st.randoms(use_true_random=False), OFFSETS, st.text(max_size=4))
-def test_two_deliveries_of_a_change_have_one_key(status, random, offset, text):
-    """Neither the signatures' order, the offset of a time, nor a URL makes another change."""
+def test_two_deliveries_of_a_change_have_the_same_key(status, random, offset, text):
+    """The order of the signatures, the offset of a time and the URLs do not matter."""
     signatures = [
         dataclasses.replace(
-            each, since=each.since and each.since.astimezone(offset), xades_url=text
+            signature,
+            since=signature.since and signature.since.astimezone(offset),
+            xades_url=text,
         )
-        for each in status.signatures
+        for signature in status.signatures
     ]
     random.shuffle(signatures)
-    again = dataclasses.replace(
+    redelivered = dataclasses.replace(
         status,
         status=str(status.status),
         signatures=signatures,
@@ -414,13 +416,13 @@ def test_two_deliveries_of_a_change_have_one_key(status, random, offset, text):
         delete_documents_url=text,
         pades_url=text,
     )
-    assert again.deduplication_key == status.deduplication_key
+    assert redelivered.deduplication_key == status.deduplication_key
     assert len(status.deduplication_key) == 64
     assert set(status.deduplication_key) <= set("0123456789abcdef")
 
 
 @given(STATES, STATES)
-def test_two_changes_have_two_keys(one, other):
+def test_keys_are_equal_only_if_the_changes_are_equal(one, other):
     assert (one.deduplication_key == other.deduplication_key) == (state(one) == state(other))
 
 
@@ -435,13 +437,13 @@ CHANGES = [
 
 
 @given(STATES, st.data(), st.text(min_size=1, max_size=3))
-def test_whatever_differs_makes_another_key(status, data, text):
+def test_each_difference_gives_a_different_key(status, data, text):
     assume(status.signatures)
-    at = data.draw(st.integers(0, len(status.signatures) - 1))
-    signature = status.signatures[at]
+    index = data.draw(st.integers(0, len(status.signatures) - 1))
+    signature = status.signatures[index]
     change = data.draw(st.sampled_from(CHANGES))(signature, text)
     changed = list(status.signatures)
-    changed[at] = dataclasses.replace(signature, **change)
+    changed[index] = dataclasses.replace(signature, **change)
     keys = {
         status.deduplication_key,
         dataclasses.replace(status, signatures=changed).deduplication_key,
@@ -452,8 +454,8 @@ def test_whatever_differs_makes_another_key(status, data, text):
     assert len(keys) == 5
 
 
-def test_the_key_stays_the_same_in_the_next_version():
-    """Callers store it."""
+def test_the_key_does_not_change_between_versions():
+    """Callers store the key."""
     state = (
         b'[7, "COMPLETED_SUCCESSFULLY", [["17885512345", "SIGNED", "2026-01-02T00:00:00+00:00"]]]'
     )

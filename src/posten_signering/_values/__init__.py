@@ -1,1 +1,1 @@
-"""What you send and what comes back: frozen values. Performs no I/O, knows neither XML nor HTTP."""
+"""The values that a caller sends and receives. They are frozen, and independent of XML and HTTP."""

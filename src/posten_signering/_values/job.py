@@ -1,7 +1,7 @@
-"""What a sender sends: a job with its documents, signers and exit URLs. Frozen values, no I/O.
+"""The values of a signature job: sender, documents, signers and exit URLs. Frozen, no I/O.
 
-Nothing is checked here: `DirectClient.create` and `validate` check a whole job. The rules are those of the
-service's documentation ("Opprette oppdrag") and of `direct.xsd`.
+The constructors check nothing: `DirectClient.create` and `validate` check the whole job, by the rules of
+the service's documentation ("Opprette oppdrag") and of `direct.xsd`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,13 +12,13 @@ from typing import cast
 
 
 class SignatureType(StrEnum):
-    """How strong a signature is asked for (schema type `signature-type`)."""
+    """The type of signature that the signer must give (schema type `signature-type`)."""
 
     ADVANCED_SIGNATURE = "ADVANCED_ELECTRONIC_SIGNATURE"
-    """An advanced electronic signature. The only kind for private senders, and their default."""
+    """Advanced electronic signature. The default, and only permitted value, for private senders."""
 
     AUTHENTICATED_SIGNATURE = "AUTHENTICATED_ELECTRONIC_SIGNATURE"
-    """An authenticated electronic signature. For public senders only, and their default."""
+    """Authenticated electronic signature. For public senders only; it is their default."""
 
 
 class AuthenticationLevel(StrEnum):
@@ -28,29 +28,30 @@ class AuthenticationLevel(StrEnum):
     """Level 3 ("betydelig"). For public senders only."""
 
     FOUR = "4"
-    """Level 4 ("høyt"). The only level for private senders, and everyone's default."""
+    """Level 4 ("høyt"). The default, and the only permitted level for private senders."""
 
 
 class OnBehalfOf(StrEnum):
     """On whose behalf a signer signs (schema type `signing-on-behalf-of`)."""
 
     SELF = "SELF"
-    """For themselves: the default. The signed document may go to their digital mailbox."""
+    """The signer signs for themselves. The default. The service may forward the signed document to the
+    signer's digital mailbox."""
 
     OTHER = "OTHER"
-    """For somebody else, such as a company. The document is not forwarded to the signer's own
-    digital mailbox, and the signer is told so."""
+    """The signer signs for someone else, such as a company. The service does not forward the document
+    to the signer's own digital mailbox, and shows this to the signer."""
 
 
 class IdentifierInSignedDocuments(StrEnum):
-    """How signers are shown in the signed document (schema type `identifier-in-signed-documents`).
+    """How the signed document identifies signers (schema type `identifier-in-signed-documents`).
 
-    Private senders choose between the first two. `DATE_OF_BIRTH_AND_NAME` and `NAME` are open to
-    public senders for authenticated signatures only.
+    Private senders may use the first two. Public senders may use `DATE_OF_BIRTH_AND_NAME` and `NAME`
+    only for authenticated signatures.
     """
 
     PERSONAL_IDENTIFICATION_NUMBER_AND_NAME = "PERSONAL_IDENTIFICATION_NUMBER_AND_NAME"
-    """National identity number and name; the number shows only for a signer addressed by it."""
+    """National identity number and name. The number appears only if the job names the signer by it."""
 
     DATE_OF_BIRTH_AND_NAME = "DATE_OF_BIRTH_AND_NAME"
     """Date of birth and name."""
@@ -60,35 +61,34 @@ class IdentifierInSignedDocuments(StrEnum):
 
 
 class StatusRetrievalMethod(StrEnum):
-    """How the sender will learn a job's status (schema type `status-retrieval-method`)."""
+    """How the sender gets the job's status (schema type `status-retrieval-method`)."""
 
     WAIT_FOR_CALLBACK = "WAIT_FOR_CALLBACK"
-    """By the token that the signer brings back to an exit URL: the default."""
+    """With the token that the service adds to the exit URL of a returning signer. The default."""
 
     POLLING = "POLLING"
-    """By polling the sender's queue. Such a job has no status URL."""
+    """By polling the sender's queue. The job then has no status URL."""
 
 
 class DocumentType(StrEnum):
-    """What a document is: its media type in the container."""
+    """The media type of a document in the container."""
 
     PDF = "application/pdf"
-    """PDF 1.1 to 1.7 or PDF/A, without a password."""
+    """PDF 1.1 to 1.7 or PDF/A, without password protection."""
 
     TEXT = "text/plain"
-    """Plain text in UTF-8. No message tells another encoding, and a signed document that is read in
-    the wrong one says something else."""
+    """Plain text, which must be in UTF-8: no message of the service can name a different encoding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
-    """The organisation that asks for signatures. A value: equal when its parts are.
+    """The organisation that requests signatures. Two senders with equal attributes are equal.
 
     Attributes:
-        organization_number: Nine digits. It differs from the certificate's when a broker sends on
-            the organisation's behalf.
-        polling_queue: Name of the queue that the status changes of the sender's jobs go to. None, or
-            empty text, is the default queue. Use one name for each integration; it must hold no
+        organization_number: Nine digits. It differs from the certificate's number when a broker sends
+            jobs on behalf of the organisation.
+        polling_queue: Name of the queue that receives the status changes of the sender's jobs. None or
+            an empty string means the default queue. Use one name for each integration, without
             personal data.
     """
 
@@ -96,19 +96,19 @@ class Sender:
     polling_queue: str | None = None
 
     def __post_init__(self) -> None:
-        # The default queue has no name on the wire, so both ways to say so are one value.
+        # None and "" both mean the default queue. Senders of the same queue must be equal.
         object.__setattr__(self, "polling_queue", self.polling_queue or None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One document to sign.
+    """A document to sign.
 
     Attributes:
         title: 1 to 80 characters, shown to the signer.
-        content: The document's bytes, or the path of a file. A file is read when the job is created,
-            twice, and must not change between.
-        type: PDF, the default, or plain text.
+        content: The document's bytes, or the path of a file. `create` reads the file twice. It must not
+            change in between.
+        type: PDF (the default) or plain text.
     """
 
     title: str = field(repr=False)
@@ -118,15 +118,16 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectSigner:
-    """One who is asked to sign. Give exactly one of the two identifiers.
+    """A person who must sign. Set exactly one of the two identifiers.
 
     Attributes:
         personal_identification_number: National identity number or D-number, 11 digits.
-        custom_identifier: An identifier of the sender's own, 1 to 80 characters, unique in the job.
-            The service then learns who signs from the e-ID that is used. It must hold no personal
-            data: an e-mail address or an identity number does not belong here.
-        signature_type: None: the sender's default (private: advanced; public: authenticated).
-        on_behalf_of: None: the service's default, `OnBehalfOf.SELF`.
+        custom_identifier: Your own identifier for the signer, 1 to 80 characters, unique in the job. The
+            service then learns who signs from the signer's e-ID. It must not contain personal data,
+            such as an e-mail address or an identity number.
+        signature_type: None means the default: advanced for private senders, authenticated for public
+            senders.
+        on_behalf_of: None means the service's default, `OnBehalfOf.SELF`.
     """
 
     personal_identification_number: str | None = field(default=None, repr=False)
@@ -137,16 +138,16 @@ class DirectSigner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExitUrls:
-    """Where the signer's browser is sent afterwards, each at most 500 characters.
+    """The URLs that the service redirects the signer's browser to, each at most 500 characters.
 
-    All three are required, for polled jobs too. The service appends the query parameter
-    `status_query_token` to the one that is used. They must hold no personal data: an address that is
-    opened stands in the logs of every server on the way.
+    All three are required, also for polled jobs. The service appends the query parameter
+    `status_query_token` to the URL that it uses. The URLs must not contain personal data, because
+    servers and proxies log them.
 
     Attributes:
-        completion: After the signer has signed.
-        rejection: After the signer chose to reject.
-        error: After a technical failure.
+        completion: Used after the signer has signed.
+        rejection: Used after the signer has rejected the job.
+        error: Used after a technical failure.
     """
 
     completion: str = field(repr=False)
@@ -156,21 +157,21 @@ class ExitUrls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectJob:
-    """A signature job of the direct flow: who signs what, and where they go afterwards.
+    """A signature job of the direct flow: documents, their signers, and the exit URLs.
 
     Attributes:
         title: 1 to 80 characters, shown to the signers.
-        documents: 1 to 20 documents of at most 10,485,760 bytes in all. Public senders may ask for
-            advanced signatures on one document only.
-        signers: 1 to 10 signers, no two with the same identifier.
-        exit_urls: Where the signers' browsers are sent.
-        reference: The sender's own text, at most 50 characters, given back in every response. It
-            appears in e-mails and must hold no personal data.
+        documents: 1 to 20 documents of at most 10,485,760 bytes in total. A job of a public sender with
+            advanced signatures may have only one document.
+        signers: 1 to 10 signers with unique identifiers.
+        exit_urls: The URLs that the service redirects the signers' browsers to.
+        reference: Your own text for the job, at most 50 characters. Every response repeats it. It
+            appears in e-mails, so it must not contain personal data.
         description: A message to the signers, at most 220 characters.
-        sender: Goes before the client's default sender.
-        authentication_level: None: the service's default, level 4.
-        identifier_in_signed_documents: None: the service's default.
-        status_retrieval_method: None: the service's default, `WAIT_FOR_CALLBACK`.
+        sender: The sender of this job. None means `ClientConfiguration.sender`.
+        authentication_level: None means the service's default, level 4.
+        identifier_in_signed_documents: None means the service's default.
+        status_retrieval_method: None means the service's default, `WAIT_FOR_CALLBACK`.
     """
 
     title: str = field(repr=False)
@@ -185,8 +186,8 @@ class DirectJob:
     status_retrieval_method: StatusRetrievalMethod | None = None
 
     def __post_init__(self) -> None:
-        # A list that the caller goes on filling must not change a frozen value.
+        # Copy the lists, so that the job stays the same when the caller changes them later.
         for name in ("documents", "signers"):
-            given = getattr(self, name)
-            if isinstance(given, Iterable):  # the check of a job tells what is none
-                object.__setattr__(self, name, tuple(cast("Iterable[object]", given)))
+            items = getattr(self, name)
+            if isinstance(items, Iterable):  # `validate` reports any other value
+                object.__setattr__(self, name, tuple(cast("Iterable[object]", items)))

@@ -1,4 +1,4 @@
-"""A value that never shows itself: not in a repr, a log line or a traceback with locals."""
+"""A wrapper that keeps a value out of reprs, log lines and tracebacks with local variables."""
 
 from typing import Generic, TypeVar
 
@@ -6,10 +6,10 @@ T = TypeVar("T")
 
 
 class Secret(Generic[T]):
-    """Holds a URL, a token, a password or a message out of sight until `reveal` is called.
+    """Wraps a URL, a token, a password or a message, so that its repr does not show the value.
 
-    Call `reveal` inside the expression that uses the value: a local variable would show it in a
-    traceback that renders locals.
+    Call `reveal` inside the expression that uses the value. Do not assign the result to a local
+    variable, because some tracebacks show local variables.
     """
 
     __slots__ = ("_value",)
@@ -18,7 +18,7 @@ class Secret(Generic[T]):
         self._value = value
 
     def reveal(self) -> T:
-        """The value itself."""
+        """The wrapped value."""
         return self._value
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
-"""What the service answers: a created job, its status, a change from a queue. Frozen, no I/O.
+"""The values of the service's responses: a created job, its status, a poll. Frozen, no I/O.
 
-URLs of the API and of the signer's browser carry tokens or lead to personal data: no repr shows one.
+No repr shows a URL, because URLs of the service carry tokens or lead to personal data.
 """
 
 import hashlib
@@ -21,52 +21,55 @@ from posten_signering.errors import (
 
 
 class DirectJobStatus(StrEnum):
-    """The state of a whole job (schema type `direct-signature-job-status`): decide by this one."""
+    """The status of a whole job (schema type `direct-signature-job-status`).
+
+    Use this status, not those of the signers, to decide what to do with a job.
+    """
 
     IN_PROGRESS = "IN_PROGRESS"
-    """Somebody has not acted yet."""
+    """At least one signer has not acted yet."""
 
     COMPLETED_SUCCESSFULLY = "COMPLETED_SUCCESSFULLY"
-    """Everybody has signed."""
+    """All signers have signed."""
 
     FAILED = "FAILED"
-    """Nobody can act any more, and at least one has not signed."""
+    """The job has ended, and at least one signer has not signed."""
 
 
 class SignerStatus(StrEnum):
-    """The state of one signer. The service adds values over time: unknown ones stay plain text."""
+    """The status of one signer. The service may add values later; an unknown value stays a `str`."""
 
     WAITING = "WAITING"
-    """Has not acted yet."""
+    """The signer has not acted yet."""
 
     REJECTED = "REJECTED"
-    """Chose not to sign."""
+    """The signer rejected the job."""
 
     EXPIRED = "EXPIRED"
-    """Did not act within the job's life of 30 days."""
+    """The signer did not act before the job expired, 30 days after it was created."""
 
     FAILED = "FAILED"
-    """A technical failure."""
+    """The signing failed for a technical reason."""
 
     SIGNED = "SIGNED"
-    """Has signed."""
+    """The signer has signed."""
 
     SIGNERS_NAME_NOT_AVAILABLE = "SIGNERS_NAME_NOT_AVAILABLE"
-    """The name could not be looked up; only with `IdentifierInSignedDocuments.NAME`."""
+    """The service could not find the signer's name. Occurs only with `IdentifierInSignedDocuments.NAME`."""
 
     NOT_APPLICABLE = "NOT_APPLICABLE"
-    """Another signer's action ended the job."""
+    """Another signer's action ended the job before this signer acted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectSignerResponse:
-    """A signer as the service knows them.
+    """A signer of a created job.
 
     Attributes:
-        signer_url: The signer's URL in the API; store it to ask for new redirect URLs later.
-        redirect_url: One-time URL for the signer's browser. Ask for a fresh one for every redirect.
-        personal_identification_number: Set when the signer was identified by it.
-        custom_identifier: Set when the signer was identified by it.
+        signer_url: The signer's URL in the API. Store it to request new redirect URLs later.
+        redirect_url: URL for the signer's browser. It works once: request a new one for each redirect.
+        personal_identification_number: Set if the job names the signer by it.
+        custom_identifier: Set if the job names the signer by it.
     """
 
     signer_url: str = field(repr=False)
@@ -80,10 +83,11 @@ class DirectJobResponse:
     """A created job.
 
     Attributes:
-        job_id: The service's id of the job, 64 bits.
+        job_id: The service's id of the job, a 64-bit integer.
         reference: The job's reference.
-        status_url: For `get_status`; None for a polled job.
-        signers: In the service's order, which may differ from the job's: look up with `signer`.
+        status_url: The URL that `get_status` uses; None for a polled job.
+        signers: The signers in the service's order, which may differ from the order in the job. Use the
+            method `signer` to find one.
     """
 
     job_id: int
@@ -98,15 +102,15 @@ class DirectJobResponse:
         """The signer with this national identity number or custom identifier.
 
         Raises:
-            SignerNotFoundError: No signer of the job has it.
+            SignerNotFoundError: No signer of the job has this identifier.
         """
-        for each in self.signers:
-            if identifier in (each.personal_identification_number, each.custom_identifier):
-                return each
-        del identifier  # An identity number must not show in a traceback with locals.
+        for signer in self.signers:
+            if identifier in (signer.personal_identification_number, signer.custom_identifier):
+                return signer
+        del identifier  # A traceback with local variables must not show an identity number.
         raise SignerNotFoundError(
-            f"Job {self.job_id} has no signer with the identifier that was given; "
-            f"it has {len(self.signers)} signer(s)."
+            f"Job {self.job_id} has no signer with the given identifier; "
+            f"it has {len(self.signers)} signer(s). Use the identifier that the job was created with."
         )
 
     @property
@@ -114,24 +118,24 @@ class DirectJobResponse:
         """The job's only signer.
 
         Raises:
-            SignerNotFoundError: The job has not exactly one signer.
+            SignerNotFoundError: The job has several signers, or none.
         """
         if len(self.signers) != 1:
             raise SignerNotFoundError(
-                f"Job {self.job_id} has {len(self.signers)} signers, not one: use signer(identifier)."
+                f"Job {self.job_id} has {len(self.signers)} signers, not one. Use signer(identifier)."
             )
         return self.signers[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """What one signer has done.
+    """The status of one signer of a job, and the URL of the signer's XAdES.
 
     Attributes:
-        signer: The signer's identifier, of whichever kind; None where the service left it out.
-        status: A `SignerStatus` where known, the service's own text otherwise.
-        since: When this status came about; None where the service left it out.
-        xades_url: For `get_xades`; None while the signer has not signed.
+        signer: The identifier that the job names the signer by; None if the response has none.
+        status: A `SignerStatus`, or the service's text if this version does not know the status.
+        since: When the signer got this status; None if the response has no time.
+        xades_url: The URL that `get_xades` uses; None until the signer has signed.
     """
 
     signer: str | None = field(default=None, repr=False)
@@ -142,16 +146,17 @@ class Signature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectJobStatusResponse:
-    """The status of a job: the answer to `get_status`, or a status change from a polling queue.
+    """The status of a job: the result of `get_status`, or a status change from a polling queue.
 
     Attributes:
-        job_id: The service's id of the job, 64 bits.
+        job_id: The service's id of the job, a 64-bit integer.
         reference: The job's reference.
-        status: A `DirectJobStatus` where known, the service's own text otherwise.
-        signatures: One for each signer.
-        confirmation_url: For `confirm`; None when there is nothing to confirm.
-        delete_documents_url: For `delete_documents`; None when they can't be deleted now.
-        pades_url: For `get_pades`; None while there is no signed PDF.
+        status: A `DirectJobStatus`, or the service's text if this version does not know the status.
+        signatures: The status of each signer.
+        confirmation_url: The URL that `confirm` uses; None when there is nothing to confirm.
+        delete_documents_url: The URL that `delete_documents` uses; None when the documents can't be
+            deleted now.
+        pades_url: The URL that `get_pades` uses; None while there is no signed PDF.
     """
 
     job_id: int
@@ -169,34 +174,36 @@ class DirectJobStatusResponse:
         """The signature of the signer with this national identity number or custom identifier.
 
         Raises:
-            SignerNotFoundError: The response tells nothing of such a signer.
+            SignerNotFoundError: No signature of the response has this identifier.
         """
-        for each in self.signatures:
-            if each.signer == identifier:
-                return each
-        del identifier  # An identity number must not show in a traceback with locals.
+        for signature in self.signatures:
+            if signature.signer == identifier:
+                return signature
+        del identifier  # A traceback with local variables must not show an identity number.
         raise SignerNotFoundError(
-            f"The status of job {self.job_id} names no signer with the identifier that was given."
+            f"The status of job {self.job_id} names no signer with the given identifier. "
+            "Use the identifier that the job was created with."
         )
 
     @property
     def deduplication_key(self) -> str:
-        """Text that is equal for two deliveries of the same status change, and only for those.
+        """A key that is equal for two deliveries of the same status change, and differs otherwise.
 
-        A polled change comes back when it is not confirmed within 10 minutes: store this key with
-        your result to see that a change was handled before. A digest (64 hexadecimal characters)
-        over the job's id and status and every signer's identifier, status and time.
+        The service redelivers a polled change that is not confirmed within 10 minutes. Store the key
+        with your result to detect a change that you have already handled. The key is a SHA-256 digest
+        (64 hexadecimal characters) of the job's id and status and each signer's identifier, status and
+        time.
         """
         state = [
             self.job_id,
             self.status,
             sorted(
                 [
-                    each.signer or "",
-                    each.status,
-                    "" if each.since is None else each.since.astimezone(UTC).isoformat(),
+                    signature.signer or "",
+                    signature.status,
+                    "" if signature.since is None else signature.since.astimezone(UTC).isoformat(),
                 ]
-                for each in self.signatures
+                for signature in self.signatures
             ),
         ]
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()
@@ -204,15 +211,15 @@ class DirectJobStatusResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusPoll:
-    """The answer to one poll of a queue.
+    """The result of one poll of a queue.
 
     Attributes:
         change: The status change; None when the queue is empty.
-        next_permitted_poll_time: When the service permits the next poll of this queue, by its own
-            clock; None where it did not say.
-        wait: How long to wait from the answer on until then, reckoned by the service's own clock
-            (the permitted time minus the answer's `Date`), so that it holds whatever the local clock
-            shows; None where it did not say.
+        next_permitted_poll_time: When the service permits the next poll of this queue, by the service's
+            clock; None if the response has no such time.
+        wait: How long to wait until then, counted from the response. It is the permitted time minus the
+            response's `Date`, so a wrong local clock does not matter. None if the response has no such
+            time.
     """
 
     change: DirectJobStatusResponse | None = None
@@ -220,35 +227,35 @@ class StatusPoll:
     wait: timedelta | None = None
 
 
-# The field that holds the URL of an operation -> the error when the service offers none, and its text.
+# For each field with the URL of an operation: the error that is raised when the URL is missing.
 _MISSING_URLS: dict[str, tuple[type[NotAvailableError], str]] = {
     "status_url": (
         StatusUrlMissingError,
-        "The job has no status URL, because it is polled: use get_status_change or status_changes.",
+        "The job has no status URL, because it is polled. Use get_status_change or status_changes.",
     ),
     "pades_url": (
         SignedDocumentMissingError,
-        "The job has no PAdES now: the service makes it when every signer has signed.",
+        "The job has no PAdES yet. Get the status again when all signers have signed.",
     ),
     "xades_url": (
         SignedDocumentMissingError,
-        "The signer has no XAdES, because they have not signed.",
+        "There is no XAdES for this signer, because the signer has not signed.",
     ),
     "delete_documents_url": (
         DocumentsNotDeletableError,
-        "The documents can't be deleted now. The service permits it 24 hours after every signer has signed.",
+        "The documents can't be deleted now. Deletion is possible 24 hours after all signers have signed.",
     ),
 }
 
 
 def url_of(response: object, field_name: str) -> Secret[str]:
-    """The URL that an operation follows: of a response, or the one that the caller stored, as text.
+    """The URL of an operation: from a response, or the text that the caller stored earlier.
 
     Raises:
-        NotAvailableError: The response has none.
+        NotAvailableError: The response has no URL for the operation.
     """
     url = response if isinstance(response, str) else getattr(response, field_name)
     if url is None:
-        kind, text = _MISSING_URLS[field_name]
-        raise kind(text)
+        error_type, message = _MISSING_URLS[field_name]
+        raise error_type(message)
     return Secret(url)
