@@ -96,7 +96,7 @@ class ClientConfiguration:
         ConfigurationError: No CA certificate of the environment was found, or a value is not permitted.
     """
 
-    environment: Environment = Environment.PRODUCTION
+    environment: Environment = field(default_factory=lambda: Environment.PRODUCTION)
     certificate: EnterpriseCertificate
     trust_anchors: TrustAnchors = field(default_factory=TrustAnchors)
     sender: Sender | None = None
@@ -131,7 +131,7 @@ class ClientConfiguration:
             self.trust_anchors.select(self.environment, certificate=self.certificate)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "ClientConfiguration":
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "ClientConfiguration":
         """The configuration that the environment variables describe.
 
         | Variable | Value |
@@ -150,13 +150,13 @@ class ClientConfiguration:
         This method reads the named files, so it blocks. Set other options with `dataclasses.replace`.
 
         Args:
-            environ: The variables; those of the process by default.
+            environ: The variables to read. None means those of the process (`os.environ`).
 
         Raises:
             ConfigurationError: A required variable is missing, or a value can't be used.
         """
         # The variables hold the password. In a Secret, no traceback with local variables shows them.
-        hidden = Secret(environ)
+        hidden = Secret(os.environ if environ is None else environ)
         del environ
 
         def variable(name: str) -> str | None:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import hashlib
+import inspect
 import pickle
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -237,6 +238,11 @@ def test_a_repr_leaves_out_fields_with_personal_data_or_tokens():
         "DirectJobStatusResponse": ["job_id", "reference", "status", "signatures"],
         "StatusPoll": ["change", "next_permitted_poll_time", "wait"],
     }
+
+
+def test_help_shows_no_environment_variables():
+    """They may hold the certificate's password, and `help` prints the default of each argument."""
+    assert "environ(" not in str(inspect.signature(ClientConfiguration.from_env))
 
 
 # --- Senders and lists
