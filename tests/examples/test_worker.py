@@ -167,7 +167,7 @@ async def test_at_sigterm_what_is_in_hand_is_finished_first(
         worker = await start()
         await worker.says("COMPLETED_SUCCESSFULLY, 3 documents")  # and waits to store it
         worker.process.send_signal(signal.SIGTERM)
-        await worker.says("Stopping at SIGTERM")
+        await worker.says("Received SIGTERM, stopping")
         assert rows(database, "select * from handled") == []
     assert await worker.ends() == 0
     assert "Handled 2, confirmed 2, failed 0" in worker.said

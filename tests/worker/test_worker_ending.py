@@ -1,4 +1,4 @@
-"""How the worker ends: asked to stop, cancelled, or since polling can't go on. In virtual time."""
+"""How the worker ends: by `stop`, by cancellation, or because polling failed. In virtual time."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -34,7 +34,7 @@ def anyio_backend():
 # --- Stopping
 
 
-async def test_stopped_before_it_runs_it_asks_for_nothing():
+async def test_a_worker_that_is_stopped_before_it_runs_sends_nothing():
     service = ModelService()
     async with process_of(service) as client:
         worker = StatusChangeWorker(client, Handler())
@@ -44,7 +44,7 @@ async def test_stopped_before_it_runs_it_asks_for_nothing():
     assert worker.counts == WorkCounts()
 
 
-async def test_stopped_while_it_sleeps_it_ends_at_once():
+async def test_stop_ends_a_sleeping_worker_immediately():
     async with working() as work:
         await anyio.sleep(60)
         stopped_at = now()
@@ -54,7 +54,7 @@ async def test_stopped_while_it_sleeps_it_ends_at_once():
         assert len(work.service.polls) == 1
 
 
-async def test_stopped_while_it_waits_out_a_failure_it_ends_at_once():
+async def test_stop_ends_a_worker_in_backoff_immediately():
     service = ModelService()
     service.script.append(Fault(kind=Kind.LOST_ANSWER))
     async with working(service=service) as work:
@@ -65,7 +65,7 @@ async def test_stopped_while_it_waits_out_a_failure_it_ends_at_once():
         assert now() - stopped_at < 1e-3
 
 
-async def test_stopped_while_it_waits_for_a_hand_it_finishes_what_is_in_hand():
+async def test_stop_while_all_handlers_are_busy_lets_them_finish():
     async with working(changes=5, handler=Handler(seconds=20), concurrency=2) as work:
         await anyio.sleep(10)
         work.worker.stop()
@@ -74,7 +74,7 @@ async def test_stopped_while_it_waits_for_a_hand_it_finishes_what_is_in_hand():
         assert len(work.service.polls) == 2
 
 
-async def test_stopped_with_a_poll_on_its_way_it_handles_the_change():
+async def test_stop_during_a_poll_handles_the_change_of_that_poll():
     service = ModelService(slow=2.0)
     async with working(changes=1, service=service) as work:
         await anyio.sleep(0.05)
@@ -85,7 +85,7 @@ async def test_stopped_with_a_poll_on_its_way_it_handles_the_change():
         assert len(service.polls) == 1
 
 
-async def test_stopped_with_a_poll_that_is_not_answered_it_ends_when_its_time_is_over():
+async def test_stop_during_a_poll_without_a_response_ends_after_stop_within():
     service = ModelService(slow=500.0)
     async with working(changes=1, service=service, stop_within=timedelta(seconds=5)) as work:
         await anyio.sleep(1)
@@ -97,7 +97,7 @@ async def test_stopped_with_a_poll_that_is_not_answered_it_ends_when_its_time_is
         assert confirmed(service) == []
 
 
-async def test_stopped_while_it_confirms_it_finishes_that():
+async def test_stop_during_a_confirmation_completes_the_confirmation():
     service = ModelService(slow=2.0)
     async with working(changes=1, service=service, handler=Handler(seconds=5)) as work:
         for _ in range(1000):
@@ -111,7 +111,7 @@ async def test_stopped_while_it_confirms_it_finishes_that():
         assert work.worker.counts.confirmed == 1
 
 
-async def test_handlers_that_take_too_long_are_cancelled_and_their_changes_come_back(caplog):
+async def test_handlers_that_take_too_long_are_cancelled_and_their_changes_redelivered(caplog):
     options = {"stop_within": timedelta(seconds=30), "concurrency": 2}
     async with working(changes=2, handler=Handler(seconds=100), **options) as work:
         await anyio.sleep(5)
@@ -132,7 +132,7 @@ async def test_handlers_that_take_too_long_are_cancelled_and_their_changes_come_
         assert sorted(after.finished) == confirmed(work.service) == [1, 2]
 
 
-async def test_a_confirmation_that_takes_too_long_is_given_up():
+async def test_a_confirmation_that_takes_too_long_is_cancelled():
     service = ModelService()
     service.script.extend([None, Fault(kind=Kind.SILENCE)])
     options = {"stop_within": timedelta(seconds=5), "concurrency": 1}
@@ -143,19 +143,19 @@ async def test_a_confirmation_that_takes_too_long_is_given_up():
         assert work.worker.counts.unconfirmed == 1
 
 
-async def test_what_arrives_when_there_is_no_more_time_is_not_begun():
-    """A poll that was on its way when the worker was asked to end at once."""
+async def test_a_change_that_arrives_after_stop_within_is_not_handled():
+    """The poll was in flight when the worker began to cancel its handlers."""
     service = ModelService()
 
-    class Late(ModelTransport):
+    class StopsDuringPoll(ModelTransport):
         @asynccontextmanager
         async def exchange(self, request):
-            async with super().exchange(request) as answer:
+            async with super().exchange(request) as response:
                 work.worker.stop()
-                work.worker._give_up()
-                yield answer
+                work.worker._cancel_handlers()
+                yield response
 
-    options = {"service": service, "transport": Late(service, "one")}
+    options = {"service": service, "transport": StopsDuringPoll(service, "one")}
     async with working(changes=1, **options) as work:
         await work.ended()
         assert work.handler.finished == {}
@@ -163,12 +163,12 @@ async def test_what_arrives_when_there_is_no_more_time_is_not_begun():
         assert work.worker.counts.failed == 1
 
 
-# --- Cancellation, at every moment
+# --- Cancellation at any moment
 
 
 @pytest.mark.parametrize("how", ["stop", "native", "scope", "timeout"])
-async def test_whenever_it_is_asked_to_end_nothing_in_hand_is_lost(how):
-    """In steps of 20 ms through polls, handlers and confirmations, two seconds long."""
+async def test_no_change_is_lost_whenever_the_worker_is_ended(how):
+    """Ends the worker after 0, 20, 40 … 1980 ms: during polls, handlers and confirmations."""
     service = ModelService(slow=0.3, lease=60.0, empty_wait=1.0)
     begun = handled = 0
     async with process_of(service, default_wait=1.0) as client:
@@ -199,21 +199,21 @@ async def test_whenever_it_is_asked_to_end_nothing_in_hand_is_lost(how):
             assert counts.unconfirmed == counts.failed == 0
             begun, handled = begun + len(handler.begun), handled + len(handler.finished)
             assert set(handler.finished) <= set(confirmed(service))
-        # What was lost on the way, as the answer to a poll, comes back.
+        # The service redelivers the changes of polls whose responses were lost.
         await anyio.sleep(70)
-        last = StatusChangeWorker(client, rest := Handler(seconds=0.1))
+        last = StatusChangeWorker(client, last_handler := Handler(seconds=0.1))
         task = asyncio.ensure_future(last.run())
         await anyio.sleep(600)
         last.stop()
         await task
     assert len(confirmed(service)) == 300
-    assert handled + len(rest.finished) == 300
+    assert handled + len(last_handler.finished) == 300
     assert begun > 50
 
 
-@pytest.mark.parametrize("moment", ["sleeping", "polling", "waiting for a hand", "handling"])
-async def test_cancelled_natively_it_finishes_what_is_in_hand(moment):
-    changes = {"sleeping": 0, "polling": 0, "waiting for a hand": 3, "handling": 1}[moment]
+@pytest.mark.parametrize("moment", ["sleeping", "polling", "all handlers busy", "handling"])
+async def test_a_worker_whose_task_is_cancelled_lets_its_handlers_finish(moment):
+    changes = {"sleeping": 0, "polling": 0, "all handlers busy": 3, "handling": 1}[moment]
     service = ModelService(slow=4.0 if moment == "polling" else 0.1)
     handler = Handler(seconds=20)
     options = {"service": service, "handler": handler, "concurrency": 2}
@@ -225,49 +225,49 @@ async def test_cancelled_natively_it_finishes_what_is_in_hand(moment):
         assert len(handler.finished) == len(confirmed(service)) == min(changes, 2)
 
 
-async def test_cancelled_handlers_that_take_too_long_are_cancelled_too():
+async def test_after_a_cancellation_handlers_that_take_too_long_are_cancelled():
     options = {"stop_within": timedelta(seconds=30)}
     async with working(changes=1, handler=Handler(seconds=100), **options) as work:
         await anyio.sleep(5)
-        began = now()
+        cancelled_at = now()
         await cancel_natively(work.task)
-        assert now() - began == pytest.approx(30, abs=0.01)
+        assert now() - cancelled_at == pytest.approx(30, abs=0.01)
         assert work.handler.cancelled == [1]
         assert confirmed(work.service) == []
 
 
-async def test_a_scope_that_is_cancelled_waits_as_long_as_it_may():
+async def test_a_cancelled_scope_waits_up_to_stop_within():
     service, handler = ModelService(), Handler(seconds=100)
     service.put(SENDER)
     async with process_of(service) as client:
         worker = StatusChangeWorker(client, handler, stop_within=timedelta(seconds=30))
-        began = now()
+        started_at = now()
         with anyio.move_on_after(5):
             await worker.run()
-        assert now() - began == pytest.approx(35, abs=0.01)
+        assert now() - started_at == pytest.approx(35, abs=0.01)
         assert handler.cancelled == [1]
 
 
-async def test_cancelled_a_second_time_it_ends_at_once(caplog):
+async def test_a_second_cancellation_ends_the_worker_immediately(caplog):
     async with working(changes=2, handler=Handler(seconds=100)) as work:
         await anyio.sleep(5)
         work.task.cancel()
         await anyio.sleep(3)
         assert not work.task.done()
-        began = now()
+        cancelled_at = now()
         await cancel_natively(work.task)
-        assert now() - began < 1e-3
+        assert now() - cancelled_at < 1e-3
         assert work.task.cancelled()
         assert sorted(work.handler.cancelled) == [1, 2]
         assert "2 handler(s) did not finish in time" in caplog.text
-        # The client lives on.
+        # The client is still usable.
         await work.client.check_access()
 
 
-# --- The end of polling
+# --- Failures of polling
 
 
-async def test_polling_that_fails_for_too_long_ends_it_with_that_error():
+async def test_too_many_failed_polls_end_the_worker_with_the_error():
     service = ModelService()
     service.put(SENDER)
     service.script.extend([None, *[Fault(kind=Kind.REFUSED)] * 3])
@@ -281,26 +281,26 @@ async def test_polling_that_fails_for_too_long_ends_it_with_that_error():
         with pytest.raises(TransportError) as ended:
             await work.ended()
         assert type(ended.value) is TransportError
-        # What was in hand was finished first.
+        # The running handler finished first.
         assert confirmed(service) == [1]
         assert work.worker.counts.polls.failures == 3
 
 
-async def test_what_can_not_heal_ends_it_at_once():
-    class Refusing(ModelTransport):
+async def test_a_permanent_failure_ends_the_worker_immediately():
+    class RefusingTransport(ModelTransport):
         @asynccontextmanager
         async def exchange(self, request):
             message = "The certificate is not trusted."
             raise TlsError(message, request_may_have_left=False)
             yield
 
-    async with working(transport=Refusing(ModelService(), "one")) as work:
+    async with working(transport=RefusingTransport(ModelService(), "one")) as work:
         with pytest.raises(TlsError):
             await work.ended()
         assert now() < 1
 
 
-async def test_failures_that_pass_do_not_end_it():
+async def test_transient_failures_do_not_end_the_worker():
     service = ModelService()
     service.script.extend([Fault(kind=Kind.REFUSED)] * 5)
     async with working(changes=1, service=service) as work:
@@ -309,7 +309,7 @@ async def test_failures_that_pass_do_not_end_it():
         assert work.worker.counts.polls.failures == 5
 
 
-async def test_cancelled_after_polling_ended_it_ends_as_cancelled():
+async def test_a_worker_that_is_cancelled_after_polling_failed_ends_as_cancelled():
     service = ModelService()
     service.put(SENDER)
     service.script.extend([None, Fault(kind=Kind.REFUSED)])
@@ -321,27 +321,27 @@ async def test_cancelled_after_polling_ended_it_ends_as_cancelled():
         assert work.task.cancelled()
 
 
-async def test_it_runs_once():
+async def test_a_worker_can_run_only_once():
     async with working() as work:
         await anyio.sleep(5)
-        with pytest.raises(ClientStateError, match="make a new one"):
+        with pytest.raises(ClientStateError, match="Create a new one"):
             await work.worker.run()
         work.worker.stop()
         await work.ended()
-        with pytest.raises(ClientStateError, match="make a new one"):
+        with pytest.raises(ClientStateError, match="Create a new one"):
             await work.worker.run()
 
 
-async def test_without_a_sender_it_says_so():
+async def test_a_worker_without_a_sender_raises():
     async with (
-        process_of(ModelService()) as one,
-        DirectClient(replace(one.configuration, sender=None)) as client,
+        process_of(ModelService()) as with_sender,
+        DirectClient(replace(with_sender.configuration, sender=None)) as client,
     ):
         with pytest.raises(SenderNotSpecifiedError):
             await StatusChangeWorker(client, Handler()).run()
 
 
-def test_it_can_be_made_before_there_is_an_event_loop():
+def test_a_worker_can_be_created_before_the_event_loop():
     async def work() -> None:
         async with process_of(ModelService()) as client:
             worker._client = client

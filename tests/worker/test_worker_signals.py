@@ -1,4 +1,4 @@
-"""The worker and signals: in virtual time, and in a process of its own."""
+"""How the worker handles signals: in virtual time, and in a separate process."""
 
 import asyncio
 import logging
@@ -28,28 +28,28 @@ def anyio_backend():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_stops_it(number, caplog):
+async def test_a_signal_stops_the_worker(number, caplog):
     caplog.set_level(logging.INFO, "posten_signering")
     options = {"handle_signals": True, "concurrency": 1}
     before = signal.getsignal(number)
 
-    def own(number, frame):
-        raise AssertionError("The signal is the worker's while it runs.")
+    def own_handler(number, frame):
+        raise AssertionError("The worker handles the signal while it runs.")
 
-    signal.signal(number, own)
+    signal.signal(number, own_handler)
     async with working(changes=2, handler=Handler(seconds=20), **options) as work:
         await anyio.sleep(5)
         os.kill(os.getpid(), number)
         await work.ended()
         assert confirmed(work.service) == [1]
-        assert f"Stopping at {number.name}." in caplog.text
+        assert f"Received {number.name}, stopping." in caplog.text
     try:
-        assert signal.getsignal(number) is own
+        assert signal.getsignal(number) is own_handler
     finally:
         signal.signal(number, before)
 
 
-async def test_a_second_signal_cancels_what_is_in_hand_and_the_poll_on_its_way():
+async def test_a_second_signal_cancels_the_handlers_and_the_poll_in_flight():
     service = ModelService()
     service.script.extend([None, Fault(kind=Kind.SILENCE)])
     options = {"handle_signals": True, "handler": Handler(seconds=100), "service": service}
@@ -59,18 +59,18 @@ async def test_a_second_signal_cancels_what_is_in_hand_and_the_poll_on_its_way()
         os.kill(os.getpid(), signal.SIGTERM)
         await anyio.sleep(1)
         assert not work.task.done()
-        began = now()
+        signalled_at = now()
         os.kill(os.getpid(), signal.SIGTERM)
         await work.ended()
-        assert now() - began < 1e-3
+        assert now() - signalled_at < 1e-3
         assert work.handler.cancelled == [1]
         assert confirmed(service) == []
 
 
-async def test_a_former_handler_is_back_while_what_can_not_be_cancelled_still_runs():
-    """Or a signal would kill the process in the meantime."""
-    before, heard = signal.getsignal(signal.SIGTERM), []
-    signal.signal(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))
+async def test_the_previous_signal_handler_is_restored_while_a_shielded_handler_still_runs():
+    """Otherwise a signal would kill the process in the meantime."""
+    before, received = signal.getsignal(signal.SIGTERM), []
+    signal.signal(signal.SIGTERM, lambda *_: received.append("SIGTERM"))
 
     async def shielded(change):
         with anyio.CancelScope(shield=True):
@@ -86,12 +86,12 @@ async def test_a_former_handler_is_back_while_what_can_not_be_cancelled_still_ru
             assert not work.task.done()
             os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.wait([work.task])
-        assert heard == ["SIGTERM"]
+        assert received == ["SIGTERM"]
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-async def test_without_being_asked_it_leaves_signals_alone():
+async def test_without_handle_signals_the_signal_handlers_do_not_change():
     before = signal.getsignal(signal.SIGTERM)
     async with working() as work:
         await anyio.sleep(5)
@@ -99,10 +99,10 @@ async def test_without_being_asked_it_leaves_signals_alone():
         assert not work.task.done()
 
 
-async def test_what_the_event_loop_does_at_a_signal_is_not_replaced():
-    """It could not be given back: Python shows a handler of the loop's that does nothing."""
-    loop, heard = asyncio.get_running_loop(), []
-    loop.add_signal_handler(signal.SIGTERM, heard.append, "SIGTERM")
+async def test_a_signal_handler_of_the_event_loop_is_not_replaced():
+    """It could not be restored, because Python does not return the event loop's real handler."""
+    loop, received = asyncio.get_running_loop(), []
+    loop.add_signal_handler(signal.SIGTERM, received.append, "SIGTERM")
     try:
         async with working(handle_signals=True) as work:
             with pytest.raises(ConfigurationError, match="has a handler for SIGTERM"):
@@ -112,26 +112,26 @@ async def test_what_the_event_loop_does_at_a_signal_is_not_replaced():
             await anyio.sleep(5)
             os.kill(os.getpid(), signal.SIGTERM)
             await anyio.sleep(5)
-            assert heard == ["SIGTERM"]
+            assert received == ["SIGTERM"]
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
 
 
-async def test_one_worker_of_a_process_handles_signals():
-    """A second one's handlers would replace the first's, who could not be stopped any more."""
-    async with working(handle_signals=True) as one, working(handle_signals=True) as other:
+async def test_only_one_worker_of_a_process_can_handle_signals():
+    """A second worker would replace the handlers of the first, which no signal could stop then."""
+    async with working(handle_signals=True) as first, working(handle_signals=True) as second:
         with pytest.raises(ConfigurationError, match="Another StatusChangeWorker"):
-            await other.ended()
+            await second.ended()
         os.kill(os.getpid(), signal.SIGTERM)
-        await one.ended()
-    # Once it has ended, the next one may.
+        await first.ended()
+    # After the first worker has ended, the next one can handle signals.
     async with working(handle_signals=True) as third:
         await anyio.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
         await third.ended()
 
 
-async def test_stop_may_be_the_event_loops_own_handler():
+async def test_stop_can_be_a_signal_handler_of_the_event_loop():
     loop = asyncio.get_running_loop()
     async with working() as work:
         loop.add_signal_handler(signal.SIGTERM, work.worker.stop)
@@ -166,7 +166,8 @@ async def main():
     async with doubles.client_of(*script, sleep=asyncio.sleep) as (client, transport):
         worker = StatusChangeWorker(client, handler, concurrency=1, handle_signals=True)
         await worker.run()
-    print("confirmed", [each.method for each in transport.sent].count("POST") == 1, flush=True)
+    posts = [request for request in transport.sent if request.method == "POST"]
+    print("confirmed", len(posts) == 1, flush=True)
 
 asyncio.run(main())
 """
@@ -174,7 +175,7 @@ asyncio.run(main())
 
 @contextmanager
 def program() -> Iterator[subprocess.Popen[str]]:
-    """A process of its own, with the loop that asyncio has by default."""
+    """A separate process with asyncio's default event loop."""
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
         stdin=subprocess.PIPE,
@@ -201,24 +202,24 @@ def lines_until(process: subprocess.Popen[str], last: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_process_ends_well_at_a_signal(number):
+def test_a_signal_ends_a_process_gracefully(number):
     with program() as process:
         lines_until(process, "handling")
         process.send_signal(number)
-        lines_until(process, f"Stopping at {number.name}.")
+        lines_until(process, f"Received {number.name}, stopping.")
         process.stdin.write("\n")
         process.stdin.flush()
         assert lines_until(process, "confirmed")[-2:] == ["handled", "confirmed True"]
         assert process.wait(20) == 0
 
 
-def test_a_process_ends_at_once_at_a_second_signal():
+def test_a_second_signal_ends_a_process_immediately():
     with program() as process:
         lines_until(process, "handling")
         process.send_signal(signal.SIGINT)
-        lines_until(process, "Stopping at SIGINT.")
+        lines_until(process, "Received SIGINT, stopping.")
         process.send_signal(signal.SIGINT)
         assert lines_until(process, "confirmed")[-2:] == ["cancelled", "confirmed False"]
-        process.stdin.write("\n")  # a thread can't be cancelled: let it end
+        process.stdin.write("\n")  # lets the thread end, because a thread can't be cancelled
         process.stdin.flush()
         assert process.wait(20) == 0

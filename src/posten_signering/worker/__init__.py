@@ -1,11 +1,11 @@
-"""For async workers: poll, handle, confirm, and lose nothing on the way.
+"""A worker that polls for status changes, passes each to a handler, and confirms it.
 
     worker = StatusChangeWorker(client, StoreSignedDocuments(client, DirectoryStore(Path("signed"))))
     await worker.run()
 
-Delivery is at least once. A change is confirmed only after its handler has returned; one whose handler
-raised, or whose process died, comes back when its lease of 10 minutes has run out. A handler sees by
-`change.deduplication_key` that it has dealt with a change before.
+Delivery is at least once. The worker confirms a change only after its handler has returned. If the
+handler raises or the process dies, the service redelivers the change when its lease of 10 minutes has
+ended. Use `change.deduplication_key` to detect a change that was handled before.
 """
 
 from posten_signering.worker._store import DirectoryStore, SignedDocumentStore, StoreSignedDocuments

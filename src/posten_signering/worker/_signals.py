@@ -1,4 +1,4 @@
-"""The signals that ask a worker to stop: taken by one worker at a time, and given back."""
+"""The signals that stop a worker. Only one worker of a process can handle them at a time."""
 
 import signal
 import threading
@@ -9,50 +9,54 @@ from posten_signering.errors import ConfigurationError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-_ONE_WORKER = threading.Lock()
+_RESERVED = threading.Lock()
 
 
 @contextmanager
-def signals_taken() -> Generator[None]:
-    """Within the context the signals are for one worker, and for no other of the process.
+def reserve_signals() -> Generator[None]:
+    """Within the context, no other worker of the process can handle the signals.
 
     Raises:
-        ConfigurationError: Another worker has them, or the event loop has a handler of its own.
+        ConfigurationError: Another worker handles the signals, or the event loop has a handler for one.
     """
-    if not _ONE_WORKER.acquire(blocking=False):
+    if not _RESERVED.acquire(blocking=False):
         raise ConfigurationError(
-            "Another StatusChangeWorker of this process handles signals already. Leave "
-            "handle_signals off, and call stop() of every worker from a signal handler of your own."
+            "Another StatusChangeWorker of this process already handles signals. Set "
+            "handle_signals=False, and call stop() of each worker from your own signal handler."
         )
     try:
-        _refuse_handlers_of_the_loop()
+        _refuse_handlers_of_the_event_loop()
         yield
     finally:
-        _ONE_WORKER.release()
+        _RESERVED.release()
 
 
 @contextmanager
-def handlers_restored() -> Generator[None]:
-    """Gives the signals their former handlers back: an event loop would leave the system's default."""
-    # None is a handler that Python did not install, and can't install again.
-    before = {each: found for each in SIGNALS if (found := signal.getsignal(each)) is not None}
+def restore_handlers() -> Generator[None]:
+    """At the end of the context, restores the signal handlers that were installed before.
+
+    An event loop would install the system's default handlers instead.
+    """
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in handlers.items():
+            if handler is not None:  # None: not installed by Python, so it can't be restored.
+                signal.signal(number, handler)
 
 
-def _refuse_handlers_of_the_loop() -> None:
-    # A loop has one handler for each signal: it would be lost, and what Python shows of it does nothing.
-    taken = [
-        each
-        for each in SIGNALS
-        if getattr(signal.getsignal(each), "__module__", None) == "asyncio.unix_events"
+def _refuse_handlers_of_the_event_loop() -> None:
+    # An event loop has one handler for each signal. The worker's handler would replace it, and it could
+    # not be restored: signal.getsignal returns a function of asyncio that does nothing.
+    handled = [
+        number
+        for number in SIGNALS
+        if getattr(signal.getsignal(number), "__module__", None) == "asyncio.unix_events"
     ]
-    if taken:
-        names = " and ".join(each.name for each in taken)
+    if handled:
+        names = " and ".join(number.name for number in handled)
         raise ConfigurationError(
             f"The event loop has a handler for {names} (loop.add_signal_handler), which handle_signals "
-            "would replace. Leave handle_signals off, and call the worker's stop() from that handler."
+            "would replace. Set handle_signals=False, and call the worker's stop() from that handler."
         )

@@ -1,4 +1,4 @@
-"""Signed documents into safe keeping, before their status change is confirmed."""
+"""Stores signed documents before their status change is confirmed."""
 
 import os
 from pathlib import Path
@@ -15,40 +15,40 @@ PADES_NAME = "pades.pdf"
 
 
 class SignedDocumentStore(Protocol):
-    """Where signed documents are kept."""
+    """Stores signed documents. Implement it to store them in your own system."""
 
     async def save(self, *, job_id: int, name: str, content: bytes) -> None:
-        """Keeps a document, and returns when it would survive a loss of power.
+        """Stores a document. Returns only when the document would survive a power failure.
 
-        The same document may come again: delivery is at least once.
+        The same document may be saved again, because delivery is at least once.
 
         Args:
-            job_id: The job that it belongs to.
-            name: `pades.pdf`, or `xades-1.xml` and so on: signers are numbered in the order of their
-                identifiers as text, which is the same in every change of a job.
-            content: All of it.
+            job_id: The id of the document's job.
+            name: `pades.pdf`, `xades-1.xml`, `xades-2.xml` and so on. Signers are numbered in the
+                alphabetical order of their identifiers, which is the same in each change of a job.
+            content: The whole document.
         """
         ...
 
 
 class DirectoryStore:
-    """Keeps signed documents as files: `<directory>/<job id>/<name>`.
+    """Stores signed documents as files: `<directory>/<job id>/<name>`.
 
-    Each is written under a temporary name, flushed to the disk and renamed: a file that has its name
-    is whole. A file that is there is replaced.
+    Each file is written under a temporary name, flushed to the disk and then renamed, so a file with
+    its final name is complete. An existing file is replaced.
 
     Args:
-        directory: Is made when it is missing, with its parents.
+        directory: The directory for the files. It is created, with its parents, if it does not exist.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._directory = Path(directory)
 
     async def save(self, *, job_id: int, name: str, content: bytes) -> None:
-        """Keeps a document, and returns when it is on the disk.
+        """Stores a document. Returns when it is on the disk.
 
         Raises:
-            OSError: It can't be written.
+            OSError: The file can't be written.
         """
         hidden = Secret(content)
         del content
@@ -63,14 +63,14 @@ def _write(path: Path, content: Secret[bytes]) -> None:
 
 
 class StoreSignedDocuments:
-    """A handler for `StatusChangeWorker`: what is signed is in the store before the change is confirmed.
+    """A handler for `StatusChangeWorker` that stores signed documents before a change is confirmed.
 
-    Keeps the PAdES and every XAdES that a change offers; changes that offer none pass by. To do more
-    with a change, call it from a handler of your own.
+    It stores the PAdES and each XAdES that the change offers. A change may offer none. To do more with
+    a change, call this handler from your own handler.
 
     Args:
-        client: Downloads.
-        store: Keeps.
+        client: The client that downloads the documents.
+        store: The store that saves the documents.
     """
 
     def __init__(self, client: DirectClient, store: SignedDocumentStore) -> None:
@@ -78,19 +78,19 @@ class StoreSignedDocuments:
         self._store = store
 
     async def __call__(self, change: DirectJobStatusResponse) -> None:
-        """Downloads and keeps what the change offers.
+        """Downloads the signed documents that the change offers, and saves them in the store.
 
         Raises:
             SigningError: A download failed.
-            Exception: What the store raises.
+            Exception: An error of the store.
         """
         if change.pades_url is not None:
             await self._store.save(
                 job_id=change.job_id, name=PADES_NAME, content=await self._client.get_pades(change)
             )
-        # Not as the service lists them: it promises no order, and one change's files would replace
-        # another's of other signers.
-        signatures = sorted(change.signatures, key=lambda each: each.signer or "")
+        # The service guarantees no order of the signatures. Sorting gives each signer the same number in
+        # each change, so that a file never replaces that of a different signer.
+        signatures = sorted(change.signatures, key=lambda signature: signature.signer or "")
         for number, signature in enumerate(signatures, start=1):
             if signature.xades_url is not None:
                 await self._store.save(

@@ -1,4 +1,4 @@
-"""The worker: polls a queue, hands each status change to a handler, and confirms what was handled."""
+"""The worker: polls a queue, passes each status change to a handler, and then confirms it."""
 
 import logging
 from collections import Counter
@@ -17,31 +17,33 @@ from posten_signering._client.polling import FailurePolicy, PollCounts, StatusCh
 from posten_signering._values.job import Sender
 from posten_signering._values.status import DirectJobStatusResponse
 from posten_signering.errors import ClientStateError, ConfigurationError, SigningError
-from posten_signering.worker._signals import SIGNALS, handlers_restored, signals_taken
+from posten_signering.worker._signals import SIGNALS, reserve_signals, restore_handlers
 
 logger = logging.getLogger("posten_signering")
 
 Handler = Callable[[DirectJobStatusResponse], Awaitable[None]]
 
 _LEASE = timedelta(minutes=10)
-# Which changes the workers of each client have in hand: two on one queue may get the same one.
-_IN_HAND = WeakKeyDictionary[DirectClient, set[str]]()
-# When so much of the lease is gone, a handler is reported: there is still time to act.
-_NEARLY = 0.8
+# For each client, the keys of the changes that its workers are handling. Workers on the same queue share
+# the keys, because the service may redeliver a change of one worker to another.
+_BEING_HANDLED = WeakKeyDictionary[DirectClient, set[str]]()
+# A handler that has used this part of the lease is logged, while there is still time to act.
+_LATE_AFTER = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkCounts:
-    """What a worker has done so far.
+    """Counts of what a worker has done so far.
 
     Attributes:
         handled: Changes whose handler returned.
         confirmed: Changes that were confirmed.
-        failed: Changes whose handler raised; they come back.
-        unconfirmed: Changes that were handled but could not be confirmed; they come back.
-        skipped: Deliveries of a change that was still being handled here; they were let go.
-        late: Handlers that came near the end of the lease.
-        polls: What the polls came to.
+        failed: Changes whose handler raised or was cancelled. The service redelivers them.
+        unconfirmed: Changes that were handled but could not be confirmed. The service redelivers them.
+        skipped: Changes that were redelivered while a worker of this client was still handling them.
+            The worker skips such a delivery.
+        late: Handlers that ran for 80 % of the lease or longer.
+        polls: Counts of the results of polls.
     """
 
     handled: int = 0
@@ -54,23 +56,26 @@ class WorkCounts:
 
 
 class StatusChangeWorker:
-    """Hands each status change of a queue to a handler, and confirms it when the handler returned.
+    """Polls a queue, passes each status change to a handler, and confirms it when the handler returns.
 
     Args:
-        client: An open client. The worker does not close it.
-        handler: Deals with one change: stores what came of the job, tells who must know. Changes are
-            handled side by side, in no order. What it raises leaves the change unconfirmed.
-        sender: Whose queue; the client's default sender when None.
-        concurrency: How many changes are handled at once. No more are fetched.
-        lease: How long the service hides a fetched change before it delivers it again.
-        stop_within: How long handlers, and a poll on its way, may go on after the worker was asked to
-            stop; then they are cancelled, and their changes come back. What shields itself from
-            cancellation, a thread for one, is waited for all the same.
-        failure_policy: How long to go on when polls fail in passing; for ever when None.
-        handle_signals: Whether SIGTERM and SIGINT stop the worker while it runs (main thread only). A
-            second signal cancels what is in hand at once, and a poll on its way. Where the event loop
-            has a handler of its own for one of them, or there are several workers, call `stop` from
-            there instead.
+        client: The client to use. It must be open while `run` runs. The worker does not close it.
+        handler: An async function that handles one change, for example by storing the result. Several
+            handlers run concurrently, in no guaranteed order. If a handler raises, the worker logs the
+            error and does not confirm the change.
+        sender: The sender whose queue the worker polls. None means the client's default sender.
+        concurrency: The maximum number of changes that are handled at the same time. The worker fetches
+            a change only when it can start a handler for it.
+        lease: How long the service waits for the confirmation of a change before it redelivers the
+            change. The worker logs a warning when a handler has used 80 % of this time.
+        stop_within: How long running handlers and a poll in flight may continue after the worker was
+            asked to stop. Then the worker cancels them, and the service redelivers their changes. The
+            worker still waits for code that shields itself from cancellation, such as a thread.
+        failure_policy: When to give up after transient failures of polls. None means never.
+        handle_signals: Whether SIGTERM and SIGINT stop the worker while it runs, which works only in the
+            main thread. A second signal cancels handlers and a poll in flight immediately. Set it to
+            False, and call `stop` from your own signal handler, if the event loop already has a handler
+            for one of the signals or if the process runs several workers.
 
     Raises:
         ConfigurationError: `concurrency` is less than 1.
@@ -89,153 +94,155 @@ class StatusChangeWorker:
         handle_signals: bool = False,
     ) -> None:
         if concurrency < 1:
-            raise ConfigurationError("A StatusChangeWorker needs a concurrency of 1 at least.")
+            raise ConfigurationError(f"concurrency must be 1 or more, not {concurrency}.")
         self._client = client
         self._handler = handler
         self._sender = sender
-        self._free = anyio.Semaphore(concurrency)
+        self._free_slots = anyio.Semaphore(concurrency)
         self._concurrency = concurrency
         self._lease = lease
         self._stop_within = stop_within
         self._failure_policy = failure_policy
         self._handle_signals = handle_signals
         self._changes: StatusChanges | None = None
-        self._waiting: anyio.CancelScope | None = None
-        self._hands = dict[str, anyio.CancelScope]()
-        self._in_hand = set[str]()
-        self._fetching: anyio.CancelScope | None = None
-        self._give_up_at = float("inf")
+        self._slot_wait: anyio.CancelScope | None = None
+        self._handler_scopes = dict[str, anyio.CancelScope]()
+        self._being_handled = set[str]()
+        self._poll_scope: anyio.CancelScope | None = None
+        self._cancel_at = float("inf")
         self._counts = Counter[str]()
         self._stopping = False
-        self._giving_up = False
+        self._cancelling = False
 
     @property
     def counts(self) -> WorkCounts:
-        """What has been done so far."""
+        """What the worker has done so far."""
         counts: dict[str, Any] = dict(self._counts)
         if self._changes is not None:
             counts["polls"] = self._changes.counts
         return WorkCounts(**counts)
 
     def stop(self) -> None:
-        """Asks the worker to fetch nothing more, to finish what is in hand, and to return.
+        """Asks the worker to stop gracefully: `run` returns when the running handlers have finished.
 
-        A poll on its way is finished too: its change would otherwise be hidden until its lease ends.
+        The worker sends no new poll. It waits for a poll in flight and handles its change, because the
+        service would otherwise hide that change until its lease ends.
         """
-        self._note_stop()
-        if self._waiting is not None:
-            self._waiting.cancel()
+        self._start_stopping()
+        if self._slot_wait is not None:
+            self._slot_wait.cancel()
         if self._changes is not None:
             self._changes.stop()
 
     async def run(self) -> None:
-        """Works until `stop`, a signal (when asked to handle them), a cancellation, or an end of polling.
+        """Polls and handles changes until the worker is stopped. A worker can run only once.
 
-        In each case what is in hand is finished first, as far as `stop_within` permits. A worker runs
-        once.
+        It stops after a call of `stop`, a signal (with `handle_signals`), a cancellation, or a failure of
+        polling. In each case the running handlers get up to `stop_within` to finish.
 
         Raises:
-            SigningError: Polling can't go on (see `FailurePolicy`).
+            SigningError: Polling failed permanently, or for longer than `failure_policy` allows.
             ClientStateError: The worker has run before.
-            ConfigurationError: It is to handle signals that the event loop has a handler for, or that
-                another worker handles.
+            ConfigurationError: `handle_signals` is set, but the event loop has a handler for one of the
+                signals, or another worker handles them.
         """
         if self._changes is not None:
-            raise ClientStateError("This StatusChangeWorker has run: make a new one.")
-        with signals_taken() if self._handle_signals else nullcontext():
-            await self._work()
+            raise ClientStateError("This StatusChangeWorker was already run. Create a new one.")
+        with reserve_signals() if self._handle_signals else nullcontext():
+            await self._poll_and_handle()
 
-    async def _work(self) -> None:
-        self._in_hand = _IN_HAND.setdefault(self._client, set())
+    async def _poll_and_handle(self) -> None:
+        self._being_handled = _BEING_HANDLED.setdefault(self._client, set())
         self._changes = self._client.status_changes(
             sender=self._sender, failure_policy=self._failure_policy
         )
-        ended: SigningError | None = None
-        self._fetching = fetching = anyio.CancelScope()
+        failure: SigningError | None = None
+        self._poll_scope = poll_scope = anyio.CancelScope()
         async with anyio.create_task_group() as tasks:
             if self._handle_signals:
-                await tasks.start(self._listen, fetching)
+                await tasks.start(self._listen_for_signals, poll_scope)
             try:
-                with fetching:
+                with poll_scope:
                     await self._fetch(self._changes, tasks)
             except SigningError as error:
-                ended = error
+                failure = error
             finally:
-                self._note_stop()
-                await self._finish()
+                self._start_stopping()
+                await self._wait_for_handlers()
                 tasks.cancel_scope.cancel()
-        if ended is not None:
-            raise ended
+        if failure is not None:
+            raise failure
 
     async def _fetch(self, changes: StatusChanges, tasks: anyio.abc.TaskGroup) -> None:
-        """Fetches changes, no more than there are free hands for."""
+        """Fetches changes, and starts a handler for each. Waits for a free slot before each fetch."""
         while not self._stopping:
-            with anyio.CancelScope() as self._waiting:
-                await self._free.acquire()
-            if self._waiting.cancelled_caught:
+            with anyio.CancelScope() as self._slot_wait:
+                await self._free_slots.acquire()
+            if self._slot_wait.cancelled_caught:
                 return
             try:
                 change = await anext(changes)
             except BaseException as error:
-                self._free.release()
+                self._free_slots.release()
                 if isinstance(error, StopAsyncIteration):
                     return
                 raise
-            tasks.start_soon(self._take_in_hand, change)
+            tasks.start_soon(self._handle_and_confirm, change)
 
-    async def _take_in_hand(self, change: DirectJobStatusResponse) -> None:
+    async def _handle_and_confirm(self, change: DirectJobStatusResponse) -> None:
         key = change.deduplication_key
         try:
-            if key in self._in_hand:
+            if key in self._being_handled:
                 self._counts["skipped"] += 1
                 logger.warning(
-                    "A status change of job %s came back while it is being handled here; it is let go.",
+                    "A status change of job %s was redelivered while this process was still handling it. "
+                    "The redelivery is skipped.",
                     change.job_id,
                 )
                 return
-            # Shielded, so that a cancellation of the worker leaves handlers the time to finish.
-            with anyio.CancelScope(shield=True) as hand:
-                self._hands[key] = hand
-                self._in_hand.add(key)
-                if self._giving_up:
-                    hand.cancel()
+            # The shield gives the handler time to finish when the worker is cancelled.
+            with anyio.CancelScope(shield=True) as scope:
+                self._handler_scopes[key] = scope
+                self._being_handled.add(key)
+                if self._cancelling:
+                    scope.cancel()
                 try:
                     if await self._handle(change):
                         await self._confirm(change)
                 finally:
-                    del self._hands[key]
-                    self._in_hand.discard(key)
+                    del self._handler_scopes[key]
+                    self._being_handled.discard(key)
         except anyio.get_cancelled_exc_class():
-            # Not by this worker: something that the handler awaits was cancelled, or somebody cancels
-            # every task. Let out, it would end the whole worker, without a word.
+            # This worker did not cancel the handler. Other code cancelled its task, or something that the
+            # handler awaits. If the cancellation left this task, it would silently end the whole worker.
             logger.exception(
-                "Handling a status change of job %s was cancelled from elsewhere; it is not confirmed, "
-                "and comes back.",
+                "The handler of a status change of job %s was cancelled, but not by the worker. The "
+                "change is not confirmed, and the service will redeliver it.",
                 change.job_id,
             )
         finally:
-            self._free.release()
+            self._free_slots.release()
 
     async def _handle(self, change: DirectJobStatusResponse) -> bool:
-        """Whether the handler returned."""
-        done = False
+        """Runs the handler. True if it returned, False if it raised."""
+        returned = False
         try:
-            async with anyio.create_task_group() as watch:
-                watch.start_soon(self._watch_lease, change)
+            async with anyio.create_task_group() as lease_watch:
+                lease_watch.start_soon(self._watch_lease, change)
                 try:
                     await self._handler(change)
-                    done = True
+                    returned = True
                 except Exception:
                     logger.exception(
-                        "Handling a status change of job %s failed; it is not confirmed, and comes "
-                        "back.",
+                        "The handler of a status change of job %s failed. The change is not confirmed, "
+                        "and the service will redeliver it.",
                         change.job_id,
                     )
                 finally:
-                    watch.cancel_scope.cancel()
+                    lease_watch.cancel_scope.cancel()
         finally:
-            self._counts["handled" if done else "failed"] += 1
-        return done
+            self._counts["handled" if returned else "failed"] += 1
+        return returned
 
     async def _confirm(self, change: DirectJobStatusResponse) -> None:
         confirmed = False
@@ -244,8 +251,8 @@ class StatusChangeWorker:
             confirmed = True
         except SigningError as error:
             logger.warning(
-                "A status change of job %s was handled, but not confirmed; unless another process has "
-                "confirmed it, it comes back: %s",
+                "A status change of job %s was handled, but could not be confirmed. The service will "
+                "redeliver it, unless it is confirmed already: %s",
                 change.job_id,
                 error,
             )
@@ -253,64 +260,66 @@ class StatusChangeWorker:
             self._counts["confirmed" if confirmed else "unconfirmed"] += 1
 
     async def _watch_lease(self, change: DirectJobStatusResponse) -> None:
-        await self._client.configuration.sleep(_NEARLY * self._lease.total_seconds())
+        lease = self._lease.total_seconds()
+        await self._client.configuration.sleep(_LATE_AFTER * lease)
         self._counts["late"] += 1
         logger.warning(
             "The handler of a status change of job %s has run for %.0f s. After %.0f s the service "
-            "delivers the change again, to any worker.",
+            "redelivers the change, possibly to a different process.",
             change.job_id,
-            _NEARLY * self._lease.total_seconds(),
-            self._lease.total_seconds(),
+            _LATE_AFTER * lease,
+            lease,
         )
 
-    def _note_stop(self) -> None:
+    def _start_stopping(self) -> None:
         if not self._stopping:
             self._stopping = True
             now = self._client.configuration.monotonic()
-            self._give_up_at = now + self._stop_within.total_seconds()
-            if self._fetching is not None:
-                # A poll on its way has no more time than handlers have.
-                self._fetching.deadline = anyio.current_time() + self._stop_within.total_seconds()
+            self._cancel_at = now + self._stop_within.total_seconds()
+            if self._poll_scope is not None:
+                # A poll in flight gets as much time as the handlers.
+                self._poll_scope.deadline = anyio.current_time() + self._stop_within.total_seconds()
 
-    async def _finish(self) -> None:
-        """Waits for the handlers; cancels those that take too long."""
+    async def _wait_for_handlers(self) -> None:
+        """Waits for the running handlers, and cancels those that take too long."""
         with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as waiting:
-                waiting.start_soon(self._give_up_in_time)
+            async with anyio.create_task_group() as time_limit:
+                time_limit.start_soon(self._cancel_handlers_after_time_limit)
                 try:
                     for _ in range(self._concurrency):
-                        await self._free.acquire()
+                        await self._free_slots.acquire()
                 except BaseException:
-                    # Cancelled a second time: whoever asks twice means at once.
-                    self._give_up()
+                    # The worker was cancelled a second time: do not wait any longer.
+                    self._cancel_handlers()
                     raise
                 finally:
-                    waiting.cancel_scope.cancel()
+                    time_limit.cancel_scope.cancel()
 
-    async def _give_up_in_time(self) -> None:
-        left = self._give_up_at - self._client.configuration.monotonic()
+    async def _cancel_handlers_after_time_limit(self) -> None:
+        left = self._cancel_at - self._client.configuration.monotonic()
         await self._client.configuration.sleep(max(0.0, left))
-        self._give_up()
+        self._cancel_handlers()
 
-    def _give_up(self) -> None:
-        self._giving_up = True
-        if self._hands:
+    def _cancel_handlers(self) -> None:
+        self._cancelling = True
+        if self._handler_scopes:
             logger.warning(
-                "%d handler(s) did not finish in time and are cancelled; their changes come back.",
-                len(self._hands),
+                "%d handler(s) did not finish in time and are cancelled. The service will redeliver "
+                "their changes.",
+                len(self._handler_scopes),
             )
-        for hand in list(self._hands.values()):
-            hand.cancel()
+        for scope in list(self._handler_scopes.values()):
+            scope.cancel()
 
-    async def _listen(
-        self, fetching: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]
+    async def _listen_for_signals(
+        self, poll_scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]
     ) -> None:
-        with handlers_restored(), anyio.open_signal_receiver(*SIGNALS) as signals:
+        with restore_handlers(), anyio.open_signal_receiver(*SIGNALS) as signals:
             task_status.started()
             async for received in signals:
                 if self._stopping:
-                    self._give_up()
-                    fetching.cancel()
+                    self._cancel_handlers()
+                    poll_scope.cancel()
                 else:
-                    logger.info("Stopping at %s.", received.name)
+                    logger.info("Received %s, stopping.", received.name)
                     self.stop()
