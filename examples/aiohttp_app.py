@@ -1,7 +1,7 @@
-"""The shop on aiohttp.
+"""The web app on aiohttp.
 
-make example-aiohttp       against a sandbox that is started for it
-python aiohttp_app.py      with POSTEN_SIGNERING_* set as ClientConfiguration.from_env() says
+make example-aiohttp       starts it with a sandbox
+python aiohttp_app.py      uses the POSTEN_SIGNERING_* variables: see ClientConfiguration.from_env
 """
 
 import logging
@@ -12,7 +12,7 @@ import pages
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from contracts import Contract
-from shop import LEASE, NO_SIGNER_CAME_BACK, Shop, open_shop, shop_url
+from shop import LEASE, NOT_RETURNED_BY_SERVICE, Shop, open_shop, shop_url
 
 from posten_signering import status_query_token_in
 from posten_signering.errors import SigningError
@@ -26,13 +26,13 @@ routes = web.RouteTableDef()
 
 
 async def lifespan(app: web.Application) -> AsyncIterator[None]:
-    """The shop is open, with its one client, as long as the app runs."""
+    """Keeps the shop, with its one client, open while the app runs."""
     async with open_shop() as app[SHOP]:
         yield
 
 
-async def the_contract(request: web.Request) -> Contract:
-    """The contract whose page an address is, or is below."""
+async def contract_of(request: web.Request) -> Contract:
+    """The contract whose key is in the URL."""
     contract = await request.app[SHOP].contracts.with_key(request.match_info["key"])
     if contract is None:
         raise web.HTTPNotFound
@@ -41,19 +41,19 @@ async def the_contract(request: web.Request) -> Contract:
 
 @routes.get("/")
 async def start(_: web.Request) -> web.Response:
-    """Where a customer begins."""
+    """The start page."""
     return html(pages.start())
 
 
 @routes.get("/lease.pdf")
 async def lease(_: web.Request) -> web.FileResponse:
-    """What is to be signed."""
+    """The lease to sign."""
     return web.FileResponse(LEASE)
 
 
 @routes.post("/contracts")
 async def add(request: web.Request) -> web.Response:
-    """A draft with an address of its own; there is no job yet."""
+    """Adds a draft of a contract and redirects to its page. No job is created yet."""
     signers = ["tenant", "landlord"] if "with_landlord" in request.query else ["tenant"]
     key = await request.app[SHOP].contracts.add(signers)
     raise web.HTTPSeeOther(f"/contracts/{key}")
@@ -62,13 +62,13 @@ async def add(request: web.Request) -> web.Response:
 @routes.get("/contracts/{key}")
 async def show(request: web.Request) -> web.Response:
     """The contract's page."""
-    return html(pages.contract(await the_contract(request)))
+    return html(pages.contract(await contract_of(request)))
 
 
 @routes.post("/contracts/{key}/signers/{signer}")
 async def sign(request: web.Request) -> web.Response:
-    """Sends a signer's browser to the service, or back to the contract's page, which says why."""
-    contract = await the_contract(request)
+    """Redirects a signer to the service, or to the contract's page if there is no job."""
+    contract = await contract_of(request)
     redirect_url = await request.app[SHOP].redirect_url(contract.id, request.match_info["signer"])
     if redirect_url is None:
         raise web.HTTPSeeOther(f"/contracts/{contract.key}")
@@ -76,21 +76,21 @@ async def sign(request: web.Request) -> web.Response:
 
 
 @routes.get("/contracts/{contract_id}/{outcome:signed|rejected|failed}")
-async def come_back(request: web.Request) -> web.Response:
-    """The three exit URLs. The answer takes the token out of the browser's address bar."""
+async def signer_returns(request: web.Request) -> web.Response:
+    """The three exit URLs. Redirects to a URL without the token."""
     shop = request.app[SHOP]
     contract = await shop.contracts.get(request.match_info["contract_id"])
     if contract is None:
         raise web.HTTPNotFound
-    logger.info("A signer of contract %s came back: %s", contract.id, request.match_info["outcome"])
-    await shop.came_back(contract, status_query_token_in(request.path_qs))
+    logger.info("A signer of contract %s returned: %s", contract.id, request.match_info["outcome"])
+    await shop.signer_returned(contract, status_query_token_in(request.path_qs))
     raise web.HTTPSeeOther(f"/contracts/{contract.key}", headers=NO_STORE)
 
 
 @routes.get("/contracts/{key}/signed.pdf")
 async def signed_pdf(request: web.Request) -> web.StreamResponse:
-    """The signed lease: our own, once it is kept; until then the service's, as it comes."""
-    shop, contract = request.app[SHOP], await the_contract(request)
+    """The signed lease: our stored copy, or before that a stream from the service."""
+    shop, contract = request.app[SHOP], await contract_of(request)
     if shop.signed(contract).exists():
         return web.FileResponse(shop.signed(contract), headers=NO_STORE)
     if contract.pades_url is None:
@@ -101,32 +101,32 @@ async def signed_pdf(request: web.Request) -> web.StreamResponse:
         response.content_length = stream.content_length
         await response.prepare(request)
         async for chunk in stream:
-            await response.write(chunk)  # fails when the customer has gone away
+            await response.write(chunk)  # raises when the customer has closed the connection
         await response.write_eof()
     return response
 
 
 @web.middleware
 async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What a customer reads when a call to the service failed, or at an address that is none."""
+    """Shows an error page when a call to the service failed or a page does not exist."""
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        return html(pages.problem("There is no such page."), 404)
-    except NO_SIGNER_CAME_BACK:
-        return html(pages.problem("This address does not lead to a signing."), 400)
+        return html(pages.problem("This page does not exist."), 404)
+    except NOT_RETURNED_BY_SERVICE:
+        return html(pages.problem("This link does not belong to a completed signing."), 400)
     except SigningError:
         logger.exception("A call to the signing service failed")
-        return html(pages.problem("The signing service gave no answer. Please reload."), 502)
+        return html(pages.problem("The signing service did not respond. Please reload."), 502)
 
 
 def html(page: str, status: int = 200) -> web.Response:
-    """A page that no cache keeps: the address may hold a token."""
+    """A page that must not be cached, because its URL may contain a token."""
     return web.Response(text=page, content_type="text/html", status=status, headers=NO_STORE)
 
 
 def application() -> web.Application:
-    """The app; one for each time that it runs."""
+    """Creates the app. An app can run only once."""
     app = web.Application(middlewares=[explain])
     app.add_routes(routes)
     app.cleanup_ctx.append(lifespan)
@@ -135,7 +135,7 @@ def application() -> web.Application:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    # An access log would hold the tokens of the exit URLs.
+    # Without an access log, because it would contain the tokens of the exit URLs.
     web.run_app(
         application(), host="127.0.0.1", port=urlsplit(shop_url()).port or 80, access_log=None
     )

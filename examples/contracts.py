@@ -1,6 +1,6 @@
-"""What the two web apps remember of a contract, in SQLite. Knows no web framework.
+"""The contracts of the two web apps, stored in SQLite. Independent of the web framework.
 
-Every method is one transaction in a worker thread, so that a disk never holds up the event loop.
+Each method runs one transaction in a worker thread, so that a slow disk never blocks the event loop.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from posten_signering import DirectJobResponse, DirectJobStatus, DirectJobStatus
 
 T = TypeVar("T")
 
-# Beside these, a contract's state is the status of its job.
+# States of a contract without a known job. A contract with a job has the status of the job as its state.
 DRAFT = "DRAFT"
 CREATING = "CREATING"
-DOUBTFUL = "DOUBTFUL"
+OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
 
 _TABLE = """
 create table if not exists contract (
@@ -28,7 +28,7 @@ create table if not exists contract (
     key text not null unique,
     signers text not null,
     state text not null,
-    tries integer not null default 0,
+    attempts integer not null default 0,
     status_url text,
     signer_urls text not null default '{}',
     signer_statuses text not null default '{}',
@@ -40,26 +40,26 @@ create table if not exists contract (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """A contract, and how far its signing has come.
+    """A contract and the state of its signing.
 
     Attributes:
-        id: Its order number, which is no secret: it stands in logs, references and exit URLs.
-        key: Nobody can guess it: whoever has it may see the contract's page.
-        signers: Who is to sign.
-        state: DRAFT, CREATING, DOUBTFUL (nobody knows whether there is a job), or the job's status.
-        tries: How often a job was asked for.
-        status_url: Of the job, likewise the rest.
-        signer_urls: By signer.
-        signer_statuses: By signer, as last heard.
-        pades_url: None while there is no signed PDF.
-        confirmation_url: None when there is nothing to confirm, or no more.
+        id: The order number. It is not secret: logs, references and exit URLs contain it.
+        key: A random secret. Anyone who knows it may see the contract's page.
+        signers: The roles of the signers, such as "tenant".
+        state: DRAFT, CREATING, OUTCOME_UNKNOWN (the job may exist), or the job's status.
+        attempts: How often the shop tried to create the job.
+        status_url: The status URL of the job.
+        signer_urls: The signer URL of each signer.
+        signer_statuses: The last known status of each signer.
+        pades_url: The URL of the signed PDF; None while there is none.
+        confirmation_url: The URL to confirm the outcome; None if there is nothing left to confirm.
     """
 
     id: str
     key: str
     signers: Sequence[str]
     state: str
-    tries: int
+    attempts: int
     status_url: str | None
     signer_urls: Mapping[str, str]
     signer_statuses: Mapping[str, str]
@@ -74,16 +74,16 @@ class Contracts:
         self._path = path
 
     async def open(self) -> None:
-        """Makes the table. A creation that a crash cut off is in doubt from now on."""
+        """Creates the table. If a crash interrupted the creation of a job, its outcome is now unknown."""
         await self._write(_TABLE)
         await self._write(
-            "update contract set state = :doubtful where state = :creating",
-            doubtful=DOUBTFUL,
+            "update contract set state = :unknown where state = :creating",
+            unknown=OUTCOME_UNKNOWN,
             creating=CREATING,
         )
 
     async def add(self, signers: Sequence[str]) -> str:
-        """Adds a draft, and gives its key."""
+        """Adds a draft, and returns its key."""
         key = secrets.token_urlsafe(16)
         await self._write(
             "insert into contract (id, key, signers, state)"
@@ -95,65 +95,69 @@ class Contracts:
         return key
 
     async def get(self, contract_id: str) -> Contract | None:
-        """The contract with this id."""
-        found = await self._read("select * from contract where id = :id", id=contract_id)
-        return next(iter(found), None)
+        """The contract with this id, or None."""
+        contracts = await self._read("select * from contract where id = :id", id=contract_id)
+        return contracts[0] if contracts else None
 
     async def with_key(self, key: str) -> Contract | None:
-        """The contract with this key."""
-        found = await self._read("select * from contract where key = :key", key=key)
-        return next(iter(found), None)
+        """The contract with this key, or None."""
+        contracts = await self._read("select * from contract where key = :key", key=key)
+        return contracts[0] if contracts else None
 
     async def unconfirmed(self) -> Sequence[Contract]:
-        """Those with an outcome that was not confirmed."""
+        """The contracts whose outcome is not confirmed yet."""
         return await self._read("select * from contract where confirmation_url is not null")
 
     async def claim(self, contract_id: str) -> Contract | None:
-        """The contract, if the caller is the one who creates its job now: of two clicks, one is."""
+        """Reserves the creation of the job. Of several callers, only one gets the contract."""
         claimed = await self._read(
-            "update contract set state = :creating, tries = tries + 1"
-            " where id = :id and state in (:draft, :doubtful) returning *",
+            "update contract set state = :creating, attempts = attempts + 1"
+            " where id = :id and state in (:draft, :unknown) returning *",
             id=contract_id,
             creating=CREATING,
             draft=DRAFT,
-            doubtful=DOUBTFUL,
+            unknown=OUTCOME_UNKNOWN,
         )
-        return next(iter(claimed), None)
+        return claimed[0] if claimed else None
 
-    async def created(self, contract_id: str, job: DirectJobResponse) -> None:
-        """There is a job."""
+    async def record_job(self, contract_id: str, job: DirectJobResponse) -> None:
+        """Records that the job was created."""
         await self._write(
             "update contract set state = :state, status_url = :status_url, signer_urls = :urls"
             " where id = :id",
             id=contract_id,
             state=DirectJobStatus.IN_PROGRESS,
             status_url=job.status_url,
-            urls=json.dumps({str(each.custom_identifier): each.signer_url for each in job.signers}),
+            urls=json.dumps(
+                {str(signer.custom_identifier): signer.signer_url for signer in job.signers}
+            ),
         )
 
-    async def not_created(self, contract_id: str, state: str) -> None:
-        """There is no job (DRAFT), or nobody knows (DOUBTFUL)."""
+    async def record_no_job(self, contract_id: str, state: str) -> None:
+        """Records that there is no job (DRAFT), or that the job may exist (OUTCOME_UNKNOWN)."""
         await self._write(
             "update contract set state = :state where id = :id", id=contract_id, state=state
         )
 
-    async def learned(self, contract_id: str, status: DirectJobStatusResponse) -> bool:
-        """The service told a status. An outcome is never replaced: then the answer is False."""
+    async def record_status(self, contract_id: str, status: DirectJobStatusResponse) -> bool:
+        """Records the job's status. Returns False if an outcome is recorded, which is never replaced."""
         changed = await self._write(
             "update contract set state = :state, signer_statuses = :statuses,"
             " pades_url = :pades_url, confirmation_url = :confirmation_url"
             " where id = :id and state = :in_progress",
             id=contract_id,
             state=status.status,
-            statuses=json.dumps({str(each.signer): each.status for each in status.signatures}),
+            statuses=json.dumps(
+                {str(signature.signer): signature.status for signature in status.signatures}
+            ),
             pades_url=status.pades_url,
             confirmation_url=status.confirmation_url,
             in_progress=DirectJobStatus.IN_PROGRESS,
         )
         return changed == 1
 
-    async def confirmed(self, contract_id: str) -> None:
-        """The outcome was confirmed."""
+    async def record_confirmation(self, contract_id: str) -> None:
+        """Records that the outcome was confirmed."""
         await self._write(
             "update contract set confirmation_url = null where id = :id", id=contract_id
         )

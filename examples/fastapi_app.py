@@ -1,7 +1,7 @@
-"""The shop on FastAPI.
+"""The web app on FastAPI.
 
-make example-fastapi       against a sandbox that is started for it
-python fastapi_app.py      with POSTEN_SIGNERING_* set as ClientConfiguration.from_env() says
+make example-fastapi       starts it with a sandbox
+python fastapi_app.py      uses the POSTEN_SIGNERING_* variables: see ClientConfiguration.from_env
 """
 
 import logging
@@ -21,7 +21,7 @@ from fastapi.responses import (
     Response,
     StreamingResponse,
 )
-from shop import LEASE, NO_SIGNER_CAME_BACK, Shop, open_shop, shop_url
+from shop import LEASE, NOT_RETURNED_BY_SERVICE, Shop, open_shop, shop_url
 
 from posten_signering import DownloadStream, status_query_token_in
 from posten_signering.errors import SigningError
@@ -35,7 +35,7 @@ logger = logging.getLogger("shop")
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    """The shop is open, with its one client, as long as the app runs."""
+    """Keeps the shop, with its one client, open while the app runs."""
     async with open_shop() as app.state.shop:
         yield
 
@@ -43,62 +43,64 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 app = FastAPI(lifespan=lifespan)
 
 
-async def the_shop(request: Request) -> Shop:
-    """What the lifespan opened."""
+async def get_shop(request: Request) -> Shop:
+    """The shop that `lifespan` opened."""
     shop: Shop = request.app.state.shop
     return shop
 
 
-InShop = Annotated[Shop, Depends(the_shop)]
+ShopDependency = Annotated[Shop, Depends(get_shop)]
 
 
-async def the_contract(key: str, shop: InShop) -> Contract:
-    """The contract whose page an address is, or is below."""
+async def get_contract(key: str, shop: ShopDependency) -> Contract:
+    """The contract whose key is in the URL."""
     contract = await shop.contracts.with_key(key)
     if contract is None:
         raise HTTPException(404)
     return contract
 
 
-OfContract = Annotated[Contract, Depends(the_contract)]
+ContractDependency = Annotated[Contract, Depends(get_contract)]
 
 
 @app.get("/")
 async def start() -> HTMLResponse:
-    """Where a customer begins."""
+    """The start page."""
     return HTMLResponse(pages.start())
 
 
 @app.get("/lease.pdf")
 async def lease() -> FileResponse:
-    """What is to be signed."""
+    """The lease to sign."""
     return FileResponse(LEASE, media_type=PDF)
 
 
 @app.post("/contracts")
-async def add(shop: InShop, *, with_landlord: bool = False) -> RedirectResponse:
-    """A draft with an address of its own; there is no job yet."""
+async def add(shop: ShopDependency, *, with_landlord: bool = False) -> RedirectResponse:
+    """Adds a draft of a contract and redirects to its page. No job is created yet."""
     signers = ["tenant", "landlord"] if with_landlord else ["tenant"]
     return RedirectResponse(f"/contracts/{await shop.contracts.add(signers)}", 303)
 
 
 @app.get("/contracts/{key}")
-async def show(contract: OfContract) -> HTMLResponse:
+async def show(contract: ContractDependency) -> HTMLResponse:
     """The contract's page."""
     return HTMLResponse(pages.contract(contract), headers=NO_STORE)
 
 
 @app.post("/contracts/{key}/signers/{signer}")
-async def sign(shop: InShop, contract: OfContract, signer: str) -> RedirectResponse:
-    """Sends a signer's browser to the service, or back to the contract's page, which says why."""
+async def sign(shop: ShopDependency, contract: ContractDependency, signer: str) -> RedirectResponse:
+    """Redirects a signer to the service, or to the contract's page if there is no job."""
     redirect_url = await shop.redirect_url(contract.id, signer)
     if redirect_url is None:
         return RedirectResponse(f"/contracts/{contract.key}", 303)
     return RedirectResponse(redirect_url, 303, headers=NO_STORE)
 
 
-async def pades(shop: InShop, contract: OfContract) -> AsyncIterator[DownloadStream | None]:
-    """The service's copy while we have none; FastAPI closes it, also when the customer goes away."""
+async def pades(
+    shop: ShopDependency, contract: ContractDependency
+) -> AsyncIterator[DownloadStream | None]:
+    """A stream of the service's copy, or None if our copy is stored. FastAPI closes the stream."""
     if shop.signed(contract).exists():
         yield None
     elif contract.pades_url is None:
@@ -110,11 +112,11 @@ async def pades(shop: InShop, contract: OfContract) -> AsyncIterator[DownloadStr
 
 @app.get("/contracts/{key}/signed.pdf")
 async def signed_pdf(
-    shop: InShop,
-    contract: OfContract,
+    shop: ShopDependency,
+    contract: ContractDependency,
     stream: Annotated[DownloadStream | None, Depends(pades)],
 ) -> Response:
-    """The signed lease: our own, once it is kept; until then the service's, as it comes."""
+    """The signed lease: our stored copy, or before that a stream from the service."""
     if stream is None:
         return FileResponse(shop.signed(contract), media_type=PDF, headers=NO_STORE)
     headers = dict(NO_STORE)
@@ -124,39 +126,39 @@ async def signed_pdf(
 
 
 @app.get("/contracts/{contract_id}/{outcome}")
-async def come_back(
-    request: Request, shop: InShop, contract_id: str, outcome: str
+async def signer_returns(
+    request: Request, shop: ShopDependency, contract_id: str, outcome: str
 ) -> RedirectResponse:
-    """The three exit URLs. The answer takes the token out of the browser's address bar."""
+    """The three exit URLs. Redirects to a URL without the token."""
     contract = await shop.contracts.get(contract_id)
     if contract is None or outcome not in OUTCOMES:
         raise HTTPException(404)
-    logger.info("A signer of contract %s came back: %s", contract.id, outcome)
-    await shop.came_back(contract, status_query_token_in(str(request.url)))
+    logger.info("A signer of contract %s returned: %s", contract.id, outcome)
+    await shop.signer_returned(contract, status_query_token_in(str(request.url)))
     return RedirectResponse(f"/contracts/{contract.key}", 303, headers=NO_STORE)
 
 
 @app.exception_handler(SigningError)
 async def explain(_: Request, error: Exception) -> HTMLResponse:
-    """What a customer reads when a call to the service failed."""
-    if isinstance(error, NO_SIGNER_CAME_BACK):
-        return problem("This address does not lead to a signing.", 400)
+    """The error page for a failed call to the service."""
+    if isinstance(error, NOT_RETURNED_BY_SERVICE):
+        return problem("This link does not belong to a completed signing.", 400)
     logger.error("A call to the signing service failed", exc_info=error)
-    return problem("The signing service gave no answer. Please reload.", 502)
+    return problem("The signing service did not respond. Please reload.", 502)
 
 
 @app.exception_handler(404)
 async def missing(_: Request, __: Exception) -> HTMLResponse:
-    """What a customer reads at an address that is none."""
-    return problem("There is no such page.", 404)
+    """The error page for a URL that does not exist."""
+    return problem("This page does not exist.", 404)
 
 
 def problem(text: str, status: int) -> HTMLResponse:
-    """A page that no cache keeps: the address may hold a token."""
+    """A page that must not be cached, because its URL may contain a token."""
     return HTMLResponse(pages.problem(text), status, headers=NO_STORE)
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    # An access log would hold the tokens of the exit URLs.
+    # Without an access log, because it would contain the tokens of the exit URLs.
     uvicorn.run(app, host="127.0.0.1", port=urlsplit(shop_url()).port or 80, access_log=False)

@@ -1,8 +1,8 @@
-"""The pages of the two web apps, as text. Knows no web framework."""
+"""The HTML pages of the two web apps. Independent of the web framework."""
 
 from html import escape
 
-from contracts import CREATING, DOUBTFUL, DRAFT, Contract
+from contracts import CREATING, DRAFT, OUTCOME_UNKNOWN, Contract
 
 from posten_signering import DirectJobStatus, SignerStatus
 
@@ -40,15 +40,18 @@ a {{ color: #0b4f9e; }}
 </html>
 """
 
-_NEWS = {
+_CONTRACT_TEXTS = {
     DRAFT: "Nothing has been signed yet.",
-    CREATING: "The lease is on its way to the signing service.",
-    DOUBTFUL: "The signing service gave no clear answer. Nothing has been signed; please try again.",
+    CREATING: "The lease is being sent to the signing service.",
+    OUTCOME_UNKNOWN: (
+        "We do not know whether the signing service received the lease. Nothing has been signed. "
+        "Please try again."
+    ),
     DirectJobStatus.IN_PROGRESS: "The lease is ready to be signed.",
     DirectJobStatus.COMPLETED_SUCCESSFULLY: "Everybody has signed.",
     DirectJobStatus.FAILED: "The lease was not signed.",
 }
-_DONE: dict[str | None, str] = {
+_SIGNER_TEXTS: dict[str | None, str] = {
     SignerStatus.SIGNED: "has signed",
     SignerStatus.REJECTED: "did not want to sign",
     SignerStatus.FAILED: "could not sign, for a technical reason",
@@ -58,7 +61,7 @@ _DONE: dict[str | None, str] = {
 
 
 def start() -> str:
-    """Where a customer begins."""
+    """The start page."""
     return _page(
         "Rent a flat",
         '<p>Read <a href="/lease.pdf">the lease</a> first. Who is going to sign it?</p>'
@@ -69,12 +72,12 @@ def start() -> str:
 
 
 def contract(contract: Contract) -> str:
-    """How far a contract has come, and what can be done about it."""
+    """The page of a contract: its state, and a button for each signer who can sign."""
     rows = "".join(
-        f"<li><span>The {escape(signer)} {_deed(contract, signer)}</span>{_button(contract, signer)}</li>"
+        f"<li><span>The {escape(signer)} {_signer_text(contract, signer)}</span>{_button(contract, signer)}</li>"
         for signer in contract.signers
     )
-    news = escape(_NEWS.get(contract.state, contract.state))
+    news = escape(_CONTRACT_TEXTS.get(contract.state, contract.state))
     body = (
         '<p>Here is <a href="/lease.pdf">the lease</a> (PDF).</p>'
         f'<p class="news" role="status">{news}</p><ul>{rows}</ul>'
@@ -85,25 +88,25 @@ def contract(contract: Contract) -> str:
 
 
 def problem(text: str) -> str:
-    """What went wrong, in words for a customer."""
+    """The page that tells a customer about a problem."""
     return _page(
         "That did not work", f'<p role="alert">{escape(text)}</p><p><a href="/">Start again</a></p>'
     )
 
 
-def _deed(contract: Contract, signer: str) -> str:
-    return escape(_DONE.get(contract.signer_statuses.get(signer), "has not signed"))
+def _signer_text(contract: Contract, signer: str) -> str:
+    return escape(_SIGNER_TEXTS.get(contract.signer_statuses.get(signer), "has not signed"))
 
 
 def _button(contract: Contract, signer: str) -> str:
-    over = contract.state in (
+    closed = contract.state in (
         CREATING,
         DirectJobStatus.COMPLETED_SUCCESSFULLY,
         DirectJobStatus.FAILED,
     )
-    if over or contract.signer_statuses.get(signer) in _DONE:
+    if closed or contract.signer_statuses.get(signer) in _SIGNER_TEXTS:
         return ""
-    # In an app of yours, the signer is whoever is logged in.
+    # A real app would use the customer who is logged in as the signer.
     return (
         f'<form method="post" action="/contracts/{contract.key}/signers/{escape(signer)}">'
         f"<button>Sign as the {escape(signer)}</button></form>"

@@ -1,8 +1,8 @@
-"""Runs one of the examples against a sandbox that is started for it; Ctrl-C stops both.
+"""Starts a sandbox and one of the examples. Ctrl-C stops both.
 
     python run.py fastapi|aiohttp|worker [--port 8000]
 
-The example itself is started as it would be for the real service: only its variables are others.
+The example runs as it would with the real service. Only its environment variables differ.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from posten_signering.sandbox import Sandbox
 
 HERE = Path(__file__).parent
 PROGRAMS = {"fastapi": "fastapi_app.py", "aiohttp": "aiohttp_app.py", "worker": "worker.py"}
-STOP = (signal.SIGTERM, signal.SIGINT)
-SHOP = "https://shop.example"
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+EXIT_URL = "https://shop.example"
 ORGANIZATION_NUMBER = "123456789"
 
 
 async def run(example: str, port: int) -> int:
-    """Runs the sandbox and the example until the example ends, and gives its exit status."""
+    """Runs the sandbox and the example until the example ends. Returns the example's exit status."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with Sandbox(empty_queue_wait=timedelta(seconds=5)) as sandbox:
@@ -43,24 +43,24 @@ async def run(example: str, port: int) -> int:
                 "WORKER_DATABASE": str(folder / "worker.sqlite3"),
             }
             if example == "worker":
-                await give_it_work(sandbox)
+                await create_jobs(sandbox)
             else:
                 print(f"Open http://127.0.0.1:{port}/ in a browser. Ctrl-C stops it.", flush=True)
-            # In a group of its own: Ctrl-C comes here only, and is passed on once.
+            # In its own process group, so that Ctrl-C signals only this process, which forwards it once.
             program = await asyncio.create_subprocess_exec(
                 sys.executable,
                 HERE / PROGRAMS[example],
                 env=os.environ | variables,
                 process_group=0,
             )
-            for number in STOP:
-                asyncio.get_running_loop().add_signal_handler(number, stop, program, number)
+            for number in STOP_SIGNALS:
+                asyncio.get_running_loop().add_signal_handler(number, forward, program, number)
             status = await program.wait()
-    return 0 if -status in STOP else status
+    return 0 if -status in STOP_SIGNALS else status
 
 
 def write_files(sandbox: Sandbox, folder: Path) -> dict[str, str]:
-    """Writes the client's files, and gives the variables that name them."""
+    """Writes the client's certificate files. Returns the environment variables for the client."""
     content, password = sandbox.enterprise_pkcs12(ORGANIZATION_NUMBER)
     (folder / "client.p12").write_bytes(content)
     (folder / "ca.pem").write_bytes(sandbox.ca_pem)
@@ -74,8 +74,8 @@ def write_files(sandbox: Sandbox, folder: Path) -> dict[str, str]:
     }
 
 
-async def give_it_work(sandbox: Sandbox) -> None:
-    """Creates three jobs whose status is polled for; their signers sign, reject and fail."""
+async def create_jobs(sandbox: Sandbox) -> None:
+    """Creates three polled jobs. The signers sign the first, reject the second and fail the third."""
     lease = Document(title="Lease of a flat", content=HERE / "lease.pdf")
     async with DirectClient(sandbox.client_configuration(ORGANIZATION_NUMBER)) as client:
         for act in (sandbox.sign, sandbox.reject, sandbox.fail):
@@ -83,24 +83,24 @@ async def give_it_work(sandbox: Sandbox) -> None:
                 title="Lease of a flat",
                 documents=[lease],
                 signers=[DirectSigner(custom_identifier="tenant")],
-                exit_urls=ExitUrls(completion=SHOP, rejection=SHOP, error=SHOP),
+                exit_urls=ExitUrls(completion=EXIT_URL, rejection=EXIT_URL, error=EXIT_URL),
                 status_retrieval_method=StatusRetrievalMethod.POLLING,
             )
             await act((await client.create(job)).single_signer.redirect_url)
     print("Three jobs are waiting for the worker. Ctrl-C stops it.", flush=True)
 
 
-def stop(program: asyncio.subprocess.Process, number: int) -> None:
-    """Passes a signal on; the sandbox is there until the example has ended."""
+def forward(program: asyncio.subprocess.Process, number: int) -> None:
+    """Forwards a signal to the example. The sandbox runs until the example has ended."""
     if program.returncode is None:
         program.send_signal(number)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command, and gives its exit status."""
-    parser = argparse.ArgumentParser(description="Runs an example against a sandbox.")
+    """Runs the command. Returns its exit status."""
+    parser = argparse.ArgumentParser(description="Starts a sandbox and an example that uses it.")
     parser.add_argument("example", choices=PROGRAMS)
-    parser.add_argument("--port", type=int, default=8000, help="of the shop (%(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port of the web app (%(default)s)")
     options = parser.parse_args(arguments)
     return asyncio.run(run(options.example, options.port))
 

@@ -1,8 +1,8 @@
-"""A shop whose customers sign a lease: the direct flow, with the status learned by token.
+"""A shop whose customers sign a lease. It uses the direct flow and gets the status by token.
 
-Knows no web framework: the apps on FastAPI and aiohttp are this, behind addresses. What must not be
-broken off half way runs in a task of the shop, not of a request: a customer who goes away, or a server
-that cancels the request, does not touch it.
+This module is independent of the web framework; the FastAPI and aiohttp apps add the routes. Work that
+must not be interrupted runs in a task of the shop. It continues when the customer closes the browser or
+the server cancels the request.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from contracts import DOUBTFUL, DRAFT, Contract, Contracts
+from contracts import DRAFT, OUTCOME_UNKNOWN, Contract, Contracts
 
 from posten_signering import (
     ClientConfiguration,
@@ -33,29 +33,29 @@ from posten_signering.errors import (
 LEASE = Path(__file__).with_name("lease.pdf")
 
 
-class NobodyWasSentAwayError(SigningError):
-    """An exit URL was opened of a contract that has no job."""
+class NoJobError(SigningError):
+    """An exit URL was opened, but its contract has no job."""
 
 
-# Somebody opened an exit URL who did not come from the service.
-NO_SIGNER_CAME_BACK = (
+# These errors mean that the service did not redirect the visitor to the exit URL after a signing.
+NOT_RETURNED_BY_SERVICE = (
     StatusQueryTokenMissingError,
     InvalidStatusQueryTokenError,
     SigningCeremonyNotCompletedError,
-    NobodyWasSentAwayError,
+    NoJobError,
 )
 
 logger = logging.getLogger("shop")
 
 
 def shop_url() -> str:
-    """Where customers find the shop; their browsers come back here from the service."""
+    """The URL of the shop, which the exit URLs begin with."""
     return os.environ.get("SHOP_URL", "http://127.0.0.1:8000")
 
 
 @asynccontextmanager
 async def open_shop() -> AsyncGenerator["Shop"]:
-    """The shop, for the life of the app: with one client, which all requests share."""
+    """Opens the shop while the app runs. All requests share one client."""
     configuration = await asyncio.to_thread(ClientConfiguration.from_env)
     folder = Path(os.environ.get("SHOP_FOLDER", "."))
     contracts = Contracts(folder / "shop.sqlite3")
@@ -63,13 +63,13 @@ async def open_shop() -> AsyncGenerator["Shop"]:
     async with DirectClient(configuration) as client:
         shop = Shop(client, contracts, shop_url(), folder)
         for contract in await contracts.unconfirmed():
-            shop.start(shop.keep(contract.id))
+            shop.start_task(shop.store_and_confirm(contract.id))
         yield shop
-        await shop.finish()
+        await shop.wait_for_tasks()
 
 
 class Shop:
-    """Contracts, and what the signing service does with them."""
+    """Creates the jobs of contracts, gets their status and stores the signed documents."""
 
     def __init__(self, client: DirectClient, contracts: Contracts, url: str, folder: Path) -> None:
         self.client = client
@@ -78,33 +78,33 @@ class Shop:
         self._folder = folder
         self._tasks = set[asyncio.Task[None]]()
 
-    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Starts what has to come to its end. Await it under `asyncio.shield`, if at all."""
+    def start_task(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Starts work that must not be interrupted. To await it, use `asyncio.shield`."""
         task = asyncio.create_task(work)
-        self._tasks.add(task)  # the event loop alone would not keep it alive
+        self._tasks.add(task)  # the event loop keeps only a weak reference to a task
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def finish(self) -> None:
-        """Waits for what was started, before the client is closed."""
+    async def wait_for_tasks(self) -> None:
+        """Waits up to 30 seconds for the started tasks, before the client is closed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(30):
                 while self._tasks:
                     await asyncio.wait(self._tasks)
 
     async def redirect_url(self, contract_id: str, signer: str) -> str | None:
-        """Where to send a signer's browser: a URL for this once. None when there is no job."""
-        await asyncio.shield(self.start(self._create(contract_id)))
+        """A new redirect URL for a signer's browser. None when there is no job."""
+        await asyncio.shield(self.start_task(self._create(contract_id)))
         contract = await self.contracts.get(contract_id)
         if contract is None or signer not in contract.signer_urls:
             return None
-        fresh = await self.client.request_new_redirect_url(contract.signer_urls[signer])
-        return fresh.redirect_url
+        response = await self.client.request_new_redirect_url(contract.signer_urls[signer])
+        return response.redirect_url
 
     async def _create(self, contract_id: str) -> None:
-        """Creates the job of a contract, once, and writes down what came of it."""
+        """Creates the job of a contract, if it has none, and records the outcome."""
         contract = await self.contracts.claim(contract_id)
-        if contract is None:  # it has a job, or another request is creating it
+        if contract is None:  # there is a job already, or another request is creating it
             return
         page = f"{self._url}/contracts/{contract.id}"
         job = DirectJob(
@@ -114,36 +114,36 @@ class Shop:
             exit_urls=ExitUrls(
                 completion=f"{page}/signed", rejection=f"{page}/rejected", error=f"{page}/failed"
             ),
-            reference=f"{contract.id}-{contract.tries}",  # tells a doubtful try from the next
+            reference=f"{contract.id}-{contract.attempts}",  # different for each attempt
         )
         try:
             created = await self.client.create(job)
         except CreateOutcomeUnknownError:
-            logger.exception("Contract %s may have a job", contract.id)
-            await self.contracts.not_created(contract.id, DOUBTFUL)
+            logger.exception("Contract %s: the job may exist", contract.id)
+            await self.contracts.record_no_job(contract.id, OUTCOME_UNKNOWN)
         except SigningError:
-            logger.exception("Contract %s has no job", contract.id)
-            await self.contracts.not_created(contract.id, DRAFT)
+            logger.exception("Contract %s: the job was not created", contract.id)
+            await self.contracts.record_no_job(contract.id, DRAFT)
         else:
-            await self.contracts.created(contract.id, created)
+            await self.contracts.record_job(contract.id, created)
 
-    async def came_back(self, contract: Contract, status_query_token: str) -> None:
-        """A signer came back to an exit URL: what counts is not which, but what the service says."""
-        await asyncio.shield(self.start(self._learn(contract, status_query_token)))
+    async def signer_returned(self, contract: Contract, status_query_token: str) -> None:
+        """Handles a signer at an exit URL. Only the service's status counts, not which URL it was."""
+        await asyncio.shield(self.start_task(self._update_status(contract, status_query_token)))
 
-    async def _learn(self, contract: Contract, status_query_token: str) -> None:
+    async def _update_status(self, contract: Contract, status_query_token: str) -> None:
         if contract.status_url is None:
-            raise NobodyWasSentAwayError
+            raise NoJobError
         try:
             status = await self.client.get_status(contract.status_url, status_query_token)
         except SigningError as error:
-            logger.warning("Contract %s has no new status: %s", contract.id, error)
+            logger.warning("Contract %s: the service gave no status: %s", contract.id, error)
             raise
-        if await self.contracts.learned(contract.id, status):
-            self.start(self.keep(contract.id))
+        if await self.contracts.record_status(contract.id, status):
+            self.start_task(self.store_and_confirm(contract.id))
 
-    async def keep(self, contract_id: str) -> None:
-        """First the signed lease is ours, then the service is told that we have it."""
+    async def store_and_confirm(self, contract_id: str) -> None:
+        """Stores the signed lease, and only then confirms the outcome to the service."""
         contract = await self.contracts.get(contract_id)
         if contract is None or contract.confirmation_url is None:
             return
@@ -151,10 +151,12 @@ class Shop:
             if contract.pades_url is not None:
                 await self.client.download_pades(contract.pades_url, self.signed(contract))
             await self.client.confirm(contract.confirmation_url)
-            await self.contracts.confirmed(contract.id)
+            await self.contracts.record_confirmation(contract.id)
         except (SigningError, OSError):
-            logger.exception("Contract %s is not kept: the next start tries again", contract.id)
+            logger.exception(
+                "Contract %s: not stored or not confirmed; the next start retries", contract.id
+            )
 
     def signed(self, contract: Contract) -> Path:
-        """Where the signed lease is, once it is kept."""
+        """The path of the signed lease. The file exists after it was stored."""
         return self._folder / f"{contract.id}.pdf"

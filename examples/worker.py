@@ -1,11 +1,11 @@
-"""A worker for months: takes status changes from a polling queue, and keeps what was signed in SQLite.
+"""A long-running worker: polls a queue for status changes, and stores signed documents in SQLite.
 
-    make example-worker        against a sandbox that is started for it, with a few jobs
-    python worker.py           with POSTEN_SIGNERING_* set as ClientConfiguration.from_env() says
+    make example-worker        starts it with a sandbox and three jobs
+    python worker.py           uses the POSTEN_SIGNERING_* variables: see ClientConfiguration.from_env
 
-Ctrl-C or SIGTERM stops it: what is in hand is finished first. Of a change, everything is stored in one
-transaction, and only then the worker confirms it. So a change that was cut off anywhere comes back,
-and one that comes back after it was stored is seen by its key.
+Ctrl-C or SIGTERM stops it gracefully: the running handlers finish first. Each change is stored in one
+transaction before the worker confirms it. If the worker is interrupted before the confirmation, the
+service redelivers the change. The worker then detects by its key whether the change is stored already.
 """
 
 import asyncio
@@ -39,15 +39,15 @@ logger = logging.getLogger("worker")
 
 
 class Store:
-    """Jobs with their documents, and which changes were handled."""
+    """Stores jobs, their documents, and the keys of the changes that were handled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         with closing(sqlite3.connect(path)) as database:
             database.executescript(TABLES)
 
-    async def has(self, change: DirectJobStatusResponse) -> bool:
-        """Whether the change was handled before."""
+    async def was_handled(self, change: DirectJobStatusResponse) -> bool:
+        """Whether this change is stored already."""
         return await self._in_transaction(
             lambda database: (
                 database.execute(
@@ -61,16 +61,16 @@ class Store:
     async def save(
         self, change: DirectJobStatusResponse, documents: Sequence[tuple[str, str, bytes]]
     ) -> None:
-        """Keeps all of a change, or nothing; what is kept already stays as it is."""
+        """Stores the whole change or nothing. Does not overwrite documents that are stored already."""
 
         def save(database: sqlite3.Connection) -> None:
-            known = database.execute(
+            insertion = database.execute(
                 "insert into handled (deduplication_key, job) values (?, ?) on conflict do nothing",
                 (change.deduplication_key, change.job_id),
             )
-            if known.rowcount == 0:
-                return  # Somebody else had the same change in hand, and was faster.
-            # Changes are handled side by side: an outcome is not replaced by what came before it.
+            if insertion.rowcount == 0:
+                return  # Another process has stored the same change in the meantime.
+            # Changes may be handled in any order: an older status must not replace the outcome.
             database.execute(
                 "insert into job values (?, ?, ?) on conflict do update"
                 " set status = excluded.status where status = 'IN_PROGRESS'",
@@ -86,7 +86,7 @@ class Store:
     async def _in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def run() -> T:
             with closing(sqlite3.connect(self._path, timeout=60)) as database:
-                # Or a loss of power could bring back the journal of what was committed (and confirmed).
+                # Otherwise a power failure could roll back a transaction that is confirmed already.
                 database.execute("pragma synchronous = extra")
                 with database:
                     return work(database)
@@ -94,17 +94,19 @@ class Store:
         return await asyncio.to_thread(run)
 
 
-class KeepWhatWasSigned:
-    """The handler: its return is what permits the worker to confirm."""
+class StoreChange:
+    """The handler. When it returns, the worker confirms the change."""
 
     def __init__(self, client: DirectClient, store: Store) -> None:
         self._client = client
         self._store = store
 
     async def __call__(self, change: DirectJobStatusResponse) -> None:
-        """Downloads what the change offers, and stores all of it at once."""
-        if await self._store.has(change):
-            logger.info("Job %s: this change came before, and is only confirmed", change.job_id)
+        """Downloads the documents of the change, and stores them with it in one transaction."""
+        if await self._store.was_handled(change):
+            logger.info(
+                "Job %s: this change is stored already and is only confirmed", change.job_id
+            )
             return
         documents = list[tuple[str, str, bytes]]()
         if change.pades_url is not None:
@@ -118,11 +120,11 @@ class KeepWhatWasSigned:
 
 
 async def main() -> None:
-    """Works until a signal stops it."""
+    """Runs the worker until a signal stops it."""
     configuration = await asyncio.to_thread(ClientConfiguration.from_env)
     store = Store(Path(os.environ.get("WORKER_DATABASE", "worker.sqlite3")))
     async with DirectClient(configuration) as client:
-        worker = StatusChangeWorker(client, KeepWhatWasSigned(client, store), handle_signals=True)
+        worker = StatusChangeWorker(client, StoreChange(client, store), handle_signals=True)
         await worker.run()
     counts = worker.counts
     logger.info(

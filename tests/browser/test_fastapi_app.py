@@ -164,5 +164,7 @@ async def test_whoever_opens_an_exit_url_without_a_token_is_told(visit, shop):
     page = await at_the_contract(person, shop)
     person.expects("status of 400")
     await page.goto(f"{shop.url}/contracts/order-1/signed")
-    await expect(page.get_by_role("alert")).to_contain_text("does not lead to a signing")
+    await expect(page.get_by_role("alert")).to_contain_text(
+        "does not belong to a completed signing"
+    )
     await looks_well(person, "shop-problem")

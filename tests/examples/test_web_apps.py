@@ -1,6 +1,6 @@
-"""The web apps, each from the contract page to the signed PDF, against the real sandbox over loopback.
+"""The web apps from the contract page to the signed PDF, against a sandbox over loopback.
 
-One set of tests for both: the same flow, whatever the framework.
+The same tests run for both frameworks.
 """
 
 import asyncio
@@ -38,25 +38,25 @@ async def customer(app):
 
 
 async def draft(customer: httpx.AsyncClient, query: str = "") -> str:
-    """Begins a contract, and gives the address of its page."""
-    answer = await customer.post(f"/contracts{query}")
-    assert answer.status_code == 303
-    return answer.headers["location"]
+    """Adds a contract. Returns the path of its page."""
+    response = await customer.post(f"/contracts{query}")
+    assert response.status_code == 303
+    return response.headers["location"]
 
 
-async def sent_away(customer: httpx.AsyncClient, page: str, signer: str = "tenant") -> str:
-    """Goes on to sign, and gives the redirect URL."""
-    answer = await customer.post(f"{page}/signers/{signer}")
-    assert (answer.status_code, answer.headers["cache-control"]) == (303, "no-store")
-    return answer.headers["location"]
+async def start_signing(customer: httpx.AsyncClient, page: str, signer: str = "tenant") -> str:
+    """Clicks the signer's button. Returns the redirect URL."""
+    response = await customer.post(f"{page}/signers/{signer}")
+    assert (response.status_code, response.headers["cache-control"]) == (303, "no-store")
+    return response.headers["location"]
 
 
-async def back(customer: httpx.AsyncClient, exit_url: str) -> str:
-    """Opens an exit URL, and gives the text of the page that it leads to."""
-    answer = await customer.get(exit_url)
-    assert (answer.status_code, answer.headers["cache-control"]) == (303, "no-store")
-    assert "token" not in answer.headers["location"]
-    page = await customer.get(answer.headers["location"])
+async def open_exit_url(customer: httpx.AsyncClient, exit_url: str) -> str:
+    """Opens an exit URL. Returns the text of the page that it redirects to."""
+    response = await customer.get(exit_url)
+    assert (response.status_code, response.headers["cache-control"]) == (303, "no-store")
+    assert "token" not in response.headers["location"]
+    page = await customer.get(response.headers["location"])
     assert page.status_code == 200
     return page.text
 
@@ -73,19 +73,21 @@ async def test_a_customer_signs_and_gets_the_signed_pdf(app, customer, sandbox, 
     page = await draft(customer)
     assert "Sign as the tenant" in (await customer.get(page)).text
     assert (await customer.get(f"{page}/signed.pdf")).status_code == 404
-    redirect_url = await sent_away(customer, page)
+    redirect_url = await start_signing(customer, page)
     assert redirect_url.startswith(sandbox.signing_pages_url)
     exit_url = await sandbox.sign(redirect_url)
     assert exit_url.startswith(f"{app.url}/contracts/order-1/signed?")
-    text = await back(customer, exit_url)
+    text = await open_exit_url(customer, exit_url)
     assert "Everybody has signed" in text
     assert f'href="{page}/signed.pdf"' in text
-    await app.shop.finish()
+    await app.shop.wait_for_tasks()
     signed = await customer.get(f"{page}/signed.pdf")
     assert (signed.status_code, signed.headers["content-type"]) == (200, "application/pdf")
     (tmp_path / "download.pdf").write_bytes(signed.content)
-    told = await anyio.run_process([pdfsig, "-nocert", tmp_path / "download.pdf"], check=False)
-    assert b"Signature is Valid." in told.stdout
+    verification = await anyio.run_process(
+        [pdfsig, "-nocert", tmp_path / "download.pdf"], check=False
+    )
+    assert b"Signature is Valid." in verification.stdout
     [received] = sandbox.received
     assert list(received.documents.values()) == [LEASE.read_bytes()]
     [row] = rows(tmp_path)
@@ -93,15 +95,15 @@ async def test_a_customer_signs_and_gets_the_signed_pdf(app, customer, sandbox, 
     assert (tmp_path / f"{row['id']}.pdf").read_bytes() == signed.content
 
 
-async def test_until_it_is_kept_the_signed_pdf_comes_from_the_service(
+async def test_until_it_is_stored_the_signed_pdf_comes_from_the_service(
     app, customer, sandbox, tmp_path
 ):
     page = await draft(customer)
-    await back(customer, await sandbox.sign(await sent_away(customer, page)))
-    await app.shop.finish()
-    kept = tmp_path / "order-1.pdf"
-    content = kept.read_bytes()
-    kept.unlink()
+    await open_exit_url(customer, await sandbox.sign(await start_signing(customer, page)))
+    await app.shop.wait_for_tasks()
+    stored = tmp_path / "order-1.pdf"
+    content = stored.read_bytes()
+    stored.unlink()
     signed = await customer.get(f"{page}/signed.pdf")
     assert (signed.status_code, signed.headers["content-type"]) == (200, "application/pdf")
     assert signed.content == content
@@ -109,9 +111,9 @@ async def test_until_it_is_kept_the_signed_pdf_comes_from_the_service(
     assert signed.headers["cache-control"] == "no-store"
 
 
-async def test_every_time_a_signer_is_sent_away_the_redirect_url_is_fresh(customer, sandbox):
+async def test_each_redirect_of_a_signer_uses_a_new_redirect_url(customer, sandbox):
     page = await draft(customer)
-    first, second = await sent_away(customer, page), await sent_away(customer, page)
+    first, second = await start_signing(customer, page), await start_signing(customer, page)
     assert first != second
     assert len(sandbox.received) == 1
     await sandbox.sign(second)
@@ -119,86 +121,92 @@ async def test_every_time_a_signer_is_sent_away_the_redirect_url_is_fresh(custom
 
 async def test_two_signers_sign_one_after_the_other(customer, sandbox):
     page = await draft(customer, "?with_landlord=true")
-    text = await back(customer, await sandbox.sign(await sent_away(customer, page, "landlord")))
+    text = await open_exit_url(
+        customer, await sandbox.sign(await start_signing(customer, page, "landlord"))
+    )
     assert "The landlord has signed" in text
     assert "The tenant has not signed" in text
     assert "Sign as the tenant" in text
     assert "Sign as the landlord" not in text
-    text = await back(customer, await sandbox.sign(await sent_away(customer, page)))
+    text = await open_exit_url(customer, await sandbox.sign(await start_signing(customer, page)))
     assert "Everybody has signed" in text
     assert "Sign as" not in text
 
 
 @pytest.mark.parametrize(
-    ("act", "outcome", "told"),
+    ("act", "outcome", "expected"),
     [("reject", "rejected", "did not want to sign"), ("fail", "failed", "could not sign")],
 )
-async def test_a_job_that_was_not_signed_is_told_so(app, customer, sandbox, act, outcome, told):
+async def test_the_page_shows_that_a_job_was_not_signed(
+    app, customer, sandbox, act, outcome, expected
+):
     page = await draft(customer, "?with_landlord=true")
-    exit_url = await getattr(sandbox, act)(await sent_away(customer, page))
+    exit_url = await getattr(sandbox, act)(await start_signing(customer, page))
     assert exit_url.startswith(f"{app.url}/contracts/order-1/{outcome}?")
-    text = await back(customer, exit_url)
+    text = await open_exit_url(customer, exit_url)
     assert "The lease was not signed" in text
-    assert told in text
+    assert expected in text
     assert "does not have to sign any more" in text
     assert (await customer.get(f"{page}/signed.pdf")).status_code == 404
-    await app.shop.finish()
+    await app.shop.wait_for_tasks()
     assert (await app.shop.contracts.with_key(page.rpartition("/")[2])).confirmation_url is None
 
 
-async def test_what_counts_is_the_status_and_not_the_exit_url_that_was_opened(customer, sandbox):
+async def test_the_status_counts_and_not_the_exit_url_that_was_opened(customer, sandbox):
     page = await draft(customer)
-    exit_url = await sandbox.reject(await sent_away(customer, page))
-    assert "was not signed" in await back(customer, exit_url.replace("/rejected", "/signed"))
+    exit_url = await sandbox.reject(await start_signing(customer, page))
+    assert "was not signed" in await open_exit_url(
+        customer, exit_url.replace("/rejected", "/signed")
+    )
 
 
-async def test_an_outcome_is_not_replaced_by_an_older_answer(app, customer, sandbox):
-    """Two signers come back at once: the answer to the first may be written after the second's."""
+async def test_an_older_status_does_not_replace_an_outcome(app, customer, sandbox):
+    """When two signers return at the same time, the first one's status may be recorded last."""
     page = await draft(customer, "?with_landlord=true")
-    first = await sandbox.sign(await sent_away(customer, page))
+    first = await sandbox.sign(await start_signing(customer, page))
     contract = await app.shop.contracts.with_key(page.rpartition("/")[2])
     [token] = httpx.URL(first).params.get_list("status_query_token")
-    older = await app.shop.client.get_status(contract.status_url, token)
-    await back(customer, await sandbox.sign(await sent_away(customer, page, "landlord")))
-    assert not await app.shop.contracts.learned(contract.id, older)
+    older_status = await app.shop.client.get_status(contract.status_url, token)
+    await open_exit_url(
+        customer, await sandbox.sign(await start_signing(customer, page, "landlord"))
+    )
+    assert not await app.shop.contracts.record_status(contract.id, older_status)
     assert "Everybody has signed" in (await customer.get(page)).text
 
 
-async def test_an_exit_url_that_somebody_made_up_is_refused(customer, sandbox):
+async def test_an_exit_url_without_a_valid_token_is_refused(customer, sandbox):
     page = await draft(customer)
-    redirect_url = await sent_away(customer, page)
-    early = sandbox.status_query_token(redirect_url)
+    redirect_url = await start_signing(customer, page)
+    token_before_signing = sandbox.status_query_token(redirect_url)
     for query in (
         "",
         "?status_query_token=",
         "?status_query_token=x",
-        f"?status_query_token={early}",
+        f"?status_query_token={token_before_signing}",
     ):
-        answer = await customer.get(f"/contracts/order-1/signed{query}")
-        assert (answer.status_code, answer.headers["cache-control"]) == (400, "no-store")
-        assert "does not lead to a signing" in answer.text
+        response = await customer.get(f"/contracts/order-1/signed{query}")
+        assert (response.status_code, response.headers["cache-control"]) == (400, "no-store")
+        assert "does not belong to a completed signing" in response.text
     assert "is ready to be signed" in (await customer.get(page)).text
 
 
-async def test_whoever_guesses_an_exit_url_does_not_learn_the_address_of_the_page(
-    customer, sandbox
-):
-    async def tried(token: str) -> tuple[int, str | None]:
-        answer = await customer.get(f"/contracts/order-1/signed?status_query_token={token}")
-        return answer.status_code, answer.headers.get("location")
+async def test_a_guessed_exit_url_does_not_reveal_the_url_of_the_page(customer, sandbox):
+    async def return_with(token: str) -> tuple[int, str | None]:
+        response = await customer.get(f"/contracts/order-1/signed?status_query_token={token}")
+        return response.status_code, response.headers.get("location")
 
     page, other = await draft(customer), await draft(customer)
-    assert await tried("x") == (400, None)  # there is no job yet
-    exit_url = await sandbox.sign(await sent_away(customer, page))
-    exit_url_of_other = await sandbox.sign(await sent_away(customer, other))
-    assert await tried("x") == (400, None)
-    assert await tried(exit_url_of_other.rpartition("=")[2]) == (400, None)
-    # The twin: a signer of this contract learns it.
-    assert await tried(exit_url.rpartition("=")[2]) == (303, page)
+    assert await return_with("x") == (400, None)  # there is no job yet
+    exit_url = await sandbox.sign(await start_signing(customer, page))
+    exit_url_of_other = await sandbox.sign(await start_signing(customer, other))
+    assert await return_with("x") == (400, None)
+    assert await return_with(exit_url_of_other.rpartition("=")[2]) == (400, None)
+    # A signer of this contract is redirected to the page.
+    assert await return_with(exit_url.rpartition("=")[2]) == (303, page)
 
 
 @pytest.mark.parametrize(
-    "address",
+    "path",
     [
         "{page}/nope",
         "{page}/nope?status_query_token=x",
@@ -213,15 +221,15 @@ async def test_whoever_guesses_an_exit_url_does_not_learn_the_address_of_the_pag
         "/nope",
     ],
 )
-async def test_an_address_that_is_none_is_told_to_a_customer(customer, address):
+async def test_a_path_that_does_not_exist_gives_an_error_page(customer, path):
     page = await draft(customer)
-    answer = await customer.get(address.format(page=page))
-    assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
-    assert answer.headers["content-type"].startswith("text/html")
-    assert "There is no such page" in answer.text
+    response = await customer.get(path.format(page=page))
+    assert (response.status_code, response.headers["cache-control"]) == (404, "no-store")
+    assert response.headers["content-type"].startswith("text/html")
+    assert "This page does not exist" in response.text
 
 
-async def test_the_key_to_a_contracts_page_is_in_no_reference_no_log_and_no_file_name(
+async def test_no_reference_log_or_file_name_contains_the_key_of_a_contract(
     app, customer, sandbox, tmp_path, caplog
 ):
     caplog.set_level(logging.DEBUG)
@@ -230,203 +238,215 @@ async def test_the_key_to_a_contracts_page_is_in_no_reference_no_log_and_no_file
     assert len(key) == 22
     sandbox.faults.add(Fault(kind=FaultKind.SERVER_ERROR, operation=Operation.CREATE, times=1))
     assert (await customer.post(f"{page}/signers/tenant")).headers["location"] == page
-    exit_url = await sandbox.sign(await sent_away(customer, page))
-    wrong = await customer.get("/contracts/order-1/signed?status_query_token=x")
-    assert wrong.status_code == 400
-    (tmp_path / "order-1.pdf").mkdir()  # so that it can't be kept
-    await back(customer, exit_url)
-    await app.shop.finish()
-    said = caplog.text
-    for line in ("may have a job", "has no new status", "came back: signed", "is not kept"):
-        assert f"order-1 {line}" in said
+    exit_url = await sandbox.sign(await start_signing(customer, page))
+    refused = await customer.get("/contracts/order-1/signed?status_query_token=x")
+    assert refused.status_code == 400
+    (tmp_path / "order-1.pdf").mkdir()  # so that the signed PDF can't be stored
+    await open_exit_url(customer, exit_url)
+    await app.shop.wait_for_tasks()
+    for message in (
+        ": the job may exist",
+        ": the service gave no",
+        " returned: signed",
+        ": not stored",
+    ):
+        assert f"order-1{message}" in caplog.text
     [received] = sandbox.received
     assert b"order-1-2" in received.request
     assert key.encode() not in received.request
-    shop_said = [caplog.handler.format(each) for each in caplog.records if each.name == "shop"]
-    assert [each for each in shop_said if key in each] == []
+    logged = [caplog.handler.format(record) for record in caplog.records if record.name == "shop"]
+    assert [line for line in logged if key in line] == []
     assert [path for path in tmp_path.iterdir() if key in path.name] == []
 
 
 async def test_two_clicks_make_one_job(customer, sandbox):
     page = await draft(customer)
-    answers = await asyncio.gather(*(customer.post(f"{page}/signers/tenant") for _ in range(3)))
+    responses = await asyncio.gather(*(customer.post(f"{page}/signers/tenant") for _ in range(3)))
     assert len(sandbox.received) == 1
-    away = [each.headers["location"] for each in answers if "redirect" in each.headers["location"]]
-    assert away
-    assert {each.headers["location"] for each in answers} - set(away) <= {page}
+    locations = {response.headers["location"] for response in responses}
+    redirect_urls = {location for location in locations if "redirect" in location}
+    assert redirect_urls
+    assert locations - redirect_urls <= {page}
 
 
-# Behind a gate that withholds the service's answers.
+# With a proxy that can withhold the service's responses.
 
 
 @pytest.fixture
-async def shut():
-    async with gate() as made:
-        yield made
-
-
-@pytest.fixture(params=APPS)
-async def gated(request, sandbox, shut, tmp_path, monkeypatch) -> Running:
-    proxy = {"POSTEN_SIGNERING_PROXY": shut.url}
-    async with running(request.param, sandbox, tmp_path, monkeypatch, **proxy) as started:
-        async with started.customer() as warm:
-            await sent_away(warm, await draft(warm))  # a connection stands from now on
+async def proxy():
+    async with gate() as started:
         yield started
 
 
-async def cut_off(gated, shut, method: str, address: str) -> None:
-    """Somebody asks, and goes away while the service's answer is on its way."""
-    async with gated.customer() as gone:
-        shut.shut()
-        asking = asyncio.create_task(gone.request(method, address))
-        await shut.withheld.wait()
-        asking.cancel()
+@pytest.fixture(params=APPS)
+async def gated(request, sandbox, proxy, tmp_path, monkeypatch) -> Running:
+    variables = {"POSTEN_SIGNERING_PROXY": proxy.url}
+    async with running(request.param, sandbox, tmp_path, monkeypatch, **variables) as started:
+        async with started.customer() as customer:
+            # Opens the connection to the service, so that it exists when the proxy is shut.
+            await start_signing(customer, await draft(customer))
+        yield started
+
+
+async def disconnect_during(gated, proxy, method: str, address: str) -> None:
+    """A customer sends a request, and disconnects while the service's response is withheld."""
+    async with gated.customer() as customer:
+        proxy.shut()
+        request = asyncio.create_task(customer.request(method, address))
+        await proxy.withheld.wait()
+        request.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asking
+            await request
 
 
-async def test_a_customer_who_goes_away_while_the_job_is_created_finds_it_later(
-    gated, shut, sandbox
+async def test_a_customer_who_disconnects_while_the_job_is_created_finds_it_later(
+    gated, proxy, sandbox
 ):
     async with gated.customer() as customer:
         page = await draft(customer)
-        await cut_off(gated, shut, "POST", f"{page}/signers/tenant")
+        await disconnect_during(gated, proxy, "POST", f"{page}/signers/tenant")
         text = (await customer.get(page)).text
-        assert "on its way" in text
+        assert "is being sent" in text
         assert 'http-equiv="refresh"' in text
-        shut.release()
-        await gated.shop.finish()
+        proxy.release()
+        await gated.shop.wait_for_tasks()
         assert "is ready to be signed" in (await customer.get(page)).text
-        text = await back(customer, await sandbox.sign(await sent_away(customer, page)))
+        text = await open_exit_url(
+            customer, await sandbox.sign(await start_signing(customer, page))
+        )
     assert "Everybody has signed" in text
-    assert len(sandbox.received) == 2  # with the one that warmed up
+    assert len(sandbox.received) == 2  # including the job of the fixture
 
 
-async def test_a_request_that_the_server_cancels_does_not_touch_the_creation(
-    sandbox, shut, tmp_path, monkeypatch
+async def test_a_request_that_the_server_cancels_does_not_interrupt_the_creation(
+    sandbox, proxy, tmp_path, monkeypatch
 ):
-    """As a middleware with a time limit would, or a server that stops."""
-    proxy = {"POSTEN_SIGNERING_PROXY": shut.url}
-    async with running("fastapi", sandbox, tmp_path, monkeypatch, **proxy) as app:
+    """A middleware with a timeout or a stopping server cancels requests."""
+    variables = {"POSTEN_SIGNERING_PROXY": proxy.url}
+    async with running("fastapi", sandbox, tmp_path, monkeypatch, **variables) as app:
         transport = httpx.ASGITransport(module("fastapi_app").app)
         async with httpx.AsyncClient(transport=transport, base_url=app.url) as customer:
-            await sent_away(customer, await draft(customer))
+            await start_signing(customer, await draft(customer))
             page = await draft(customer)
-            shut.shut()
-            asking = asyncio.create_task(customer.post(f"{page}/signers/tenant"))
-            await shut.withheld.wait()
-            asking.cancel()
+            proxy.shut()
+            request = asyncio.create_task(customer.post(f"{page}/signers/tenant"))
+            await proxy.withheld.wait()
+            request.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await asking
-            shut.release()
-            await app.shop.finish()
+                await request
+            proxy.release()
+            await app.shop.wait_for_tasks()
             assert "is ready to be signed" in (await customer.get(page)).text
             assert len(sandbox.received) == 2
 
 
-async def test_without_a_task_of_its_own_the_creation_would_be_cut_off(gated, shut, sandbox):
-    """The twin: what the cancellation does where nothing protects from it."""
+async def test_without_its_own_task_the_creation_would_be_interrupted(gated, proxy, sandbox):
+    """Shows what a cancellation does to a creation that runs in the request's task."""
     async with gated.customer() as customer:
         await draft(customer)
-    shut.shut()
-    bare = asyncio.create_task(gated.shop._create("order-2"))
-    await shut.withheld.wait()
-    bare.cancel()
+    proxy.shut()
+    creation = asyncio.create_task(gated.shop._create("order-2"))
+    await proxy.withheld.wait()
+    creation.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await bare
-    shut.release()
+        await creation
+    proxy.release()
     contract = await gated.shop.contracts.get("order-2")
     assert (contract.state, contract.signer_urls, len(sandbox.received)) == ("CREATING", {}, 2)
-    # It is in doubt from the next start on.
+    # After the next start of the app, the outcome is unknown.
     await gated.shop.contracts.open()
-    assert (await gated.shop.contracts.get(contract.id)).state == "DOUBTFUL"
+    assert (await gated.shop.contracts.get(contract.id)).state == "OUTCOME_UNKNOWN"
 
 
-async def test_a_signer_who_goes_away_at_the_exit_url_has_come_back_all_the_same(
-    gated, shut, sandbox
+async def test_the_status_is_recorded_when_a_signer_disconnects_at_the_exit_url(
+    gated, proxy, sandbox
 ):
     async with gated.customer() as customer:
         page = await draft(customer)
-        exit_url = await sandbox.sign(await sent_away(customer, page))
-        await cut_off(gated, shut, "GET", exit_url)
-        shut.release()
-        await gated.shop.finish()
+        exit_url = await sandbox.sign(await start_signing(customer, page))
+        await disconnect_during(gated, proxy, "GET", exit_url)
+        proxy.release()
+        await gated.shop.wait_for_tasks()
         assert "Everybody has signed" in (await customer.get(page)).text
 
 
-async def test_a_download_may_be_broken_off(gated, shut, sandbox, tmp_path):
+async def test_a_customer_can_disconnect_during_a_download(gated, proxy, sandbox, tmp_path):
     async with gated.customer() as customer:
         page = await draft(customer)
-        await back(customer, await sandbox.sign(await sent_away(customer, page)))
-        await gated.shop.finish()
-        kept = tmp_path / "order-2.pdf"
-        content = kept.read_bytes()
-        kept.unlink()
-        await cut_off(gated, shut, "GET", f"{page}/signed.pdf")
-        shut.release()
+        await open_exit_url(customer, await sandbox.sign(await start_signing(customer, page)))
+        await gated.shop.wait_for_tasks()
+        stored = tmp_path / "order-2.pdf"
+        content = stored.read_bytes()
+        stored.unlink()
+        await disconnect_during(gated, proxy, "GET", f"{page}/signed.pdf")
+        proxy.release()
         assert (await customer.get(f"{page}/signed.pdf")).content == content
 
 
-async def test_after_a_doubtful_creation_the_customer_tries_again_under_another_reference(
-    gated, shut, sandbox
+async def test_after_an_unknown_outcome_the_next_attempt_uses_a_different_reference(
+    gated, proxy, sandbox
 ):
     async with gated.customer() as customer:
         page = await draft(customer)
-        shut.shut()
-        asking = asyncio.create_task(customer.post(f"{page}/signers/tenant"))
-        await shut.withheld.wait()
-        shut.cut()
-        assert (await asking).headers["location"] == page
-        assert "no clear answer" in (await customer.get(page)).text
-        assert "Everybody has signed" in await back(
-            customer, await sandbox.sign(await sent_away(customer, page))
+        proxy.shut()
+        request = asyncio.create_task(customer.post(f"{page}/signers/tenant"))
+        await proxy.withheld.wait()
+        proxy.cut()
+        assert (await request).headers["location"] == page
+        assert "We do not know whether" in (await customer.get(page)).text
+        assert "Everybody has signed" in await open_exit_url(
+            customer, await sandbox.sign(await start_signing(customer, page))
         )
     references = [
-        re.search(b"<[^>]*reference>([^<]*)<", each.request)[1] for each in sandbox.received[1:]
+        re.search(b"<[^>]*reference>([^<]*)<", job.request)[1] for job in sandbox.received[1:]
     ]
     assert references == [b"order-2-1", b"order-2-2"]
 
 
-async def test_when_the_service_is_away_nothing_is_created_and_the_customer_is_told(
-    gated, shut, sandbox
+async def test_when_the_service_is_down_no_job_is_created_and_the_customer_sees_an_error(
+    gated, proxy, sandbox
 ):
     async with gated.customer() as customer:
         page = await draft(customer)
         signing = await draft(customer)
-        exit_url = await sandbox.sign(await sent_away(customer, signing))
-        shut.down()
-        answer = await customer.post(f"{page}/signers/tenant")
-        assert (answer.status_code, answer.headers["location"]) == (303, page)
+        exit_url = await sandbox.sign(await start_signing(customer, signing))
+        proxy.down()
+        response = await customer.post(f"{page}/signers/tenant")
+        assert (response.status_code, response.headers["location"]) == (303, page)
         assert "Nothing has been signed yet" in (await customer.get(page)).text
-        told = await customer.get(exit_url)
-        assert told.status_code == 502
-        assert "Please reload" in told.text
-        shut.up()
-        assert "Everybody has signed" in await back(customer, exit_url)  # the token is good still
-        assert "Everybody has signed" in await back(
-            customer, await sandbox.sign(await sent_away(customer, page))
+        response = await customer.get(exit_url)
+        assert response.status_code == 502
+        assert "Please reload" in response.text
+        proxy.up()
+        assert "Everybody has signed" in await open_exit_url(
+            customer, exit_url
+        )  # the token is still valid
+        assert "Everybody has signed" in await open_exit_url(
+            customer, await sandbox.sign(await start_signing(customer, page))
         )
 
 
 @pytest.mark.parametrize("name", APPS)
-async def test_what_was_not_kept_is_kept_at_the_next_start(
-    name, sandbox, shut, tmp_path, monkeypatch
+async def test_a_signed_pdf_that_was_not_stored_is_stored_at_the_next_start(
+    name, sandbox, proxy, tmp_path, monkeypatch
 ):
-    proxy = {"POSTEN_SIGNERING_PROXY": shut.url}
+    variables = {"POSTEN_SIGNERING_PROXY": proxy.url}
     async with (
-        running(name, sandbox, tmp_path, monkeypatch, **proxy) as app,
+        running(name, sandbox, tmp_path, monkeypatch, **variables) as app,
         app.customer() as customer,
     ):
         page = await draft(customer)
-        exit_url = await sandbox.sign(await sent_away(customer, page))
+        exit_url = await sandbox.sign(await start_signing(customer, page))
         contract = await app.shop.contracts.with_key(page.rpartition("/")[2])
         [token] = httpx.URL(exit_url).params.get_list("status_query_token")
         status = await app.shop.client.get_status(contract.status_url, token)
-        await app.shop.contracts.learned(contract.id, status)  # and then the power went
+        await app.shop.contracts.record_status(
+            contract.id, status
+        )  # then the app stops before it stores the PDF
     [row] = rows(tmp_path)
     assert row["confirmation_url"] is not None
     async with running(name, sandbox, tmp_path, monkeypatch) as app:
-        await app.shop.finish()
+        await app.shop.wait_for_tasks()
         assert app.shop.signed(contract).exists()
     [row] = rows(tmp_path)
     assert row["confirmation_url"] is None
