@@ -1,4 +1,4 @@
-"""Every public name, used as a caller would: to be type-checked by mypy and pyright, never executed."""
+"""Uses every public name as a caller would. mypy and pyright check this file; it is never executed."""
 
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -232,11 +232,11 @@ async def create(client: DirectClient) -> str:
     return signer.redirect_url
 
 
-# --- Learning the status
+# --- Getting the status
 
 
-async def by_token(client: DirectClient, created: DirectJobResponse, address: str) -> None:
-    token = status_query_token_in(address)
+async def get_status(client: DirectClient, created: DirectJobResponse, exit_url: str) -> None:
+    token = status_query_token_in(exit_url)
     status = await client.get_status(created, token)
     assert_type(status, DirectJobStatusResponse)
     assert_type(await client.get_status("https://localhost/status", token), DirectJobStatusResponse)
@@ -249,8 +249,8 @@ async def by_token(client: DirectClient, created: DirectJobResponse, address: st
     assert_type((signature.signer, signature.xades_url), tuple[str | None, str | None])
 
 
-def decided(status: DirectJobStatusResponse) -> str:
-    """What the service adds later arrives in the last case."""
+def decide(status: DirectJobStatusResponse) -> str:
+    """The last case matches statuses that the service adds later."""
     match status.status:
         case DirectJobStatus.IN_PROGRESS:
             return "wait"
@@ -263,8 +263,8 @@ def decided(status: DirectJobStatusResponse) -> str:
             return unknown
 
 
-def named(status: SignerStatus) -> int:
-    """All members that there are."""
+def match_all_members(status: SignerStatus) -> int:
+    """Matches every member of the enum."""
     match status:
         case SignerStatus.WAITING | SignerStatus.SIGNED | SignerStatus.REJECTED:
             return 1
@@ -276,19 +276,19 @@ def named(status: SignerStatus) -> int:
             assert_never(status)
 
 
-async def by_polling(client: DirectClient) -> None:
+async def poll(client: DirectClient) -> None:
     sender = Sender(organization_number="123456789")
-    poll = await client.get_status_change(sender=sender)
-    assert_type(poll, StatusPoll)
-    assert_type(poll.change, DirectJobStatusResponse | None)
+    result = await client.get_status_change(sender=sender)
+    assert_type(result, StatusPoll)
+    assert_type(result.change, DirectJobStatusResponse | None)
     assert_type(
-        (poll.wait, poll.next_permitted_poll_time), tuple[timedelta | None, datetime | None]
+        (result.wait, result.next_permitted_poll_time), tuple[timedelta | None, datetime | None]
     )
 
-    def told(error: SigningError, wait: timedelta) -> None:
+    def on_failure(error: SigningError, wait: timedelta) -> None:
         assert_type((error, wait), tuple[SigningError, timedelta])
 
-    policy = FailurePolicy(max_failures=3, max_outage=timedelta(hours=1), on_failure=told)
+    policy = FailurePolicy(max_failures=3, max_outage=timedelta(hours=1), on_failure=on_failure)
     changes = client.status_changes(sender=sender, failure_policy=policy)
     assert_type(changes, StatusChanges)
     async for change in changes:
@@ -300,7 +300,7 @@ async def by_polling(client: DirectClient) -> None:
     await changes.aclose()
 
 
-# --- Afterwards
+# --- Downloading and deleting
 
 
 async def download(client: DirectClient, status: DirectJobStatusResponse) -> None:
@@ -323,7 +323,7 @@ async def download(client: DirectClient, status: DirectJobStatusResponse) -> Non
     await client.delete_documents("https://localhost/delete")
 
 
-async def whole(configuration: ClientConfiguration) -> None:
+async def open_client(configuration: ClientConfiguration) -> None:
     async with DirectClient(configuration) as client:
         assert_type(client, DirectClient)
         assert_type(await client.check_access(sender=None), str)
@@ -335,7 +335,7 @@ async def whole(configuration: ClientConfiguration) -> None:
 
 
 class Store:
-    """A store of the caller's own."""
+    """A store that the caller implements."""
 
     async def save(self, *, job_id: int, name: str, content: bytes) -> None:
         assert_type((job_id, name, content), tuple[int, str, bytes])
@@ -363,11 +363,11 @@ async def work(client: DirectClient) -> None:
     assert_type(worker.counts.polls, PollCounts)
 
 
-# --- A transport and a limiter of the caller's own
+# --- A transport and a rate limiter that the caller implements
 
 
-class Answer:
-    """An answer of 200 without a body."""
+class EmptyResponse:
+    """A response with status 200 and an empty body."""
 
     @property
     def status(self) -> int:
@@ -382,7 +382,7 @@ class Answer:
 
 
 class OwnTransport:
-    """Answers every request alike."""
+    """Responds to every request with the same response."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.context = context
@@ -397,52 +397,50 @@ class OwnTransport:
             async for chunk in request.body.chunks():
                 assert_type(chunk, bytes)
         assert_type(request.url.reveal(), str)
-        yield Answer()
+        yield EmptyResponse()
 
     async def aclose(self) -> None:
-        """Closes nothing."""
+        """Does nothing."""
 
 
 class OwnLimiter:
-    """Lets everybody through."""
+    """Limits no call."""
 
     async def acquire(self, organization_number: str) -> Callable[[], None]:
-        """At once."""
+        """Returns immediately."""
         return lambda: None
 
     async def block(self, organization_number: str, seconds: float) -> None:
-        """Takes no note."""
+        """Does nothing."""
 
 
-async def own(context: ssl.SSLContext) -> ClientConfiguration:
+async def configure(context: ssl.SSLContext) -> ClientConfiguration:
     return await configurations(OwnTransport(context), OwnLimiter())
 
 
-def exchanged(
-    transport: Transport, request: Request
-) -> AbstractAsyncContextManager[ResponseStream]:
+def exchange(transport: Transport, request: Request) -> AbstractAsyncContextManager[ResponseStream]:
     return transport.exchange(request)
 
 
 # --- Errors
 
 
-def blamed(error: SigningError) -> object:  # noqa: C901, PLR0911, PLR0912 - one case for each error
-    """Each error with what it carries."""
+def explain(error: SigningError) -> object:  # noqa: C901, PLR0911, PLR0912 - one case for each error
+    """The attributes of each error."""
     match error:
         case DocumentChangedError():
             return error.violations
         case InvalidJobError():
             assert_type(error.violations, tuple[Violation, ...])
-            return [(each.path, each.rule) for each in error.violations]
+            return [(violation.path, violation.rule) for violation in error.violations]
         case SenderNotSpecifiedError() | ConfigurationError() | ClientStateError():
-            return "mend the set-up"
+            return "fix the configuration"
         case UntrustedUrlError() | SignerNotFoundError():
-            return "mend the call"
+            return "fix the call"
         case StatusUrlMissingError() | SignedDocumentMissingError() | DocumentsNotDeletableError():
-            return "not there"
+            return "not available"
         case StatusQueryTokenMissingError() | NotAvailableError():
-            return "not there"
+            return "not available"
         case CreateOutcomeUnknownError():
             assert_type(error.job_id, int | None)
             return error.reference, error.reason
@@ -493,7 +491,7 @@ async def sandbox() -> None:
         assert_type(running.ca_certificates, Mapping[str, bytes])
         assert_type(running.enterprise_pkcs12("123456789"), tuple[bytes, str])
         running.authorize_broker("123456789", "987654321")
-        await play(running, "http://localhost")
+        await act_as_signer(running, "http://localhost")
         for received in running.received:
             assert_type(received, Received)
             assert_type((received.job_id, received.request), tuple[int, bytes])
@@ -501,7 +499,7 @@ async def sandbox() -> None:
             assert_type((received.manifest, received.container), tuple[bytes, bytes])
 
 
-async def play(running: Sandbox, redirect_url: str) -> None:
+async def act_as_signer(running: Sandbox, redirect_url: str) -> None:
     try:
         assert_type(running.status_query_token(redirect_url), str)
         assert_type(await running.sign(redirect_url), str)
@@ -525,12 +523,12 @@ def break_things(running: Sandbox) -> Sequence[PendingFault]:
     return faults.pending
 
 
-def watched(running: Sandbox) -> Mapping[str, OrganizationCounters]:
+def inspect(running: Sandbox) -> Mapping[str, OrganizationCounters]:
     overview = running.overview()
     assert_type(overview, Overview)
     assert_type(overview.jobs, tuple[JobSnapshot, ...])
-    for each in overview.jobs:
-        assert_type((each.signers, each.documents), tuple[Signers, Documents])
+    for job in overview.jobs:
+        assert_type((job.signers, job.documents), tuple[Signers, Documents])
     assert_type(overview.queues, tuple[QueueSnapshot, ...])
     for queue in overview.queues:
         assert_type(queue.changes, tuple[ChangeSnapshot, ...])
@@ -543,7 +541,7 @@ Signers = tuple[SignerSnapshot, ...]
 Documents = tuple[DocumentSnapshot, ...]
 
 
-def in_a_thread() -> ClientConfiguration:
+def sandbox_in_a_thread() -> ClientConfiguration:
     with ThreadedSandbox(rate_limit=None) as running:
         assert_type(running, ThreadedSandbox)
         assert_type(running.sign("http://localhost"), str)
