@@ -91,8 +91,8 @@ async def signer_returns(request: web.Request) -> web.Response:
 async def signed_pdf(request: web.Request) -> web.StreamResponse:
     """The signed lease: our stored copy, or before that a stream from the service."""
     shop, contract = request.app[SHOP], await contract_of(request)
-    if shop.signed(contract).exists():
-        return web.FileResponse(shop.signed(contract), headers=NO_STORE)
+    if shop.signed_path(contract).exists():
+        return web.FileResponse(shop.signed_path(contract), headers=NO_STORE)
     if contract.pades_url is None:
         raise web.HTTPNotFound
     async with shop.client.open_pades(contract.pades_url) as stream:

@@ -101,7 +101,7 @@ async def pades(
     shop: ShopDependency, contract: ContractDependency
 ) -> AsyncIterator[DownloadStream | None]:
     """A stream of the service's copy, or None if our copy is stored. FastAPI closes the stream."""
-    if shop.signed(contract).exists():
+    if shop.signed_path(contract).exists():
         yield None
     elif contract.pades_url is None:
         raise HTTPException(404)
@@ -118,7 +118,7 @@ async def signed_pdf(
 ) -> Response:
     """The signed lease: our stored copy, or before that a stream from the service."""
     if stream is None:
-        return FileResponse(shop.signed(contract), media_type=PDF, headers=NO_STORE)
+        return FileResponse(shop.signed_path(contract), media_type=PDF, headers=NO_STORE)
     headers = dict(NO_STORE)
     if stream.content_length is not None:
         headers["Content-Length"] = str(stream.content_length)

@@ -149,7 +149,7 @@ class Shop:
             return
         try:
             if contract.pades_url is not None:
-                await self.client.download_pades(contract.pades_url, self.signed(contract))
+                await self.client.download_pades(contract.pades_url, self.signed_path(contract))
             await self.client.confirm(contract.confirmation_url)
             await self.contracts.record_confirmation(contract.id)
         except (SigningError, OSError):
@@ -157,6 +157,6 @@ class Shop:
                 "Contract %s: not stored or not confirmed; the next start retries", contract.id
             )
 
-    def signed(self, contract: Contract) -> Path:
+    def signed_path(self, contract: Contract) -> Path:
         """The path of the signed lease. The file exists after it was stored."""
         return self._folder / f"{contract.id}.pdf"

@@ -67,7 +67,8 @@ class ClientConfiguration:
         environment: The installation of the service to use. The default is production.
         certificate: The enterprise certificate. It identifies the client to the service, and it signs
             the container of each job.
-        trust_anchors: CA certificates that may vouch for the service's certificate.
+        trust_anchors: CA certificates that may vouch for the service's certificate, in addition to those
+            in your `.p12` file and in certifi.
         sender: The default sender, for jobs and calls that name no sender.
         timeouts: How long the client waits for the network.
         proxy: URL of an HTTP proxy, `http://user:password@host:port`. The client opens a tunnel to the
@@ -156,11 +157,11 @@ class ClientConfiguration:
             ConfigurationError: A required variable is missing, or a value can't be used.
         """
         # The variables hold the password. In a Secret, no traceback with local variables shows them.
-        hidden = Secret(os.environ if environ is None else environ)
+        secret_environ = Secret(os.environ if environ is None else environ)
         del environ
 
         def variable(name: str) -> str | None:
-            return hidden.reveal().get(_PREFIX + name, "").strip() or None
+            return secret_environ.reveal().get(_PREFIX + name, "").strip() or None
 
         certificate = variable("CERTIFICATE")
         if certificate is None:
@@ -172,7 +173,7 @@ class ClientConfiguration:
             environment=_environment(variable("ENVIRONMENT"), variable("SERVICE_ROOT")),
             certificate=EnterpriseCertificate.from_pkcs12(
                 Path(certificate),
-                password=hidden.reveal().get(_PREFIX + "CERTIFICATE_PASSWORD"),
+                password=secret_environ.reveal().get(_PREFIX + "CERTIFICATE_PASSWORD"),
             ),
             trust_anchors=_trust_anchors(
                 variable("TRUST_ANCHORS"), unpinned=variable("SERVICE_ROOT") is not None
@@ -183,17 +184,17 @@ class ClientConfiguration:
 
 
 def _environment(name: str | None, service_root: str | None) -> Environment:
-    known = _ENVIRONMENTS.get((name or "production").lower())
-    if known is None and service_root is None:
+    environment = _ENVIRONMENTS.get((name or "production").lower())
+    if environment is None and service_root is None:
         raise ConfigurationError(
             f"{_PREFIX}ENVIRONMENT must be one of {', '.join(_ENVIRONMENTS)}. For a different service, "
             f"set {_PREFIX}SERVICE_ROOT as well."
         )
     if service_root is None:
-        return known or Environment.PRODUCTION
-    if known is None or name is None:
+        return environment or Environment.PRODUCTION
+    if environment is None or name is None:
         return Environment(name=name or "custom", service_root=service_root)
-    return replace(known, service_root=service_root)
+    return replace(environment, service_root=service_root)
 
 
 def _trust_anchors(path: str | None, *, unpinned: bool) -> TrustAnchors:

@@ -142,7 +142,7 @@ class InvalidJobError(SigningError):
 
 
 class DocumentChangedError(InvalidJobError):
-    """A document's file changed between signing and sending.
+    """A document's file changed, or disappeared, between signing and sending.
 
     The client aborted the request before its end, so the job was not created. Create it again when
     no program writes to the file.
@@ -217,7 +217,7 @@ class CreateOutcomeUnknownError(TransportError):
     """The job may exist: its request was sent, but no clear response came.
 
     The client does not retry, because the service has no idempotency key: a second request may
-    create a second job. If the job exists and is polled, a status change with its reference comes.
+    create a second job. If the job exists and is polled, a later status change has its reference.
 
     Attributes:
         reference: The job's reference; None when it has none.
@@ -229,10 +229,10 @@ class CreateOutcomeUnknownError(TransportError):
         self.reference = reference
         self.reason = reason
         self.job_id = job_id
-        named = "without a reference" if reference is None else f"with reference {reference!r}"
-        known = "" if job_id is None else f" The service answered with job id {job_id}."
+        job = "without a reference" if reference is None else f"with reference {reference!r}"
+        answered = "" if job_id is None else f" The service answered with job id {job_id}."
         super().__init__(
-            f"It is not known whether the job {named} was created: {reason}.{known} "
+            f"It is not known whether the job {job} was created: {reason}.{answered} "
             "The job may exist, so do not retry automatically.",
             request_may_have_left=True,
         )
@@ -242,7 +242,7 @@ class CreateOutcomeUnknownError(TransportError):
 
 
 class ApiError(SigningError):
-    """The service refused the request.
+    """The service refused the request, with an HTTP status outside 2xx.
 
     Attributes:
         status: The HTTP status.

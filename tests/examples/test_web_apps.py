@@ -447,6 +447,6 @@ async def test_a_signed_pdf_that_was_not_stored_is_stored_at_the_next_start(
     assert row["confirmation_url"] is not None
     async with running(name, sandbox, tmp_path, monkeypatch) as app:
         await app.shop.wait_for_tasks()
-        assert app.shop.signed(contract).exists()
+        assert app.shop.signed_path(contract).exists()
     [row] = rows(tmp_path)
     assert row["confirmation_url"] is None

@@ -458,7 +458,7 @@ def explain(error: SigningError) -> object:  # noqa: C901, PLR0911, PLR0912 - on
         case BrokerNotAuthorizedError() | NotAuthorizedError():
             return "ask for access"
         case InvalidStatusQueryTokenError() | SigningCeremonyNotCompletedError():
-            return "ask again"
+            return "retry later"
         case ApiError():
             assert_type(error.status, int)
             assert_type(error.retry_after, timedelta | None)

@@ -50,9 +50,9 @@ class DirectoryStore:
         Raises:
             OSError: The file can't be written.
         """
-        hidden = Secret(content)
+        secret_content = Secret(content)
         del content
-        await anyio.to_thread.run_sync(_write, self._directory / str(job_id) / name, hidden)
+        await anyio.to_thread.run_sync(_write, self._directory / str(job_id) / name, secret_content)
 
 
 def _write(path: Path, content: Secret[bytes]) -> None:

@@ -67,10 +67,10 @@ class StatusChangeWorker:
         concurrency: The maximum number of changes that are handled at the same time. The worker fetches
             a change only when it can start a handler for it.
         lease: How long the service waits for the confirmation of a change before it redelivers the
-            change. The worker logs a warning when a handler has used 80 % of this time.
+            change. The worker only uses it to log a warning when a handler has used 80 % of it.
         stop_within: How long running handlers and a poll in flight may continue after the worker was
             asked to stop. Then the worker cancels them, and the service redelivers their changes. The
-            worker still waits for code that shields itself from cancellation, such as a thread.
+            worker still waits for code that shields itself from cancellation, such as worker threads.
         failure_policy: When to give up after transient failures of polls. None means never.
         handle_signals: Whether SIGTERM and SIGINT stop the worker while it runs, which works only in the
             main thread. A second signal cancels handlers and a poll in flight immediately. Set it to
