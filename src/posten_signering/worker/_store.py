@@ -25,7 +25,7 @@ class SignedDocumentStore(Protocol):
         Args:
             job_id: The id of the document's job.
             name: `pades.pdf`, `xades-1.xml`, `xades-2.xml` and so on. Signers are numbered in the
-                alphabetical order of their identifiers, which is the same in each change of a job.
+                sorted order of their identifiers, which is the same in each change of a job.
             content: The whole document.
         """
         ...
