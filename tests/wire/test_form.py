@@ -163,7 +163,10 @@ async def test_a_page_with_status_200_is_not_saved(name, content, framing, tmp_p
     path.write_text("older")
     chunks = [content[start : start + 100] for start in range(0, len(content), 100)]
     async with client_of(Answer(200, chunks, framing)) as (client, transport):
-        with pytest.raises(UnexpectedResponseError, match=r"The response to the download is not a(n XML document| PDF)\."):
+        with pytest.raises(
+            UnexpectedResponseError,
+            match=r"The response to the download is not a(n XML document| PDF)\.",
+        ):
             await all_calls(path)[name](client)
         assert transport.open == 0
     assert [file.read_text() for file in tmp_path.iterdir()] == ["older"]
