@@ -1,4 +1,4 @@
-"""A sandbox, a sender who creates jobs in it, and a hand on its control API. A test file may replace each."""
+"""Fixtures: a sandbox, a sender that creates jobs in it, and its control API. A test file may override them."""
 
 import aiohttp
 import pytest
@@ -26,6 +26,6 @@ async def sender(sandbox, clock, tmp_path):
 
 
 @pytest.fixture
-async def hand(sandbox):
+async def control_api(sandbox):
     async with aiohttp.ClientSession() as session:
         yield ControlCaller(session, sandbox.control_url)

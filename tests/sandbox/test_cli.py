@@ -1,4 +1,4 @@
-"""`python -m posten_signering.sandbox`: started, used and stopped as a person would."""
+"""The command `python -m posten_signering.sandbox`, started, used and stopped as a person would do it."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def started(*arguments, **options):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_runs_until_a_signal_stops_it_and_says_what_to_export(tmp_path, number):
+def test_it_prints_what_to_export_and_runs_until_a_signal_stops_it(tmp_path, number):
     directory = tmp_path / "made here" / "files"
     arguments = ["-m", "posten_signering.sandbox", *ANY_PORTS, "--directory", directory]
     with started("-W", "error", *arguments) as process:
@@ -50,8 +50,8 @@ def test_it_runs_until_a_signal_stops_it_and_says_what_to_export(tmp_path, numbe
         address = re.match("https://127.0.0.1:([0-9]+)/api", configuration.environment.service_root)
         socket.create_connection(("127.0.0.1", int(address[1]))).close()
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=30)
-    assert (process.returncode, rest, errors) == (0, "Stopped.\n", "")
+        remaining, errors = process.communicate(timeout=30)
+    assert (process.returncode, remaining, errors) == (0, "Stopped.\n", "")
     assert configuration.environment.name == "Sandbox"
     assert configuration.sender.organization_number == "123456789"
     assert configuration.certificate.organization_number == "123456789"
@@ -73,59 +73,61 @@ def test_it_runs_until_a_signal_stops_it_and_says_what_to_export(tmp_path, numbe
 
 
 def run_until_introduced(monkeypatch, *arguments):
-    """What a run says until it is stopped, at the end of its introduction."""
+    """The lines that a run prints. It is stopped at the end of its introduction."""
     lines = []
 
-    def note(line):
+    def add_line(line):
         lines.append(line)
         if "Ctrl-C" in line:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "_print_line", note)
+        patch.setattr(command, "_print_line", add_line)
         assert command.main([*ANY_PORTS, *arguments]) == 0
     return lines
 
 
-def test_what_was_exported_once_is_right_after_a_restart(tmp_path, monkeypatch):
+def test_exported_variables_are_still_valid_after_a_restart(tmp_path, monkeypatch):
     arguments = ["--directory", str(tmp_path), "--organization-number", "987654321"]
     first = exports(run_until_introduced(monkeypatch, *arguments))
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.p*")}
     second = exports(run_until_introduced(monkeypatch, *arguments))
     assert {path: path.read_bytes() for path in files} == files
     for variables in (first, second):
-        del variables["POSTEN_SIGNERING_SERVICE_ROOT"]  # a free port, another each time
+        del variables["POSTEN_SIGNERING_SERVICE_ROOT"]  # any free port: different in each run
     assert second == first
 
 
-def test_the_files_that_the_guide_names_are_those_that_are_exported(tmp_path, monkeypatch):
+def test_the_guide_names_the_files_that_are_exported(tmp_path, monkeypatch):
     text = (Path(__file__).parents[2] / "docs" / "getting-started.md").read_text(encoding="utf-8")
-    told = dict(re.findall(r"^\| `(POSTEN_SIGNERING_\w+)` \| its `(.+?)` \|", text, re.MULTILINE))
-    assert len(told) == 2
+    documented = dict(
+        re.findall(r"^\| `(POSTEN_SIGNERING_\w+)` \| its `(.+?)` \|", text, re.MULTILINE)
+    )
+    assert len(documented) == 2
     exported = exports(run_until_introduced(monkeypatch, "--directory", str(tmp_path)))
-    for name, path in told.items():
+    for name, path in documented.items():
         assert exported[name] == str(tmp_path / path)
         assert (tmp_path / path).is_file()
 
 
-def test_it_says_what_to_give_the_official_clients_and_where_to_look(tmp_path, monkeypatch):
+def test_it_prints_the_configuration_of_the_official_clients_and_the_urls(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = run_until_introduced(monkeypatch, "--directory", "here")
-    said = "\n".join(lines)
+    output = "\n".join(lines)
     root = exports(lines)["POSTEN_SIGNERING_SERVICE_ROOT"]
     password = exports(lines)["POSTEN_SIGNERING_CERTIFICATE_PASSWORD"]
-    # Addresses of files hold wherever they are pasted.
-    assert f'Path.of("{tmp_path}/here/client.p12")), "{password}")' in said
-    assert f'withServiceUrl(URI.create("{root}"))' in said
-    assert f'withCertificates("{tmp_path}/here/trust")' in said
-    assert f'new X509Certificate2("{tmp_path}/here/client.p12", "{password}")' in said
-    assert f'environment.Url = new Uri("{root.removesuffix("/api")}")' in said
-    assert re.search("Overview: http://127.0.0.1:[0-9]+/overview", said)
-    assert re.search("http://127.0.0.1:[0-9]+/control/openapi.json", said)
-    assert "Everything is kept in here. Ctrl-C stops the sandbox." in said
+    # The paths of files are absolute, so they are valid in any working directory.
+    assert f'Path.of("{tmp_path}/here/client.p12")), "{password}")' in output
+    assert f'withServiceUrl(URI.create("{root}"))' in output
+    assert f'withCertificates("{tmp_path}/here/trust")' in output
+    assert f'new X509Certificate2("{tmp_path}/here/client.p12", "{password}")' in output
+    assert f'environment.Url = new Uri("{root.removesuffix("/api")}")' in output
+    assert re.search("Overview: http://127.0.0.1:[0-9]+/overview", output)
+    assert re.search("http://127.0.0.1:[0-9]+/control/openapi.json", output)
+    assert "The sandbox keeps its data in here. Press Ctrl-C to stop it." in output
 
 
-def test_a_directory_that_is_in_use_is_told_in_a_line(tmp_path, monkeypatch, capsys):
+def test_a_directory_in_use_is_reported_in_one_line(tmp_path, monkeypatch, capsys):
     arguments = ["-m", "posten_signering.sandbox", *ANY_PORTS, "--directory", tmp_path]
     with started(*arguments) as process:
         for line in process.stdout:
@@ -134,11 +136,11 @@ def test_a_directory_that_is_in_use_is_told_in_a_line(tmp_path, monkeypatch, cap
         assert command.main([*ANY_PORTS, "--directory", str(tmp_path)]) == 1
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
-    said = capsys.readouterr().err
-    assert re.fullmatch("The sandbox can't start: .* in use by another sandbox: .*\n", said)
+    message = capsys.readouterr().err
+    assert re.fullmatch("The sandbox can't start: .* in use by another sandbox: .*\n", message)
 
 
-def test_without_a_directory_the_files_are_gone_in_the_end(monkeypatch):
+def test_without_a_directory_the_files_are_removed_at_the_end(monkeypatch):
     lines = []
 
     def stop_at_the_end(line):
@@ -155,7 +157,7 @@ def test_without_a_directory_the_files_are_gone_in_the_end(monkeypatch):
     assert not Path(variables["POSTEN_SIGNERING_CERTIFICATE"]).parent.exists()
 
 
-def test_files_of_an_earlier_run_are_replaced_and_kept_from_others(tmp_path, monkeypatch):
+def test_old_files_are_replaced_and_readable_by_this_user_only(tmp_path, monkeypatch):
     old = tmp_path / "client.p12"
     old.write_bytes(bytes(10_000))
     old.chmod(0o644)
@@ -170,22 +172,23 @@ def test_files_of_an_earlier_run_are_replaced_and_kept_from_others(tmp_path, mon
     assert old.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_port_that_is_taken_is_told_in_a_line(capsys):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        status = command.main(["--port", str(taken.getsockname()[1]), "--pages-port", "0"])
+def test_a_port_in_use_is_reported_in_one_line(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other_server:
+        status = command.main(["--port", str(other_server.getsockname()[1]), "--pages-port", "0"])
     assert status == 1
     assert re.fullmatch("The sandbox can't start: .*in use.*\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("option", ["--port", "--pages-port"])
-def test_a_port_that_is_none_is_told_in_a_line(option, capsys):
+def test_a_port_out_of_range_is_reported_in_one_line(option, capsys):
     assert command.main([*ANY_PORTS, option, "99999"]) == 1
-    said = capsys.readouterr().err
-    assert re.fullmatch("The sandbox can't start: There is no port 99999: .*65535.*\n", said)
+    message = capsys.readouterr().err
+    expected = "The sandbox can't start: The port 99999 is out of range.*65535.*\n"
+    assert re.fullmatch(expected, message)
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "is/a file/too"])
-def test_a_directory_that_can_not_be_is_told_with_its_path(tmp_path, capsys, name):
+def test_an_impossible_directory_is_reported_with_its_path(tmp_path, capsys, name):
     for file in ("file", "is/a file"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
@@ -197,21 +200,20 @@ def test_a_directory_that_can_not_be_is_told_with_its_path(tmp_path, capsys, nam
 
 
 @pytest.mark.parametrize("number", ["12", "1234567890", "12345678x", ""])
-def test_an_organisation_number_that_is_none_is_refused_at_once(number, capsys):
+def test_an_invalid_organisation_number_is_refused_before_the_start(number, capsys):
     with pytest.raises(SystemExit, match="2"):
         command.main([*ANY_PORTS, "--organization-number", number])
-    assert (
-        "--organization-number: an organisation number has nine digits" in capsys.readouterr().err
-    )
+    expected = "--organization-number: an organisation number must have nine digits"
+    assert expected in capsys.readouterr().err
 
 
-def test_lines_are_not_held_back(capsys):
+def test_each_line_is_flushed(capsys):
     command._print_line("a line")
     assert capsys.readouterr().out == "a line\n"
 
 
 @pytest.mark.parametrize("missing", ["aiohttp", "jinja2", "pyhanko", "pypdf", "reportlab"])
-def test_without_the_extra_it_says_what_to_install(missing):
+def test_without_the_extra_the_error_names_what_to_install(missing):
     program = (
         f"import runpy, sys; sys.modules[{missing!r}] = None;"
         " runpy.run_module('posten_signering.sandbox', run_name='__main__', alter_sys=True)"
@@ -225,7 +227,7 @@ def test_without_the_extra_it_says_what_to_install(missing):
 
 
 @pytest.mark.parametrize("missing", ["aiohttp", "jinja2", "pyhanko", "pypdf", "reportlab"])
-def test_values_need_no_extra_and_the_sandbox_says_that_it_does(missing):
+def test_without_the_extra_only_the_sandbox_itself_is_missing(missing):
     program = (
         f"import sys; sys.modules[{missing!r}] = None; import posten_signering.sandbox as s\n"
         "print(s.Fault(kind=s.FaultKind.RESET).kind, s.Overview.__name__, s.RateLimit().calls)\n"
@@ -233,29 +235,29 @@ def test_values_need_no_extra_and_the_sandbox_says_that_it_does(missing):
         "    try:\n        getattr(s, name)\n    except ImportError as error:\n        print(error)"
     )
     with started("-c", program) as process:
-        said, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=30)
     assert errors == ""
-    first, *others = said.splitlines()
-    assert first == "reset Overview 10"
-    assert len(others) == 3
-    for line in others:
+    values, *messages = output.splitlines()
+    assert values == "reset Overview 10"
+    assert len(messages) == 3
+    for line in messages:
         assert missing in line
         assert "pip install 'posten-signering[sandbox]'" in line
 
 
-def test_a_mistake_in_an_import_is_not_taken_for_a_missing_extra():
+def test_a_broken_import_is_not_reported_as_a_missing_extra():
     module = "posten_signering.sandbox._pages.application"
     program = (
         f"import sys; sys.modules[{module!r}] = None; import posten_signering.sandbox as s\n"
         "try:\n    s.Sandbox\nexcept ModuleNotFoundError as error:\n    print(error.name)"
     )
     with started("-c", program) as process:
-        said, _ = process.communicate(timeout=30)
-    assert said == f"{module}\n"
+        output, _ = process.communicate(timeout=30)
+    assert output == f"{module}\n"
 
 
-def test_the_package_offers_its_public_names_and_no_other():
+def test_the_package_has_its_public_names_and_no_others():
     for name in posten_signering.sandbox.__all__:
         assert getattr(posten_signering.sandbox, name).__name__ == name
     with pytest.raises(AttributeError, match="Nothing"):
-        posten_signering.sandbox.Nothing  # noqa: B018 - asking for it is what is tested
+        posten_signering.sandbox.Nothing  # noqa: B018 - the access is what is tested

@@ -1,9 +1,9 @@
-"""The pytest plugin: the same fixtures in plain tests, with anyio's plugin and with pytest-asyncio."""
+"""The pytest plugin works in plain tests, with anyio's plugin and with pytest-asyncio."""
 
 import textwrap
 
 import pytest
-import pytest_asyncio  # noqa: F401 - what is tested works beside it, so it has to be there
+import pytest_asyncio  # noqa: F401 - the plugin is tested together with it, so it must be installed
 
 pytest_plugins = ["pytester"]
 
@@ -40,7 +40,7 @@ from shared import *
 def test_without_a_loop(posten_sandbox, posten_client):
     asyncio.run(signed(posten_sandbox, posten_client))
 
-def test_nothing_is_left_of_another_test(posten_sandbox):
+def test_the_sandbox_is_empty_in_the_next_test(posten_sandbox):
     assert posten_sandbox.overview().jobs == ()
     assert posten_sandbox.overview().faults == ()
     assert posten_sandbox.received == ()
@@ -61,10 +61,10 @@ async def client(posten_client):
     async with posten_client:
         yield posten_client
 
-async def test_in_the_loop_of_anyio(posten_sandbox, posten_client):
+async def test_the_client_runs_in_the_loop_of_anyio(posten_sandbox, posten_client):
     await signed(posten_sandbox, posten_client)
 
-async def test_with_a_fixture_that_enters_it(client):
+async def test_a_fixture_can_enter_the_client(client):
     assert "123456789" in await client.check_access()
 """
 
@@ -79,11 +79,11 @@ async def client(posten_client):
         yield posten_client
 
 @pytest.mark.asyncio
-async def test_in_the_loop_of_pytest_asyncio(posten_sandbox, posten_client):
+async def test_the_client_runs_in_the_loop_of_pytest_asyncio(posten_sandbox, posten_client):
     await signed(posten_sandbox, posten_client)
 
 @pytest.mark.asyncio
-async def test_with_a_fixture_that_enters_it(client):
+async def test_a_fixture_can_enter_the_client(client):
     assert "123456789" in await client.check_access()
 """
 
@@ -99,7 +99,7 @@ async def client(posten_client):
 async def test_without_any_mark(posten_sandbox, posten_client):
     await signed(posten_sandbox, posten_client)
 
-async def test_with_a_fixture_that_enters_it(client):
+async def test_a_fixture_can_enter_the_client(client):
     assert "123456789" in await client.check_access()
 """
 
@@ -115,7 +115,7 @@ OPTIONS = (
 
 @pytest.fixture
 def suite(pytester):
-    """Runs a suite of these files in a process of its own."""
+    """Runs a test suite with these files in a separate process."""
 
     def run(*options, **files):
         sources = {"conftest": CONFTEST, "shared": SHARED} | files
@@ -125,17 +125,17 @@ def suite(pytester):
     return run
 
 
-def test_plain_anyio_and_asyncio_suites_use_the_same_fixtures(suite):
+def test_plain_anyio_and_asyncio_tests_use_the_same_fixtures(suite):
     result = suite(test_plain=PLAIN, test_anyio=ANYIO, test_asyncio=ASYNCIO)
     result.assert_outcomes(passed=6)
 
 
-def test_a_suite_in_the_automatic_mode_of_pytest_asyncio(suite):
+def test_it_works_in_the_automatic_mode_of_pytest_asyncio(suite):
     result = suite("-o", "asyncio_mode=auto", test_auto=AUTO, test_plain=PLAIN)
     result.assert_outcomes(passed=4)
 
 
-def test_settings_are_overridden_by_a_fixture(suite):
+def test_a_fixture_overrides_the_settings(suite):
     test = """
     import pytest
     from datetime import timedelta
@@ -151,7 +151,7 @@ def test_settings_are_overridden_by_a_fixture(suite):
     suite(test_settings=test).assert_outcomes(passed=1)
 
 
-def test_a_test_that_finds_something_wrong_fails(suite):
+def test_a_failing_test_fails(suite):
     test = """
     def test_it(posten_sandbox):
         assert posten_sandbox.overview().jobs
@@ -159,7 +159,7 @@ def test_a_test_that_finds_something_wrong_fails(suite):
     suite(test_wrong=test).assert_outcomes(failed=1)
 
 
-def test_without_the_line_in_conftest_there_are_no_such_fixtures(suite):
+def test_without_the_line_in_conftest_the_fixtures_are_missing(suite):
     result = suite(conftest="", test_plain=PLAIN)
     result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines(["*fixture 'posten_sandbox' not found*"])

@@ -1,4 +1,4 @@
-"""The sandbox as tests and demos use it: started and stopped, with the hands of its signers."""
+"""The class `Sandbox`: start and stop, TLS, certificates, and acting as a signer."""
 
 import asyncio
 import gc
@@ -26,7 +26,7 @@ OTHER = "111222333"
 POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
 
 
-# --- The signers' hands
+# --- Acting as a signer
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
         ("fail", "https://example.com/error", ["FAILED", "NOT_APPLICABLE"]),
     ],
 )
-async def test_an_act_leads_to_its_exit_url_with_a_token(sandbox, sender, act, address, statuses):
+async def test_an_act_returns_its_exit_url_with_a_token(sandbox, sender, act, address, statuses):
     created = await sender.create()
     exit_url = await getattr(sandbox, act)(redirect_urls(created)[0])
     assert exit_url.startswith(address)
@@ -46,7 +46,7 @@ async def test_an_act_leads_to_its_exit_url_with_a_token(sandbox, sender, act, a
     assert (await sender.get(url)).texts("//s:status/text()") == statuses
 
 
-async def test_a_used_redirect_url_is_refused_and_says_so(sandbox, sender):
+async def test_a_used_redirect_url_is_refused_with_the_reason(sandbox, sender):
     created = await sender.create()
     first, second = redirect_urls(created)
     await sandbox.sign(first)
@@ -58,7 +58,7 @@ async def test_a_used_redirect_url_is_refused_and_says_so(sandbox, sender):
         sandbox.status_query_token(second)
 
 
-async def test_what_is_no_redirect_url_is_refused_and_says_so(sandbox, sender):
+async def test_a_url_that_is_no_redirect_url_is_refused(sandbox, sender):
     created = await sender.create()
     signer_url = created.texts("//s:signer/@href")[0]
     for url in (
@@ -73,7 +73,7 @@ async def test_what_is_no_redirect_url_is_refused_and_says_so(sandbox, sender):
         await sandbox.sign(f"{sandbox.signing_pages_url}#/redirect/guess")
 
 
-async def test_an_error_with_its_locals_shows_no_token_and_no_identity_number(sandbox, sender):
+async def test_a_traceback_with_locals_shows_no_token_or_identity_number(sandbox, sender):
     created = await sender.create()
     url = redirect_urls(created)[0]
     await sandbox.sign(url)
@@ -81,14 +81,14 @@ async def test_an_error_with_its_locals_shows_no_token_and_no_identity_number(sa
     with pytest.raises(SandboxError) as caught:
         await sandbox.sign(url)
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    # The first frame is this test's own.
+    # The first frame belongs to this test.
     ours = "".join(traceback.StackSummary.from_list(shown.stack[1:]).format())
     assert "signer = SignerOf(" in ours
     for secret in (token, bundles.PERSON):
         assert secret not in ours
 
 
-async def test_an_expired_job_is_failed_and_its_change_polled(sandbox, sender):
+async def test_an_expired_job_is_failed_and_the_change_is_in_the_queue(sandbox, sender):
     created = await sender.create(extra=POLLED)
     await sandbox.sign(redirect_urls(created)[0])
     job_id = int(created.text("//s:signature-job-id/text()"))
@@ -103,7 +103,7 @@ async def test_an_expired_job_is_failed_and_its_change_polled(sandbox, sender):
         await sandbox.expire(99)
 
 
-async def test_received_holds_what_arrived_byte_for_byte_and_hides_it_in_its_repr(sandbox, sender):
+async def test_received_holds_the_exact_bytes_and_its_repr_hides_them(sandbox, sender):
     await sender.create()
     [received] = sandbox.received
     files = bundles.two_files()
@@ -118,7 +118,10 @@ async def test_received_holds_what_arrived_byte_for_byte_and_hides_it_in_its_rep
 
 
 async def handshake(sandbox, context):
-    """The server's certificate, after a whole exchange: TLS 1.3 refuses only after its handshake."""
+    """The TLS version and the server's certificate.
+
+    It includes a whole request, since a TLS 1.3 server refuses a certificate only after the handshake.
+    """
     address = urlsplit(sandbox.service_root)
     reader, writer = await asyncio.open_connection(address.hostname, address.port, ssl=context)
     try:
@@ -134,7 +137,7 @@ async def handshake(sandbox, context):
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("chain", [True, False])
-async def test_tls_in_both_versions_with_or_without_the_issuing_ca(
+async def test_tls_works_in_both_versions_with_and_without_the_issuing_ca(
     sandbox, tmp_path, version, chain
 ):
     holder = holder_in(*sandbox.enterprise_pkcs12(SENDER))
@@ -155,9 +158,9 @@ async def test_the_server_certificate_names_the_organisation_and_no_host(
         *(openssl, "x509", "-inform", "der", "-in", path, "-noout", "-text"),
         stdout=asyncio.subprocess.PIPE,
     )
-    said, _ = await process.communicate()
-    assert b"NTRNO-984661185" in said
-    assert b"Subject Alternative Name" not in said
+    output, _ = await process.communicate()
+    assert b"NTRNO-984661185" in output
+    assert b"Subject Alternative Name" not in output
     context = client_context(sandbox.ca_pem, tmp_path, holder)
     context.check_hostname = True
     with pytest.raises(ssl.SSLCertVerificationError):
@@ -165,23 +168,23 @@ async def test_the_server_certificate_names_the_organisation_and_no_host(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-@pytest.mark.parametrize("who", ["nobody", "foreign CA", "another sandbox"])
-async def test_without_a_certificate_of_this_sandbox_there_is_no_connection(
-    sandbox, tmp_path, version, who
+@pytest.mark.parametrize("issuer", ["none", "foreign CA", "different sandbox"])
+async def test_a_client_without_a_certificate_of_this_sandbox_can_not_connect(
+    sandbox, tmp_path, version, issuer
 ):
-    async with Sandbox() as another:
+    async with Sandbox() as different:
         holder = {
-            "nobody": None,
+            "none": None,
             "foreign CA": bundles.enterprise(),
-            "another sandbox": holder_in(*another.enterprise_pkcs12(SENDER)),
-        }[who]
+            "different sandbox": holder_in(*different.enterprise_pkcs12(SENDER)),
+        }[issuer]
         context = client_context(sandbox.ca_pem, tmp_path, holder)
         context.minimum_version = context.maximum_version = version
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await handshake(sandbox, context)
 
 
-async def test_an_enterprise_certificate_verifies_by_openssl_up_to_the_ca(
+async def test_openssl_verifies_an_enterprise_certificate_up_to_the_root(
     sandbox, tmp_path, openssl
 ):
     holder = holder_in(*sandbox.enterprise_pkcs12(OTHER))
@@ -205,21 +208,21 @@ async def test_an_enterprise_certificate_verifies_by_openssl_up_to_the_ca(
 
 
 @pytest.mark.parametrize("number", ["12", "", "1234567890", "12345678x", "12345678\n"])
-async def test_no_certificate_is_issued_to_what_is_no_organisation(sandbox, number):
+async def test_no_certificate_is_issued_for_an_invalid_organisation_number(sandbox, number):
     for issue in (sandbox.enterprise_pkcs12, sandbox.client_configuration):
         with pytest.raises(SandboxError, match="nine digits"):
             issue(number)
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 99999])
-async def test_a_port_that_is_none_is_told(port):
+async def test_a_port_out_of_range_is_reported(port):
     for ports in ({"port": port}, {"pages_port": port}):
-        with pytest.raises(SandboxError, match=f"no port {port}"):
+        with pytest.raises(SandboxError, match=f"port {port} is out of range"):
             async with Sandbox(**ports):
                 pass
 
 
-async def test_each_organisation_has_one_certificate_and_a_key_of_its_own(sandbox):
+async def test_each_organisation_has_one_certificate_and_its_own_key(sandbox):
     first, again = (holder_in(*sandbox.enterprise_pkcs12(SENDER)) for _ in range(2))
     other = holder_in(*sandbox.enterprise_pkcs12(OTHER))
     assert first.certificate == again.certificate
@@ -229,7 +232,7 @@ async def test_each_organisation_has_one_certificate_and_a_key_of_its_own(sandbo
 # --- Starting and stopping
 
 
-async def test_ports_can_be_chosen_and_are_free_again_afterwards(clock):
+async def test_ports_can_be_chosen_and_are_free_after_the_stop(clock):
     async with Sandbox(clock=clock) as sandbox:
         ports = [urlsplit(url).port for url in (sandbox.service_root, sandbox.signing_pages_url)]
     for _ in range(2):
@@ -238,7 +241,7 @@ async def test_ports_can_be_chosen_and_are_free_again_afterwards(clock):
             assert again.signing_pages_url == f"http://127.0.0.1:{ports[1]}/"
 
 
-async def test_a_port_that_is_taken_fails_the_start_and_leaves_nothing_behind(sandbox):
+async def test_a_port_in_use_fails_the_start_and_leaves_no_open_file(sandbox):
     before = open_files()
     with pytest.raises(OSError, match="in use"):
         await Sandbox(pages_port=urlsplit(sandbox.signing_pages_url).port).__aenter__()
@@ -246,8 +249,8 @@ async def test_a_port_that_is_taken_fails_the_start_and_leaves_nothing_behind(sa
 
 
 @pytest.mark.parametrize("steps", [1, 3, 10, None])
-async def test_a_directory_is_free_again_after_a_cancelled_start_or_run(tmp_path, steps):
-    """anyio cancels whatever a cancelled scope awaits, the clean-up too."""
+async def test_a_directory_is_free_after_a_cancelled_start_or_run(tmp_path, steps):
+    """In a cancelled scope, anyio cancels every await, including those of the clean-up."""
     before, running = open_files(), anyio.Event()
 
     async def run() -> None:
@@ -274,7 +277,7 @@ async def test_stopping_leaves_no_socket_thread_or_task(clock, tmp_path):
         async with caller_of(sandbox, clock, tmp_path) as sender:
             created = await sender.create()
             await sandbox.sign(redirect_urls(created)[0])
-        # A connection that stays open must not hold off the stop.
+        # An open idle connection must not delay the stop.
         idle = await asyncio.open_connection("127.0.0.1", urlsplit(sandbox.signing_pages_url).port)
     assert await idle[0].read() == b""
     idle[1].close()
@@ -291,7 +294,7 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_a_sandbox_that_does_not_run_says_so(clock):
+async def test_a_stopped_sandbox_raises_when_it_is_used(clock):
     sandbox = Sandbox(clock=clock)
     for use in (
         lambda: sandbox.service_root,
@@ -313,7 +316,7 @@ async def test_an_unknown_setting_is_refused():
         Sandbox(leese=timedelta(minutes=1))
 
 
-async def test_certificates_are_valid_by_the_clock_that_is_set_and_by_the_machines(tmp_path):
+async def test_certificates_are_valid_by_the_set_clock_and_by_the_machines_clock(tmp_path):
     clock = Clock()
     clock.wait(days=-3650)
     async with (
@@ -339,7 +342,7 @@ async def test_the_client_configuration_is_ready_for_use(sandbox, clock):
     assert configuration.environment.default_poll_wait == timedelta(seconds=30)
 
 
-async def test_the_client_of_a_broker_has_another_organisations_certificate(sandbox):
+async def test_the_client_of_a_broker_has_the_brokers_certificate(sandbox):
     sender = Sender(organization_number=SENDER)
     configuration = sandbox.client_configuration(OTHER, sender=sender)
     assert configuration.sender == sender

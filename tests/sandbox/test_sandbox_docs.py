@@ -1,4 +1,4 @@
-"""docs/sandbox.md tells the truth: its faults, its control API and its test are tried out."""
+"""docs/sandbox.md is correct: the tests run its faults, its control API commands and its example test."""
 
 import inspect
 import re
@@ -29,10 +29,10 @@ def python(title):
     return re.findall(r"```python\n(.*?)```", section(title), re.DOTALL)
 
 
-def test_every_fault_has_an_example_that_is_one():
+def test_every_kind_of_fault_has_a_valid_example():
     examples = re.findall(r"^\| `(Fault\(.*?\))` \|", section("Faults"), re.MULTILINE)
-    made = [eval(example, {"Fault": Fault, "FaultKind": FaultKind}) for example in examples]
-    assert [fault.kind for fault in made] == list(FaultKind)
+    faults = [eval(example, {"Fault": Fault, "FaultKind": FaultKind}) for example in examples]
+    assert [fault.kind for fault in faults] == list(FaultKind)
     for kind, fields in faults_module.TAKES.items():
         [row] = [
             line
@@ -43,7 +43,7 @@ def test_every_fault_has_an_example_that_is_one():
             assert "after" in row
 
 
-def test_the_example_of_faults_runs():
+def test_the_example_with_faults_runs():
     names = {}
     exec(python("Faults")[0], names)
     with ThreadedSandbox() as sandbox:
@@ -54,12 +54,12 @@ def test_the_example_of_faults_runs():
         ]
 
 
-def test_every_verb_of_the_sandbox_and_every_setting_that_is_named_is_there():
+def test_the_documented_methods_and_settings_exist():
     rows = re.findall(r"^\| (`.*?) \|", section("From tests"), re.MULTILINE)
-    told = {name for row in rows for name in re.findall(r"`(\w+)", row)}
+    documented = {name for row in rows for name in re.findall(r"`(\w+)", row)}
     public = {name for name in vars(Sandbox) if not name.startswith("_")}
-    assert told - public == set()
-    assert public - told <= {
+    assert documented - public == set()
+    assert public - documented <= {
         "service_root",
         "signing_pages_url",
         "overview_url",
@@ -68,18 +68,18 @@ def test_every_verb_of_the_sandbox_and_every_setting_that_is_named_is_there():
         "ca_certificates",
     }
     settings = set(inspect.signature(Settings).parameters)
-    live = section("How far it is the real service")
+    comparison = section("How far it is the real service")
     for name in ("organizations", "empty_queue_wait", "early_poll_penalty", "lease", "rate_limit"):
         assert name in settings
-        assert f"`{name}`" in live
+        assert f"`{name}`" in comparison
 
 
-def test_the_ports_that_are_named_are_the_defaults():
+def test_the_documented_ports_are_the_defaults():
     assert f"{command.PORT} for the API and {command.PAGES_PORT} for its pages" in TEXT
 
 
 def curls():
-    """Each command as (method, path, body)."""
+    """The curl commands as tuples (method, path, body)."""
     for line in re.findall(r"^\$ curl (.*)$", section("The control API"), re.MULTILINE):
         words = shlex.split(line)
         method, body = "GET", None
@@ -91,7 +91,7 @@ def curls():
 
 
 @pytest.mark.anyio
-async def test_every_command_of_the_control_api_is_understood():
+async def test_the_control_api_accepts_every_documented_command():
     document = openapi_document(ENDPOINTS)["paths"]
     called = set()
     async with Sandbox() as sandbox, aiohttp.ClientSession() as session:
@@ -104,7 +104,7 @@ async def test_every_command_of_the_control_api_is_understood():
             headers = {} if body is None else {"Content-Type": "application/json"}
             url = sandbox.signing_pages_url.rstrip("/") + path
             async with session.request(method, url, data=body, headers=headers) as answer:
-                # There is no job: that is all that can be wrong.
+                # The sandbox has no job. No other error is allowed.
                 assert answer.status in ({404} if "/jobs/" in path else {200, 204}), path
     changing = {
         (method.upper(), path)
@@ -115,7 +115,7 @@ async def test_every_command_of_the_control_api_is_understood():
     assert changing - called == {("DELETE", "/control/faults")}
 
 
-def test_the_test_of_the_page_passes(pytester):
+def test_the_example_test_passes(pytester):
     conftest, test = python("With pytest")
     backend = "import pytest\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
     pytester.makepyfile(conftest=conftest + backend, test_page=test)

@@ -1,4 +1,4 @@
-"""The sandbox in a thread: the same verbs for programs that do not await them."""
+"""The class `ThreadedSandbox`: the methods of `Sandbox` for synchronous programs."""
 
 import asyncio
 import socket
@@ -49,7 +49,7 @@ def job(**changes):
 
 
 def call(sandbox, action, **configuration):
-    """What an operation of a client gives, in an event loop of its own."""
+    """The result of a client's operation, which runs in a new event loop."""
 
     async def run():
         async with DirectClient(sandbox.client_configuration(**configuration)) as client:
@@ -73,20 +73,20 @@ def test_signers_act_without_an_event_loop(sandbox, act, address):
         getattr(sandbox, act)(url)
 
 
-def test_an_error_with_its_locals_shows_no_token(sandbox):
+def test_a_traceback_with_locals_shows_no_token(sandbox):
     url = create(sandbox).single_signer.redirect_url
     sandbox.sign(url)
     for verb in (sandbox.sign, sandbox.reject, sandbox.fail, sandbox.status_query_token):
         with pytest.raises(SandboxError) as caught:
             verb(url)
         shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-        # The first frame is this test's own.
+        # The first frame belongs to this test.
         ours = "".join(traceback.StackSummary.from_list(shown.stack[1:]).format())
         assert "redirect_url" in ours
         assert url.rpartition("/")[2] not in ours
 
 
-def test_every_verb_of_the_sandbox_is_there(sandbox):
+def test_it_has_every_method_of_the_sandbox(sandbox):
     missing = {name for name in vars(Sandbox) if not name.startswith("_")} - set(
         vars(ThreadedSandbox)
     )
@@ -99,7 +99,7 @@ def test_every_verb_of_the_sandbox_is_there(sandbox):
     assert sandbox.enterprise_pkcs12(SENDER) == sandbox.enterprise_pkcs12(SENDER)
 
 
-def test_jobs_queues_and_time_are_moved_from_outside(sandbox):
+def test_it_controls_jobs_queues_and_the_clock(sandbox):
     create(sandbox, status_retrieval_method=StatusRetrievalMethod.POLLING)
     create(sandbox)
     sandbox.expire(1)
@@ -119,18 +119,18 @@ def test_jobs_queues_and_time_are_moved_from_outside(sandbox):
 def test_a_broker_is_authorised(sandbox):
     sandbox.authorize_broker(BROKER, SENDER)
     sender = Sender(organization_number=SENDER)
-    said = call(
+    message = call(
         sandbox,
         lambda client: client.check_access(),
         organization_number=BROKER,
         sender=sender,
     )
-    assert "on behalf of" in said
+    assert "on behalf of" in message
     with pytest.raises(SandboxError, match="nine digits"):
         sandbox.authorize_broker(BROKER, "x")
 
 
-def test_faults_are_added_from_any_thread(sandbox):
+def test_faults_can_be_added_from_any_thread(sandbox):
     with ThreadPoolExecutor(8) as threads:
         numbers = list(
             threads.map(
@@ -155,7 +155,7 @@ def test_it_can_be_used_inside_a_running_event_loop(sandbox):
     assert asyncio.run(run()).status == "COMPLETED_SUCCESSFULLY"
 
 
-def test_a_sandbox_that_does_not_run_says_so():
+def test_a_stopped_sandbox_raises_when_it_is_used():
     sandbox = ThreadedSandbox()
     with pytest.raises(SandboxError, match="is not running"):
         sandbox.reset()
@@ -167,11 +167,11 @@ def test_a_sandbox_that_does_not_run_says_so():
         sandbox.reset()
     with pytest.raises(SandboxError, match="is not running"):
         sandbox.overview()
-    with sandbox:  # and may be started again
+    with sandbox:  # it can be started a second time
         sandbox.reset()
 
 
-NEVER_LEFT = """
+NEVER_STOPPED = """
 from posten_signering.sandbox import ThreadedSandbox
 sandbox = ThreadedSandbox()
 sandbox.__enter__()
@@ -180,14 +180,14 @@ sandbox.reset()
 """
 
 
-def test_a_program_that_never_leaves_it_ends_all_the_same():
-    subprocess.run([sys.executable, "-c", NEVER_LEFT], check=True, timeout=60)
+def test_a_program_that_never_stops_the_sandbox_can_end():
+    subprocess.run([sys.executable, "-c", NEVER_STOPPED], check=True, timeout=60)
 
 
-def test_a_start_that_fails_is_told_and_leaves_no_thread():
+def test_a_failed_start_raises_and_leaves_no_thread():
     before = threading.active_count()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        sandbox = ThreadedSandbox(port=taken.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as other_server:
+        sandbox = ThreadedSandbox(port=other_server.getsockname()[1])
         with pytest.raises(OSError, match="in use"), sandbox:
             pass
     assert threading.active_count() == before

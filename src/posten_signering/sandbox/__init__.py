@@ -1,4 +1,4 @@
-"""A local service that behaves as Posten signering does: for development, tests and demos.
+"""A local service that behaves like Posten signering, for development, tests and demos.
 
 It needs the extra `sandbox`: `pip install 'posten-signering[sandbox]'`.
 """
@@ -49,16 +49,16 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """Imports what needs the extra when it is first used, and explains when the extra is missing."""
+        """Imports a name that needs the extra. If the extra is missing, the ImportError says so."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            from posten_signering.sandbox._sandbox import threaded  # noqa: PLC0415 - not before it is used
+            from posten_signering.sandbox._sandbox import threaded  # noqa: PLC0415 - needs the extra
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in _EXTRA:
                 raise
             raise ImportError(
-                f"The sandbox needs the package {error.name}, which is not installed: "
+                f"The sandbox needs the package {error.name}, which is not installed. Install the extra: "
                 "pip install 'posten-signering[sandbox]'"
             ) from None
         return getattr(threaded, name)

@@ -1,6 +1,6 @@
 """`python -m posten_signering.sandbox`: runs a sandbox until Ctrl-C or SIGTERM stops it.
 
-It writes the files that a client needs, and prints how each kind of client is configured with them.
+It writes the files that a client needs, and prints how to configure each kind of client with them.
 """
 
 import argparse
@@ -24,19 +24,19 @@ PORT = 9443
 PAGES_PORT = 9080
 ORGANIZATION_NUMBER = "123456789"
 
-# The files for clients, below the directory. `trust` holds the CA certificates, one to a file, and nothing besides.
+# The files for clients, relative to the directory. `trust` contains only CA certificates, one per file.
 PKCS12, PASSWORD, TRUST = "client.p12", "password.txt", "trust"
 
 
 class Options(argparse.Namespace):
-    """What the command line says.
+    """The command line options.
 
     Attributes:
-        port: Of the API.
-        pages_port: Of the signer's pages.
-        directory: Where everything is kept, and the client's files go; None: in memory, and in a
-            directory that is removed in the end.
-        organization_number: Whose enterprise certificate is written there.
+        port: The port of the API.
+        pages_port: The port of the pages and the control API.
+        directory: The directory for the sandbox's data and the client's files. None: the data is in
+            memory, and the files are in a temporary directory.
+        organization_number: The organisation that the client's enterprise certificate is issued to.
     """
 
     port: int
@@ -46,9 +46,9 @@ class Options(argparse.Namespace):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command, and gives its exit status."""
+    """Runs the command, and returns its exit status."""
     options = _parse(arguments)
-    # The last resort where signals can't be handled by the event loop.
+    # Where the event loop can't handle signals (Windows), Ctrl-C raises KeyboardInterrupt.
     with suppress(KeyboardInterrupt):
         try:
             asyncio.run(_run(options))
@@ -67,9 +67,9 @@ async def _run(options: Options) -> None:
 
     Raises:
         ImportError: The extra `sandbox` is not installed.
-        OSError: A port is taken, or the directory can't be written to.
-        SandboxError: Another sandbox uses the directory, what is in it can't be read, or a port is
-            no port.
+        OSError: A port is in use, or the directory can't be written to.
+        SandboxError: Another sandbox uses the directory, the data in it can't be read, or a port is
+            out of range.
     """
     from posten_signering.sandbox import Sandbox  # noqa: PLC0415 - fails without the extra
 
@@ -86,14 +86,14 @@ async def _run(options: Options) -> None:
             stopped = _stop_signal()
             pkcs12, password = sandbox.enterprise_pkcs12(options.organization_number)
             _write_client_files(directory, pkcs12, password, sandbox.ca_certificates)
-            # Absolute, so that what is printed can be exported in any working directory.
-            said = _introduction(
+            # The printed paths are absolute, so that they are valid in any working directory.
+            introduction = _introduction(
                 sandbox, directory.absolute(), password, options.organization_number
             )
-            for line in said.splitlines():
+            for line in introduction.splitlines():
                 _print_line(line)
-            kept = "in memory" if options.directory is None else f"in {directory}"
-            _print_line(f"Everything is kept {kept}. Ctrl-C stops the sandbox.")
+            place = "in memory" if options.directory is None else f"in {directory}"
+            _print_line(f"The sandbox keeps its data {place}. Press Ctrl-C to stop it.")
             await stopped.wait()
         _print_line("Stopped.")
 
@@ -101,12 +101,12 @@ async def _run(options: Options) -> None:
 def _write_client_files(
     directory: Path, pkcs12: bytes, password: str, authorities: Mapping[str, bytes]
 ) -> None:
-    """Writes the files for clients, over those of an earlier start."""
+    """Writes the files for clients, and overwrites the files of an earlier start."""
     files = {directory / PKCS12: pkcs12, directory / PASSWORD: password.encode()}
     files |= {directory / TRUST / f"{name}.pem": pem for name, pem in authorities.items()}
     (directory / TRUST).mkdir(parents=True, exist_ok=True, mode=0o700)
     for path, content in files.items():
-        # The key and its password are for this user only, also where the directory is not.
+        # Only this user may read the key and its password, even if others may read the directory.
         path.touch(mode=0o600)
         path.chmod(0o600)
         path.write_bytes(content)
@@ -115,7 +115,7 @@ def _write_client_files(
 def _introduction(
     sandbox: "Sandbox", directory: Path, password: str, organization_number: str
 ) -> str:
-    """The lines that say how to use a sandbox."""
+    """The text that explains how to use the sandbox."""
     pkcs12, trust = directory / PKCS12, directory / TRUST
     variables = {
         "ENVIRONMENT": "Sandbox",
@@ -128,7 +128,7 @@ def _introduction(
     exports = "\n".join(
         f"export POSTEN_SIGNERING_{name}={shlex.quote(value)}" for name, value in variables.items()
     )
-    # The official C# client puts /api before its paths by itself.
+    # The official C# client adds /api to its paths itself.
     return f"""\
 API (mutual TLS): {sandbox.service_root}
 The signer's pages: {sandbox.signing_pages_url}
@@ -137,14 +137,14 @@ Control API: {sandbox.control_url} (OpenAPI document: {sandbox.control_url}/open
 Client certificate: {pkcs12} (password: {directory / PASSWORD})
 CA certificates: {trust}
 
-For ClientConfiguration.from_env():
+Environment variables for ClientConfiguration.from_env():
 {exports}
 
-For the official Java client:
+Configuration of the official Java client:
   KeyStoreConfig.fromOrganizationCertificate(Files.newInputStream(Path.of("{pkcs12}")), "{password}")
   ServiceEnvironment.STAGING.withServiceUrl(URI.create("{sandbox.service_root}")).withCertificates("{trust}")
   new Sender("{organization_number}")
-For the official C# client:
+Configuration of the official C# client:
   new X509Certificate2("{pkcs12}", "{password}")
   environment.Url = new Uri("{sandbox.service_root.removesuffix("/api")}")
   environment.AllowedChainCertificates: the certificates in {trust}
@@ -158,7 +158,7 @@ def _stop_signal() -> asyncio.Event:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Windows has no signal handlers in its event loop: there Ctrl-C is a KeyboardInterrupt.
+        # The event loop on Windows has no signal handlers. Ctrl-C raises KeyboardInterrupt there.
         with suppress(NotImplementedError):
             loop.add_signal_handler(number, stopped.set)
     return stopped
@@ -167,40 +167,46 @@ def _stop_signal() -> asyncio.Event:
 def _parse(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m posten_signering.sandbox",
-        description="A local service that behaves as Posten signering does, on loopback only.",
+        description="Run a local service that behaves like Posten signering. It listens on loopback only.",
     )
     parser.add_argument(
-        "--port", type=int, default=PORT, help="of the API (%(default)s; 0: a free one)"
+        "--port",
+        type=int,
+        default=PORT,
+        help="port of the API (default: %(default)s; 0: any free port)",
     )
     parser.add_argument(
         "--pages-port",
         type=int,
         default=PAGES_PORT,
-        help="of the signer's pages (%(default)s; 0: a free one)",
+        help="port of the signer's pages, the overview and the control API"
+        " (default: %(default)s; 0: any free port)",
     )
     parser.add_argument(
         "--directory",
         type=Path,
-        help="where everything is kept, for the next start too; without it, nothing is",
+        help="directory in which the sandbox keeps its data for the next start, and writes the"
+        " client's files (default: nothing is kept after the sandbox stops)",
     )
     parser.add_argument(
         "--organization-number",
         type=_organization_number,
         default=ORGANIZATION_NUMBER,
-        help="whose enterprise certificate is made, nine digits (%(default)s)",
+        help="nine digits: the organisation that the client's enterprise certificate is issued to"
+        " (default: %(default)s)",
     )
     return parser.parse_args(arguments, namespace=Options())
 
 
 def _organization_number(text: str) -> str:
     if re.fullmatch("[0-9]{9}", text) is None:
-        raise argparse.ArgumentTypeError("an organisation number has nine digits")
+        raise argparse.ArgumentTypeError("an organisation number must have nine digits")
     return text
 
 
 def _print_line(text: str) -> None:
     sys.stdout.write(f"{text}\n")
-    # A program that reads a pipe waits for these lines.
+    # A program that reads these lines from a pipe must get them immediately.
     sys.stdout.flush()
 
 

@@ -1,12 +1,11 @@
-"""A pytest plugin: the sandbox, and a client of it, as fixtures.
+"""A pytest plugin with the sandbox and a client as fixtures.
 
-Name it in the `conftest.py` at the top of your tests:
+Name it in the top-level `conftest.py` of your tests:
 
     pytest_plugins = ["posten_signering.sandbox.pytest"]
 
-It needs the extra `sandbox`, and works alike in plain tests, with anyio's plugin and with
-pytest-asyncio: the sandbox runs in a thread with an event loop of its own, and the client is entered
-in the loop of the test.
+It needs the extra `sandbox`. It works in plain tests, with anyio's plugin and with pytest-asyncio: the
+sandbox runs in a thread with its own event loop, and the test enters the client in the test's loop.
 
     async def test_a_signed_lease(posten_sandbox, posten_client):
         async with posten_client as client:
@@ -27,9 +26,9 @@ __all__ = ["posten_client", "posten_sandbox", "posten_sandbox_settings"]
 
 @pytest.fixture(scope="session")
 def posten_sandbox_settings() -> SettingsArguments:
-    """The settings of the sandbox, for all tests: override this fixture for others.
+    """The settings of the sandbox for all tests. Override this fixture to change them.
 
-    There is no rate limit here: tests make more calls in a second than an organisation does.
+    There is no rate limit by default, because tests make more calls per second than the limit allows.
     """
     return {"rate_limit": None}
 
@@ -42,9 +41,9 @@ def _posten_sandbox(posten_sandbox_settings: SettingsArguments) -> Iterator[Thre
 
 @pytest.fixture
 def posten_sandbox(_posten_sandbox: ThreadedSandbox) -> ThreadedSandbox:
-    """A sandbox without jobs, faults and counters from earlier tests.
+    """A running sandbox without jobs, faults or counters from earlier tests.
 
-    It is started once for all tests. Its verbs wait, and need no `await`.
+    It is started once and shared by all tests. Its methods are synchronous: call them without `await`.
     """
     _posten_sandbox.reset()
     return _posten_sandbox
@@ -52,9 +51,9 @@ def posten_sandbox(_posten_sandbox: ThreadedSandbox) -> ThreadedSandbox:
 
 @pytest.fixture
 def posten_client(posten_sandbox: ThreadedSandbox) -> DirectClient:
-    """A client of the sandbox, as the organisation 123456789; the test enters it, in its own loop.
+    """A client of the sandbox for the organisation 123456789. The test enters it in the test's event loop.
 
-    For another organisation or other settings make one with
+    For a different organisation or different settings, create a client with
     `DirectClient(posten_sandbox.client_configuration(...))`.
     """
     return DirectClient(posten_sandbox.client_configuration())

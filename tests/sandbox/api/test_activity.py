@@ -1,4 +1,4 @@
-"""Counters and the log of requests: what was asked of the API, and by whom."""
+"""The counters of each organisation, and the record of the last requests."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ async def test_calls_are_counted_by_operation_and_refusals_by_code(sandbox, send
         counters.calls["poll"] = 0
 
 
-async def test_what_a_broker_calls_is_counted_for_the_sender(sandbox, clock, tmp_path):
+async def test_calls_of_a_broker_are_counted_for_the_sender(sandbox, clock, tmp_path):
     async with caller_of(sandbox, clock, tmp_path, certificate=BROKER) as broker:
         await broker.get(broker.root)
         await broker.get(f"{sandbox.service_root}/x")
@@ -45,7 +45,7 @@ async def test_what_a_broker_calls_is_counted_for_the_sender(sandbox, clock, tmp
     assert sandbox.counters[BROKER].refusals == {"NOT_FOUND": 1}
 
 
-async def test_calls_in_a_block_are_counted_as_refused(clock, tmp_path):
+async def test_calls_during_a_block_are_counted_as_refused(clock, tmp_path):
     async with (
         Sandbox(clock=clock, rate_limit=RateLimit(calls=1)) as sandbox,
         caller_of(sandbox, clock, tmp_path) as sender,
@@ -56,24 +56,26 @@ async def test_calls_in_a_block_are_counted_as_refused(clock, tmp_path):
         assert sandbox.counters[SENDER].refusals == {"DoSFilter": 2}
 
 
-async def test_an_early_poll_of_one_client_is_told_from_one_between_clients(sandbox, sender, clock):
+async def test_early_polls_of_one_client_and_between_clients_are_counted_separately(
+    sandbox, sender, clock
+):
     def early():
         counters = sandbox.counters[SENDER]
         return counters.early_polls_of_one_client, counters.early_polls_between_clients
 
     await poll(sender, "one")
     assert early() == (0, 0)
-    await poll(sender, "two")  # nobody told it
+    await poll(sender, "two")  # it had no next permitted poll time
     assert early() == (0, 1)
-    await poll(sender, "two")  # now it had been told
+    await poll(sender, "two")  # now it had one
     assert early() == (1, 1)
     await poll(sender, "one")
     assert early() == (2, 1)
     clock.wait(seconds=30)
     await poll(sender, "two")
-    await poll(sender, "one")  # what it had been told has passed
+    await poll(sender, "one")  # the time that it had is past
     assert early() == (2, 2)
-    await poll(sender, "one", "?polling_queue=other")  # another queue
+    await poll(sender, "one", "?polling_queue=other")  # a different queue
     assert early() == (2, 2)
 
 
@@ -86,10 +88,10 @@ async def test_an_early_poll_of_one_client_is_told_from_one_between_clients(sand
     ],
     ids=lambda fault: fault.kind.value,
 )
-async def test_a_client_whose_answer_was_lost_was_not_told(sandbox, sender, fault):
+async def test_a_lost_response_gives_the_client_no_poll_time(sandbox, sender, fault):
     sandbox.faults.add(fault)
     await poll(sender, "one")
-    # This client of ours asks again by itself after a reset.
+    # After a reset, aiohttp's client retries the request itself.
     if fault.kind is not FaultKind.RESET:
         await poll(sender, "one")
     assert sandbox.counters[SENDER].calls == {"poll": 2}
@@ -97,7 +99,7 @@ async def test_a_client_whose_answer_was_lost_was_not_told(sandbox, sender, faul
     assert sandbox.counters[SENDER].early_polls_between_clients == 1
 
 
-async def test_a_skewed_clock_tells_the_same_moment(sandbox, sender, clock):
+async def test_a_clock_skew_does_not_change_the_poll_time_that_counts(sandbox, sender, clock):
     sandbox.faults.add(Fault(kind=FaultKind.CLOCK_SKEW, seconds=-600, times=1))
     await poll(sender, "one")
     clock.wait(seconds=29)
@@ -105,7 +107,7 @@ async def test_a_skewed_clock_tells_the_same_moment(sandbox, sender, clock):
     assert sandbox.counters[SENDER].early_polls_of_one_client == 1
 
 
-async def test_the_log_holds_the_last_requests_and_why_they_were_refused(sandbox, sender, clock):
+async def test_the_record_has_the_last_requests_and_their_refusals(sandbox, sender, clock):
     await sender.get(sender.root)
     clock.wait(seconds=1)
     await sender.call("DELETE", sender.jobs, headers={"User-Agent": f"shop/1.0 {PERSON}"})
@@ -119,11 +121,11 @@ async def test_the_log_holds_the_last_requests_and_why_they_were_refused(sandbox
     assert last.refusal.startswith("Method Not Allowed")
     assert last.client == "shop/1.0 ***********"
     for _ in range(250):
-        sandbox._now_running.control.activity.answered(first, refusal_code=None)
+        sandbox._now_running.control.activity.record_request(first, refusal_code=None)
     assert len(sandbox.overview().requests) == 200
 
 
-async def test_the_log_shows_neither_tokens_nor_identity_numbers(sandbox, sender):
+async def test_the_record_contains_no_token_and_no_identity_number(sandbox, sender):
     created = await sender.create()
     exit_url = await sandbox.sign(redirect_urls(created)[0])
     token = exit_url.rpartition("=")[2]
@@ -140,18 +142,18 @@ async def test_the_log_shows_neither_tokens_nor_identity_numbers(sandbox, sender
     assert paths[2].endswith("/status?status_query_token=***")
 
 
-async def test_reset_forgets_the_log_and_the_counters(sandbox, sender):
+async def test_a_reset_clears_the_record_and_the_counters(sandbox, sender):
     await sender.get(sender.root)
     await sandbox.reset()
     assert sandbox.counters == {}
     assert sandbox.overview().requests == ()
 
 
-async def test_a_call_of_nobody_is_in_the_log_and_counted_for_nobody(sandbox, sender):
-    """A certificate may name no organisation, and a path too."""
+async def test_a_call_without_an_organisation_is_recorded_but_not_counted(sandbox, sender):
+    """The path and the certificate may both have no organisation number."""
     await sender.get(sender.root)
     activity = sandbox._now_running.control.activity
-    nobody = replace(sandbox.overview().requests[0], organization=None)
-    activity.answered(nobody, refusal_code=None)
+    unknown = replace(sandbox.overview().requests[0], organization=None)
+    activity.record_request(unknown, refusal_code=None)
     assert len(sandbox.overview().requests) == 2
     assert list(sandbox.counters) == [SENDER]

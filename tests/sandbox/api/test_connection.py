@@ -1,4 +1,4 @@
-"""Requests that a delay holds back: nobody waits for them in vain, and none disturbs the next test."""
+"""Delayed requests: a delay ends when the client disconnects and when the sandbox stops or is reset."""
 
 import asyncio
 import ssl
@@ -19,7 +19,7 @@ GONE = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
 
 class Sleep:
-    """Sleeps until it is told to wake up; says when it sleeps, and when no longer."""
+    """Sleeps until `over` is set. `began` and `ended` are set when a sleep begins and ends."""
 
     def __init__(self):
         self.began = asyncio.Event()
@@ -41,111 +41,119 @@ def sleep():
 
 @pytest.fixture
 async def sandbox(clock, sleep, monkeypatch):
-    # Whatever ends a request within the tests' time limit, it is not the shutdown's patience.
+    # A long shutdown timeout, so that it can't be what ends a request in these tests.
     monkeypatch.setattr(connection, "_STOP_WITHIN", 3600.0)
     async with asyncio.timeout(60), Sandbox(clock=clock, rate_limit=None, sleep=sleep) as opened:
         yield opened
 
 
-async def held_back(sandbox, sender, sleep, *, after):
-    """A create that a delay holds back."""
+async def delayed_create(sandbox, sender, sleep, *, after):
+    """A create request that waits in a delay."""
     sandbox.faults.add(
         Fault(kind=FaultKind.DELAY, seconds=99, operation=Operation.CREATE, after=after)
     )
-    asking = asyncio.ensure_future(sender.send(sender.body()))
+    request = asyncio.ensure_future(sender.send(sender.body()))
     await sleep.began.wait()
-    return asking
+    return request
 
 
-async def cut_off(asking):
-    asking.cancel()
+async def disconnect(request):
+    request.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asking
+        await request
 
 
 AFTER = pytest.mark.parametrize(("after", "created"), [(False, 0), (True, 1)])
 
 
 @AFTER
-async def test_a_delay_ends_when_its_time_is_over(sandbox, sender, sleep, after, created):
-    asking = await held_back(sandbox, sender, sleep, after=after)
+async def test_a_delay_ends_after_its_time(sandbox, sender, sleep, after, created):
+    request = await delayed_create(sandbox, sender, sleep, after=after)
     assert len(sandbox.overview().jobs) == created
     sleep.over.set()
-    assert (await asking).status == 200
+    assert (await request).status == 200
     assert len(sandbox.overview().jobs) == 1
 
 
 @AFTER
-async def test_a_sandbox_that_stops_ends_a_delay(
+async def test_a_delay_ends_when_the_sandbox_stops(
     clock, sleep, tmp_path, monkeypatch, after, created
 ):
     monkeypatch.setattr(connection, "_STOP_WITHIN", 3600.0)
     async with asyncio.timeout(60), AsyncExitStack() as clients:
         async with Sandbox(clock=clock, rate_limit=None, sleep=sleep) as sandbox:
             sender = await clients.enter_async_context(caller_of(sandbox, clock, tmp_path))
-            asking = await held_back(sandbox, sender, sleep, after=after)
+            request = await delayed_create(sandbox, sender, sleep, after=after)
             assert len(sandbox.received) == created
-        # The client waits still: it is not its leaving that ended the delay.
+        # The client is still connected, so the stop has ended the delay.
         with pytest.raises(GONE):
-            await asking
+            await request
     assert sleep.ended.is_set()
 
 
 @AFTER
-async def test_a_client_that_leaves_ends_the_delay(sandbox, sender, sleep, after, created):
-    asking = await held_back(sandbox, sender, sleep, after=after)
+async def test_a_delay_ends_when_the_client_disconnects(sandbox, sender, sleep, after, created):
+    request = await delayed_create(sandbox, sender, sleep, after=after)
     sandbox.faults.clear()
-    await cut_off(asking)
+    await disconnect(request)
     await sleep.ended.wait()
     assert (await sender.get(sender.root)).status == 200
     assert len(sandbox.overview().jobs) == created
-    left = sandbox.overview().requests[1]
-    assert (left.operation, left.status, left.faults) == (Operation.CREATE, None, ("delay",))
+    cut_off = sandbox.overview().requests[1]
+    assert (cut_off.operation, cut_off.status, cut_off.faults) == (
+        Operation.CREATE,
+        None,
+        ("delay",),
+    )
 
 
 @AFTER
-async def test_what_was_held_back_is_forgotten_by_a_reset(sandbox, sender, sleep, after, created):
-    asking = await held_back(sandbox, sender, sleep, after=after)
+async def test_a_reset_discards_a_delayed_request(sandbox, sender, sleep, after, created):
+    request = await delayed_create(sandbox, sender, sleep, after=after)
     assert len(sandbox.received) == created
     await sandbox.reset()
     with pytest.raises(GONE):
-        await asking
+        await request
     assert sleep.ended.is_set()
     assert (await sender.get(sender.root)).status == 200
-    assert [each.operation for each in sandbox.overview().requests] == [Operation.CHECK_ACCESS]
+    assert [request.operation for request in sandbox.overview().requests] == [
+        Operation.CHECK_ACCESS
+    ]
     assert sandbox.overview().jobs == ()
 
 
-async def test_a_client_that_leaves_right_before_a_reset_is_forgotten_too(sandbox, sender, sleep):
-    asking = await held_back(sandbox, sender, sleep, after=False)
-    asking.cancel()
+async def test_a_reset_discards_the_request_of_a_client_that_has_just_left(sandbox, sender, sleep):
+    request = await delayed_create(sandbox, sender, sleep, after=False)
+    request.cancel()
     await sandbox.reset()
     await sleep.ended.wait()
     assert (await sender.get(sender.root)).status == 200
-    assert [each.operation for each in sandbox.overview().requests] == [Operation.CHECK_ACCESS]
+    assert [request.operation for request in sandbox.overview().requests] == [
+        Operation.CHECK_ACCESS
+    ]
 
 
-async def test_a_client_that_left_before_the_delay_is_not_waited_for(
+async def test_a_request_is_not_delayed_after_its_client_has_left(
     sandbox, sender, sleep, monkeypatch
 ):
-    """It leaves while its bundle is judged: that goes on, the delay after it does not begin."""
-    judging, judged = asyncio.Event(), asyncio.Event()
+    """The client leaves during the validation, which continues. The delay after it does not begin."""
+    validating, may_finish = asyncio.Event(), asyncio.Event()
     run = sandbox._now_running.control.workers.run
 
-    async def held(*args, **kwargs):
-        judging.set()
-        await judged.wait()
+    async def paused_run(*args, **kwargs):
+        validating.set()
+        await may_finish.wait()
         return await run(*args, **kwargs)
 
-    monkeypatch.setattr(sandbox._now_running.control.workers, "run", held)
+    monkeypatch.setattr(sandbox._now_running.control.workers, "run", paused_run)
     sandbox.faults.add(
         Fault(kind=FaultKind.DELAY, seconds=99, operation=Operation.CREATE, after=True)
     )
-    asking = asyncio.ensure_future(sender.send(sender.body()))
-    await judging.wait()
-    await cut_off(asking)
+    request = asyncio.ensure_future(sender.send(sender.body()))
+    await validating.wait()
+    await disconnect(request)
     assert (await sender.get(sender.root)).status == 200
-    judged.set()
+    may_finish.set()
     feed = sandbox._now_running.control.feed
     while len(sandbox.overview().requests) < 2:
         await feed.wait(feed.version)
@@ -153,7 +161,7 @@ async def test_a_client_that_left_before_the_delay_is_not_waited_for(
     assert not sleep.began.is_set()
 
 
-async def test_a_sleep_that_fails_is_told(clock, tmp_path, caplog):
+async def test_an_error_in_sleep_is_logged(clock, tmp_path, caplog):
     async def sleep(seconds):
         raise ArithmeticError(seconds)
 
@@ -166,8 +174,8 @@ async def test_a_sleep_that_fails_is_told(clock, tmp_path, caplog):
     assert "ArithmeticError" in caplog.text
 
 
-def test_a_connection_that_is_lost_already_is_not_reset():
-    """A TLS transport has no socket from the loss until aiohttp is told of it."""
+def test_a_lost_connection_is_not_reset():
+    """A TLS transport already has no socket when aiohttp does not yet know of the loss."""
     context = ssl.create_default_context()
     with closing(asyncio.new_event_loop()) as loop:
         lost = SSLProtocol(loop, asyncio.Protocol(), context, None, call_connection_made=False)

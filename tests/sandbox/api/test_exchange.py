@@ -1,4 +1,4 @@
-"""Faults as a client meets them, over real TLS with another client than the SDK's."""
+"""Faults over real TLS, as a client sees them: first an aiohttp client, then the SDK's client."""
 
 import asyncio
 import logging
@@ -70,7 +70,7 @@ def job():
     )
 
 
-async def test_a_delay_holds_the_answer_back(sandbox, sender, slept):
+async def test_a_delay_delays_the_response(sandbox, sender, slept):
     sandbox.faults.add(Fault(kind=FaultKind.DELAY, seconds=2.5, times=1))
     sandbox.faults.add(Fault(kind=FaultKind.DELAY, seconds=7, times=1, after=True))
     assert [(await sender.get(sender.root)).status for _ in range(2)] == [200, 200]
@@ -78,7 +78,7 @@ async def test_a_delay_holds_the_answer_back(sandbox, sender, slept):
 
 
 @pytest.mark.parametrize(("after", "created"), [(False, 0), (True, 1)])
-async def test_a_reset_comes_before_or_after_the_request_took_effect(
+async def test_a_reset_happens_before_or_after_the_request_takes_effect(
     sandbox, sender, caplog, after, created
 ):
     sandbox.faults.add(Fault(kind=FaultKind.RESET, times=1, after=after))
@@ -91,7 +91,7 @@ async def test_a_reset_comes_before_or_after_the_request_took_effect(
     assert sandbox.overview().requests[1].faults == ("reset",)
 
 
-async def test_a_truncated_body_ends_in_the_middle(sandbox, sender, caplog):
+async def test_a_truncated_body_is_cut_in_the_middle(sandbox, sender, caplog):
     created = await sender.create(signers=ONE_SIGNER)
     await sandbox.sign(redirect_urls(created)[0])
     url = created.text("//s:status-url/text()").removesuffix("status") + "pades"
@@ -106,7 +106,7 @@ async def test_a_truncated_body_ends_in_the_middle(sandbox, sender, caplog):
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_a_truncated_body_of_unknown_length_seems_to_be_whole(sandbox, sender):
+async def test_a_truncated_body_without_a_content_length_seems_complete(sandbox, sender):
     created = await sender.create(signers=ONE_SIGNER)
     await sandbox.sign(redirect_urls(created)[0])
     url = created.text("//s:status-url/text()").removesuffix("status") + "pades"
@@ -118,7 +118,7 @@ async def test_a_truncated_body_of_unknown_length_seems_to_be_whole(sandbox, sen
     assert cut.body == whole.body[: len(whole.body) // 2]
 
 
-async def test_an_answer_without_a_body_is_not_truncated(sandbox, sender):
+async def test_a_response_without_a_body_is_not_truncated(sandbox, sender):
     sandbox.faults.add(Fault(kind=FaultKind.TRUNCATED_BODY, times=1))
     assert (await sender.get(sender.jobs)).status == 204
     assert len(sandbox.faults.pending) == 1
@@ -126,7 +126,7 @@ async def test_an_answer_without_a_body_is_not_truncated(sandbox, sender):
 
 @pytest.mark.parametrize(("after", "created"), [(False, 0), (True, 1)])
 @pytest.mark.parametrize("status", [500, 502, 599])
-async def test_a_server_error_is_a_page_of_html(sandbox, sender, status, after, created):
+async def test_a_server_error_is_an_html_page(sandbox, sender, status, after, created):
     sandbox.faults.add(Fault(kind=FaultKind.SERVER_ERROR, status=status, times=1, after=after))
     answer = await sender.send(sender.body())
     assert (answer.status, answer.xml) == (status, None)
@@ -135,7 +135,7 @@ async def test_a_server_error_is_a_page_of_html(sandbox, sender, status, after, 
     assert jobs(sandbox) == created
 
 
-async def test_unavailable_says_when_to_come_back(sandbox, sender):
+async def test_unavailable_has_a_retry_after_header(sandbox, sender):
     sandbox.faults.add(Fault(kind=FaultKind.UNAVAILABLE, times=1))
     sandbox.faults.add(Fault(kind=FaultKind.UNAVAILABLE, times=1, seconds=120))
     first, second, third = [await sender.get(sender.root) for _ in range(3)]
@@ -147,7 +147,7 @@ async def test_unavailable_says_when_to_come_back(sandbox, sender):
     ("code", "status", "error_type"),
     [("NOT_AUTHORIZED", 403, "CLIENT"), ("INTERNAL_ERROR", 500, "SERVER"), ("NEW", 418, "CLIENT")],
 )
-async def test_an_error_document_is_one_of_the_schema(sandbox, sender, code, status, error_type):
+async def test_an_error_document_follows_the_schema(sandbox, sender, code, status, error_type):
     sandbox.faults.add(Fault(kind=FaultKind.ERROR_DOCUMENT, code=code, status=status, times=1))
     answer = await sender.get(sender.jobs)
     assert answer.error == (status, code)
@@ -155,7 +155,7 @@ async def test_an_error_document_is_one_of_the_schema(sandbox, sender, code, sta
     assert NEXT_POLL not in answer.headers
 
 
-async def test_a_rate_limit_block_lasts_for_its_time_also_without_a_rate_limit(
+async def test_a_rate_limit_fault_blocks_for_its_time_also_without_a_rate_limit(
     sandbox, sender, clock
 ):
     sandbox.faults.add(Fault(kind=FaultKind.RATE_LIMITED, times=1))
@@ -170,7 +170,7 @@ async def test_a_rate_limit_block_lasts_for_its_time_also_without_a_rate_limit(
     assert (await sender.get(sender.root)).status == 200
 
 
-async def test_malformed_xml_is_a_whole_body_of_half_a_message(sandbox, sender):
+async def test_malformed_xml_is_a_complete_body_with_half_a_message(sandbox, sender):
     whole = await sender.get(f"{sender.root}/elsewhere")
     sandbox.faults.add(Fault(kind=FaultKind.MALFORMED_XML, times=1))
     async with sender.session.get(f"{sender.root}/elsewhere") as response:
@@ -180,8 +180,8 @@ async def test_malformed_xml_is_a_whole_body_of_half_a_message(sandbox, sender):
         etree.fromstring(body)
 
 
-async def spoiled(sandbox, sender, kind):
-    """The bytes of the answer to a create with a fault of this kind."""
+async def corrupted(sandbox, sender, kind):
+    """The body of the response to a create request with a fault of this kind."""
     sandbox.faults.add(Fault(kind=kind, times=1, operation=Operation.CREATE))
     headers = {"Content-Type": bundles.CONTENT_TYPE}
     async with sender.session.post(sender.jobs, data=sender.body(), headers=headers) as response:
@@ -191,32 +191,32 @@ async def spoiled(sandbox, sender, kind):
     return body
 
 
-async def test_a_doctype_and_entities_are_there_for_a_parser_that_takes_them(sandbox, sender):
-    plain = etree.fromstring(await spoiled(sandbox, sender, FaultKind.DOCTYPE))
+async def test_doctype_and_entities_are_well_formed_xml(sandbox, sender):
+    plain = etree.fromstring(await corrupted(sandbox, sender, FaultKind.DOCTYPE))
     assert plain.getroottree().docinfo.doctype == "<!DOCTYPE direct-signature-job-response>"
-    hostile = await spoiled(sandbox, sender, FaultKind.ENTITIES)
+    hostile = await corrupted(sandbox, sender, FaultKind.ENTITIES)
     assert b"&a9;" in hostile
     assert hostile.count(b"<!ENTITY") == 10
-    # A billion `ha` are too many for libxml2 itself.
+    # libxml2 refuses to expand a billion `ha`.
     with pytest.raises(etree.XMLSyntaxError):
         etree.fromstring(hostile)
     few = hostile.replace(b"&a9;", b"&a1;")
     assert b"ha" * 10 in etree.tostring(etree.fromstring(few))
 
 
-async def test_a_wrong_root_is_another_message(sandbox, sender):
-    root = etree.fromstring(await spoiled(sandbox, sender, FaultKind.WRONG_ROOT))
+async def test_a_wrong_root_is_that_of_a_different_message(sandbox, sender):
+    root = etree.fromstring(await corrupted(sandbox, sender, FaultKind.WRONG_ROOT))
     assert root.tag == f"{{{bundles.SERVICE}}}direct-signature-job-manifest"
 
 
-async def test_doubled_elements_stand_there_twice(sandbox, sender):
-    root = etree.fromstring(await spoiled(sandbox, sender, FaultKind.DOUBLED_ELEMENTS))
+async def test_doubled_elements_occur_twice(sandbox, sender):
+    root = etree.fromstring(await corrupted(sandbox, sender, FaultKind.DOUBLED_ELEMENTS))
     assert len(root.findall(f"{{{bundles.SERVICE}}}signature-job-id")) == 2
     assert len(root.findall(f"{{{bundles.SERVICE}}}redirect-url")) == 2  # one for each signer
 
 
-async def test_unknown_elements_break_the_schema_and_are_all_that_does(sandbox, sender):
-    root = etree.fromstring(await spoiled(sandbox, sender, FaultKind.UNKNOWN_ELEMENTS))
+async def test_unknown_elements_are_all_that_breaks_the_schema(sandbox, sender):
+    root = etree.fromstring(await corrupted(sandbox, sender, FaultKind.UNKNOWN_ELEMENTS))
     with pytest.raises(etree.DocumentInvalid):
         conforms(root, "direct-signature-job-response")
     for element in list(root.iter()):
@@ -226,7 +226,7 @@ async def test_unknown_elements_break_the_schema_and_are_all_that_does(sandbox, 
     conforms(root, "direct-signature-job-response")
 
 
-async def test_unknown_statuses_wait_for_a_message_that_has_one(sandbox, sender):
+async def test_unknown_statuses_happen_only_to_a_message_with_a_status(sandbox, sender):
     sandbox.faults.add(Fault(kind=FaultKind.UNKNOWN_STATUSES, times=1))
     created = await sender.create(signers=ONE_SIGNER)
     exit_url = await sandbox.sign(redirect_urls(created)[0])
@@ -238,7 +238,7 @@ async def test_unknown_statuses_wait_for_a_message_that_has_one(sandbox, sender)
     assert (await sender.get(url)).texts("//s:status/text()") == ["SIGNED"]
 
 
-async def test_what_is_no_message_of_the_service_is_spoiled_only_by_its_end(sandbox, sender):
+async def test_a_xades_signature_can_only_be_cut_short(sandbox, sender):
     created = await sender.create(signers=ONE_SIGNER)
     await sandbox.sign(redirect_urls(created)[0])
     url = created.text("//s:status-url/text()").removesuffix("status") + "xades/1"
@@ -261,30 +261,30 @@ async def test_what_is_no_message_of_the_service_is_spoiled_only_by_its_end(sand
         assert await response.read() == whole[: len(whole) // 2]
 
 
-async def test_a_missing_header_is_missing_where_it_would_stand(sandbox, sender):
+async def test_a_missing_header_waits_for_a_response_with_that_header(sandbox, sender):
     for header in ("Date", "x-next-permitted-poll-time", "Content-Type", "Content-Length"):
         sandbox.faults.add(Fault(kind=FaultKind.MISSING_HEADER, header=header, times=1))
-    who = await sender.get(sender.root)
-    assert {"Date", "Content-Type", "Content-Length"} & set(who.headers) == set()
-    assert who.body.startswith(b"You are")
+    access = await sender.get(sender.root)
+    assert {"Date", "Content-Type", "Content-Length"} & set(access.headers) == set()
+    assert access.body.startswith(b"You are")
     assert len(sandbox.faults.pending) == 1
     polled = await sender.get(sender.jobs)
     assert NEXT_POLL not in polled.headers
     assert "Date" in polled.headers
 
 
-async def test_a_clock_skew_moves_the_date_and_the_poll_time_alike(sandbox, sender):
+async def test_a_clock_skew_changes_the_date_and_the_poll_time_equally(sandbox, sender):
     sandbox.faults.add(Fault(kind=FaultKind.CLOCK_SKEW, seconds=-600, times=1))
     skewed = await sender.get(sender.jobs)
     assert parsedate_to_datetime(skewed.headers["Date"]) == NOW - timedelta(minutes=10)
-    told = datetime.fromisoformat(skewed.headers[NEXT_POLL])
-    assert told == NOW + timedelta(seconds=30) - timedelta(minutes=10)
-    right = await sender.get(sender.jobs)
-    assert parsedate_to_datetime(right.headers["Date"]) == NOW
-    assert datetime.fromisoformat(right.headers[NEXT_POLL]) == NOW + timedelta(seconds=30)
+    poll_time = datetime.fromisoformat(skewed.headers[NEXT_POLL])
+    assert poll_time == NOW + timedelta(seconds=30) - timedelta(minutes=10)
+    correct = await sender.get(sender.jobs)
+    assert parsedate_to_datetime(correct.headers["Date"]) == NOW
+    assert datetime.fromisoformat(correct.headers[NEXT_POLL]) == NOW + timedelta(seconds=30)
 
 
-async def test_new_connections_meet_the_certificate_of_another_organisation(sandbox, sender):
+async def test_a_new_connection_gets_the_certificate_of_a_different_organisation(sandbox, sender):
     async def organization():
         address = urlsplit(sandbox.service_root)
         _, writer = await asyncio.open_connection(
@@ -296,12 +296,12 @@ async def test_new_connections_meet_the_certificate_of_another_organisation(sand
 
     assert (await sender.get(sender.root)).status == 200
     sandbox.faults.add(Fault(kind=FaultKind.FOREIGN_CERTIFICATE, times=1))
-    assert (await sender.get(sender.root)).status == 200  # an old connection
+    assert (await sender.get(sender.root)).status == 200  # on the existing connection
     assert await organization() == "NTRNO-900000001"
     assert await organization() == "NTRNO-984661185"
 
 
-async def test_several_faults_happen_together_but_one_answer_takes_the_place(
+async def test_several_faults_happen_together_but_only_one_replaces_the_response(
     sandbox, sender, slept
 ):
     sandbox.faults.add(Fault(kind=FaultKind.SERVER_ERROR, status=502, times=1))
@@ -317,7 +317,7 @@ async def test_several_faults_happen_together_but_one_answer_takes_the_place(
     ]
 
 
-async def test_faults_with_a_probability_follow_the_random_argument(clock, tmp_path):
+async def test_faults_with_a_probability_use_the_random_argument(clock, tmp_path):
     numbers = iter([0.9, 0.1, 0.9])
     async with (
         Sandbox(clock=clock, rate_limit=None, random=lambda: next(numbers)) as sandbox,
@@ -327,7 +327,7 @@ async def test_faults_with_a_probability_follow_the_random_argument(clock, tmp_p
         assert [(await sender.get(sender.root)).status for _ in range(3)] == [200, 500, 200]
 
 
-# --- As the SDK meets them
+# --- With the SDK's client
 
 
 @pytest.mark.parametrize(
@@ -347,20 +347,20 @@ async def test_faults_with_a_probability_follow_the_random_argument(clock, tmp_p
     ],
     ids=lambda value: value.kind.value if isinstance(value, Fault) else "",
 )
-async def test_a_create_of_the_client_tells_each_fault_by_its_type(sandbox, client, fault, error):
+async def test_a_create_of_the_client_raises_an_error_for_each_fault(sandbox, client, fault, error):
     sandbox.faults.add(fault)
     with pytest.raises(error):
         await client.create(job())
 
 
-async def test_the_client_takes_what_grows(sandbox, client):
+async def test_the_client_accepts_unknown_elements_and_a_missing_date(sandbox, client):
     sandbox.faults.add(Fault(kind=FaultKind.UNKNOWN_ELEMENTS))
     sandbox.faults.add(Fault(kind=FaultKind.MISSING_HEADER, header="Date"))
     created = await client.create(job())
     assert created.reference == "ordre-77"
 
 
-async def test_the_client_tells_a_truncated_download(sandbox, client):
+async def test_the_client_detects_a_truncated_download(sandbox, client):
     created = await client.create(job())
     exit_url = await sandbox.sign(created.single_signer.redirect_url)
     status = await client.get_status(created, exit_url.rpartition("=")[2])

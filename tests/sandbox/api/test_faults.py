@@ -1,4 +1,4 @@
-"""Faults as values: what they may say, and which requests they happen to."""
+"""Faults as values: their allowed fields, and the requests that they happen to."""
 
 import random
 
@@ -17,24 +17,24 @@ VALUES = {"seconds": 1.5, "status": 502, "code": "NOT_FOUND", "header": "Date", 
 
 
 @pytest.mark.parametrize("kind", FaultKind)
-def test_each_kind_takes_what_it_says_and_nothing_else(kind):
+def test_each_kind_takes_only_its_own_fields(kind):
     for name, value in VALUES.items():
         fields = NEEDED.get(kind, {}) | {name: value}
         if name in TAKES.get(kind, ()):
             assert getattr(Fault(kind=kind, **fields), name) == value
         else:
-            with pytest.raises(ValueError, match=f"takes no {name}"):
+            with pytest.raises(ValueError, match=f"has no field {name}"):
                 Fault(kind=kind, **fields)
 
 
 @pytest.mark.parametrize("kind", NEEDED)
-def test_what_a_kind_needs_must_be_given(kind):
+def test_a_missing_required_field_is_refused(kind):
     with pytest.raises(ValueError, match="needs"):
         Fault(kind=kind)
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "expected"),
     [
         ({"times": 0}, "times"),
         ({"probability": 0}, "probability"),
@@ -51,12 +51,12 @@ def test_what_a_kind_needs_must_be_given(kind):
         ({"kind": FaultKind.FOREIGN_CERTIFICATE, "path": "*"}, "connection"),
     ],
 )
-def test_what_is_out_of_range_is_refused(fields, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_value_out_of_range_is_refused(fields, expected):
+    with pytest.raises(ValueError, match=expected):
         Fault(**{"kind": FaultKind.RESET} | fields)
 
 
-def test_an_error_document_has_the_status_that_the_service_gives_with_its_code():
+def test_an_error_document_has_the_services_status_for_its_code():
     statuses = {
         code: Fault(kind=FaultKind.ERROR_DOCUMENT, code=code).http_status for code in ERROR_CODES
     }
@@ -72,7 +72,7 @@ def kinds(faults):
     return [pending.fault.kind for pending in faults.pending]
 
 
-def test_a_fault_happens_so_many_times_and_then_no_more():
+def test_a_fault_happens_the_given_number_of_times():
     changes = []
     faults = Faults(changed=lambda: changes.append(1))
     fault = Fault(kind=FaultKind.RESET, times=2)
@@ -80,10 +80,10 @@ def test_a_fault_happens_so_many_times_and_then_no_more():
     assert [pending.left for pending in faults.pending] == [2]
     assert [len(faults.take({FaultKind.RESET})) for _ in range(3)] == [1, 1, 0]
     assert faults.pending == ()
-    assert len(changes) == 3  # added, happened, happened and gone
+    assert len(changes) == 3  # added, happened, happened for the last time
 
 
-def test_a_fault_without_a_number_of_times_happens_until_it_is_removed():
+def test_a_fault_without_a_number_happens_until_it_is_removed():
     faults = Faults()
     number = faults.add(Fault(kind=FaultKind.RESET))
     assert all(faults.take({FaultKind.RESET}) for _ in range(50))
@@ -92,7 +92,7 @@ def test_a_fault_without_a_number_of_times_happens_until_it_is_removed():
     assert faults.take({FaultKind.RESET}) == ()
 
 
-def test_a_fault_happens_to_its_operation_and_its_path_only():
+def test_a_fault_happens_only_to_its_operation_and_path():
     faults = Faults()
     faults.add(Fault(kind=FaultKind.RESET, operation=Operation.POLL))
     faults.add(Fault(kind=FaultKind.DELAY, seconds=1, path="/api/*/signature-jobs/7/*"))
@@ -107,7 +107,7 @@ def test_a_fault_happens_to_its_operation_and_its_path_only():
     assert happening(None, "/api/nowhere") == []
 
 
-def test_those_that_do_not_fit_are_kept_for_a_request_that_they_fit():
+def test_a_fault_that_does_not_fit_a_request_stays_pending():
     faults = Faults()
     faults.add(Fault(kind=FaultKind.RESET, times=1))
     assert faults.take({FaultKind.DELAY}) == ()
@@ -116,7 +116,7 @@ def test_those_that_do_not_fit_are_kept_for_a_request_that_they_fit():
     assert len(faults.take({FaultKind.RESET}, most=1)) == 1
 
 
-def test_only_as_many_as_asked_for_happen_the_oldest_first():
+def test_at_most_the_given_number_of_faults_happen_oldest_first():
     faults = Faults()
     for times in (1, 2, 3):
         faults.add(Fault(kind=FaultKind.RESET, times=times))
@@ -125,7 +125,7 @@ def test_only_as_many_as_asked_for_happen_the_oldest_first():
     assert faults.pending == ()
 
 
-def test_a_probability_is_held_against_the_random_numbers_given():
+def test_a_probability_is_compared_with_the_given_random_numbers():
     numbers = iter([0.0, 0.3, 0.29, 0.99])
     faults = Faults(random=lambda: next(numbers))
     faults.add(Fault(kind=FaultKind.RESET, probability=0.3))

@@ -1,7 +1,7 @@
-"""What the official Java and C# clients send, byte by byte over TLS: the sandbox takes it.
+"""The sandbox accepts the requests of the official Java and C# clients, sent as raw bytes over TLS.
 
-The requests are written out by hand, with the headers and the quirks of those clients' HTTP libraries,
-so that nobody's library tidies them up on the way.
+The tests write the requests themselves, with the headers and quirks of those clients' HTTP libraries. An
+HTTP library in between would normalise them.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ class Answer:
         return etree.fromstring(self.body)
 
     def texts(self, path):
-        return [str(found) for found in self.xml.xpath(path, namespaces=NS)]
+        return [str(node) for node in self.xml.xpath(path, namespaces=NS)]
 
 
 class RawCaller:
-    """Sends bytes over mutual TLS, and reads the answer up to the end of the connection."""
+    """Sends bytes over mutual TLS, and reads the response until the connection is closed."""
 
     def __init__(self, sandbox, context, holder):
         self.sandbox = sandbox
@@ -65,16 +65,16 @@ class RawCaller:
         finally:
             writer.transport.abort()
         top, _, content = received.partition(b"\r\n\r\n")
-        first, *lines = top.decode().split("\r\n")
-        named = dict(line.split(": ", 1) for line in lines)
-        assert len(content) == int(named.get("Content-Length", 0))
-        return Answer(int(first.split()[1]), named, content)
+        status_line, *lines = top.decode().split("\r\n")
+        fields = dict(line.split(": ", 1) for line in lines)
+        assert len(content) == int(fields.get("Content-Length", 0))
+        return Answer(int(status_line.split()[1]), fields, content)
 
 
 def chunked(body):
-    """A body as it goes out when its length is not known, in pieces of odd sizes."""
-    pieces = [body[start : start + 4093] for start in range(0, len(body), 4093)]
-    coded = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    """A body in chunked transfer coding, with chunks of an odd size."""
+    chunks = [body[start : start + 4093] for start in range(0, len(body), 4093)]
+    coded = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
     return coded + b"0\r\n\r\n"
 
 
@@ -102,7 +102,7 @@ POLLED = (
 
 
 def java_body(holder, *, extra="", files=None, manifest=None):
-    """Deflated entries with data descriptors, default namespaces, the whole chain in KeyInfo."""
+    """Deflated entries with data descriptors, default namespaces, and the whole chain in KeyInfo."""
     files = files or bundles.two_files()
     recipe = Recipe(
         files=files,
@@ -117,12 +117,12 @@ def java_body(holder, *, extra="", files=None, manifest=None):
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         for entry in archive.infolist():
             assert entry.compress_type == zipfile.ZIP_DEFLATED
-            assert entry.flag_bits & 0x08  # sizes follow the data
+            assert entry.flag_bits & 0x08  # a data descriptor: the sizes follow the data
     return bundles.body(bundles.request_xml(extra=extra), packed)
 
 
 def dotnet_body(holder, *, extra=""):
-    """The manifest last, a prefix on the root, the leaf alone in KeyInfo, every default written out."""
+    """The manifest last, a prefix on the root, only the leaf in KeyInfo, every default written out."""
     files = bundles.two_files()
     manifest = bundles.manifest_xml(
         files,
@@ -176,7 +176,7 @@ async def test_the_java_client_goes_through_the_whole_flow_by_token(sandbox, cal
     assert created.status == 200, created.body
     conforms(created.xml, "direct-signature-job-response")
 
-    # Its charset stands where the coding of the body belongs.
+    # The Java client sends its charset in the header Content-Encoding.
     update = (
         '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>'
         f'<direct-signer-update-request xmlns="{SERVICE}"><redirect-url/>'
@@ -225,9 +225,9 @@ async def test_the_java_client_goes_through_the_whole_flow_by_token(sandbox, cal
 @pytest.mark.parametrize(
     ("extra", "query"),
     [
-        # A parameter with no value and no equals sign is the default queue.
+        # A parameter without a value and without an equals sign means the default queue.
         ("<status-retrieval-method>POLLING</status-retrieval-method>", "?polling_queue"),
-        # It can send an empty element for the default queue, too.
+        # The Java client can also send an empty element for the default queue.
         (
             "<status-retrieval-method>POLLING</status-retrieval-method><polling-queue></polling-queue>",
             "?polling_queue",
@@ -256,7 +256,7 @@ async def test_the_java_client_polls(sandbox, caller, extra, query):
     assert early.headers["X-Next-permitted-poll-time"] == "2026-03-05T13:30:30.000+01:00"
 
 
-async def test_the_deprecated_manifest_of_one_document_is_taken(sandbox, caller):
+async def test_the_deprecated_manifest_with_one_document_is_accepted(sandbox, caller):
     client = caller(chain=True)
     file = bundles.two_files()[0]
     body = java_body(client.holder, files=(file,), manifest=bundles.legacy_manifest_xml(file))
@@ -280,7 +280,7 @@ async def test_the_deprecated_manifest_of_one_document_is_taken(sandbox, caller)
 
 
 async def test_the_csharp_client_goes_through_the_whole_flow(sandbox, caller):
-    """It shows its own certificate and none above it, in TLS as in the container."""
+    """The C# client sends only the leaf certificate, both in TLS and in the container."""
     client = caller(chain=False)
     agent = f"User-Agent: {DOTNET}"
     extra = "<status-retrieval-method>WAIT_FOR_CALLBACK</status-retrieval-method>"
@@ -299,7 +299,7 @@ async def test_the_csharp_client_goes_through_the_whole_flow(sandbox, caller):
     assert created.status == 200, created.body
     urls = []
     for href in created.texts("//s:signer/@href"):
-        # Nothing is asked for by its request for a new redirect URL but by its being sent.
+        # The C# client requests a new redirect URL without a body.
         renewed = await client.send("POST", href, [agent, "Content-Length: 0"])
         conforms(renewed.xml, "direct-signer-response")
         urls += renewed.texts("//s:redirect-url/text()")
@@ -340,7 +340,7 @@ async def test_the_csharp_client_polls_with_and_without_a_name(sandbox, caller):
 
 @pytest.mark.parametrize("layout", ["java", "dotnet", "prefixed"])
 @pytest.mark.parametrize("whole_chain", [False, True])
-async def test_signatures_are_read_however_they_spell_their_namespaces(caller, layout, whole_chain):
+async def test_signatures_with_any_namespace_prefixes_are_accepted(caller, layout, whole_chain):
     client = caller(chain=False)
     recipe = Recipe(
         files=bundles.two_files(),
@@ -352,7 +352,7 @@ async def test_signatures_are_read_however_they_spell_their_namespaces(caller, l
     body = bundles.body_of(recipe)
     headers = [f"Content-Type: {bundles.CONTENT_TYPE}", f"Content-Length: {len(body)}"]
     assert (await client.send("POST", client.jobs, headers, body)).status == 200
-    # The same with one byte of a signed document changed.
+    # The same container, but with a changed document.
     tampered = bundles.body_of(recipe.with_(replaced={"0001_document.txt": b"Something else\n"}))
     headers = [f"Content-Type: {bundles.CONTENT_TYPE}", f"Content-Length: {len(tampered)}"]
     refused = await client.send("POST", client.jobs, headers, tampered)
@@ -360,7 +360,7 @@ async def test_signatures_are_read_however_they_spell_their_namespaces(caller, l
     assert refused.texts("//s:error-code/text()") == ["ASICE_VALIDATION_FAILED"]
 
 
-async def test_the_sandbox_tells_the_two_clients_apart(sandbox, caller):
+async def test_the_sandbox_records_the_user_agent_of_each_client(sandbox, caller):
     client = caller(chain=True)
     for agent in (JAVA, DOTNET):
         await client.send("GET", f"/api/{SENDER}", [f"User-Agent: {agent}"])

@@ -1,4 +1,4 @@
-"""The API as a sender meets it: over mutual TLS on loopback, with another client than the SDK's."""
+"""The API over mutual TLS on loopback, called by an aiohttp client instead of the SDK's client."""
 
 import asyncio
 import logging
@@ -44,13 +44,13 @@ def status_url_with(created, exit_url):
 # --- Creating
 
 
-async def test_a_created_job_is_answered_with_its_id_its_urls_and_its_signers(sandbox, sender):
+async def test_a_created_job_has_an_id_urls_and_signers(sandbox, sender):
     created = await sender.create()
     conforms(created.xml, "direct-signature-job-response")
     assert created.text("//s:reference/text()") == "ordre-77"
     job = f"{sender.jobs}/{created.text('//s:signature-job-id/text()')}"
     assert created.text("//s:status-url/text()") == f"{job}/status"
-    # Not in the manifest's order: whoever takes the first signer takes the wrong one.
+    # Not in the manifest's order: a client that relies on the order gets the wrong signer.
     assert created.texts("//s:signer/@href") == [f"{job}/signers/2", f"{job}/signers/1"]
     assert created.texts("//s:signer/*[1]/text()") == ["kunde-42", PERSON]
     assert created.texts("/*/s:redirect-url/@signer") == [PERSON, "kunde-42"]
@@ -67,14 +67,14 @@ async def test_a_polled_job_has_no_status_url(sender):
     assert created.text("//s:status-url/text()") is None
 
 
-async def test_a_job_without_a_reference_is_answered_without_one(sender):
+async def test_a_job_without_a_reference_gets_a_response_without_one(sender):
     body = sender.body().replace(b"<reference>ordre-77</reference>", b"")
     created = await sender.send(body)
     conforms(created.xml, "direct-signature-job-response")
     assert created.text("//s:reference") is None
 
 
-async def test_a_body_of_unknown_length_is_taken(sender):
+async def test_a_body_of_unknown_length_is_accepted(sender):
     body = sender.body()
 
     async def chunks():
@@ -84,7 +84,7 @@ async def test_a_body_of_unknown_length_is_taken(sender):
     assert (await sender.send(chunks())).status == 200
 
 
-async def test_what_breaks_a_rule_is_refused_and_leaves_no_job(sandbox, sender):
+async def test_an_invalid_request_is_refused_and_creates_no_job(sandbox, sender):
     packed = sender.body()
     wrong_request = packed.replace(b"exit-urls>", b"exit-url>")
     assert (await sender.send(wrong_request)).error == (400, "SCHEMA_VALIDATION_ERROR")
@@ -113,7 +113,7 @@ async def test_a_body_that_is_too_large_is_refused(clock, tmp_path, chunked):
         assert (await sender.send(bytes(99_999))).error == (400, "ASICE_VALIDATION_FAILED")
 
 
-# --- The status by token, and what follows from it
+# --- The status by token, downloads, confirmation and deletion
 
 
 async def test_the_whole_flow_by_token(sandbox, sender, clock):
@@ -163,7 +163,7 @@ async def test_the_whole_flow_by_token(sandbox, sender, clock):
     assert status.texts("//s:xades-url|//s:pades-url|//s:delete-documents-url") == []
 
 
-async def test_documents_that_are_deleted_meanwhile_are_told_as_deleted(sandbox, sender):
+async def test_documents_deleted_in_the_storage_are_reported_as_deleted(sandbox, sender):
     created = await sender.create(signers=ONE_SIGNER)
     await sandbox.sign(redirect_urls(created)[0])
     sandbox._now_running.control.storage.delete(1)
@@ -171,7 +171,7 @@ async def test_documents_that_are_deleted_meanwhile_are_told_as_deleted(sandbox,
     assert (await sender.get(f"{job}/pades")).error == (410, "DOCUMENTS_DELETED")
 
 
-async def test_two_downloads_at_once_get_the_same_document(sandbox, sender):
+async def test_simultaneous_downloads_get_the_same_document(sandbox, sender):
     created = await sender.create(signers=ONE_SIGNER)
     await sandbox.sign(redirect_urls(created)[0])
     job = created.text("//s:status-url/text()").removesuffix("/status")
@@ -180,7 +180,7 @@ async def test_two_downloads_at_once_get_the_same_document(sandbox, sender):
         assert len({answer.body for answer in answers}) == 1
 
 
-async def test_the_documents_are_in_the_signed_pdf(sandbox, sender, tmp_path, pdfsig):
+async def test_pdfsig_accepts_the_signed_pdf(sandbox, sender, tmp_path, pdfsig):
     created = await sender.create(signers=ONE_SIGNER)
     await sandbox.sign(redirect_urls(created)[0])
     job = created.text("//s:status-url/text()").removesuffix("/status")
@@ -189,11 +189,11 @@ async def test_the_documents_are_in_the_signed_pdf(sandbox, sender, tmp_path, pd
     process = await asyncio.create_subprocess_exec(
         pdfsig, "-nocert", path, stdout=asyncio.subprocess.PIPE
     )
-    said, _ = await process.communicate()
-    assert b"Signature is Valid." in said
+    output, _ = await process.communicate()
+    assert b"Signature is Valid." in output
 
 
-async def test_asking_with_no_token_a_wrong_one_or_too_early_is_refused(sandbox, sender):
+async def test_a_status_request_with_no_or_a_wrong_token_or_too_early_is_refused(sandbox, sender):
     created, other = await sender.create(), await sender.create()
     url = created.text("//s:status-url/text()")
     exit_url = await sandbox.sign(redirect_urls(other)[0])
@@ -207,7 +207,7 @@ async def test_asking_with_no_token_a_wrong_one_or_too_early_is_refused(sandbox,
     assert (await sender.get(f"{url}?status_query_token={token}")).status == 200
 
 
-async def test_what_is_not_signed_can_not_be_downloaded(sender):
+async def test_an_unsigned_job_can_not_be_downloaded_confirmed_or_deleted(sender):
     created = await sender.create()
     job = created.text("//s:status-url/text()").removesuffix("/status")
     for part in ("pades", "xades/1", "xades/3", "xades/0"):
@@ -226,13 +226,13 @@ async def test_what_is_not_signed_can_not_be_downloaded(sender):
     ("body", "headers"),
     [
         (UPDATE_REQUEST, {"Content-Type": "application/xml; charset=UTF-8"}),
-        # The official Java client puts the charset where the coding belongs.
+        # The official Java client sends its charset in the header Content-Encoding.
         (UPDATE_REQUEST, {"Content-Type": "application/xml", "Content-Encoding": "UTF-8"}),
-        # The official C# client sends nothing.
+        # The official C# client sends no body.
         (b"", {}),
     ],
 )
-async def test_a_new_redirect_url_works_in_place_of_the_old_one(sandbox, sender, body, headers):
+async def test_a_new_redirect_url_replaces_the_old_one(sandbox, sender, body, headers):
     created = await sender.create()
     signer = signer_named(created, "kunde-42")
     renewed = await sender.post(signer.get("href"), data=body, headers=headers)
@@ -249,7 +249,7 @@ async def test_a_new_redirect_url_works_in_place_of_the_old_one(sandbox, sender,
     assert again.error == (409, "SIGNER_HAS_FINISHED")
 
 
-async def test_a_request_for_a_redirect_url_must_be_the_message_for_it(sender):
+async def test_a_request_for_a_redirect_url_must_be_the_right_message(sender):
     created = await sender.create()
     href = signer_named(created, PERSON).get("href")
     for body in (b"<other/>", b"<", bundles.request_xml()):
@@ -261,7 +261,7 @@ async def test_a_request_for_a_redirect_url_must_be_the_message_for_it(sender):
 # --- Polling
 
 
-async def test_an_empty_queue_and_a_too_early_poll_tell_when_to_come_back(sender, clock):
+async def test_an_empty_queue_and_an_early_poll_give_the_next_permitted_time(sender, clock):
     empty = await sender.get(sender.jobs)
     assert (empty.status, empty.body) == (204, b"")
     assert empty.headers[NEXT_POLL] == "2026-03-05T13:30:30.000+01:00"
@@ -274,7 +274,7 @@ async def test_an_empty_queue_and_a_too_early_poll_tell_when_to_come_back(sender
     assert (await sender.get(sender.jobs)).status == 204
 
 
-async def test_each_change_of_a_polled_job_is_fetched_confirmed_and_gone(sandbox, sender, clock):
+async def test_each_change_is_delivered_until_it_is_confirmed(sandbox, sender, clock):
     created = await sender.create(extra=SHOP)
     for url in redirect_urls(created):
         await sandbox.sign(url)
@@ -295,8 +295,8 @@ async def test_each_change_of_a_polled_job_is_fetched_confirmed_and_gone(sandbox
     confirm = first.text("//s:confirmation-url/text()")
     assert (await sender.post(confirm)).status == 204
     assert (await sender.post(confirm)).error == (404, "NOT_FOUND")
-    for surplus in ("x", "²", "9" * 5000):
-        assert (await sender.post(confirm + surplus)).error == (404, "NOT_FOUND")
+    for suffix in ("x", "²", "9" * 5000):
+        assert (await sender.post(confirm + suffix)).error == (404, "NOT_FOUND")
     clock.wait(minutes=10)
     again = await sender.get(queue)
     assert again.body == last.body
@@ -318,7 +318,7 @@ async def test_a_queue_without_a_name_is_the_default_queue(sandbox, sender, quer
 # --- Who may call
 
 
-async def test_the_service_says_who_one_is(sandbox, sender):
+async def test_the_access_check_names_the_caller(sandbox, sender):
     answer = await sender.get(sender.root)
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/plain")
@@ -332,23 +332,23 @@ async def test_a_broker_needs_the_permission_to_act_for_a_sender(sandbox, clock,
             assert (await broker.get(url)).error == (403, "BROKER_NOT_AUTHORIZED")
         assert (await broker.send(broker.body())).error == (403, "BROKER_NOT_AUTHORIZED")
         sandbox.authorize_broker(BROKER, SENDER)
-        said = (await broker.get(broker.root)).body.decode()
-        assert "on behalf of" in said
-        assert BROKER in said
-        assert SENDER in said
+        text = (await broker.get(broker.root)).body.decode()
+        assert "on behalf of" in text
+        assert BROKER in text
+        assert SENDER in text
         created = await broker.create(signers=ONE_SIGNER)
         exit_url = await sandbox.sign(redirect_urls(created)[0])
         assert (await broker.get(status_url_with(created, exit_url))).status == 200
 
 
-async def test_a_container_signed_by_another_organisation_needs_the_permission_too(sandbox, sender):
+async def test_a_container_signed_by_a_broker_needs_the_permission_too(sandbox, sender):
     other = holder_in(*sandbox.enterprise_pkcs12(BROKER))
     assert (await sender.send(sender.body(holder=other))).error == (403, "BROKER_NOT_AUTHORIZED")
     sandbox.authorize_broker(BROKER, SENDER)
     assert (await sender.send(sender.body(holder=other))).status == 200
 
 
-async def test_another_senders_job_is_not_there(sandbox, sender, clock, tmp_path):
+async def test_a_job_of_a_different_sender_is_not_found(sandbox, sender, clock, tmp_path):
     created = await sender.create()
     job_id = created.text("//s:signature-job-id/text()")
     async with caller_of(sandbox, clock, tmp_path, certificate=BROKER, sender=BROKER) as other:
@@ -372,7 +372,7 @@ async def test_an_organisation_without_an_agreement_is_refused(clock, tmp_path):
 # --- The rate limit
 
 
-async def test_more_than_ten_calls_a_second_block_the_organisation(clock, tmp_path):
+async def test_more_than_ten_calls_per_second_block_the_organisation(clock, tmp_path):
     async with (
         Sandbox(clock=clock, rate_limit=RateLimit()) as sandbox,
         caller_of(sandbox, clock, tmp_path) as sender,
@@ -389,7 +389,7 @@ async def test_more_than_ten_calls_a_second_block_the_organisation(clock, tmp_pa
         assert (await sender.get(sender.root)).status == 200
 
 
-# --- The rest of HTTP
+# --- HTTP
 
 
 async def test_the_date_follows_the_sandboxs_clock(sender, clock):
@@ -399,14 +399,14 @@ async def test_the_date_follows_the_sandboxs_clock(sender, clock):
         assert parsedate_to_datetime(date) == NOW + timedelta(days=3)
 
 
-async def test_what_the_server_refuses_by_itself_has_the_services_headers(sender, clock):
+async def test_a_refusal_by_aiohttp_itself_has_the_services_headers(sender, clock):
     answer = await sender.call("POST", sender.jobs, data=b"x", headers={"Expect": "the moon"})
     assert answer.status == 417
     assert parsedate_to_datetime(answer.headers["Date"]) == clock.now
     assert answer.headers["Server"] == "posten-signering-sandbox"
 
 
-async def test_unknown_paths_and_methods_are_answered_with_error_documents(sandbox, sender):
+async def test_unknown_paths_and_methods_get_error_documents(sandbox, sender):
     assert (await sender.get(f"{sandbox.service_root}/elsewhere")).error == (404, "NOT_FOUND")
     assert (await sender.get(f"{sender.jobs}/1")).error == (404, "NOT_FOUND")
     assert (await sender.get(f"{sender.jobs}/x/status")).error == (404, "NOT_FOUND")
@@ -415,7 +415,7 @@ async def test_unknown_paths_and_methods_are_answered_with_error_documents(sandb
     assert answer.headers["Allow"] == "GET,POST"
 
 
-async def test_a_sender_that_hangs_up_in_the_middle_harms_nobody(sandbox, sender, caplog):
+async def test_an_aborted_upload_creates_no_job_and_logs_no_warning(sandbox, sender, caplog):
     async def half():
         yield sender.body()[:1000]
         raise ConnectionAbortedError
@@ -427,9 +427,7 @@ async def test_a_sender_that_hangs_up_in_the_middle_harms_nobody(sandbox, sender
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_a_sender_that_breaks_off_a_download_harms_nobody(
-    sandbox, sender, caplog, monkeypatch
-):
+async def test_an_aborted_download_logs_no_warning(sandbox, sender, caplog, monkeypatch):
     async def large(*_):
         return Octets(50 * 1024 * 1024)
 
@@ -444,7 +442,9 @@ async def test_a_sender_that_breaks_off_a_download_harms_nobody(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_a_mistake_in_the_sandbox_is_told_as_such(sandbox, sender, caplog, monkeypatch):
+async def test_a_bug_in_the_sandbox_is_logged_and_is_an_internal_error(
+    sandbox, sender, caplog, monkeypatch
+):
     async def broken(*_):
         raise RuntimeError("a mistake")
 

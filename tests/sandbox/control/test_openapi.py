@@ -1,4 +1,4 @@
-"""The OpenAPI document of the control API: valid, and true of every route."""
+"""The OpenAPI document of the control API is valid and describes every route correctly."""
 
 import json
 
@@ -22,13 +22,13 @@ BROKER = "111222333"
 
 
 @pytest.fixture
-async def document(hand):
-    status, found = await hand("GET", "/openapi.json")
+async def document(control_api):
+    status, content = await control_api("GET", "/openapi.json")
     assert status == 200
-    return found
+    return content
 
 
-async def test_the_document_is_one_of_openapi_3_1(document):
+async def test_the_document_is_valid_openapi_3_1(document):
     validate(document)
     assert document["openapi"].startswith("3.1")
     names = [
@@ -44,7 +44,7 @@ async def test_the_document_is_one_of_openapi_3_1(document):
             assert described["description"], component
 
 
-async def test_a_document_that_is_none_is_told(document):
+async def test_the_validator_refuses_an_invalid_document(document):
     del document["info"]["version"]
     with pytest.raises(Exception, match="version"):
         validate(document)
@@ -66,8 +66,8 @@ BODIES = {
 }
 
 
-async def test_every_route_does_what_the_document_says(sandbox, sender, hand, document):
-    """Every operation is called, its answer held against its schema; nothing else is served."""
+async def test_every_route_matches_the_document(sandbox, sender, control_api, document):
+    """Calls every operation and validates its response. The document describes every served route."""
     last = ("/control/reset", "/control/jobs/{job}/documents", "/control/faults/{fault}")
     for path in sorted(document["paths"], key=lambda path: (path in last, path == last[0])):
         for method, operation in document["paths"][path].items():
@@ -90,17 +90,17 @@ async def test_every_route_does_what_the_document_says(sandbox, sender, hand, do
                 .replace("{change}", str(change))
                 .replace("{fault}", str(fault))
             )
-            status, answer = await hand(method.upper(), address, BODIES.get(path))
+            status, answer = await control_api(method.upper(), address, BODIES.get(path))
             assert str(status) in operation["responses"], (method, path, answer)
             assert (status == 204) is (answer is None)
             if answer is not None:
                 validator(document, operation, str(status)).validate(answer)
-            for name in operation.get("parameters", ()):
-                assert f"{{{name['name']}}}" in path
-            # An error is what the document calls one.
-            wrong = address.replace(job, "999", 1) if "{job}" in path else None
-            if wrong is not None:
-                status, answer = await hand(method.upper(), wrong)
+            for parameter in operation.get("parameters", ()):
+                assert f"{{{parameter['name']}}}" in path
+            # The response to a failed request has the schema of an error.
+            unknown_job = address.replace(job, "999", 1) if "{job}" in path else None
+            if unknown_job is not None:
+                status, answer = await control_api(method.upper(), unknown_job)
                 assert status == 404
                 validator(document, operation, "default").validate(answer)
     served = {
@@ -110,7 +110,7 @@ async def test_every_route_does_what_the_document_says(sandbox, sender, hand, do
         if route.method not in {"*", "HEAD"}
     }
     described = {(method, path) for path, item in document["paths"].items() for method in item}
-    described.add(("get", "/control/"))  # a slash at the end makes no difference
+    described.add(("get", "/control/"))  # served with and without the slash
     assert served == described
 
 
@@ -120,7 +120,7 @@ def routes(sandbox):
     return application.router.resources()
 
 
-async def test_an_answer_that_breaks_the_document_is_told(document):
+async def test_the_validator_refuses_a_response_that_breaks_the_document(document):
     operation = document["paths"]["/control/overview"]["get"]
     with pytest.raises(Exception, match="'version' is a required property"):
         validator(document, operation, "200").validate({})

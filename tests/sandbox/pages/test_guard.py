@@ -1,4 +1,4 @@
-"""Who may use what the sandbox serves to browsers: this machine's programs and its own pages."""
+"""Only programs on this machine and the sandbox's own pages may use the pages and the control API."""
 
 import pytest
 
@@ -7,23 +7,20 @@ from posten_signering.sandbox import Fault, FaultKind
 pytestmark = pytest.mark.anyio
 
 
-GOOD = ["127.0.0.1", "localhost"]
-
-
-@pytest.mark.parametrize("name", GOOD)
-async def test_programs_and_own_pages_may_use_it(sandbox, hand, name):
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+async def test_programs_and_own_pages_may_use_it(sandbox, control_api, name):
     port = sandbox.signing_pages_url.rpartition(":")[2].rstrip("/")
     own = {"Host": f"{name}:{port}"}
     for headers in (
         own,
         own | {"Origin": f"http://{name}:{port}"},
         own | {"Origin": f"http://{name}:{port}", "Sec-Fetch-Site": "same-origin"},
-        # A page without a referrer: its origin is not told, that it is its own is.
+        # A page with the policy `no-referrer` hides its origin, but not that the request is same-origin.
         own | {"Origin": "null", "Sec-Fetch-Site": "same-origin"},
         own | {"Sec-Fetch-Site": "none"},
     ):
-        assert (await hand("DELETE", "/faults", headers=headers))[0] == 204
-        assert (await hand("GET", "/faults", headers=headers))[0] == 200
+        assert (await control_api("DELETE", "/faults", headers=headers))[0] == 204
+        assert (await control_api("GET", "/faults", headers=headers))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -43,7 +40,7 @@ async def test_programs_and_own_pages_may_use_it(sandbox, hand, name):
         {"Sec-Fetch-Site": "same-site"},
     ],
 )
-async def test_other_sites_may_not(sandbox, hand, headers):
+async def test_requests_from_other_sites_are_refused(sandbox, control_api, headers):
     port = sandbox.signing_pages_url.rpartition(":")[2].rstrip("/")
     headers = {name: value.format(port=port) for name, value in headers.items()}
     sandbox.faults.add(Fault(kind=FaultKind.DELAY, seconds=0))
@@ -53,22 +50,24 @@ async def test_other_sites_may_not(sandbox, hand, headers):
         ("GET", "/events"),
         ("GET", ""),
     ):
-        async with hand.session.request(method, hand.root + path, headers=headers) as answer:
+        async with control_api.session.request(
+            method, control_api.root + path, headers=headers
+        ) as answer:
             assert answer.status == 403
             assert "Access-Control-Allow-Origin" not in answer.headers
     assert len(sandbox.faults.pending) == 1
 
 
-async def test_the_pages_are_guarded_too_but_another_site_may_lead_to_them(sandbox, hand):
-    async with hand.session.get(
+async def test_another_site_may_link_to_the_pages_but_not_post_to_them(sandbox, control_api):
+    async with control_api.session.get(
         sandbox.signing_pages_url, headers={"Sec-Fetch-Site": "cross-site"}
     ) as answer:
         assert answer.status == 200
-    async with hand.session.get(
+    async with control_api.session.get(
         sandbox.signing_pages_url, headers={"Host": "evil.example"}
     ) as answer:
         assert answer.status == 403
-    async with hand.session.post(
+    async with control_api.session.post(
         f"{sandbox.signing_pages_url}signing", headers={"Origin": "http://evil.example"}
     ) as answer:
         assert answer.status == 403

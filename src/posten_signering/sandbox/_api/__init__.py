@@ -1,1 +1,1 @@
-"""The service's endpoints over mutual TLS: requests, answers, faults. What a job does is in `_state`."""
+"""The service's endpoints over mutual TLS: requests, responses, faults. The rules of jobs are in `_state`."""

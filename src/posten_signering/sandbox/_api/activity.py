@@ -1,7 +1,7 @@
-"""What was asked of the API: the last requests, counters for each organisation, and the feed of changes. No I/O.
+"""The last requests to the API, the counters of each organisation, and the feed of changes. No I/O.
 
-An early poll counts for the client that knew the time itself, or else for the two clients together: one of
-them alone can't avoid it.
+An early poll is a mistake of one client if that client had received the next permitted poll time. Otherwise
+another client received it, and the poll is counted between clients.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ class RequestSnapshot:
     """One request to the API.
 
     Attributes:
-        number: From 1, in the order of arrival.
-        time: When it was answered.
+        number: The number of the request, from 1, in the order of the responses.
+        time: When the sandbox answered it.
         method: The HTTP method.
         path: The path, with its query; tokens and identity numbers are masked.
-        operation: Which operation; None when the path is none of the service's.
-        organization: The organisation number in the path, or that of the certificate; None when
-            neither is known.
-        client: Its User-Agent.
-        status: The HTTP status; None when a fault cut the connection.
-        refusal: Why it was refused; None when it was not.
-        faults: The faults that acted on it.
+        operation: The operation; None when the service has no endpoint with this path.
+        organization: The organisation number in the path, else the one in the client's certificate;
+            None when neither names an organisation.
+        client: The User-Agent header.
+        status: The HTTP status; None when the sandbox cut the connection without a response.
+        refusal: Why the request was refused; None when it was not refused.
+        faults: The kinds of the faults that happened to the request.
     """
 
     number: int
@@ -49,14 +49,15 @@ class RequestSnapshot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OrganizationCounters:
-    """What the calls of one organisation have come to, since the sandbox was started or reset.
+    """The calls, refusals and early polls of one organisation since the sandbox was started or reset.
 
     Attributes:
-        calls: How many, by operation; refused ones too.
-        refusals: How many were refused, by error code. `DoSFilter` stands for the rate limit.
-        early_polls_of_one_client: Polls before a time that the same client had been told.
-        early_polls_between_clients: Polls before a time that only another client had been told.
-            A client is known by its User-Agent.
+        calls: The number of calls by operation, including refused calls.
+        refusals: The number of refused calls by error code. `DoSFilter` stands for the rate limit.
+        early_polls_of_one_client: Polls before a next permitted poll time that the same client had
+            received.
+        early_polls_between_clients: Polls before a next permitted poll time that only a different
+            client had received. The User-Agent identifies a client.
     """
 
     calls: Mapping[str, int]
@@ -79,7 +80,7 @@ class Activity:
     def __init__(self) -> None:
         self._requests = deque[RequestSnapshot](maxlen=_KEPT_REQUESTS)
         self._organizations: dict[str, _Counts] = {}
-        self._told: dict[tuple[QueueName, str], datetime] = {}
+        self._poll_times: dict[tuple[QueueName, str], datetime] = {}
 
     @property
     def requests(self) -> tuple[RequestSnapshot, ...]:
@@ -106,8 +107,8 @@ class Activity:
         """The number of the next request."""
         return self._requests[-1].number + 1 if self._requests else 1
 
-    def answered(self, request: RequestSnapshot, *, refusal_code: str | None) -> None:
-        """Adds a request that was answered, with the error code of its refusal, if it was refused."""
+    def record_request(self, request: RequestSnapshot, *, refusal_code: str | None) -> None:
+        """Records a finished request, with the error code if the request was refused."""
         self._requests.append(request)
         if request.organization is None:
             return
@@ -116,24 +117,24 @@ class Activity:
         if refusal_code is not None:
             counts.refusals[refusal_code] += 1
 
-    def polled_too_early(self, queue: QueueName, client: str, *, now: datetime) -> None:
-        """Takes note of a poll that was refused as too early."""
-        told = self._told.get((queue, client))
+    def record_early_poll(self, queue: QueueName, client: str, *, now: datetime) -> None:
+        """Counts a poll that was refused as too early."""
+        poll_time = self._poll_times.get((queue, client))
         counts = self._counts(queue.sender)
-        if told is not None and now < told:
+        if poll_time is not None and now < poll_time:
             counts.early_of_one += 1
         else:
             counts.early_between += 1
 
-    def told(self, queue: QueueName, client: str, next_permitted: datetime) -> None:
-        """Takes note that a client was told when its next poll is permitted."""
-        self._told[queue, client] = next_permitted
+    def record_poll_time(self, queue: QueueName, client: str, next_permitted: datetime) -> None:
+        """Records the next permitted poll time that a client received."""
+        self._poll_times[queue, client] = next_permitted
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Removes all requests, counters and poll times."""
         self._requests.clear()
         self._organizations.clear()
-        self._told.clear()
+        self._poll_times.clear()
 
     def _counts(self, organization: str) -> _Counts:
         return self._organizations.setdefault(organization, _Counts())
@@ -149,26 +150,26 @@ class Feed:
 
     @property
     def version(self) -> int:
-        """How many changes there have been."""
+        """The number of changes so far."""
         return self._version
 
     @property
     def closed(self) -> bool:
-        """Whether there will be no more changes."""
+        """Whether the feed has ended."""
         return self._closed
 
     def touch(self) -> None:
-        """Something has changed."""
+        """Reports a change."""
         self._version += 1
         self._wake()
 
     def close(self) -> None:
-        """Ends all waiting for good."""
+        """Ends the feed: every `wait` returns immediately from now on."""
         self._closed = True
         self._wake()
 
     async def wait(self, version: int) -> None:
-        """Returns when the version differs from this one, or the feed is closed."""
+        """Returns when the feed's version differs from `version`, or the feed is closed."""
         while self._version == version and not self._closed:
             await self._changed.wait()
 

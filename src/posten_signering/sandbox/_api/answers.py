@@ -1,6 +1,6 @@
-"""The answers of the service: its messages (`direct.xsd`, `common.xsd`), and those that a fault puts in their place.
+"""The responses of the service: its XML messages (`direct.xsd`, `common.xsd`), and those that faults send.
 
-Which answer a request gets is decided in `service` and `exchange`.
+The modules `service` and `exchange` decide which response a request gets.
 """
 
 from datetime import datetime, timedelta, timezone
@@ -19,20 +19,20 @@ from posten_signering.sandbox._values.links import Links
 _NORWAY = timezone(timedelta(hours=1))
 _PAGE = """<!DOCTYPE html>
 <html><head><title>{status} {phrase}</title></head>
-<body><h1>{status} {phrase}</h1><hr><p>posten-signering-sandbox: a fault</p></body></html>
+<body><h1>{status} {phrase}</h1><hr><p>posten-signering-sandbox: an injected fault</p></body></html>
 """
 
 
 def format_time(time: datetime) -> str:
-    """A time as the service writes it: with an offset, in milliseconds."""
+    """A time in the service's format: ISO 8601 with milliseconds and an offset."""
     return time.astimezone(_NORWAY).isoformat(timespec="milliseconds")
 
 
 def job_response(job: Job, links: Links) -> web.Response:
     """The message `direct-signature-job-response`.
 
-    Signers come in the reverse of the manifest's order, as in an example of the service: clients
-    must look them up by identifier.
+    The signers are in the reverse order of the manifest, as in an example in the service's
+    documentation. A client must find a signer by its identifier.
     """
     root = _root("direct-signature-job-response")
     _add_reference(root, job)
@@ -89,15 +89,19 @@ def error_answer(status: int, code: str, message: str) -> web.Response:
 
 
 def replacement(fault: Fault) -> web.Response:
-    """The answer that a fault puts in place of the service's."""
+    """The response that a fault sends instead of the service's response."""
     if fault.kind is FaultKind.ERROR_DOCUMENT:
-        return error_answer(fault.http_status, fault.code or "", "A fault of the sandbox.")
+        return error_answer(
+            fault.http_status,
+            fault.code or "",
+            "The sandbox sent this error because of an injected fault.",
+        )
     unavailable = fault.kind is FaultKind.UNAVAILABLE
     status = 503 if unavailable else fault.http_status
     page = _PAGE.format(status=status, phrase=responses.get(status, "Error"))
     answer = web.Response(status=status, text=page, content_type="text/html")
     if unavailable:
-        # The header takes whole seconds (RFC 9110, section 10.2.3).
+        # Retry-After must be in whole seconds (RFC 9110, section 10.2.3).
         seconds = 1 if fault.seconds is None else fault.seconds
         answer.headers["Retry-After"] = str(round(seconds))
     return answer

@@ -1,6 +1,6 @@
-"""The connections below the requests: where they are served, whose certificate is at the other end, how answers leave.
+"""Connections: the listening sockets, the client's certificate, and the sending of responses.
 
-What a request asks for, and which fault happens to it, is decided elsewhere.
+Other modules decide what a request does and which fault happens to it.
 """
 
 import asyncio
@@ -26,21 +26,21 @@ _CHUNK = 64 * 1024
 
 
 def listen(port: int) -> socket.socket:
-    """A socket that listens on loopback; port 0 takes a free one.
+    """A socket that listens on loopback. Port 0 means any free port.
 
     Raises:
-        OSError: The port is taken.
-        SandboxError: The port is no port.
+        OSError: The port is in use.
+        SandboxError: The port is out of range.
     """
     if not 0 <= port <= _LAST_PORT:
         raise SandboxError(
-            f"There is no port {port}: ports are 1 to {_LAST_PORT}, and 0 a free one."
+            f"The port {port} is out of range. Use 1 to {_LAST_PORT}, or 0 for any free port."
         )
     return socket.create_server((_HOST, port))
 
 
 def address_of(listening: socket.socket) -> str:
-    """Host and port of a socket, as a URL has them."""
+    """The host and port of a socket, as in a URL: `host:port`."""
     host, port = listening.getsockname()
     return f"{host}:{port}"
 
@@ -56,16 +56,16 @@ async def serve(
     """Serves an application until the stack is closed.
 
     Args:
-        stack: Ends it.
-        application: What is served.
-        listening: Where.
-        context: For TLS.
-        cancel_when_client_leaves: Whether the handler of a request is cancelled then.
+        stack: Stops the server when it is closed.
+        application: The application to serve.
+        listening: The socket to listen on.
+        context: The TLS context; None for plain HTTP.
+        cancel_when_client_leaves: Whether to cancel a request's handler when the client disconnects.
     """
     runner = web.AppRunner(
         application,
         handle_signals=False,
-        # aiohttp's own would show redirect tokens and status query tokens.
+        # aiohttp's access log would contain redirect tokens and status query tokens.
         access_log=None,
         shutdown_timeout=_STOP_WITHIN,
         handler_cancellation=cancel_when_client_leaves,
@@ -76,9 +76,9 @@ async def serve(
 
 
 def certificate_organization(request: web.Request) -> str | None:
-    """The organisation number in the client's certificate; None when it names none."""
+    """The organisation number in the client's certificate; None when it has none."""
     tls = request.get_extra_info("ssl_object")
-    # Without a client certificate no handshake of this server succeeds.
+    # This server completes a TLS handshake only with a client certificate.
     return _organization_in(cast("ssl.SSLObject", tls).getpeercert(binary_form=True) or b"")
 
 
@@ -88,107 +88,107 @@ def _organization_in(certificate: bytes) -> str | None:
 
 
 def body_of(answer: web.Response) -> bytes:
-    """The body of an answer, which is bytes always; empty when there is none."""
+    """The body of a response as bytes; empty when there is no body."""
     return cast("bytes", answer.body or b"")
 
 
 class CutOffError(Exception):
-    """The connection is to be reset, and the client gets no answer."""
+    """Raised to reset the connection without a response."""
 
 
 @dataclass(eq=False, slots=True)
 class Caller:
-    """The client that waits for an answer.
+    """The client that waits for a response.
 
     Attributes:
         left: Whether the connection is lost.
-        forgotten: Whether the sandbox was reset, or began to stop, while a delay held the request back.
-        sleeping: The delay that holds the request back at present.
+        discarded: Whether the sandbox was reset, or began to stop, during a delay of the request.
+        delay: The delay that the request is waiting for; None when it is not delayed.
     """
 
     left: bool = False
-    forgotten: bool = False
-    sleeping: "asyncio.Future[None] | None" = None
+    discarded: bool = False
+    delay: "asyncio.Future[None] | None" = None
 
     def leave(self) -> None:
-        """The connection is lost."""
+        """Called when the connection is lost."""
         self.left = True
-        self._wake()
+        self._end_delay()
 
-    def forget(self) -> None:
-        """The sandbox is reset, or stops."""
-        self.forgotten = True
-        self._wake()
+    def discard(self) -> None:
+        """Called when the sandbox is reset or stops."""
+        self.discarded = True
+        self._end_delay()
 
-    def _wake(self) -> None:
-        if self.sleeping is not None:
-            self.sleeping.cancel()
+    def _end_delay(self) -> None:
+        if self.delay is not None:
+            self.delay.cancel()
 
 
 class Delays:
-    """Holds requests back, for a fault, and cuts them off before their time.
+    """Delays requests for a fault, and can end the delays early.
 
-    A client that has left waits for no answer, and none is given when the sandbox stops. A request from
-    before a reset must not take effect after it: a test that gave up waiting would disturb the next one.
+    A delay ends early when the client disconnects, and when the sandbox stops or is reset. A request
+    from before a reset must not take effect after the reset: it would disturb the next test.
 
     Args:
-        sleep: Waits for some seconds.
+        sleep: Waits for a number of seconds.
     """
 
     def __init__(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._sleep = sleep
-        self._held = set[Caller]()
+        self._delayed = set[Caller]()
         self.closed = False
-        """Whether the sandbox stops."""
+        """Whether the sandbox is stopping."""
 
-    async def hold(self, caller: Caller, seconds: float) -> None:
-        """Waits.
+    async def wait(self, caller: Caller, seconds: float) -> None:
+        """Delays the request of this caller.
 
         Raises:
-            CutOffError: The client has left, or the sandbox was reset or stops.
+            CutOffError: The client has disconnected, or the sandbox was reset or is stopping.
         """
         if caller.left or self.closed:
             raise CutOffError
-        caller.sleeping = asyncio.ensure_future(self._sleep(seconds))
-        self._held.add(caller)
+        caller.delay = asyncio.ensure_future(self._sleep(seconds))
+        self._delayed.add(caller)
         try:
-            await caller.sleeping
+            await caller.delay
         except asyncio.CancelledError:
             raise CutOffError from None
         finally:
-            caller.sleeping = None
-            self._held.discard(caller)
+            caller.delay = None
+            self._delayed.discard(caller)
 
-    def let_go(self) -> None:
-        """Cuts off every request that is held back."""
-        for caller in self._held:
-            caller.forget()
+    def discard_all(self) -> None:
+        """Ends every delay, and cuts off its request."""
+        for caller in self._delayed:
+            caller.discard()
 
     def close(self) -> None:
-        """Cuts them off, and holds back no other."""
+        """Cuts off every delayed request, and every request that would be delayed later."""
         self.closed = True
-        self.let_go()
+        self.discard_all()
 
 
 def reset(request: web.Request) -> web.StreamResponse:
-    """Resets the connection; what it returns is sent no more."""
+    """Resets the connection. aiohttp needs a response as the return value, but does not send it."""
     transport = request.transport
     connection = None if transport is None else transport.get_extra_info("socket")
-    # Both are None once the client has left.
+    # Both are None after the client has disconnected.
     if transport is not None and connection is not None:
-        # Without lingering the other end meets a reset, and not an orderly end.
+        # With a linger time of 0, `abort` sends a reset (RST) instead of a normal close.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     return web.Response()
 
 
 async def send(request: web.Request, answer: web.Response, *, cut: bool) -> web.StreamResponse:
-    """Sends a large answer in pieces, which does not hold up the event loop; a small one as it is.
+    """Sends a response. A large body is sent in chunks so that it does not block the event loop.
 
     Args:
-        request: What it answers.
-        answer: The whole answer.
-        cut: Whether the connection is closed in the middle of the body.
+        request: The request.
+        answer: The complete response.
+        cut: Whether to close the connection in the middle of the body.
     """
     body = body_of(answer)
     if not cut and len(body) <= _CHUNK:
@@ -207,6 +207,6 @@ async def send(request: web.Request, answer: web.Response, *, cut: bool) -> web.
         else:
             await response.write_eof()
     except ConnectionError:
-        # The client went away; nobody reads the rest.
+        # The client has disconnected, so the rest of the body is not needed.
         pass
     return response

@@ -1,7 +1,7 @@
-"""What every exchange with the API goes through, from the request to its answer, whatever is asked for.
+"""The steps that every request to the API goes through, from the request to its response.
 
-In this order: the faults that come before the service, admission, the service itself, the storage, the
-faults that come after it, the log of requests. Neither URLs nor bodies are logged.
+The steps are, in this order: faults before the request takes effect, access control and rate limit, the
+service, the storage, faults after the request took effect, the record of requests. No URL or body is logged.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ from posten_signering.sandbox._api.connection import (
     send,
 )
 from posten_signering.sandbox._api.faults import (
-    SPOILING,
+    CORRUPTING,
     Fault,
     FaultKind,
     Faults,
     Operation,
-    spoiled,
+    corrupted,
 )
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.queues import QueueName
@@ -55,15 +55,15 @@ _LONGEST_SHOWN = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exchanges:
-    """What exchanges have in common.
+    """The parts of the sandbox that every exchange uses.
 
     Attributes:
         settings: Times and limits.
-        access: Who may call.
-        faults: What goes wrong.
-        delays: Hold requests back.
-        activity: Takes note of every request.
-        storage: Where changes must be before they are answered.
+        access: Decides who may call.
+        faults: The faults that will happen.
+        delays: Delays requests.
+        activity: Records every request.
+        storage: Stores every change before the response is sent.
         feed: Reports every request.
     """
 
@@ -76,9 +76,9 @@ class Exchanges:
     feed: Feed
 
     def application(self) -> web.Application:
-        """An application whose requests, of whatever route, are exchanges."""
+        """An application that handles every request, with a known path or not, as an exchange."""
         application = web.Application(
-            client_max_size=self.settings.largest_body, middlewares=[self._through]
+            client_max_size=self.settings.largest_body, middlewares=[self._exchange]
         )
         application.on_response_prepare.append(self._add_headers)
         application.on_shutdown.append(self._close)
@@ -88,7 +88,7 @@ class Exchanges:
         self.delays.close()
 
     @web.middleware
-    async def _through(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _exchange(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         name = request.match_info.route.name
         exchange = Exchange(
             common=self,
@@ -102,15 +102,15 @@ class Exchanges:
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            # aiohttp says so that the client has left (see `running`). The request takes effect all the
-            # same, unless a delay holds it back.
+            # aiohttp cancels this task when the client disconnects (see `running`). The request still
+            # takes effect, unless a delay is holding it.
             exchange.caller.leave()
             if self.delays.closed:
                 work.cancel()
             return await work
 
     async def _add_headers(self, _: web.Request, response: web.StreamResponse) -> None:
-        # aiohttp itself refuses a request with an unknown `Expect`, before there is an exchange.
+        # aiohttp refuses a request with an unknown `Expect` header before an exchange exists.
         exchange = _current.get(None)
         now = self.settings.now() + (timedelta(0) if exchange is None else exchange.skew)
         response.headers["Date"] = format_datetime(now.astimezone(UTC), usegmt=True)
@@ -121,20 +121,20 @@ class Exchanges:
 
 @dataclass(kw_only=True, slots=True)
 class Exchange:
-    """One request with its answer.
+    """One request with its response.
 
     Attributes:
-        common: What it has in common with the others.
+        common: The parts of the sandbox that every exchange uses.
         request: The request.
-        operation: What it asks for.
-        organization: In the path, or that of the certificate.
-        client: Its User-Agent.
-        caller: Who waits for the answer.
-        faults: Those that have happened to it.
-        refusal: Why it was refused, as code and message.
-        poll: The queue it polled, and the next permitted time.
-        skew: How much the answer's times are off.
-        missing: The headers that the answer lacks.
+        operation: The operation; None when the path is unknown.
+        organization: The organisation number in the path, else the one in the certificate.
+        client: The User-Agent header.
+        caller: The client that waits for the response.
+        faults: The faults that have happened to the request.
+        refusal: Why the request was refused: error code and message.
+        poll: The queue that was polled, and its next permitted poll time.
+        skew: What a fault adds to the times in the response's headers.
+        missing: The headers, in lower case, that a fault removes from the response.
     """
 
     common: Exchanges
@@ -150,52 +150,53 @@ class Exchange:
     missing: set[str] = field(default_factory=set[str])
 
     async def run(self, handler: Handler) -> web.StreamResponse:
-        """Answers the request, or resets the connection."""
+        """Sends the response, or resets the connection."""
         try:
             answer = await self._answer(handler)
         except CutOffError:
-            if not self.caller.forgotten:
-                self._note(None)
+            if not self.caller.discarded:
+                self._record(None)
             return reset(self.request)
-        self._spoil_headers(answer)
-        cut = self._happens({FaultKind.TRUNCATED_BODY}, fits=lambda _: len(body_of(answer)) > 1)
-        self._note(answer)
+        self._disturb_headers(answer)
+        cut = self._take_faults({FaultKind.TRUNCATED_BODY}, fits=lambda _: len(body_of(answer)) > 1)
+        self._record(answer)
         return await send(self.request, answer, cut=bool(cut))
 
     async def _answer(self, handler: Handler) -> web.Response:
-        """The answer.
+        """The response to the request.
 
         Raises:
-            CutOffError: There is none.
+            CutOffError: The connection must be reset instead.
         """
-        replaced = await self._disturbed(after=False)
+        replaced = await self._replaced_by_fault(after=False)
         if replaced is not None:
             return replaced
-        self._block()
-        answer = await self._served(handler)
+        self._block_by_fault()
+        answer = await self._call_service(handler)
         try:
             await self.common.storage.commit()
         except SandboxError as error:
-            logger.error("%s", error)  # noqa: TRY400 - its message says everything
+            logger.error("%s", error)  # noqa: TRY400 - the message is enough without a traceback
             answer = error_answer(500, "INTERNAL_ERROR", str(error))
-        replaced = await self._disturbed(after=True)
+        replaced = await self._replaced_by_fault(after=True)
         if replaced is not None:
             self.poll = None
             return replaced
-        self._spoil_message(answer)
+        self._corrupt_message(answer)
         return answer
 
-    # What the service does.
+    # The service.
 
-    async def _served(self, handler: Handler) -> web.Response:
+    async def _call_service(self, handler: Handler) -> web.Response:
         try:
             blocked = self._admit()
             return cast("web.Response", await handler(self.request)) if blocked is None else blocked
         except Refusal as refusal:
             return self._refused(refusal.status, refusal.code, refusal.message)
         except web.HTTPRequestEntityTooLarge:
-            most = self.common.settings.largest_body
-            return self._refused(413, "REQUEST_TOO_LARGE", f"The body has more than {most} bytes.")
+            limit = self.common.settings.largest_body
+            message = f"The body of the request is larger than the limit of {limit} bytes."
+            return self._refused(413, "REQUEST_TOO_LARGE", message)
         except web.HTTPException as error:
             status = HTTPStatus(error.status)
             message = f"{status.phrase}: {status.description}."
@@ -204,12 +205,14 @@ class Exchange:
                 answer.headers["Allow"] = error.headers["Allow"]
             return answer
         except ConnectionError:
-            # The client went away in the middle of its request; nobody reads this answer.
-            return self._refused(400, "BAD_REQUEST", "The request was cut off.")
+            # The client has disconnected, so this response is only recorded.
+            message = "The client closed the connection before the request was complete."
+            return self._refused(400, "BAD_REQUEST", message)
         except Exception:
             method = self.request.method
-            logger.exception("The sandbox failed at a %s: a mistake in the sandbox", method)
-            return error_answer(500, "INTERNAL_ERROR", "The sandbox failed; its log tells why.")
+            logger.exception("A %s request failed because of a bug in the sandbox", method)
+            message = "The request failed because of a bug in the sandbox: see the sandbox's log."
+            return error_answer(500, "INTERNAL_ERROR", message)
 
     def _refused(self, status: int, code: str, message: str) -> web.Response:
         self.refusal = (code, message)
@@ -220,13 +223,16 @@ class Exchange:
         access.authorize(certificate_organization(self.request), organization)
         if access.admit(organization, now=self.common.settings.now()):
             return None
-        # From a filter in front of the service: no error document, and no next poll time.
-        self.refusal = (DOS_FILTER, "The rate limit: too many calls of this organisation.")
+        # A filter in front of the service sends this response, so it has no error document and no poll time.
+        self.refusal = (
+            DOS_FILTER,
+            "Rate limit: the organisation made too many calls and is blocked.",
+        )
         return web.Response(status=429, text="Too many requests", headers={DOS_FILTER: "rejected"})
 
-    # What goes wrong.
+    # The faults.
 
-    def _happens(
+    def _take_faults(
         self,
         kinds: Collection[FaultKind],
         *,
@@ -239,43 +245,43 @@ class Exchange:
         self.faults += taken
         return taken
 
-    async def _disturbed(self, *, after: bool) -> web.Response | None:
-        """What goes wrong before or after the request takes effect: the answer that a fault gives instead.
+    async def _replaced_by_fault(self, *, after: bool) -> web.Response | None:
+        """The response of a fault that acts before or after the request takes effect; None without one.
 
         Raises:
-            CutOffError: A fault resets the connection, or nobody waits for the answer any more.
+            CutOffError: A fault resets the connection, or a delay was ended early.
         """
 
         def fits(fault: Fault) -> bool:
             return fault.after is after
 
-        for fault in self._happens({FaultKind.DELAY}, fits=fits):
-            await self.common.delays.hold(self.caller, fault.seconds or 0)
-        if self._happens({FaultKind.RESET}, fits=fits, most=1):
+        for fault in self._take_faults({FaultKind.DELAY}, fits=fits):
+            await self.common.delays.wait(self.caller, fault.seconds or 0)
+        if self._take_faults({FaultKind.RESET}, fits=fits, most=1):
             raise CutOffError
-        for fault in self._happens(_REPLACING, fits=fits, most=1):
+        for fault in self._take_faults(_REPLACING, fits=fits, most=1):
             return replacement(fault)
         return None
 
-    def _block(self) -> None:
+    def _block_by_fault(self) -> None:
         settings = self.common.settings
-        for fault in self._happens({FaultKind.RATE_LIMITED}):
+        for fault in self._take_faults({FaultKind.RATE_LIMITED}):
             usual = (settings.rate_limit or RateLimit()).block
             block = usual if fault.seconds is None else timedelta(seconds=fault.seconds)
             self.common.access.block(self.organization or "", until=settings.now() + block)
 
-    def _spoil_message(self, answer: web.Response) -> None:
+    def _corrupt_message(self, answer: web.Response) -> None:
         if answer.content_type != "application/xml":
             return
 
         def fits(fault: Fault) -> bool:
-            return spoiled(body_of(answer), fault.kind) is not None
+            return corrupted(body_of(answer), fault.kind) is not None
 
-        for fault in self._happens(SPOILING, fits=fits, most=1):
-            answer.body = spoiled(body_of(answer), fault.kind)
+        for fault in self._take_faults(CORRUPTING, fits=fits, most=1):
+            answer.body = corrupted(body_of(answer), fault.kind)
 
-    def _spoil_headers(self, answer: web.Response) -> None:
-        for fault in self._happens({FaultKind.CLOCK_SKEW}):
+    def _disturb_headers(self, answer: web.Response) -> None:
+        for fault in self._take_faults({FaultKind.CLOCK_SKEW}):
             self.skew += timedelta(seconds=fault.seconds or 0)
         if self.poll is not None:
             answer.headers[NEXT_PERMITTED_POLL_TIME] = format_time(self.poll[1] + self.skew)
@@ -284,20 +290,20 @@ class Exchange:
         def fits(fault: Fault) -> bool:
             return (fault.header or "").lower() in present
 
-        for fault in self._happens({FaultKind.MISSING_HEADER}, fits=fits):
+        for fault in self._take_faults({FaultKind.MISSING_HEADER}, fits=fits):
             self.missing.add((fault.header or "").lower())
         if "content-length" in self.missing:
-            # The end of the connection is then the end of the body.
+            # Without this header, only the end of the connection shows the end of the body.
             answer.force_close()
 
-    def _note(self, answer: web.Response | None) -> None:
+    def _record(self, answer: web.Response | None) -> None:
         activity, request = self.common.activity, self.request
-        told = answer is not None and NEXT_PERMITTED_POLL_TIME.lower() not in self.missing
-        if self.poll is not None and told:
+        has_poll_time = answer is not None and NEXT_PERMITTED_POLL_TIME.lower() not in self.missing
+        if self.poll is not None and has_poll_time:
             queue, next_permitted = self.poll
-            activity.told(queue, self.client, next_permitted)
+            activity.record_poll_time(queue, self.client, next_permitted)
         code, refusal = self.refusal or (None, None)
-        activity.answered(
+        activity.record_request(
             RequestSnapshot(
                 number=activity.next_number,
                 time=self.common.settings.now(),
@@ -314,18 +320,18 @@ class Exchange:
         )
         self.common.feed.touch()
 
-    def polled(self, queue: QueueName, next_permitted: datetime, *, too_early: bool) -> None:
-        """Takes note of a poll, for the header of the answer and for the counters."""
+    def record_poll(self, queue: QueueName, next_permitted: datetime, *, too_early: bool) -> None:
+        """Records a poll, for the header of the response and for the counters."""
         self.poll = (queue, next_permitted)
         if too_early:
             now = self.common.settings.now()
-            self.common.activity.polled_too_early(queue, self.client, now=now)
+            self.common.activity.record_early_poll(queue, self.client, now=now)
 
 
-# aiohttp has a task for each request, in which its headers are added too.
+# aiohttp handles each request in a task, and adds the response's headers in the same task.
 _current = ContextVar[Exchange]("exchange")
 
 
 def current_exchange() -> Exchange:
-    """The exchange that is handled in this task."""
+    """The exchange that this task handles."""
     return _current.get()

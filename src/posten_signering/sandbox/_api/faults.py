@@ -1,7 +1,7 @@
-"""Faults to develop against: what can go wrong between a client and the service. Performs no I/O.
+"""Faults that a developer injects: failures between a client and the service. Performs no I/O.
 
-A `Fault` is a value that says what happens and to which requests. `Faults` holds those that will act, and
-gives each to the requests that it meets. `spoiled` puts a fault into a message.
+A `Fault` says what goes wrong and with which requests. `Faults` holds the pending faults and selects those
+that happen to a request. `corrupted` changes a message as a fault demands.
 """
 
 import random
@@ -35,24 +35,25 @@ class FaultKind(StrEnum):
     """What goes wrong.
 
     Attributes:
-        DELAY: The answer comes `seconds` later.
-        RESET: The connection is reset, and no answer comes.
-        TRUNCATED_BODY: The connection is closed in the middle of the answer's body.
-        SERVER_ERROR: `status` (500) with a page of HTML, as from a gateway.
-        UNAVAILABLE: 503 with a page of HTML and a `Retry-After` of `seconds` (1).
-        ERROR_DOCUMENT: `status` with an error document with the error code `code`.
-        RATE_LIMITED: The organisation is blocked for `seconds` (30), as after too many calls.
-        MALFORMED_XML: The message ends in its middle.
+        DELAY: The response comes `seconds` later.
+        RESET: The connection is reset without a response.
+        TRUNCATED_BODY: The connection is closed in the middle of the response body.
+        SERVER_ERROR: The HTTP status `status` (default 500) with an HTML page, as from a gateway.
+        UNAVAILABLE: HTTP 503 with an HTML page, and a `Retry-After` of `seconds` (default 1).
+        ERROR_DOCUMENT: The HTTP status `status` and an error document with the error code `code`.
+        RATE_LIMITED: The organisation is blocked for `seconds` (default 30), as after too many calls.
+        MALFORMED_XML: Only the first half of the message is sent.
         DOCTYPE: The message has a DOCTYPE.
-        ENTITIES: The message has a DOCTYPE with entities, each a tenfold of the one before.
-        WRONG_ROOT: The message is another one than was asked for.
-        DOUBLED_ELEMENTS: What stands once in the message stands there twice.
-        UNKNOWN_ELEMENTS: The message has elements and attributes that no schema knows.
-        UNKNOWN_STATUSES: Job and signers have a status that nobody knows.
-        MISSING_HEADER: The answer lacks the header `header`.
-        CLOCK_SKEW: `Date` and the next permitted poll time are off by `seconds`, which may be
-            negative.
-        FOREIGN_CERTIFICATE: A new connection meets the certificate of another organisation.
+        ENTITIES: The message has a DOCTYPE with nested entities; each expands the one before ten times.
+        WRONG_ROOT: The root element is that of a different message.
+        DOUBLED_ELEMENTS: Every element that occurs once occurs twice.
+        UNKNOWN_ELEMENTS: The message has elements and attributes that are not in the schema.
+        UNKNOWN_STATUSES: The job and its signers have a status that is not in the schema.
+        MISSING_HEADER: The response does not have the header `header`.
+        CLOCK_SKEW: `seconds`, which may be negative, are added to `Date` and to the next permitted
+            poll time.
+        FOREIGN_CERTIFICATE: On a new connection, the server presents a different organisation's
+            certificate.
     """
 
     DELAY = "delay"
@@ -84,7 +85,7 @@ TAKES: Mapping[FaultKind, frozenset[str]] = {
     FaultKind.MISSING_HEADER: frozenset({"header"}),
     FaultKind.CLOCK_SKEW: frozenset({"seconds"}),
 }
-"""Which of `seconds`, `status`, `code`, `header` and `after` a kind of fault takes."""
+"""The fields that a kind of fault takes, of `seconds`, `status`, `code`, `header` and `after`."""
 
 _LONGEST = 365 * 24 * 3600
 
@@ -110,30 +111,31 @@ _STATUSES = {
     "TOO_EAGER_POLLING": 429,
 }
 ERROR_CODES = tuple(_STATUSES)
-"""The error codes of the service; a fault may give any other too."""
+"""The error codes of the service. A fault may also use a code that is not among them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """Something that goes wrong, and the requests that it happens to.
+    """A failure, and the requests that it happens to.
 
     Attributes:
         kind: What goes wrong.
-        times: It happens to so many requests; None: to every one.
-        operation: It happens to this operation only.
-        path: It happens to paths that match this pattern only, `*` and `?` as in file names; the
+        times: The number of requests that the fault happens to; None means every request.
+        operation: Limits the fault to this operation; None means all operations.
+        path: Limits the fault to paths that match this pattern, with `*` and `?` as in file names. A
             path begins with `/api/` and has no query.
-        probability: How likely it happens to a request that it could happen to, above 0 to 1.
-        after: Whether the request takes effect first: a job is created, a change leased. With a
-            delay, a reset, a server error, an unavailable service.
-        seconds: With a delay, a clock skew, an unavailable service, a rate limit.
-        status: The HTTP status of a server error or an error document; by default 500, or that
-            which the service gives with the code.
-        code: The `error-code` of an error document.
-        header: The header that is missing, such as `X-Next-permitted-poll-time` or `Date`.
+        probability: The probability that the fault happens to a request that matches: above 0, at
+            most 1.
+        after: Whether the request takes effect first, so that a job is created or a change is leased.
+            For DELAY, RESET, SERVER_ERROR and UNAVAILABLE.
+        seconds: A time in seconds. For DELAY, CLOCK_SKEW, UNAVAILABLE and RATE_LIMITED.
+        status: The HTTP status, for SERVER_ERROR (default 500) and ERROR_DOCUMENT (default: the
+            status that the service sends with the code).
+        code: The `error-code` of an ERROR_DOCUMENT.
+        header: The name of the missing header, such as `X-Next-permitted-poll-time` or `Date`.
 
     Raises:
-        ValueError: A field is missing, out of range, or means nothing with this kind.
+        ValueError: A field is missing, is out of range, or does not belong to this kind.
     """
 
     kind: FaultKind
@@ -155,37 +157,42 @@ class Fault:
         }
         given |= {"after"} if self.after else set()
         for name in sorted(given - TAKES.get(self.kind, frozenset())):
-            raise ValueError(f"The fault {self.kind} takes no {name}.")
+            raise ValueError(f"A fault of kind {self.kind} has no field {name}: leave it out.")
         for name in sorted(_NEEDS.get(self.kind, set()) - given):
-            raise ValueError(f"The fault {self.kind} needs {name}.")
+            raise ValueError(f"A fault of kind {self.kind} needs the field {name}: add it.")
         self._check_range()
 
     def _check_range(self) -> None:
         if self.times is not None and self.times < 1:
-            raise ValueError("times must be 1 or more, or None for every request.")
+            raise ValueError("times must be at least 1, or None for every request.")
         if not 0 < self.probability <= 1:
-            raise ValueError("probability must be above 0, and at most 1.")
+            raise ValueError("probability must be above 0 and at most 1.")
         if self.seconds is not None and self.seconds < 0 and self.kind is not FaultKind.CLOCK_SKEW:
-            raise ValueError(f"The seconds of the fault {self.kind} can't be negative.")
+            raise ValueError(f"seconds must not be negative in a fault of kind {self.kind}.")
         if self.status is not None and not 400 <= self.status <= 599:
-            raise ValueError("status must be one that says no, from 400 to 599.")
+            raise ValueError("status must be the HTTP status of an error, from 400 to 599.")
         # At most one year. Rejects NaN.
         if self.seconds is not None and not abs(self.seconds) <= _LONGEST:
-            raise ValueError(f"seconds must be at most {_LONGEST}.")
+            raise ValueError(f"seconds must be a number, at most {_LONGEST} (one year).")
         if self.code is not None and re.fullmatch(r"[\w.-]{1,100}", self.code) is None:
-            raise ValueError("code must be 1 to 100 letters, digits and underscores.")
+            raise ValueError(
+                "code must be 1 to 100 letters, digits, underscores, dots and hyphens."
+            )
         if self.header is not None and re.fullmatch(r"[!-9;-~]{1,100}", self.header) is None:
-            raise ValueError("header must be the name of a header.")
+            raise ValueError("header must be an HTTP header name of at most 100 characters.")
         if self.kind is FaultKind.FOREIGN_CERTIFICATE and (self.operation or self.path):
-            raise ValueError("A connection has neither an operation nor a path.")
+            raise ValueError(
+                f"A fault of kind {self.kind} happens to a connection, not to a request: leave"
+                " operation and path out."
+            )
 
     @property
     def http_status(self) -> int:
-        """The HTTP status that a server error or an error document is answered with."""
+        """The HTTP status of the response, for a server error or an error document."""
         return self.status or _STATUSES.get(self.code or "INTERNAL_ERROR", 400)
 
     def concerns(self, operation: Operation | None, path: str) -> bool:
-        """Whether it could happen to a request."""
+        """Whether the fault's operation and path match those of a request."""
         return self.operation in {None, operation} and (
             self.path is None or fnmatchcase(path, self.path)
         )
@@ -193,12 +200,12 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PendingFault:
-    """A fault that will act.
+    """A fault that will happen to requests.
 
     Attributes:
-        number: Its number, to remove it by.
-        fault: What it does.
-        left: On how many more requests it acts; None: on every one.
+        number: The number that removes the fault: see `Faults.remove`.
+        fault: The fault.
+        left: The number of requests that the fault will still happen to; None means every request.
     """
 
     number: int
@@ -207,11 +214,11 @@ class PendingFault:
 
 
 class Faults:
-    """The faults that will act, in the order in which they were added.
+    """The pending faults, in the order in which they were added.
 
     Args:
-        random: A number from 0 up to 1, for faults with a probability.
-        changed: Called when the pending faults have changed.
+        random: Returns a number from 0 up to, but not including, 1. Used for faults with a probability.
+        changed: Called whenever the pending faults change.
     """
 
     def __init__(
@@ -227,14 +234,14 @@ class Faults:
 
     @property
     def pending(self) -> tuple[PendingFault, ...]:
-        """Those that will act, oldest first."""
+        """The pending faults, oldest first."""
         return tuple(self._pending.values())
 
     def add(self, fault: Fault) -> int:
-        """Lets a fault happen from the next request on.
+        """Adds a fault, which happens from the next request on.
 
         Returns:
-            Its number, to remove it by.
+            The number of the fault, for `remove`.
         """
         self._last_number += 1
         self._pending[self._last_number] = PendingFault(
@@ -244,14 +251,14 @@ class Faults:
         return self._last_number
 
     def remove(self, number: int) -> bool:
-        """Ends one fault; says whether there was one with this number."""
-        found = self._pending.pop(number, None) is not None
-        if found:
+        """Removes a fault. Returns whether a fault with this number was pending."""
+        removed = self._pending.pop(number, None) is not None
+        if removed:
             self._changed()
-        return found
+        return removed
 
     def clear(self) -> None:
-        """Ends all faults."""
+        """Removes all faults."""
         self._pending.clear()
         self._changed()
 
@@ -264,14 +271,14 @@ class Faults:
         fits: Callable[[Fault], bool] = lambda _: True,
         most: int | None = None,
     ) -> tuple[Fault, ...]:
-        """The faults that happen to a request now; each counts as having happened.
+        """The faults that happen to a request now. Each of them is counted as having happened.
 
         Args:
-            kinds: Those that are asked for.
-            operation: The request's operation, if it has one.
+            kinds: The kinds to select from.
+            operation: The request's operation; None when the path is unknown.
             path: The request's path.
-            fits: Whether a fault can happen here.
-            most: So many at most; None: all.
+            fits: Returns whether a fault can happen to this request.
+            most: The largest number of faults to select; None means all.
         """
         taken: list[Fault] = []
         for pending in self.pending:
@@ -296,26 +303,26 @@ class Faults:
         self._changed()
 
 
-# How a message is spoiled.
+# The corruption of messages.
 
 _FOREIGN_NAMESPACE = "urn:posten-signering-sandbox:unknown"
 _PLACE = "the-place-of-the-entity"
 _STATUS_NAMES = {"signature-job-status", "status"}
 
 
-def spoiled(content: bytes, kind: FaultKind) -> bytes | None:
-    """A message with the fault in it; None when the fault finds nothing to spoil."""
+def corrupted(content: bytes, kind: FaultKind) -> bytes | None:
+    """A message that the fault has changed; None when the fault does not apply to this message."""
     if kind is FaultKind.MALFORMED_XML:
         return content[: len(content) // 2]
     root = etree.fromstring(content)
-    # Signatures are XML too, but no messages of the service.
+    # A XAdES signature is XML too, but not a message of the service.
     if etree.QName(root).namespace != SERVICE_NAMESPACE:
         return None
-    return _SPOILERS[kind](root)
+    return _CORRUPTERS[kind](root)
 
 
 def _with_doctype(root: Element) -> bytes:
-    return _prefixed(root, f"<!DOCTYPE {local_name(root)}>")
+    return _with_prefix(root, f"<!DOCTYPE {local_name(root)}>")
 
 
 def _with_entities(root: Element) -> bytes:
@@ -324,12 +331,12 @@ def _with_entities(root: Element) -> bytes:
     entities = '<!ENTITY a0 "ha">' + "".join(
         f'<!ENTITY a{number} "{f"&a{number - 1};" * 10}">' for number in range(1, 10)
     )
-    spoiled = _prefixed(root, f"<!DOCTYPE {local_name(root)} [{entities}]>")
-    return spoiled.replace(_PLACE.encode(), b"&a9;")
+    message = _with_prefix(root, f"<!DOCTYPE {local_name(root)} [{entities}]>")
+    return message.replace(_PLACE.encode(), b"&a9;")
 
 
-def _of_another_kind(root: Element) -> bytes:
-    # A message of the service, but one that it never answers.
+def _with_wrong_root(root: Element) -> bytes:
+    # This root element is in the schema, but the service never sends it.
     root.tag = f"{{{SERVICE_NAMESPACE}}}direct-signature-job-manifest"
     return _serialized(root)
 
@@ -352,30 +359,30 @@ def _with_unknown_elements(root: Element) -> bytes:
 
 
 def _with_unknown_statuses(root: Element) -> bytes | None:
-    found = [
+    statuses = [
         element for element in root.iter(etree.Element) if local_name(element) in _STATUS_NAMES
     ]
-    for element in found:
+    for element in statuses:
         element.text = "NOBODY_KNOWS_THIS"
-    return _serialized(root) if found else None
+    return _serialized(root) if statuses else None
 
 
-_SPOILERS: Mapping[FaultKind, Callable[[Element], bytes | None]] = {
+_CORRUPTERS: Mapping[FaultKind, Callable[[Element], bytes | None]] = {
     FaultKind.DOCTYPE: _with_doctype,
     FaultKind.ENTITIES: _with_entities,
-    FaultKind.WRONG_ROOT: _of_another_kind,
+    FaultKind.WRONG_ROOT: _with_wrong_root,
     FaultKind.DOUBLED_ELEMENTS: _with_doubles,
     FaultKind.UNKNOWN_ELEMENTS: _with_unknown_elements,
     FaultKind.UNKNOWN_STATUSES: _with_unknown_statuses,
 }
 
-SPOILING = frozenset({FaultKind.MALFORMED_XML, *_SPOILERS})
-"""The faults that spoil messages."""
+CORRUPTING = frozenset({FaultKind.MALFORMED_XML, *_CORRUPTERS})
+"""The kinds of faults that corrupt messages."""
 
 
 def _serialized(root: Element) -> bytes:
     return etree.tostring(root, xml_declaration=True, encoding="UTF-8", standalone=True)
 
 
-def _prefixed(root: Element, doctype: str) -> bytes:
+def _with_prefix(root: Element, doctype: str) -> bytes:
     return b'<?xml version="1.0" encoding="UTF-8"?>\n' + doctype.encode() + etree.tostring(root)

@@ -1,7 +1,7 @@
-"""The API of the service as aiohttp serves it: HTTP on one side, the state's transitions on the other.
+"""The HTTP endpoints of the service. They turn requests into calls of the state, and results into responses.
 
-Nothing is decided here but which transition a request asks for, and how its answer looks on the wire
-("Direct flow" of the service's documentation). Neither URLs nor bodies are logged.
+The rules of jobs and queues are in `_state`. The endpoints follow "Direct flow" in the service's
+documentation. No URL or body is logged.
 """
 
 import logging
@@ -14,7 +14,11 @@ from cryptography import x509
 
 from posten_signering.sandbox._api.answers import job_response, signer_response, status_response
 from posten_signering.sandbox._api.connection import certificate_organization
-from posten_signering.sandbox._api.exchange import Exchanges, current_exchange
+from posten_signering.sandbox._api.exchange import (
+    NEXT_PERMITTED_POLL_TIME,
+    Exchanges,
+    current_exchange,
+)
 from posten_signering.sandbox._api.faults import Operation
 from posten_signering.sandbox._intake.judge import Bundle, judge
 from posten_signering.sandbox._intake.messages import check_signer_update_request
@@ -39,16 +43,16 @@ class Service:
 
     Attributes:
         settings: Times and limits.
-        signing_clock: The time that signing times of containers are compared with. It is the senders'
-            too, so it does not move when the sandbox's clock is moved on.
-        exchanges: What every request goes through.
+        signing_clock: The clock that signing times of containers are compared with. Senders use this
+            time too, so it does not change when the sandbox's clock is moved forward.
+        exchanges: Handles every request before and after its endpoint.
         state: Jobs and queues.
-        access: Who may call.
-        documents: What jobs are about.
-        links: Makes the URLs of answers.
+        access: Decides who may call.
+        documents: The documents of the jobs.
+        links: Makes the URLs in responses.
         trusted: The CAs whose enterprise certificates may sign containers.
-        workers: Where bundles are judged.
-        received: Called with every job that was created, and what arrived with it.
+        workers: The threads in which bundles are validated.
+        received: Called with every created job and the bundle that it arrived in.
     """
 
     settings: Settings
@@ -63,10 +67,10 @@ class Service:
     received: Callable[[Job, Bundle], None]
 
     def application(self) -> web.Application:
-        """What aiohttp serves below the service root's host."""
+        """The aiohttp application with all endpoints of the service."""
         application = self.exchanges.application()
         for method, path, operation, handler in (
-            ("GET", links.ORGANIZATION, Operation.CHECK_ACCESS, self._who),
+            ("GET", links.ORGANIZATION, Operation.CHECK_ACCESS, self._check_access),
             ("POST", links.JOBS, Operation.CREATE, self._create),
             ("GET", links.JOBS, Operation.POLL, self._poll),
             ("GET", links.STATUS, Operation.STATUS, self._status),
@@ -80,9 +84,9 @@ class Service:
             application.router.add_route(method, resource, handler, name=operation.value)
         return application
 
-    # One for each endpoint.
+    # The endpoints.
 
-    async def _who(self, request: web.Request) -> web.Response:
+    async def _check_access(self, request: web.Request) -> web.Response:
         holder, sender = certificate_organization(request), _sender(request)
         text = f"You are Sandbox Enterprise, organisation number {holder}"
         if holder != sender:
@@ -98,7 +102,7 @@ class Service:
             trusted=self.trusted,
             now=self.signing_clock,
         )
-        # The container may be signed by the sender or by a broker of it, as the request may be sent.
+        # The sender or its broker may sign the container, just as either may send the request.
         self.access.authorize(bundle.organization_number, _sender(request))
         job = self.state.create(
             _sender(request), bundle.request, bundle.manifest, now=self.settings.now()
@@ -109,14 +113,19 @@ class Service:
         return job_response(job, self.links)
 
     async def _poll(self, request: web.Request) -> web.Response:
-        # A parameter without a value is the default queue, like no parameter.
+        # An empty parameter means the default queue, as does a missing one.
         name = request.query.get(links.POLLING_QUEUE) or None
         poll, status = self.state.poll(_sender(request), name, now=self.settings.now())
         too_early = poll.outcome is Outcome.TOO_EARLY
         queue = QueueName(sender=_sender(request), name=name)
-        current_exchange().polled(queue, poll.next_permitted, too_early=too_early)
+        current_exchange().record_poll(queue, poll.next_permitted, too_early=too_early)
         if too_early:
-            raise Refusal(429, "TOO_EAGER_POLLING", "Polled before the next permitted poll time.")
+            raise Refusal(
+                429,
+                "TOO_EAGER_POLLING",
+                "The queue was polled before its next permitted poll time: wait until the time in"
+                f" the header {NEXT_PERMITTED_POLL_TIME}.",
+            )
         if status is None:
             return web.Response(status=204)
         return status_response(status, self.links)
@@ -132,7 +141,7 @@ class Service:
 
     async def _renew_redirect(self, request: web.Request) -> web.Response:
         body = Octets(await request.read())
-        # One official client sends no body here.
+        # The official C# client sends no body here.
         if body:
             check_signer_update_request(body)
         position = _position(request)
@@ -144,7 +153,8 @@ class Service:
     async def _confirm(self, request: web.Request) -> web.Response:
         change = request.query.get(links.CHANGE)
         if change is not None and re.fullmatch("[0-9]{1,19}", change) is None:
-            raise Refusal(404, "NOT_FOUND", "There is no such status change.")
+            message = f"Job {_job_id(request)} has no status change with the number in the URL."
+            raise Refusal(404, "NOT_FOUND", message)
         self.state.confirm(
             _sender(request),
             _job_id(request),

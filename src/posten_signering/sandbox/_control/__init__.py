@@ -1,1 +1,1 @@
-"""The control API: sees and changes the state of a sandbox from outside. Not part of the service it stands for."""
+"""The control API, which reads and changes the state of a sandbox. The real service has no control API."""

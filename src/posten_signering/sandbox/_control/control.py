@@ -1,6 +1,6 @@
-"""What a test, or a person at the overview page, does to the sandbox from outside. Knows no HTTP.
+"""The actions of tests, and of a person at the overview page, on the sandbox. Independent of HTTP.
 
-An action commits nothing: over HTTP the guard does that, in the program's own process the `Sandbox`.
+The caller commits what an action changed: the guard for HTTP requests, `Sandbox` within the same process.
 """
 
 import re
@@ -31,21 +31,21 @@ _LONGEST_ADVANCE = 365 * 24 * 3600
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Control:
-    """Everything that can be done to a sandbox. Signers are numbered from 1.
+    """The actions on a sandbox. Signers are numbered from 1.
 
-    Each action raises a `Refusal` when it can't be done. Its changes last after the next `commit`.
+    An action that is not possible raises a `Refusal`. Changes are stored by the next `commit`.
 
     Attributes:
         settings: Times and limits.
         clock: The sandbox's clock.
-        storage: Where changes are kept.
+        storage: Stores the changes.
         state: Jobs and queues.
-        access: Who may call.
+        access: Decides who may call.
         authority: Issues certificates.
-        workers: Where certificates are issued.
-        faults: The faults that will act.
+        workers: The threads in which certificates are issued.
+        faults: The pending faults.
         delays: The requests that a fault delays.
-        activity: The last requests to the API, and counters.
+        activity: The last requests to the API, and the counters.
         feed: Reports every action.
         forget_received: Called when the sandbox is reset.
     """
@@ -64,7 +64,7 @@ class Control:
     forget_received: Callable[[], None]
 
     def overview(self) -> Overview:
-        """Everything that the sandbox shows of itself."""
+        """The state of the sandbox: jobs, queues, requests, counters, faults and brokers."""
         now = self.settings.now()
         self.state.pass_time(now)
         tables = self.state.tables
@@ -94,48 +94,50 @@ class Control:
             ),
         )
 
-    def act(self, redirect_token: Hidden, what: Act) -> str:
-        """Acts as the signer whose pages a redirect token opens; returns the exit URL."""
-        return self.state.act(redirect_token, what, now=self.settings.now())
+    def act(self, redirect_token: Hidden, act: Act) -> str:
+        """Signs, rejects or fails as the signer of a redirect token. Returns the exit URL."""
+        return self.state.act(redirect_token, act, now=self.settings.now())
 
     def expire(self, job_id: int) -> None:
-        """Moves a job to the end of its lifetime."""
+        """Lets a job expire now."""
         self.state.expire(job_id, now=self.settings.now())
 
     def end_lease(self, job_id: int, change: int) -> None:
-        """Lets a status change that a poller has come back at once."""
+        """Ends the lease of a status change, so that the next poll delivers the change again."""
         self.state.end_lease(job_id, change, now=self.settings.now())
 
     def delete_documents(self, job_id: int) -> None:
-        """Deletes the documents of a job that has ended, as when the service's time is over."""
+        """Deletes the documents of a job that has ended, as the service does after its retention time."""
         self.state.end_availability(job_id, now=self.settings.now())
         self.storage.delete(job_id)
 
     def advance(self, seconds: float) -> None:
-        """Moves the sandbox's clock on."""
+        """Moves the sandbox's clock forward."""
         if not 0 < seconds <= _LONGEST_ADVANCE:
             raise Refusal(
-                400, "BAD_REQUEST", f"The clock moves on by up to {_LONGEST_ADVANCE} seconds."
+                400,
+                "BAD_REQUEST",
+                f"seconds must be more than 0 and at most {_LONGEST_ADVANCE} (one year).",
             )
         self.clock.advance(seconds)
 
     def authorize_broker(self, certificate_organization: str, sender: str) -> None:
-        """Permits the holder of a certificate to act for a sender."""
+        """Allows the organisation in a certificate to act for a sender."""
         for number in (certificate_organization, sender):
             require_organization_number(number)
         self.access.authorize_broker(certificate_organization, sender)
 
     def reset(self) -> None:
-        """Forgets everything but the certificates, and sets the clock right."""
+        """Deletes everything but the certificates, and undoes every `advance` of the clock."""
         self.state.clear()
         self.storage.clear()
         self.faults.clear()
-        self.delays.let_go()
+        self.delays.discard_all()
         self.activity.clear()
         self.forget_received()
 
     async def commit(self) -> None:
-        """Returns when every change so far is committed; the feed then reports it.
+        """Stores every change so far, then reports it on the feed.
 
         Raises:
             SandboxError: The storage can't be written to.
@@ -144,16 +146,16 @@ class Control:
         self.feed.touch()
 
     def commit_now(self) -> None:
-        """Does what `commit` does, but blocks."""
+        """Does the same as `commit`, but blocks the calling thread."""
         self.storage.commit_now()
         self.feed.touch()
 
 
 def require_organization_number(text: str) -> None:
-    """Checks the form of an organisation number.
+    """Checks that a text is an organisation number.
 
     Raises:
-        Refusal: The text is not nine digits.
+        Refusal: The text does not consist of nine digits.
     """
     if re.fullmatch("[0-9]{9}", text) is None:
-        raise Refusal(400, "BAD_REQUEST", "An organisation number has nine digits.")
+        raise Refusal(400, "BAD_REQUEST", "An organisation number must have nine digits.")

@@ -1,7 +1,7 @@
-"""The control API: what a test in any language, or the overview page, asks of the sandbox over HTTP.
+"""The control API: HTTP endpoints for tests in any language and for the overview page.
 
-It has the endpoints below, a feed of changes, and the OpenAPI document of both. A request that fails is
-answered with `{"error": "..."}`. The guard in front commits what a request changed.
+It consists of the endpoints below, a feed of changes, and the OpenAPI document of both. The response to a
+failed request is `{"error": "..."}`. The middleware `guard` commits what a request changed.
 """
 
 import asyncio
@@ -40,10 +40,10 @@ Base64 = Annotated[str, WithJsonSchema({"type": "string", "contentEncoding": "ba
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExitUrl:
-    """Where the signer's browser goes.
+    """The exit URL that the service redirects the signer's browser to.
 
     Attributes:
-        exit_url: With its `status_query_token`.
+        exit_url: The URL, including its `status_query_token`.
     """
 
     exit_url: str = field(repr=False)
@@ -51,10 +51,10 @@ class ExitUrl:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StatusQueryToken:
-    """What a status is asked for with.
+    """The token that a sender needs to request the status.
 
     Attributes:
-        status_query_token: The value of the parameter `status_query_token`.
+        status_query_token: The value of the query parameter `status_query_token`.
     """
 
     status_query_token: str = field(repr=False)
@@ -62,10 +62,10 @@ class StatusQueryToken:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Advance:
-    """How far the sandbox's clock is moved on.
+    """How far to move the sandbox's clock forward.
 
     Attributes:
-        seconds: More than 0.
+        seconds: The number of seconds: more than 0, at most one year.
     """
 
     seconds: float
@@ -73,10 +73,10 @@ class Advance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaultNumber:
-    """A fault that was added.
+    """The number of an added fault.
 
     Attributes:
-        number: To remove it by.
+        number: Removes the fault: `DELETE /control/faults/{number}`.
     """
 
     number: int
@@ -87,7 +87,7 @@ class Organization:
     """An organisation.
 
     Attributes:
-        organization_number: Nine digits; any will do.
+        organization_number: Any nine digits.
     """
 
     organization_number: str
@@ -98,9 +98,9 @@ class EnterpriseCertificateFile:
     """An enterprise certificate.
 
     Attributes:
-        organization_number: Whose it is.
-        pkcs12: A PKCS#12 file with the key, the certificate and the CAs above it.
-        password: The file's password.
+        organization_number: The organisation that the certificate is issued to.
+        pkcs12: A PKCS#12 file with the private key, the certificate and its chain.
+        password: The password of the file.
     """
 
     organization_number: str
@@ -108,19 +108,19 @@ class EnterpriseCertificateFile:
     password: str = field(repr=False)
 
 
-# The operations that `Control` does not have already. A docstring is the summary in the OpenAPI document.
+# The operations without a method in `Control`. Their docstrings are the summaries in the OpenAPI document.
 
 
 def jobs(control: Control) -> tuple[JobSnapshot, ...]:
-    """The jobs with their signers, newest first."""
+    """All jobs with their signers, newest first."""
     return control.overview().jobs
 
 
 def job(control: Control, job_id: int) -> JobSnapshot:
     """One job."""
-    for found in control.overview().jobs:
-        if found.id == job_id:
-            return found
+    for snapshot in control.overview().jobs:
+        if snapshot.id == job_id:
+            return snapshot
     raise Refusal(404, "NOT_FOUND", f"There is no job {job_id}.")
 
 
@@ -135,20 +135,20 @@ def requests(control: Control) -> tuple[RequestSnapshot, ...]:
 
 
 def counters(control: Control) -> Mapping[str, OrganizationCounters]:
-    """What the calls of each organisation have come to, by organisation number."""
+    """The calls, refusals and early polls of each organisation, by organisation number."""
     return control.activity.counters
 
 
-def act(control: Control, job_id: int, number: int, what: Act) -> ExitUrl:
-    """Acts as a signer, who need not have opened the redirect URL."""
-    exit_url = control.state.act_as(job_id, number - 1, what, now=control.settings.now())
+def act(control: Control, job_id: int, number: int, act: Act) -> ExitUrl:
+    """Signs, rejects or fails as a signer. The redirect URL does not have to be opened first."""
+    exit_url = control.state.act_as(job_id, number - 1, act, now=control.settings.now())
     return ExitUrl(exit_url=exit_url)
 
 
 def status_query_token(control: Control, job_id: int, number: int) -> StatusQueryToken:
-    """The token that the signer's exit URL carries, or will carry.
+    """The status query token in the signer's exit URL, also before the signer has finished.
 
-    A status that is asked for with it before the signer has finished is refused
+    Until then, the service refuses a status request with this token
     (SIGNING_CEREMONY_NOT_COMPLETED).
     """
     token = control.state.status_query_token(job_id, number - 1, now=control.settings.now())
@@ -156,33 +156,36 @@ def status_query_token(control: Control, job_id: int, number: int) -> StatusQuer
 
 
 def advance(control: Control, body: Advance) -> None:
-    """Moves the sandbox's clock on. Signing times of containers are held against the old."""
+    """Moves the sandbox's clock forward.
+
+    Signing times of containers are still compared with the clock before it was moved.
+    """
     control.advance(body.seconds)
 
 
 def faults(control: Control) -> tuple[PendingFault, ...]:
-    """The faults that will act, oldest first."""
+    """The pending faults, oldest first."""
     return control.faults.pending
 
 
 def add_fault(control: Control, body: Fault) -> FaultNumber:
-    """Lets a fault happen from the next request on."""
+    """Adds a fault, which happens from the next request on."""
     return FaultNumber(number=control.faults.add(body))
 
 
 def remove_fault(control: Control, number: int) -> None:
-    """Ends one fault."""
+    """Removes a fault."""
     if not control.faults.remove(number):
-        raise Refusal(404, "NOT_FOUND", f"There is no fault {number}.")
+        raise Refusal(404, "NOT_FOUND", f"There is no pending fault {number}.")
 
 
 def clear_faults(control: Control) -> None:
-    """Ends all faults."""
+    """Removes all faults."""
     control.faults.clear()
 
 
 async def issue(control: Control, body: Organization) -> EnterpriseCertificateFile:
-    """The enterprise certificate of an organisation; the same for every call."""
+    """The enterprise certificate of an organisation. Every call returns the same certificate."""
     number = body.organization_number
     require_organization_number(number)
     issued = await control.workers.run(control.authority.enterprise_pkcs12, number)
@@ -194,12 +197,12 @@ async def issue(control: Control, body: Organization) -> EnterpriseCertificateFi
 
 
 def authorize_broker(control: Control, body: BrokerSnapshot) -> None:
-    """Permits the holder of a certificate to act for a sender."""
+    """Allows the organisation in a certificate to act for a sender."""
     control.authorize_broker(body.certificate_organization, body.sender)
 
 
 def ca(control: Control) -> str:
-    """The root certificate of everything in this sandbox."""
+    """The root CA certificate of this sandbox, which all its certificates chain up to."""
     return control.authority.root_pem.decode()
 
 
@@ -232,9 +235,9 @@ class ControlApi:
     """The control API.
 
     Attributes:
-        control: What it offers.
-        heartbeat: After this many seconds without a change the feed sends a comment, so that a dead
-            connection is noticed.
+        control: The actions that the endpoints call.
+        heartbeat: The feed sends a comment after this many seconds without a change. Otherwise a dead
+            connection would go unnoticed.
     """
 
     control: Control
@@ -260,10 +263,11 @@ class ControlApi:
         except SandboxError as error:
             return _problem(500, str(error))
         except web.HTTPRequestEntityTooLarge:
-            return _problem(413, "The body is too large.")
+            return _problem(413, "The body of the request is too large for the control API.")
         except Exception:
-            logger.exception("The control API failed: a mistake in the sandbox")
-            return _problem(500, "The sandbox failed; its log tells why.")
+            logger.exception("A control API request failed because of a bug in the sandbox")
+            message = "The request failed because of a bug in the sandbox: see the sandbox's log."
+            return _problem(500, message)
 
     async def _answer(self, endpoint: Endpoint, request: web.Request) -> web.Response:
         arguments = [kind(request.match_info[name]) for name, kind in endpoint.parameters.items()]
@@ -282,7 +286,10 @@ class ControlApi:
         return _json(_document())
 
     async def _unknown(self, _: web.Request) -> web.Response:
-        return _problem(404, f"The control API has no such address: see {PREFIX}/openapi.json.")
+        message = (
+            f"The control API has no endpoint here: see {PREFIX}/openapi.json for its endpoints."
+        )
+        return _problem(404, message)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(
@@ -296,14 +303,14 @@ class ControlApi:
                 event = f'event: change\ndata: {{"version": {version}}}\n\n'
                 await response.write(event.encode())
                 while not await self._changes(version):
-                    await response.write(b": still there\n\n")
+                    await response.write(b": heartbeat\n\n")
         except ConnectionError:
             # The client has disconnected.
             pass
         return response
 
     async def _changes(self, version: int) -> bool:
-        """Whether there was a change before the next heartbeat is due."""
+        """Waits for a change. Returns False when the next heartbeat is due first."""
         try:
             async with asyncio.timeout(self.heartbeat):
                 await self.control.feed.wait(version)
@@ -322,13 +329,15 @@ def _document() -> Mapping[str, Any]:
 
 async def _body(request: web.Request, kind: type[Any]) -> object:
     if request.content_type != JSON:
-        raise Refusal(415, "UNSUPPORTED_MEDIA_TYPE", f"Send the body as {JSON}.")
+        raise Refusal(
+            415, "UNSUPPORTED_MEDIA_TYPE", f"The body must be JSON: set Content-Type to {JSON}."
+        )
     content = Octets(await request.read())
     try:
         return _READERS[kind].validate_json(content, strict=True)
     except ValidationError as error:
         reason = _reason(error, kind)
-    # Raised outside `except`, so that pydantic's error is not its context: that quotes what was sent.
+    # Raised outside `except`: otherwise pydantic's error, which quotes the body, would be its `__context__`.
     raise Refusal(400, "BAD_REQUEST", reason)
 
 
@@ -337,7 +346,7 @@ _READERS = {
     for endpoint in ENDPOINTS
     if endpoint.body is not None
 }
-"""Reads a body, by its type. Unknown fields are refused."""
+"""Type of a body -> the adapter that validates it. Unknown fields are refused."""
 
 _REPORTED_FIRST = {"unexpected_keyword_argument": 0, "missing": 1}
 _TYPES = {
@@ -347,23 +356,26 @@ _TYPES = {
     "float_type": "a number",
     "string_type": "text",
 }
-"""pydantic's type of an error -> what the value must be."""
+"""Type of a pydantic error -> what the value must be."""
 
 
 def _reason(error: ValidationError, kind: type[Any]) -> str:
-    """Says what is wrong with a body, without quoting a value."""
-    faults = error.errors(include_url=False, include_input=False)
-    fault = min(faults, key=lambda fault: _REPORTED_FIRST.get(fault["type"], len(_REPORTED_FIRST)))
-    name = str(fault["loc"][0]) if fault["loc"] else "the body"
-    context = fault.get("ctx", {})
-    match fault["type"]:
+    """What is wrong with a body, without the values in it."""
+    problems = error.errors(include_url=False, include_input=False)
+    problem = min(
+        problems,
+        key=lambda problem: _REPORTED_FIRST.get(problem["type"], len(_REPORTED_FIRST)),
+    )
+    name = str(problem["loc"][0]) if problem["loc"] else "The body"
+    context = problem.get("ctx", {})
+    match problem["type"]:
         case "json_invalid":
-            return "The body is not JSON."
+            return "The body is not valid JSON."
         case "unexpected_keyword_argument":
             known = ", ".join(field.name for field in fields(kind))
-            return f"the body has no field '{masked(name)[:40]}'; it has: {known}."
+            return f"The body has an unknown field '{masked(name)[:40]}'. Its fields are: {known}."
         case "missing":
-            return f"the body lacks {name}."
+            return f"The body has no field {name}: add it."
         case "value_error":
             return str(context["error"])
         case "enum":

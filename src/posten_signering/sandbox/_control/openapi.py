@@ -1,6 +1,6 @@
-"""Describes the endpoints of the control API, and makes its OpenAPI document (3.1). Performs no I/O.
+"""Describes the endpoints of the control API, and generates its OpenAPI 3.1 document. Performs no I/O.
 
-pydantic makes the schemas; the words in the document are those of the docstrings.
+pydantic generates the schemas. The descriptions in the document come from the docstrings.
 """
 
 import inspect
@@ -28,20 +28,20 @@ _PARAMETERS: dict[str, tuple[str, str, Schema]] = {
     "change": ("The status change's number in its queue.", "[0-9]{1,9}", _NUMBER),
     "fault": ("The fault's number.", "[0-9]{1,9}", _NUMBER),
 }
-"""For each parameter of a path: its description, the pattern that it matches, its schema."""
+"""Name of a path parameter -> its description, the pattern of its values, its schema."""
 
 _EVENTS = (
-    'Server-Sent Events: `change`, with `{"version": N}`, at once and whenever something has changed;'
-    " in between lines of comment, so that a dead connection is noticed."
+    'Server-Sent Events: an event `change` with `{"version": N}`, first when the client connects and then after'
+    " every change. Between events come comment lines, so that a client notices a dead connection."
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """Why something was not done.
+    """The reason why a request failed.
 
     Attributes:
-        error: In words.
+        error: The reason, as a sentence in English.
     """
 
     error: str
@@ -53,13 +53,13 @@ class Endpoint:
 
     Attributes:
         method: The HTTP method.
-        path: Below `PREFIX`; its parameters stand in braces.
-        call: The function. Its arguments are the `Control`, the parameters in the order of the path, and
-            the body. Its name and docstring are those of the operation.
-        parameters: The types of the parameters of the path.
-        body: The type of the body; None: it takes none.
-        answer: The type of the answer; None: it has none.
-        media_type: The media type of the answer.
+        path: The path below `PREFIX`, with its parameters in braces.
+        call: The function to call with the `Control`, the path's parameters in their order, and the
+            body. Its name and docstring become those of the operation.
+        parameters: Name of a path parameter -> its type.
+        body: The type of the request body; None without a body.
+        answer: The type of the response; None without a response body.
+        media_type: The media type of the response.
     """
 
     method: str
@@ -74,47 +74,49 @@ class Endpoint:
     def of(
         cls, method: str, path: str, call: Callable[..., Any], *, media_type: str = JSON
     ) -> "Endpoint":
-        """The endpoint of a function, whose annotations give the types."""
+        """The endpoint that calls a function. The types come from the function's annotations."""
         types = get_type_hints(call)
-        taken: list[Any] = [types.get(name) for name in inspect.signature(call).parameters][1:]
+        arguments: list[Any] = [types.get(name) for name in inspect.signature(call).parameters][1:]
         names = re.findall(r"{(\w+)}", path)
         return cls(
             method=method,
             path=path,
             call=call,
-            parameters={name: taken.pop(0) for name in names},
-            body=taken.pop() if taken else None,
+            parameters={name: arguments.pop(0) for name in names},
+            body=arguments.pop() if arguments else None,
             answer=None if types["return"] is type(None) else types["return"],
             media_type=media_type,
         )
 
     @property
     def route(self) -> str:
-        """The whole path, with a pattern for each parameter, as aiohttp takes it."""
+        """The full path in aiohttp's notation, with a pattern for each parameter."""
         return PREFIX + re.sub(
-            r"{(\w+)}", lambda found: f"{{{found[1]}:{_PARAMETERS[found[1]][1]}}}", self.path
+            r"{(\w+)}", lambda match: f"{{{match[1]}:{_PARAMETERS[match[1]][1]}}}", self.path
         )
 
 
 def openapi_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
-    """The document of these endpoints, of the feed, and of itself."""
+    """The OpenAPI document of these endpoints, of the feed of changes, and of the document itself."""
     schemas, components = _schemas(endpoints)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         item = paths.setdefault(PREFIX + endpoint.path, {})
         item[endpoint.method.lower()] = _operation(endpoint, schemas)
     paths[f"{PREFIX}/events"] = {
-        "get": _plain_operation("events", "Tells of every change.", _EVENTS, "text/event-stream")
+        "get": _plain_operation("events", "Reports every change.", _EVENTS, "text/event-stream")
     }
     for path, name in ((PREFIX, "control"), (f"{PREFIX}/openapi.json", "openapi")):
-        paths[path] = {"get": _plain_operation(name, "This document.", "The document.", JSON)}
+        paths[path] = {
+            "get": _plain_operation(name, "This document.", "The OpenAPI document.", JSON)
+        }
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Control API of the posten-signering sandbox",
             "description": (
-                "What a test does to the sandbox from outside. Served on loopback only, to this"
-                " machine's own programs and pages. Identity numbers are masked."
+                "Reads and changes the state of the sandbox. It listens on loopback only, for programs"
+                " on this machine and the sandbox's own pages. Identity numbers are masked."
             ),
             "version": version("posten-signering"),
         },
@@ -123,26 +125,29 @@ def openapi_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     }
 
 
-class _Words(GenerateJsonSchema):
-    """Describes a dataclass and its fields in the words of its docstring."""
+class _SchemaGenerator(GenerateJsonSchema):
+    """Takes the descriptions of a dataclass and its fields from its docstring."""
 
     def dataclass_schema(self, schema: Any) -> JsonSchemaValue:  # noqa: ANN401 - a type of pydantic_core
         described = super().dataclass_schema(schema)
-        summary, _, rest = (inspect.getdoc(schema["cls"]) or "").partition("\n")
-        attributes = rest.partition("Attributes:\n")[2].partition("\n\n")[0]
-        found = re.findall(r"^    (\w+): (.*(?:\n      .*)*)", attributes, re.MULTILINE)
-        for name, words in found:
-            described["properties"][name]["description"] = " ".join(words.split())
+        summary, _, sections = (inspect.getdoc(schema["cls"]) or "").partition("\n")
+        attributes = sections.partition("Attributes:\n")[2].partition("\n\n")[0]
+        entries = re.findall(r"^    (\w+): (.*(?:\n      .*)*)", attributes, re.MULTILINE)
+        for name, description in entries:
+            described["properties"][name]["description"] = " ".join(description.split())
         return {**described, "description": summary, "additionalProperties": False}
 
 
 def _schemas(endpoints: Sequence[Endpoint]) -> tuple[dict[Any, Schema], Schema]:
-    """The schema of each type that is taken or given, and the components that they refer to."""
-    kinds = {Problem, *(kind for each in endpoints for kind in (each.body, each.answer) if kind)}
+    """The schema of each type of a body or response, and the components that the schemas refer to."""
+    kinds = {
+        Problem,
+        *(kind for endpoint in endpoints for kind in (endpoint.body, endpoint.answer) if kind),
+    }
     schemas, definitions = TypeAdapter.json_schemas(
         [(kind, "validation", TypeAdapter(kind)) for kind in kinds],
         ref_template="#/components/schemas/{model}",
-        schema_generator=_Words,
+        schema_generator=_SchemaGenerator,
     )
     return {kind: schema for (kind, _), schema in schemas.items()}, definitions["$defs"]
 
@@ -154,13 +159,13 @@ def _operation(endpoint: Endpoint, schemas: dict[Any, Schema]) -> dict[str, Any]
     operation: dict[str, Any] = {
         "operationId": endpoint.call.__name__,
         "summary": " ".join((endpoint.call.__doc__ or "").split()),
-        "responses": {"default": {"description": "Not done.", **content(JSON, Problem)}},
+        "responses": {"default": {"description": "The request failed.", **content(JSON, Problem)}},
     }
     if endpoint.answer is None:
-        operation["responses"]["204"] = {"description": "Done."}
+        operation["responses"]["204"] = {"description": "The request succeeded."}
     else:
         answer = content(endpoint.media_type, endpoint.answer)
-        operation["responses"]["200"] = {"description": "Done.", **answer}
+        operation["responses"]["200"] = {"description": "The request succeeded.", **answer}
     if endpoint.parameters:
         operation["parameters"] = [
             {

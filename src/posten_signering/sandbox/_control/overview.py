@@ -1,7 +1,7 @@
-"""What the sandbox shows of itself: frozen values for the overview page and for tests. No I/O.
+"""Snapshots of the sandbox's state: frozen values for the overview page and for tests. No I/O.
 
-Every identity number in them is masked, tokens are not among them, and whoever is to act on
-something finds its address: a signer by job id and number, a change by job id and number.
+Identity numbers are masked, and there are no tokens. A snapshot holds what an action needs: the job's id and
+the number of the signer or of the change.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,9 +28,9 @@ class DocumentSnapshot:
     """One document of a job.
 
     Attributes:
-        number: From 1, in the manifest's order.
-        title: Its title.
-        mime: Its media type.
+        number: The number of the document, from 1, in the manifest's order.
+        title: The title.
+        mime: The media type.
     """
 
     number: int
@@ -43,13 +43,13 @@ class SignerSnapshot:
     """One signer of a job.
 
     Attributes:
-        number: From 1, in the manifest's order: with the job's id it is the signer's address.
-        identifier: Whom the sender means: a masked national identity number, or the sender's own
-            identifier.
-        by_identity_number: Whether the sender named the signer by national identity number.
-        status: Of schema type `direct-signer-status-value`.
-        since: Since when.
-        signature_type: The wire's value; None when left out.
+        number: The number of the signer, from 1, in the manifest's order. Actions need it and the
+            job's id.
+        identifier: The masked national identity number, or the sender's own identifier.
+        by_identity_number: Whether the sender identified the signer by national identity number.
+        status: The status, of schema type `direct-signer-status-value`.
+        since: When the signer got this status.
+        signature_type: The signature type in the manifest; None when the manifest has none.
         on_behalf_of: `SELF` or `OTHER`.
         can_act: Whether the signer can still sign, reject or fail.
     """
@@ -69,19 +69,19 @@ class JobSnapshot:
     """One signature job.
 
     Attributes:
-        id: Its number at the service.
+        id: The job's id at the service.
         sender: The organisation number of the sender.
-        reference: The sender's own name for it.
-        title: Its title.
-        created: When it was created.
-        expires: When it ends by itself, unless everybody has acted before.
-        status: Of schema type `direct-signature-job-status`.
-        polled: Whether its changes go to a polling queue; otherwise it has a status URL.
-        polling_queue: The queue's name; None is the default queue. Means nothing unless polled.
-        signers: In the manifest's order.
-        documents: In the manifest's order.
-        unconfirmed: Whether it has an outcome, or a change in a queue, that is not confirmed.
-        documents_deleted: Whether its documents are gone.
+        reference: The sender's own reference; None when the sender set none.
+        title: The title.
+        created: When the job was created.
+        expires: When the job expires if a signer has not acted by then.
+        status: The status, of schema type `direct-signature-job-status`.
+        polled: Whether the job's changes go to a polling queue. Otherwise the job has a status URL.
+        polling_queue: The name of the queue; None for the default queue. Only used when `polled`.
+        signers: The signers in the manifest's order.
+        documents: The documents in the manifest's order.
+        unconfirmed: Whether the outcome, or a change in a queue, is not yet confirmed.
+        documents_deleted: Whether the documents have been deleted.
     """
 
     id: int
@@ -101,13 +101,13 @@ class JobSnapshot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangeSnapshot:
-    """One status change that waits in a queue.
+    """One unconfirmed status change in a queue.
 
     Attributes:
-        number: Its number in the queue; with the job's id it is the change's address.
-        job_id: The job.
-        status: The job's status when the change came about.
-        leased_until: Hidden from pollers until then; None when nobody has it.
+        number: The number of the change in its queue. Actions need it and the job's id.
+        job_id: The id of the job.
+        status: The job's status when the change happened.
+        leased_until: When the lease ends; polls do not deliver the change before. None without a lease.
     """
 
     number: int
@@ -122,9 +122,10 @@ class QueueSnapshot:
 
     Attributes:
         sender: The organisation number of the sender.
-        name: None is the default queue.
-        next_permitted_poll_time: None when it was never polled. May be past.
-        changes: Those that are not confirmed, oldest first.
+        name: The name of the queue; None for the default queue.
+        next_permitted_poll_time: The next permitted poll time, which may be in the past; None when the
+            queue was never polled.
+        changes: The unconfirmed changes, oldest first.
     """
 
     sender: str
@@ -135,11 +136,11 @@ class QueueSnapshot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BrokerSnapshot:
-    """A permission to act for a sender.
+    """A broker's permission to act for a sender.
 
     Attributes:
-        certificate_organization: Who may.
-        sender: For whom.
+        certificate_organization: The organisation number in the broker's certificate.
+        sender: The organisation number of the sender.
     """
 
     certificate_organization: str
@@ -148,18 +149,18 @@ class BrokerSnapshot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """Everything the sandbox shows of itself, at one moment.
+    """The state of the sandbox at one moment.
 
     Attributes:
-        version: Grows with every change; what `/control/events` tells.
+        version: A number that grows with every change, as reported by `/control/events`.
         now: The sandbox's time.
-        advanced_by: By how many seconds it is ahead of its clock.
-        jobs: Newest first.
-        queues: Those that were polled or have had a change.
-        requests: The last ones, newest first.
-        counters: By organisation number.
-        faults: Those that will act, oldest first.
-        brokers: The permissions to act for another organisation.
+        advanced_by: The number of seconds by which the sandbox's clock was moved forward.
+        jobs: All jobs, newest first.
+        queues: The queues that were polled or have had a change.
+        requests: The last requests to the API, newest first.
+        counters: The counters by organisation number.
+        faults: The pending faults, oldest first.
+        brokers: The brokers' permissions to act for senders.
     """
 
     version: int
@@ -174,13 +175,13 @@ class Overview:
 
 
 def job_snapshot(job: Job, settings: Settings, now: datetime, *, change_waits: bool) -> JobSnapshot:
-    """What is shown of a job.
+    """The snapshot of a job.
 
     Args:
         job: The job.
-        settings: How long a job lives, and its documents.
+        settings: The lifetime of jobs and of their documents.
         now: The sandbox's time.
-        change_waits: Whether a queue has a change of it.
+        change_waits: Whether a queue holds an unconfirmed change of the job.
     """
     request, manifest = job.request, job.manifest
     return JobSnapshot(
@@ -194,8 +195,8 @@ def job_snapshot(job: Job, settings: Settings, now: datetime, *, change_waits: b
         polled=job.polled,
         polling_queue=None if request.polling_queue is None else masked(request.polling_queue),
         signers=tuple(
-            _signer(number, signer, who)
-            for number, (signer, who) in enumerate(
+            _signer(number, signer, manifest_signer)
+            for number, (signer, manifest_signer) in enumerate(
                 zip(job.signers, manifest.signers, strict=True), start=1
             )
         ),
@@ -208,15 +209,15 @@ def job_snapshot(job: Job, settings: Settings, now: datetime, *, change_waits: b
     )
 
 
-def _signer(number: int, signer: Signer, who: ManifestSigner) -> SignerSnapshot:
+def _signer(number: int, signer: Signer, manifest_signer: ManifestSigner) -> SignerSnapshot:
     return SignerSnapshot(
         number=number,
-        identifier=masked(who.identifier),
-        by_identity_number=who.personal_identification_number is not None,
+        identifier=masked(manifest_signer.identifier),
+        by_identity_number=manifest_signer.personal_identification_number is not None,
         status=signer.state.status.value,
         since=signer.state.since,
-        signature_type=who.signature_type,
-        on_behalf_of=who.on_behalf_of,
+        signature_type=manifest_signer.signature_type,
+        on_behalf_of=manifest_signer.on_behalf_of,
         can_act=signer.state.status is SignerStatus.WAITING,
     )
 
@@ -224,7 +225,7 @@ def _signer(number: int, signer: Signer, who: ManifestSigner) -> SignerSnapshot:
 def queue_snapshot(
     name: QueueName, queue: Queue, changes: Sequence[Change], now: datetime
 ) -> QueueSnapshot:
-    """What is shown of a queue, which has these changes."""
+    """The snapshot of a queue with its unconfirmed changes."""
     return QueueSnapshot(
         sender=name.sender,
         name=None if name.name is None else masked(name.name),
