@@ -1,4 +1,4 @@
-// Computes what WCAG 2.2 asks of contrast, from the colours the browser settled on: 4.5:1 for text,
+// Checks the contrast that WCAG 2.2 requires, with the colours that the browser computed: 4.5:1 for text,
 // 3:1 for large text (1.4.3), and 3:1 for the outline or the fill of a control (1.4.11).
 () => {
   const channels = (colour) => {
@@ -29,15 +29,15 @@
   };
   const background = (element) => {
     const layers = [];
-    for (let at = element; at !== null; at = at.parentElement) {
-      layers.push(channels(getComputedStyle(at).backgroundColor));
+    for (let node = element; node !== null; node = node.parentElement) {
+      layers.push(channels(getComputedStyle(node).backgroundColor));
     }
     return layers.reverse().reduce((below, layer) => over(layer, below), canvas());
   };
   const visible = (element) =>
     element.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true }) &&
     element.getClientRects().length > 0;
-  const named = (element) =>
+  const label = (element) =>
     `<${element.tagName.toLowerCase()}> "${element.textContent.trim().slice(0, 40)}"`;
 
   const faults = [];
@@ -48,24 +48,24 @@
     if (element.closest("script, style, noscript, :disabled")) continue;
     const style = getComputedStyle(element);
     const behind = background(element);
-    const found = ratio(over(channels(style.color), behind), behind);
+    const contrast = ratio(over(channels(style.color), behind), behind);
     const size = parseFloat(style.fontSize);
     const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
     const needed = large ? 3 : 4.5;
-    if (found < needed) faults.push(`${named(element)}: ${found.toFixed(2)} < ${needed}`);
+    if (contrast < needed) faults.push(`${label(element)}: ${contrast.toFixed(2)} < ${needed}`);
   }
   for (const control of document.querySelectorAll("button, input:not([type=hidden]), select")) {
     if (!visible(control) || control.disabled) continue;
     const around = background(control.parentElement);
     const style = getComputedStyle(control);
-    // As the browser draws it: 1.4.11 leaves that to the browser.
+    // WCAG 1.4.11 exempts controls that the browser draws in its own style.
     if (control.type === "checkbox" && style.appearance === "auto") continue;
     const edge = parseFloat(style.borderTopWidth) > 0 ? channels(style.borderTopColor) : null;
     const best = Math.max(
       edge === null ? 1 : ratio(over(edge, around), around),
       ratio(background(control), around),
     );
-    if (best < 3) faults.push(`${named(control)} outline: ${best.toFixed(2)} < 3`);
+    if (best < 3) faults.push(`${label(control)} outline: ${best.toFixed(2)} < 3`);
   }
   return faults;
 }

@@ -1,4 +1,4 @@
-"""A sandbox whose pages a browser is sent to, and a sender who creates jobs in it."""
+"""Fixtures: a sandbox with pages for a browser, and a sender that creates jobs in it."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -23,13 +23,13 @@ from posten_signering.sandbox import Sandbox
 from posten_signering.sandbox._pages.portal import Portal
 from posten_signering.sandbox.demo import contract
 
-# Synthetic: the eighties in the month mark a person who does not exist.
+# A synthetic identity number: 80 is added to the month, so no real person has it.
 PERSON = "17885599999"
 CUSTOMER = "customer-42"
 
 
 class Sender:
-    """A sender with its client, and a portal that its exit URLs lead to."""
+    """A sender with its client and the portal that its exit URLs lead to."""
 
     def __init__(self, sandbox: Sandbox, client: DirectClient, portal: Portal) -> None:
         self.sandbox = sandbox
@@ -38,8 +38,9 @@ class Sender:
 
     @staticmethod
     def signers(created: DirectJobResponse) -> tuple[DirectSignerResponse, ...]:
-        """The signers in the order in which they were sent: answers have their own."""
-        return tuple(created.signer(each) for each in (PERSON, CUSTOMER)[: len(created.signers)])
+        """The signers in the order of the request. A response has a different order."""
+        identifiers = (PERSON, CUSTOMER)[: len(created.signers)]
+        return tuple(created.signer(identifier) for identifier in identifiers)
 
     async def create(
         self,
@@ -52,7 +53,7 @@ class Sender:
         polled: bool = False,
         exit_urls: ExitUrls | None = None,
     ) -> DirectJobResponse:
-        known = [
+        all_signers = [
             DirectSigner(personal_identification_number=PERSON),
             DirectSigner(
                 custom_identifier=CUSTOMER,
@@ -70,7 +71,7 @@ class Sender:
                     Document(title="Leiekontrakt", content=contract()),
                     Document(title="Vilkår", content=TERMS.encode(), type=DocumentType.TEXT),
                 ],
-                signers=known[:signers],
+                signers=all_signers[:signers],
                 exit_urls=exit_urls
                 or ExitUrls(
                     completion=f"{self.portal.completion}?order=77",
@@ -91,7 +92,7 @@ TERMS = """Vilkår for leie
 
 
 class Clock:
-    """The time the sandbox goes by: this machine's, and what a test adds to it."""
+    """The sandbox's clock: the time of this machine plus what a test adds."""
 
     def __init__(self) -> None:
         self.added = timedelta(0)
@@ -102,7 +103,7 @@ class Clock:
 
 @pytest.fixture(scope="module")
 async def running() -> AsyncIterator[tuple[Sandbox, Clock, Portal]]:
-    """One sandbox for a module: making its keys takes longer than a test."""
+    """One sandbox per module, because generating its keys takes longer than a test."""
     clock = Clock()
     async with (
         Sandbox(rate_limit=None, clock=clock) as sandbox,
@@ -113,7 +114,7 @@ async def running() -> AsyncIterator[tuple[Sandbox, Clock, Portal]]:
 
 @pytest.fixture
 async def sender(running) -> AsyncIterator[Sender]:
-    """A sender who creates jobs in the sandbox."""
+    """A sender that creates jobs in the sandbox."""
     sandbox, _, portal = running
     async with DirectClient(sandbox.client_configuration()) as client:
         yield Sender(sandbox, client, portal)

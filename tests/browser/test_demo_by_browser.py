@@ -1,4 +1,4 @@
-"""The demo with `--browser`: it waits for a person, who signs or rejects in a real browser."""
+"""The demo with `--browser`: it waits for a person who signs or rejects in a real browser."""
 
 import os
 import re
@@ -22,27 +22,28 @@ REDIRECT_URL = re.compile(r"^(http://127\.0\.0\.1:\d+/#/redirect/\S+)$", re.MULT
 class Demo:
     def __init__(self, process):
         self.process = process
-        self.said = ""
+        self.output = ""
         self._read = 0
         self._stream = TextReceiveStream(process.stdout)
 
     async def redirect_url(self):
-        """The next redirect URL that it prints."""
-        while not (found := REDIRECT_URL.search(self.said, self._read)):
-            self.said += await self._stream.receive()
-        self._read = found.end()
-        return found[1]
+        """The next redirect URL that the demo prints."""
+        while not (match := REDIRECT_URL.search(self.output, self._read)):
+            self.output += await self._stream.receive()
+        self._read = match.end()
+        return match[1]
 
-    async def rest(self):
+    async def whole_output(self):
+        """Everything that the demo printed, after it has ended."""
         async for text in self._stream:
-            self.said += text
+            self.output += text
         assert await self.process.wait() == 0
-        return self.said
+        return self.output
 
 
 @asynccontextmanager
 async def started(tmp_path):
-    # As `make demo BROWSER=1` passes it on; it names no browser, so that none is opened.
+    # `make demo BROWSER=1` passes this variable on. It names no browser, so the demo opens none.
     environment = {**os.environ, "BROWSER": "1", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "posten_signering.sandbox.demo", "--browser"]
     with anyio.fail_after(60):
@@ -53,10 +54,10 @@ async def started(tmp_path):
             yield Demo(process)
 
 
-async def test_a_person_does_the_signing_and_the_demo_goes_on(visit, tmp_path):
+async def test_a_person_signs_and_the_demo_continues(visit, tmp_path):
     (tmp_path / "signed.pdf").write_text("of an earlier run")
     person = await visit()
-    # The demo ends as soon as nothing is left to do; only the page's style is waited for.
+    # The demo waits only for the style sheet of the last page. Other files of the page may fail to load.
     person.expects("ERR_CONNECTION_REFUSED")
     page = person.page
     heading = page.get_by_role("heading", level=1)
@@ -71,10 +72,10 @@ async def test_a_person_does_the_signing_and_the_demo_goes_on(visit, tmp_path):
             await expect(heading).to_have_text("Lease of a flat")
             await page.get_by_role("button", name=button).click()
             await expect(heading).to_contain_text(exit_page)
-        said = await running.rest()
-    assert "FAILED; its signers: " in said
-    assert "COMPLETED_SUCCESSFULLY" in said
-    assert "pdfsig" in said
+        output = await running.whole_output()
+    assert "FAILED; its signers: " in output
+    assert "COMPLETED_SUCCESSFULLY" in output
+    assert "pdfsig" in output
     assert (tmp_path / "signed.pdf").read_bytes().startswith(b"%PDF-")
     assert await heading.evaluate("at => getComputedStyle(at).marginTop") == "0px"
 
@@ -96,7 +97,7 @@ def test_a_browser_with_a_window_is_opened(monkeypatch):
     assert window.opened == ["http://127.0.0.1/a"]
 
 
-def test_a_browser_that_would_take_over_the_terminal_is_not(monkeypatch, tmp_path):
+def test_a_text_browser_is_not_opened(monkeypatch, tmp_path):
     opened = tmp_path / "opened"
     terminal = webbrowser.GenericBrowser(["touch", str(opened), "%s"])
     monkeypatch.setattr(webbrowser, "get", lambda: terminal)
@@ -106,7 +107,7 @@ def test_a_browser_that_would_take_over_the_terminal_is_not(monkeypatch, tmp_pat
     assert opened.exists()
 
 
-def test_no_browser_at_all_is_no_mistake(monkeypatch):
+def test_a_machine_without_a_browser_is_no_error(monkeypatch):
     def get():
         raise webbrowser.Error
 

@@ -1,4 +1,4 @@
-"""A developer at the overview page: watches a job go through, acts, and injects faults."""
+"""A developer uses the overview page: watches a job, acts on it, and injects faults."""
 
 import re
 
@@ -17,7 +17,7 @@ PERSON = "17885599999"
 async def watching(person, sender):
     """The overview, connected to the feed of changes."""
     await person.page.goto(f"{sender.sandbox.signing_pages_url}overview")
-    await expect(person.page.locator("[data-live=yes]")).to_have_text("Updates by itself")
+    await expect(person.page.locator("[data-live=yes]")).to_have_text("Updates automatically")
     return person.page
 
 
@@ -25,7 +25,7 @@ def card(page, created):
     return page.locator(f"[data-job='{created.job_id}']")
 
 
-async def test_it_shows_what_happens_while_it_happens(visit, sender):
+async def test_it_shows_changes_without_a_reload(visit, sender):
     person = await visit()
     page = await watching(person, sender)
     await page.evaluate("window.sameDocument = true")
@@ -46,7 +46,7 @@ async def test_it_shows_what_happens_while_it_happens(visit, sender):
     queues = page.locator("[data-part=queues]")
     await expect(queues).to_contain_text("waits for a poll")
     first = await sender.client.get_status_change()
-    await expect(queues).to_contain_text("leased for another 10 min")
+    await expect(queues).to_contain_text("lease ends in 10 min")
     await person.screenshot("overview-running")
     await sender.sandbox.sign(sender.signers(created)[1].redirect_url)
     await expect(job).to_contain_text("COMPLETED_SUCCESSFULLY")
@@ -71,13 +71,13 @@ async def test_no_identity_number_and_no_token_is_shown(visit, sender):
     token = exit_url.rpartition("=")[2]
     await sender.client.get_status(created, token)
     await expect(page.locator("[data-part=requests]")).to_contain_text("status_query_token=***")
-    said = await page.content()
-    assert "***********" in said
+    content = await page.content()
+    assert "***********" in content
     for secret in (PERSON, token, sender.signers(created)[1].redirect_url.rpartition("/")[2]):
-        assert secret not in said
+        assert secret not in content
 
 
-async def test_a_refused_request_tells_why(visit, sender):
+async def test_a_refused_request_is_shown_with_the_reason(visit, sender):
     page = await watching(await visit(), sender)
     created = await sender.create()
     token = sender.sandbox.status_query_token(sender.signers(created)[0].redirect_url)
@@ -115,14 +115,14 @@ async def test_it_acts_as_any_signer_expires_jobs_and_deletes_documents(visit, s
     await expect(job).to_contain_text("EXPIRED")
 
 
-async def test_an_action_that_comes_too_late_is_told(visit, sender):
+async def test_a_late_action_shows_the_error(visit, sender):
     person = await visit()
     person.expects("status of 410", "ERR_FAILED")
     page = await watching(person, sender)
     created = await sender.create()
     button = page.get_by_role("button", name=f"Sign: signer 1 of job {created.job_id}")
     await expect(button).to_be_visible()
-    # The page does not hear of it before the button is pressed.
+    # The page can't update before the button is pressed.
     await page.route("**/control/overview", lambda route: route.abort())
     await sender.sandbox.sign(sender.signers(created)[0].redirect_url)
     await button.click()
@@ -133,7 +133,7 @@ async def test_an_action_that_comes_too_late_is_told(visit, sender):
     await expect(card(page, created)).to_contain_text("COMPLETED_SUCCESSFULLY")
 
 
-async def test_a_lease_is_ended(visit, sender):
+async def test_a_lease_can_be_ended(visit, sender):
     page = await watching(await visit(), sender)
     created = await sender.create(polled=True)
     await sender.sandbox.reject(sender.signers(created)[0].redirect_url)
@@ -148,17 +148,17 @@ async def test_a_lease_is_ended(visit, sender):
     await sender.client.confirm(again.change)
 
 
-async def test_faults_are_injected_act_and_are_cleared(visit, sender):
+async def test_faults_can_be_injected_removed_and_cleared(visit, sender):
     person = await visit()
     page = await watching(person, sender)
     form = page.locator("[data-inject]")
     await form.get_by_label("What goes wrong").select_option("error_document")
     await expect(form.get_by_label("Seconds")).to_be_hidden()
     await form.get_by_role("button", name="Inject").click()
-    await expect(page.get_by_role("alert")).to_have_text(re.compile("needs code"))
+    await expect(page.get_by_role("alert")).to_have_text(re.compile("needs the field code"))
     person.expects("status of 400")
     await form.get_by_label("Error code").fill("NOT_AUTHORIZED")
-    await form.get_by_label("In which operation").select_option("check_access")
+    await form.get_by_label("Operation").select_option("check_access")
     await form.get_by_role("button", name="Inject").click()
     faults = page.locator("[data-part=faults]")
     await expect(faults).to_contain_text("error_document")
@@ -166,15 +166,15 @@ async def test_faults_are_injected_act_and_are_cleared(visit, sender):
     await person.screenshot("overview-faults")
     with pytest.raises(SigningError):
         await sender.client.check_access()
-    await expect(faults).to_have_text("Nothing goes wrong at present.")
+    await expect(faults).to_have_text("No faults are pending.")
     await expect(page.locator("[data-part=requests] tbody tr").first).to_contain_text(
         "fault: error_document"
     )
 
-    await form.get_by_label("In which operation").select_option("")
+    await form.get_by_label("Operation").select_option("")
     await form.get_by_label("What goes wrong").select_option("clock_skew")
     await form.get_by_label("Seconds").fill("-90.5")
-    await form.get_by_label("For how many requests").fill("")
+    await form.get_by_label("Number of requests").fill("")
     await form.get_by_role("button", name="Inject").click()
     await expect(faults).to_contain_text("every request, seconds -90.5")
     await form.get_by_label("What goes wrong").select_option("reset")
@@ -182,10 +182,10 @@ async def test_faults_are_injected_act_and_are_cleared(visit, sender):
     await faults.get_by_role("button", name="Remove: clock_skew").click()
     await expect(faults.get_by_role("listitem")).to_have_count(1)
     await faults.get_by_role("button", name="Clear all faults").click()
-    await expect(faults).to_have_text("Nothing goes wrong at present.")
+    await expect(faults).to_have_text("No faults are pending.")
 
 
-async def test_by_keyboard_the_place_is_kept_while_the_page_changes(visit, sender):
+async def test_the_keyboard_focus_is_kept_while_the_page_updates(visit, sender):
     page = await watching(await visit(), sender)
     created = await sender.create()
     sign = page.get_by_role("button", name=f"Sign: signer 2 of job {created.job_id}")
@@ -195,12 +195,12 @@ async def test_by_keyboard_the_place_is_kept_while_the_page_changes(visit, sende
     await expect(sign).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(card(page, created)).to_contain_text("COMPLETED_SUCCESSFULLY")
-    # The button is gone; whoever pressed it stays in the section.
+    # The button no longer exists, so the heading of its section has the focus.
     await expect(page.get_by_role("heading", name="Jobs")).to_be_focused()
 
 
 @pytest.mark.parametrize("dark", [False, True])
-async def test_it_reads_well_on_a_phone(visit, sender, dark):
+async def test_it_fits_a_phone_and_has_contrast(visit, sender, dark):
     await sender.create(polled=True, title="Rammeavtale om " + "strømleveranse" * 4)
     person = await visit(phone=True, dark=dark)
     page = await watching(person, sender)
@@ -210,7 +210,7 @@ async def test_it_reads_well_on_a_phone(visit, sender, dark):
     assert await person.contrast_faults() == []
 
 
-async def test_without_a_feed_it_asks_by_itself(visit, sender):
+async def test_without_the_feed_the_page_polls(visit, sender):
     person = await visit()
     person.expects("/control/events", "ERR_FAILED")
     await person.page.route("**/control/events", lambda route: route.abort())
@@ -220,13 +220,13 @@ async def test_without_a_feed_it_asks_by_itself(visit, sender):
     await expect(card(person.page, created)).to_contain_text("IN_PROGRESS")
 
 
-async def test_the_clock_is_moved_on_and_everything_is_forgotten(visit, sender):
+async def test_the_clock_can_be_moved_forward_and_the_sandbox_reset(visit, sender):
     page = await watching(await visit(), sender)
     created = await sender.create()
-    await page.get_by_role("button", name="Move the clock on by 10 minutes").click()
-    await expect(page.locator("[data-advanced]")).to_contain_text("600 s ahead of its clock")
+    await page.get_by_role("button", name="Move the clock forward by 10 minutes").click()
+    await expect(page.locator("[data-advanced]")).to_contain_text("moved forward by 600 s")
     page.on("dialog", lambda dialog: dialog.accept())
-    await page.get_by_role("button", name="Forget everything").click()
-    await expect(page.locator("[data-part=jobs]")).to_contain_text("No job yet.")
+    await page.get_by_role("button", name="Reset the sandbox").click()
+    await expect(page.locator("[data-part=jobs]")).to_contain_text("No jobs yet.")
     await expect(page.locator("[data-advanced]")).to_be_empty()
     await expect(card(page, created)).to_have_count(0)

@@ -1,4 +1,4 @@
-"""A person at the signer's pages: reads, signs, rejects, fails, refreshes, comes too late."""
+"""A person uses the signer's pages: reads, signs, rejects, fails, reloads, or acts too late."""
 
 import re
 from urllib.parse import parse_qs, urlsplit
@@ -27,7 +27,7 @@ async def opened(person, signer, title=TITLE):
 
 
 def statuses(status):
-    return sorted(str(each.status) for each in status.signatures)
+    return sorted(str(signature.status) for signature in status.signatures)
 
 
 # --- What a signer does
@@ -39,16 +39,16 @@ async def test_a_person_reads_the_documents_and_signs(visit, sender):
     page = await opened(person, sender.signers(created)[0])
     assert urlsplit(page.url).path == "/signing/1/1"
     assert sender.signers(created)[0].redirect_url.rpartition("/")[2] not in page.url
-    for said in ("Organisasjon 123 456 789", "Les begge dokumentene", "Dette er ikke Posten"):
-        await expect(page.locator("body")).to_contain_text(said.replace("3 4", "3\xa04"))
+    for text in ("Organisasjon 123 456 789", "Les begge dokumentene", "Dette er ikke Posten"):
+        await expect(page.locator("body")).to_contain_text(text.replace("3 4", "3\xa04"))
     await person.screenshot("signer-page")
 
     async with page.expect_popup() as popup:
         await page.get_by_role("link", name="Vilkår").click()
-    text = await popup.value
-    await expect(text.locator("pre")).to_contain_text("Æ, ø og å er velkomne her.")
-    await person.screenshot("signer-text-document", text)
-    assert await person.contrast_faults(text) == []
+    document = await popup.value
+    await expect(document.locator("pre")).to_contain_text("Æ, ø og å er velkomne her.")
+    await person.screenshot("signer-text-document", document)
+    assert await person.contrast_faults(document) == []
 
     link = page.get_by_role("link", name="Leiekontrakt")
     answer = await person.context.request.get(
@@ -59,7 +59,7 @@ async def test_a_person_reads_the_documents_and_signs(visit, sender):
     assert await answer.body() == contract()
     async with page.expect_popup() as popup:
         await link.click()
-    # The browser's own viewer shows it: nothing was downloaded, nothing refused.
+    # The browser shows the PDF in its own viewer, without a download or an error.
     assert (await popup.value).url.endswith("/documents/1")
 
     await page.get_by_role("button", name="Signer").click()
@@ -75,8 +75,13 @@ async def test_a_person_reads_the_documents_and_signs(visit, sender):
 @pytest.mark.parametrize(
     ("button", "exit_url", "thanks", "outcome"),
     [
-        ("Reject", "rejection", "You rejected, and are back", ["NOT_APPLICABLE", "REJECTED"]),
-        ("Fail", "error", "It failed, and you are back", ["FAILED", "NOT_APPLICABLE"]),
+        (
+            "Reject",
+            "rejection",
+            "You rejected the job and are back",
+            ["NOT_APPLICABLE", "REJECTED"],
+        ),
+        ("Fail", "error", "Signing failed, and you are back", ["FAILED", "NOT_APPLICABLE"]),
     ],
 )
 async def test_a_person_does_not_sign(visit, sender, button, exit_url, thanks, outcome):
@@ -91,10 +96,10 @@ async def test_a_person_does_not_sign(visit, sender, button, exit_url, thanks, o
     [token] = parse_qs(urlsplit(page.url).query)["status_query_token"]
     assert statuses(await sender.client.get_status(created, token)) == outcome
 
-    # The other signer has the page open, and comes too late.
+    # The other signer has the page open, and acts too late.
     await waiting.get_by_role("button", name="Sign").click()
     await expect(heading(waiting)).to_have_text("The job has ended")
-    await expect(waiting.get_by_role("link", name="Go on to the sender")).to_have_count(0)
+    await expect(waiting.get_by_role("link", name="Continue to the sender")).to_have_count(0)
     await other.screenshot("signer-ended")
 
 
@@ -109,26 +114,26 @@ async def test_two_signers_sign_one_after_the_other(visit, sender):
     assert status.status == "COMPLETED_SUCCESSFULLY"
 
 
-async def test_a_job_that_expires_while_it_is_open_says_so(visit, sender):
+async def test_a_job_that_expires_while_its_page_is_open_is_shown_as_expired(visit, sender):
     created = await sender.create(description=None)
     person = await visit()
     page = await opened(person, sender.signers(created)[0])
     await expect(page.get_by_role("heading", name="Message from the sender")).to_have_count(0)
     await sender.sandbox.expire(created.job_id)
     await page.get_by_role("button", name="Sign").click()
-    await expect(heading(page)).to_have_text("The time is over")
+    await expect(heading(page)).to_have_text("The deadline has passed")
 
 
 # --- One redirect URL, one browser
 
 
-async def test_the_page_survives_a_refresh_and_going_back(visit, sender):
+async def test_the_page_works_after_a_reload_and_a_return(visit, sender):
     created = await sender.create()
     person = await visit()
     page = await opened(person, sender.signers(created)[0])
     await page.reload()
     await expect(heading(page)).to_have_text(TITLE)
-    # Once more by the redirect URL, in the browser that has opened it.
+    # The same browser may open the redirect URL a second time.
     await opened(person, sender.signers(created)[0])
     await page.get_by_role("button", name="Sign").click()
     await expect(page).to_have_url(re.compile(r"/completion\?"))
@@ -136,11 +141,11 @@ async def test_the_page_survives_a_refresh_and_going_back(visit, sender):
     await expect(heading(page)).to_have_text("You have signed")
     await person.screenshot("signer-finished")
     assert await person.contrast_faults() == []
-    await page.get_by_role("link", name="Go on to the sender").click()
+    await page.get_by_role("link", name="Continue to the sender").click()
     await expect(page).to_have_url(re.compile(r"/completion\?"))
 
 
-async def test_a_used_a_replaced_and_an_unknown_link_are_refused_with_a_page(visit, sender):
+async def test_used_replaced_and_unknown_links_show_a_page_with_the_reason(visit, sender):
     created = await sender.create()
     signed, renewed = sender.signers(created)
     page = await opened(await visit(), signed)
@@ -149,15 +154,15 @@ async def test_a_used_a_replaced_and_an_unknown_link_are_refused_with_a_page(vis
     fresh = await sender.client.request_new_redirect_url(renewed)
     unknown = f"{sender.sandbox.signing_pages_url}#/redirect/nobody"
     person = await visit(language="nb-NO")
-    # Chromium itself writes such a line about every page with such a status.
+    # Chromium logs a console error for every page with one of these statuses.
     person.expects("status of 410", "status of 404")
-    for address, said in (
+    for address, title in (
         (signed.redirect_url, "Lenken er brukt"),
         (renewed.redirect_url, "Lenken er erstattet av en nyere"),
         (unknown, "Lenken er ukjent"),
     ):
         await person.page.goto(address)
-        await expect(heading(person.page)).to_have_text(said)
+        await expect(heading(person.page)).to_have_text(title)
     await person.page.get_by_role("link", name="English").click()
     await expect(heading(person.page)).to_have_text("This link is unknown")
     await person.screenshot("signer-refused")
@@ -165,7 +170,7 @@ async def test_a_used_a_replaced_and_an_unknown_link_are_refused_with_a_page(vis
     await opened(person, fresh)
 
 
-async def test_a_second_browser_is_refused_and_the_first_goes_on(visit, sender):
+async def test_a_second_browser_is_refused_and_the_first_continues(visit, sender):
     created = await sender.create()
     first, second = await visit(), await visit(phone=True)
     second.expects("status of 403", "status of 410")
@@ -177,7 +182,7 @@ async def test_a_second_browser_is_refused_and_the_first_goes_on(visit, sender):
     await page.reload()
     await expect(heading(page)).to_have_text(TITLE)
 
-    # A fresh redirect URL moves the signing over to whoever opens it.
+    # With a new redirect URL, the browser that opens it takes over the signing.
     fresh = await sender.client.request_new_redirect_url(sender.signers(created)[0])
     await opened(second, fresh)
     first.expects("status of 403")
@@ -194,14 +199,14 @@ async def test_a_redirect_url_pasted_into_an_open_tab_is_opened(visit, sender):
     await expect(heading(person.page)).to_have_text("The signer's pages of the sandbox")
     assert await person.contrast_faults() == []
     await person.screenshot("front")
-    # Only the fragment changes: the browser loads nothing by itself.
+    # Only the fragment changes, so the browser does not load the page again.
     await opened(person, sender.signers(created)[0])
 
 
-# --- Everybody can use it
+# --- Accessibility and languages
 
 
-async def test_it_can_be_used_by_keyboard_alone(visit, sender):
+async def test_it_works_with_the_keyboard_alone(visit, sender):
     created = await sender.create()
     person = await visit()
     page = await opened(person, sender.signers(created)[0])
@@ -211,7 +216,7 @@ async def test_it_can_be_used_by_keyboard_alone(visit, sender):
         focused = page.locator(":focus")
         seen.append((await focused.inner_text()).split("\n")[0])
         style = await focused.evaluate("at => getComputedStyle(at).outlineStyle")
-        assert style == "solid", f"{seen[-1]} does not show that it has the focus"
+        assert style == "solid", f"{seen[-1]} has no visible focus"
     assert seen[:2] == ["Skip to the content", "Norsk"]
     assert seen[-3:] == ["Sign", "Reject", "Fail"]
     await person.screenshot("signer-focus")
@@ -221,7 +226,7 @@ async def test_it_can_be_used_by_keyboard_alone(visit, sender):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-async def test_it_reads_well_on_a_phone(visit, sender, dark):
+async def test_it_fits_a_phone_and_has_contrast(visit, sender, dark):
     created = await sender.create(title="Rammeavtale om " + "strømleveranse" * 4)
     person = await visit(language="nb-NO", phone=True, dark=dark)
     page = await opened(
@@ -236,7 +241,7 @@ async def test_it_reads_well_on_a_phone(visit, sender, dark):
         assert box["width"] >= 300
 
 
-async def test_the_language_follows_the_browser_and_the_switch(visit, sender):
+async def test_the_language_is_the_browsers_until_the_reader_switches(visit, sender):
     created = await sender.create()
     person = await visit(language="nn-NO")
     page = await opened(person, sender.signers(created)[0])
@@ -252,13 +257,13 @@ async def test_the_language_follows_the_browser_and_the_switch(visit, sender):
     await expect(html).to_have_attribute("lang", "nb")
 
 
-# --- What a sender writes is text
+# --- Texts of the sender are never executed
 
 
 HOSTILE = "</title><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\"'"
 
 
-async def test_what_a_sender_writes_is_shown_and_never_run(visit, sender):
+async def test_texts_of_the_sender_are_shown_and_not_executed(visit, sender):
     hostile = Document(title=HOSTILE[:80], content=contract())
     text = Document(title="Notat", content=f"{HOSTILE}\n".encode(), type=DocumentType.TEXT)
     created = await sender.create(
@@ -272,7 +277,7 @@ async def test_what_a_sender_writes_is_shown_and_never_run(visit, sender):
         ),
     )
     person = await visit()
-    person.page.on("dialog", lambda dialog: person.complaints.append(f"ran: {dialog.message}"))
+    person.page.on("dialog", lambda dialog: person.complaints.append(f"executed: {dialog.message}"))
     page = await opened(person, sender.signers(created)[0], HOSTILE[:80])
     assert await page.title() == f"{HOSTILE[:80]} | Posten signering, sandbox"
     await expect(page.locator(".message p")).to_have_text(HOSTILE)
@@ -285,8 +290,8 @@ async def test_what_a_sender_writes_is_shown_and_never_run(visit, sender):
     assert parse_qs(urlsplit(page.url).query)["a"] == ['"><script>alert(3)</script>']
 
 
-async def test_the_policy_of_a_page_stops_a_script_that_is_put_into_it(visit, sender):
-    """The negative twin: should an escape be missing one day, the page's policy still holds."""
+async def test_the_policy_of_a_page_blocks_an_injected_script(visit, sender):
+    """If a template ever fails to escape a value, the page's policy still blocks the script."""
     person = await visit()
     person.expects("Content Security Policy", "status of 404")
     await person.page.goto(sender.sandbox.signing_pages_url)

@@ -93,8 +93,8 @@ def test_the_demo_without_arguments_runs_every_step(sample, xmlsec1, pdfsig, pdf
         "The polling queue holds a status change.",
         "PAdES, the signed PDF:",
         "XAdES of signer 2:",
-        "Confirmed: this change will not come back.",
-        "Read on in",
+        "Confirmed: the queue will not deliver this change again.",
+        "Read README.md next",
     ):
         assert step in demo_run.text
     for canary in (demo.IDENTITY_NUMBER, "status_query_token="):

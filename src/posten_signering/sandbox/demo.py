@@ -36,10 +36,10 @@ SIGNED = "signed.pdf"
 XADES = "signature-{}.xades.xml"
 ROOT_CERTIFICATE = "sandbox-root.pem"
 CONTAINER = "container"
-# How messages name a document: by its place in the job, or by its entry in the container.
-NAMED = re.compile(r"documents\[(\d+)\](?:\.content)?|(?<!\w)(\d{4})_document\.\w+")
+# How error messages name a document: by its index in the job, or by its entry in the container.
+DOCUMENT_NAME = re.compile(r"documents\[(\d+)\](?:\.content)?|(?<!\w)(\d{4})_document\.\w+")
 
-# Synthetic: the eighties in the month mark a person who does not exist.
+# A synthetic identity number: 80 is added to the month, so no real person has it.
 IDENTITY_NUMBER = "17885599999"
 CUSTOM_IDENTIFIER = "customer-42"
 IDENTIFIERS = (IDENTITY_NUMBER, CUSTOM_IDENTIFIER)
@@ -56,38 +56,43 @@ Follow = Callable[[str], Awaitable[str]]
 
 
 def open_window(address: str) -> None:
-    """Opens an address in this machine's browser, if it has one with a window of its own."""
+    """Opens a URL in a browser on this machine, if there is one that opens a window."""
     try:
         browser = webbrowser.get()
     except webbrowser.Error:
         return
-    # Exactly this class: a browser for terminals, which would take this one over.
+    # Exactly this class, no subclass: a text browser, which would take over the terminal.
     if type(browser) is not webbrowser.GenericBrowser:
         browser.open(address)
 
 
 def main(arguments: Sequence[str] | None = None, *, print_line: Print = print) -> int:
-    """Runs the demo, and gives its exit status.
+    """Runs the demo, and returns its exit status.
 
     Args:
-        arguments: Those of the command line.
-        print_line: Says what happens.
+        arguments: The command line arguments; None takes them from `sys.argv`.
+        print_line: Prints a line.
     """
     parser = argparse.ArgumentParser(
         prog="python -m posten_signering.sandbox.demo",
-        description="Creates, signs, downloads and confirms a job against a sandbox of its own.",
+        description="Create, sign, download and confirm jobs against a sandbox that the demo starts.",
     )
     parser.add_argument(
         "documents",
         nargs="*",
         type=Path,
-        help="PDFs or .txt files of your own, instead of a sample",
+        help="your own PDF or .txt files (default: sample documents)",
     )
     parser.add_argument(
-        "--output", type=Path, default=OUTPUT, help="where results go (%(default)s)"
+        "--output",
+        type=Path,
+        default=OUTPUT,
+        help="directory for the results (default: %(default)s)",
     )
     parser.add_argument(
-        "--browser", action="store_true", help="let a person do the signing, in a browser"
+        "--browser",
+        action="store_true",
+        help="sign as a person in a browser (default: the demo signs for you)",
     )
     options = parser.parse_args(arguments)
     try:
@@ -99,35 +104,35 @@ def main(arguments: Sequence[str] | None = None, *, print_line: Print = print) -
 
 
 def by_file_names(message: str, paths: Sequence[Path]) -> str:
-    """A message in which documents are named as they were given.
+    """An error message that names documents by their file names.
 
     Args:
-        message: What the client or the sandbox says of a job.
-        paths: The job's documents; none, and the message stays as it is.
+        message: An error message of the client or the sandbox about a job.
+        paths: The files of the job's documents; empty leaves the message unchanged.
     """
 
-    def name(found: re.Match[str]) -> str:
-        index = int(found[1] or found[2])
-        return str(paths[index]) if index < len(paths) else found[0]
+    def file_name(match: re.Match[str]) -> str:
+        index = int(match[1] or match[2])
+        return str(paths[index]) if index < len(paths) else match[0]
 
-    return NAMED.sub(name, message)
+    return DOCUMENT_NAME.sub(file_name, message)
 
 
 async def _run(paths: Sequence[Path], output: Path, say: Print, *, by_person: bool) -> None:
-    """Starts a sandbox and a client of it, and goes through the flow in the order of the service's guide."""
-    _make_room(output)
-    say("Starting a sandbox: a local service that behaves as Posten signering does.")
+    """Starts a sandbox and a client, and runs the flow in the order of the service's guide."""
+    _remove_old_results(output)
+    say("Starting a sandbox: a local service that behaves like Posten signering.")
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(Sandbox(rate_limit=None))
         client = await stack.enter_async_context(DirectClient(sandbox.client_configuration()))
-        say(f"  API with mutual TLS at {sandbox.service_root}")
-        say(f"  It says: {await client.check_access()}")
+        say(f"  The API uses mutual TLS and is at {sandbox.service_root}")
+        say(f"  The API responds: {await client.check_access()}")
         if by_person:
             portal = await stack.enter_async_context(Portal(sandbox.overview_url))
-            exit_urls, follow = _followed_by_person(portal, say)
-            say(f"  Watch all of it at {sandbox.overview_url}")
+            exit_urls, follow = _signers_in_a_browser(portal, say)
+            say(f"  Watch the jobs at {sandbox.overview_url}")
         else:
-            exit_urls, follow = _followed_by_sandbox(sandbox, say)
+            exit_urls, follow = _simulated_signers(sandbox, say)
         demo = _Demo(
             client=client,
             documents=_documents(paths),
@@ -141,8 +146,8 @@ async def _run(paths: Sequence[Path], output: Path, say: Print, *, by_person: bo
         _keep_container(sandbox, output, say)
 
 
-def _make_room(output: Path) -> None:
-    """Removes what an earlier run made, and nothing else: a run that fails leaves none of it."""
+def _remove_old_results(output: Path) -> None:
+    """Removes the results of an earlier run, so that they do not look like results of this run."""
     output.mkdir(parents=True, exist_ok=True)
     for path in (
         output / SIGNED,
@@ -153,11 +158,11 @@ def _make_room(output: Path) -> None:
     shutil.rmtree(output / CONTAINER, ignore_errors=True)
 
 
-def _followed_by_sandbox(sandbox: Sandbox, say: Print) -> tuple[ExitUrls, Follow]:
-    """Signers that the sandbox plays; they always sign."""
+def _simulated_signers(sandbox: Sandbox, say: Print) -> tuple[ExitUrls, Follow]:
+    """Exit URLs and signers for a run without a browser: the sandbox signs for each signer."""
 
     async def follow(redirect_url: str) -> str:
-        say("  The signer follows it and signs.")
+        say("  The signer opens it and signs.")
         return await sandbox.sign(redirect_url)
 
     exit_urls = ExitUrls(
@@ -168,13 +173,15 @@ def _followed_by_sandbox(sandbox: Sandbox, say: Print) -> tuple[ExitUrls, Follow
     return exit_urls, follow
 
 
-def _followed_by_person(portal: Portal, say: Print) -> tuple[ExitUrls, Follow]:
-    """Signers that the person who runs the demo plays, in a browser."""
+def _signers_in_a_browser(portal: Portal, say: Print) -> tuple[ExitUrls, Follow]:
+    """Exit URLs and signers for a run with a browser: the person who runs the demo signs."""
 
     async def follow(redirect_url: str) -> str:
-        say(f"  You are the signer. Open this in a browser, and choose:\n\n{redirect_url}\n")
+        say(
+            f"  You are the signer. Open this URL in a browser, and sign or reject there:\n\n{redirect_url}\n"
+        )
         await asyncio.to_thread(open_window, redirect_url)
-        return await portal.came_back()
+        return await portal.next_exit_url()
 
     exit_urls = ExitUrls(
         completion=portal.completion, rejection=portal.rejection, error=portal.error
@@ -183,7 +190,7 @@ def _followed_by_person(portal: Portal, say: Print) -> tuple[ExitUrls, Follow]:
 
 
 def _documents(paths: Sequence[Path]) -> list[Document]:
-    """The files that were given, or a sample."""
+    """The given files, or the sample documents."""
     if not paths:
         return [
             Document(title="Lease", content=contract()),
@@ -200,9 +207,9 @@ def _documents(paths: Sequence[Path]) -> list[Document]:
 
 
 def contract() -> bytes:
-    """A PDF of one page."""
-    from reportlab.lib.pagesizes import A4  # noqa: PLC0415 - heavy, and only the sample's
-    from reportlab.pdfgen.canvas import Canvas  # noqa: PLC0415 - as above
+    """The sample contract, a PDF with one page."""
+    from reportlab.lib.pagesizes import A4  # noqa: PLC0415 - slow to import, needed here only
+    from reportlab.pdfgen.canvas import Canvas  # noqa: PLC0415 - slow to import, needed here only
 
     file = io.BytesIO()
     canvas = Canvas(file, pagesize=A4, invariant=True)
@@ -227,15 +234,15 @@ def contract() -> bytes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Demo:
-    """The two ways to learn a job's status, each with a job of its own.
+    """Two jobs that show the two ways to get a job's status: by token and by polling.
 
     Attributes:
-        client: Of the sandbox.
-        documents: What is signed.
-        exit_urls: Where signers are to come back to.
-        follow: Does what a signer does at a redirect URL, and gives the exit URL that the browser came to.
-        output: Where signed documents go.
-        say: Says what happens.
+        client: The client of the sandbox.
+        documents: The documents of both jobs.
+        exit_urls: The exit URLs of both jobs.
+        follow: Opens a redirect URL as a signer, acts, and returns the exit URL of the browser.
+        output: The directory for the signed documents.
+        say: Prints a line.
     """
 
     client: DirectClient
@@ -246,22 +253,22 @@ class _Demo:
     say: Print
 
     async def by_token(self) -> None:
-        """A job whose status is asked for when a signer comes back."""
-        self.say("\n1. A job whose status you learn by token")
+        """Gets the status of a job each time that a signer returns."""
+        self.say("\n1. A job whose status you get by token")
         created = await self.create("demo-by-token", None)
         for identifier in IDENTIFIERS:
             exit_url = await self.sign(created, identifier)
             address, _, query = exit_url.partition("?")
             (token,) = parse_qs(query)["status_query_token"]
             del exit_url, query
-            self.say(f"  The browser came back to {address} with a status query token.")
+            self.say(f"  The browser returned to {address} with a status query token.")
             status = await self.client.get_status(created, token)
             self.say_status(status)
             if status.status == DirectJobStatus.FAILED:
                 break
 
     async def by_polling(self) -> None:
-        """A job whose status changes arrive in a polling queue."""
+        """Gets the status changes of a job from a polling queue."""
         self.say("\n2. A job whose status changes you poll for")
         created = await self.create("demo-by-polling", StatusRetrievalMethod.POLLING)
         for identifier in IDENTIFIERS:
@@ -274,14 +281,14 @@ class _Demo:
             if change.status == DirectJobStatus.COMPLETED_SUCCESSFULLY:
                 await self.download(change)
             await self.client.confirm(change)
-            self.say("  Confirmed: this change will not come back.")
+            self.say("  Confirmed: the queue will not deliver this change again.")
             if change.status != DirectJobStatus.IN_PROGRESS:
                 break
 
     async def create(
         self, reference: str, status_retrieval_method: StatusRetrievalMethod | None
     ) -> DirectJobResponse:
-        """Creates a job: what is to be signed, and by whom."""
+        """Creates a job with two signers."""
         job = DirectJob(
             title="Lease of a flat",
             description="Please read it all before you sign.",
@@ -300,21 +307,21 @@ class _Demo:
         return created
 
     async def sign(self, created: DirectJobResponse, identifier: str) -> str:
-        """Sends a signer to a fresh redirect URL, and gives the exit URL."""
+        """Sends a signer to a new redirect URL, and returns the exit URL."""
         signer = await self.client.request_new_redirect_url(created.signer(identifier))
         kind = (
             "national identity number" if identifier == IDENTITY_NUMBER else "your own identifier"
         )
-        self.say(f"  The signer known by {kind} gets a fresh redirect URL.")
+        self.say(f"  The signer identified by {kind} gets a new redirect URL.")
         return await self.follow(signer.redirect_url)
 
     def say_status(self, status: DirectJobStatusResponse) -> None:
-        """Says what has become of a job."""
+        """Prints the status of a job."""
         signers = ", ".join(str(signature.status) for signature in status.signatures)
         self.say(f"  Job {status.job_id} is {status.status}; its signers: {signers}.")
 
     async def download(self, change: DirectJobStatusResponse) -> None:
-        """Downloads the signed PDF and the signers' signatures."""
+        """Downloads the signed PDF (PAdES) and each signer's signature (XAdES)."""
         path = self.output / SIGNED
         size = await self.client.download_pades(change, path, progress=self.progress)
         self.say(f"  PAdES, the signed PDF: {path} ({size:,} bytes)")
@@ -324,26 +331,26 @@ class _Demo:
             self.say(f"  XAdES of signer {number}: {path} ({size:,} bytes)")
 
     def progress(self, received: int, expected: int | None) -> None:
-        """Says how far a download has come."""
-        of = "" if expected is None else f" of {expected:,}"
-        self.say(f"  … {received:,}{of} bytes")
+        """Prints the progress of a download."""
+        total = "" if expected is None else f" of {expected:,}"
+        self.say(f"  … {received:,}{total} bytes")
 
 
 def _keep_container(sandbox: Sandbox, output: Path, say: Print) -> None:
-    """Keeps what was sent, for everyone to verify."""
+    """Extracts the container as it was sent, and prints how to verify it with other tools."""
     folder = output / CONTAINER
     with zipfile.ZipFile(io.BytesIO(sandbox.received[-1].container)) as container:
         container.extractall(folder)
     (output / ROOT_CERTIFICATE).write_bytes(sandbox.ca_pem)
     say(
-        f"\n3. What was sent is in {folder}. Verify its signature with a tool that is not ours:\n\n"
+        f"\n3. The extracted container is in {folder}. Verify its signature with xmlsec1:\n\n"
         f"cd {shlex.quote(str(folder))} && xmlsec1 --verify --trusted-pem ../{ROOT_CERTIFICATE} "
         "--id-attr:Id http://uri.etsi.org/01903/v1.3.2#:SignedProperties META-INF/signatures.xml\n"
     )
     signed = output / SIGNED
     if signed.exists():
-        say(f"and the signed PDF with\n\npdfsig {shlex.quote(str(signed))}\n")
-    say("Read on in README.md; docs/official-guide.md maps the official guide to this package.")
+        say(f"Verify the signed PDF with pdfsig:\n\npdfsig {shlex.quote(str(signed))}\n")
+    say("Read README.md next; docs/official-guide.md maps the official guide to this package.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A browser without a screen, at the pages of the sandbox."""
+"""A fixture: a headless browser for the pages of the sandbox."""
 
 import pytest
 from visitors import visitor
@@ -6,5 +6,5 @@ from visitors import visitor
 
 @pytest.fixture
 async def browser(sandbox):
-    async with visitor(sandbox) as come:
-        yield come
+    async with visitor(sandbox) as opened:
+        yield opened

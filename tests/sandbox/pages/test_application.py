@@ -1,4 +1,4 @@
-"""What every page has around it: headers, language, escaped values, and how what is refused looks."""
+"""What all pages share: headers, language, escaped values and error pages."""
 
 import re
 from html.parser import HTMLParser
@@ -21,13 +21,13 @@ from posten_signering.sandbox._pages.texts import TEXTS, Language
 pytestmark = pytest.mark.anyio
 
 
-# --- Every answer
+# --- Every response
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/overview", "/nowhere", "/web/style.css", "/favicon.ico", "/signing/1/1"]
 )
-async def test_every_answer_is_kept_nowhere_tells_nobody_and_runs_nothing_foreign(browser, path):
+async def test_every_response_has_the_security_headers(browser, path):
     answer = await browser.get(path)
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
@@ -42,23 +42,23 @@ async def test_every_answer_is_kept_nowhere_tells_nobody_and_runs_nothing_foreig
 
 
 class Outline(HTMLParser):
-    """What a page loads and links to, and what stands in it that the policy would not run."""
+    """The files that a page loads, and its inline scripts and styles, which the policy would block."""
 
     def __init__(self, page):
         super().__init__()
-        self.loaded, self.inline, self.lang, self.unlabelled = [], [], None, []
+        self.loaded, self.inline, self.lang = [], [], None
         self._script = False
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
+        values = dict(attributes)
         if tag == "html":
-            self.lang = given["lang"]
+            self.lang = values["lang"]
         if tag in {"script", "link", "img", "iframe"}:
-            self.loaded.append(given.get("src") or given.get("href"))
+            self.loaded.append(values.get("src") or values.get("href"))
         self._script = tag in {"script", "style"}
         self.inline += [
-            f"{tag} {name}" for name in given if name.startswith("on") or name == "style"
+            f"{tag} {name}" for name in values if name.startswith("on") or name == "style"
         ]
 
     def handle_data(self, data):
@@ -67,7 +67,7 @@ class Outline(HTMLParser):
 
 
 @pytest.mark.parametrize("path", ["/", "/overview", "/nowhere", "/signing/1/1"])
-async def test_pages_load_nothing_from_elsewhere_and_hold_no_script_or_style(browser, path):
+async def test_pages_load_only_own_files_and_have_no_inline_script_or_style(browser, path):
     await browser.get(path)
     outline = Outline(browser.page)
     assert outline.lang in {"nb", "en"}
@@ -79,7 +79,7 @@ async def test_pages_load_nothing_from_elsewhere_and_hold_no_script_or_style(bro
     assert Outline("<html lang=x><p onclick=a><script>b</script>").inline == ["p onclick", "b"]
 
 
-async def test_what_is_not_there_is_told_on_a_page(browser):
+async def test_an_unknown_address_shows_an_error_page(browser):
     for method, path, status in (
         ("GET", "/nowhere", 404),
         ("PUT", "/", 405),
@@ -87,10 +87,10 @@ async def test_what_is_not_there_is_told_on_a_page(browser):
     ):
         answer = await browser.ask(method, path, headers={"Accept-Language": "en"})
         assert (answer.status, answer.content_type) == (status, "text/html")
-        assert "There is no such page" in browser.page
+        assert "This page does not exist" in browser.page
 
 
-async def test_a_mistake_of_the_sandbox_is_told_on_a_page_and_in_the_log(
+async def test_a_bug_in_the_sandbox_shows_an_error_page_and_is_logged(
     sandbox, sender, browser, monkeypatch, caplog
 ):
     first, _ = redirect_urls(await sender.create())
@@ -99,7 +99,7 @@ async def test_a_mistake_of_the_sandbox_is_told_on_a_page_and_in_the_log(
     answer = await browser.get("/signing/1/1", headers={"Accept-Language": "en"})
     assert answer.status == 500
     assert "The sandbox failed" in browser.page
-    assert "A page failed at a GET" in caplog.text
+    assert "A GET request for a page failed" in caplog.text
     assert first.rpartition("/")[2] not in caplog.text
 
 
@@ -122,15 +122,13 @@ async def test_a_mistake_of_the_sandbox_is_told_on_a_page_and_in_the_log(
         ("xx", "yy", "en", "en"),
     ],
 )
-def test_the_language_is_that_of_the_switch_else_that_of_the_browser(
-    query, cookie, header, expected
-):
+def test_the_language_is_the_chosen_one_or_the_browsers(query, cookie, header, expected):
     headers = {"Cookie": f"{LANGUAGE_COOKIE}={cookie}", "Accept-Language": header}
     request = make_mocked_request("GET", f"/?lang={query}", headers=headers)
     assert language_of(request) is Language(expected)
 
 
-async def test_the_switch_is_remembered(browser):
+async def test_the_chosen_language_is_remembered(browser):
     await browser.get("/?lang=en", headers={"Accept-Language": "nb"})
     assert '<html lang="en">' in browser.page
     await browser.get("/", headers={"Accept-Language": "nb"})
@@ -139,27 +137,27 @@ async def test_the_switch_is_remembered(browser):
     assert jar[LANGUAGE_COOKIE].value == "en"
 
 
-def test_every_text_is_there_in_both_languages():
+def test_every_text_exists_in_both_languages():
     bokmal, english = TEXTS[Language.BOKMAL], TEXTS[Language.ENGLISH]
     assert bokmal.keys() == english.keys()
     assert all(text.strip() for text in (*bokmal.values(), *english.values()))
-    alike = {name for name in bokmal if bokmal[name] == english[name]}
-    assert alike == {"kind_pdf"}
+    identical = {name for name in bokmal if bokmal[name] == english[name]}
+    assert identical == {"kind_pdf"}
 
 
-# --- Values as text
+# --- Values in templates
 
 
-def test_templates_escape_every_value_and_miss_none():
-    values = {"what": "error", "exit_url": "\"'&<b>", "leaving": True}
+def test_templates_escape_values_and_fail_without_them():
+    values = {"message": "error", "exit_url": "\"'&<b>", "leaving": True}
     request = make_mocked_request("GET", "/?lang=en")
     content = page(request, "finished.html", **values).text
     assert content.count("&#34;&#39;&amp;&lt;b&gt;") == 3
     assert "<b>" not in content
     for missing in values:
-        given = {name: value for name, value in values.items() if name != missing}
+        incomplete = {name: value for name, value in values.items() if name != missing}
         with pytest.raises(jinja2.UndefinedError, match=missing):
-            page(request, "finished.html", **given)
+            page(request, "finished.html", **incomplete)
 
 
 @pytest.mark.parametrize(
@@ -171,10 +169,10 @@ def test_templates_escape_every_value_and_miss_none():
         (10 * 1024 * 1024, "10,5 MB", "10.5 MB"),
     ],
 )
-def test_sizes_are_written_as_people_write_them(size, bokmal, english):
+def test_sizes_have_a_unit_and_the_decimal_sign_of_the_language(size, bokmal, english):
     assert shown_size(size, Language.BOKMAL).replace("\xa0", " ") == bokmal
     assert shown_size(size, Language.ENGLISH).replace("\xa0", " ") == english
 
 
-def test_an_organisation_number_is_grouped():
+def test_an_organisation_number_is_in_groups_of_three():
     assert grouped("123456789") == "123\xa0456\xa0789"

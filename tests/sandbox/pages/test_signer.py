@@ -1,4 +1,4 @@
-"""The signer's pages over HTTP, as a browser asks for them: who is let in, and where an act leads."""
+"""The signer's pages over HTTP: which browser may open them, and where an act redirects it."""
 
 from urllib.parse import urlsplit
 
@@ -10,7 +10,7 @@ from visitors import visitor
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_token_is_exchanged_for_a_cookie_that_no_script_and_no_other_site_gets(
+async def test_a_token_gives_a_cookie_that_scripts_and_other_sites_do_not_get(
     sandbox, sender, browser
 ):
     first, _ = redirect_urls(await sender.create())
@@ -43,17 +43,17 @@ async def test_an_act_leads_to_its_exit_url(sandbox, sender, browser, act, addre
     assert answer.headers["Location"] == "/signing/1/1/exit"
     assert (await browser.get("/signing/1/1/exit")).status == 200
     assert f'<meta http-equiv="refresh" content="0; url={address}' in browser.page
-    # Whoever comes back is not sent away again.
+    # A signer who returns to the page is not redirected again.
     await browser.get("/signing/1/1")
     assert 'http-equiv="refresh"' not in browser.page
     assert f'href="{address}' in browser.page
-    # A second act, as by a double click, changes nothing and leads to the same place.
+    # A second act, as by a double click, changes nothing and redirects to the same URL.
     await browser.ask("POST", "/signing/1/1", data={"act": "sign"})
     await browser.get("/signing/1/1/exit")
     assert f"url={address}" in browser.page
 
 
-async def test_whoever_has_not_acted_is_not_sent_away(sandbox, sender, browser):
+async def test_a_signer_who_has_not_acted_is_not_sent_to_the_exit_url(sandbox, sender, browser):
     first, _ = redirect_urls(await sender.create())
     await browser.enter(first)
     answer = await browser.get("/signing/1/1/exit")
@@ -61,7 +61,7 @@ async def test_whoever_has_not_acted_is_not_sent_away(sandbox, sender, browser):
 
 
 @pytest.mark.parametrize("form", [{"act": "dance"}, {}])
-async def test_an_act_that_no_page_offers_is_refused(sandbox, sender, browser, form):
+async def test_an_unknown_act_is_refused(sandbox, sender, browser, form):
     first, _ = redirect_urls(await sender.create())
     await browser.enter(first)
     assert (await browser.ask("POST", "/signing/1/1", data=form)).status == 400
@@ -69,7 +69,7 @@ async def test_an_act_that_no_page_offers_is_refused(sandbox, sender, browser, f
     assert 'value="sign"' in browser.page
 
 
-async def test_documents_are_shown_where_they_are_read(sandbox, sender, browser, clock):
+async def test_only_the_signers_browser_can_read_the_documents(sandbox, sender, browser, clock):
     first, second = redirect_urls(await sender.create())
     await browser.enter(first)
     answer = await browser.get("/signing/1/1/documents/1")
@@ -92,17 +92,15 @@ async def test_documents_are_shown_where_they_are_read(sandbox, sender, browser,
     assert (await browser.get("/signing/1/1")).status == 200
 
 
-async def test_a_job_whose_time_is_over_shows_that_without_an_act(sandbox, sender, browser, clock):
+async def test_an_expired_job_is_shown_as_expired_without_an_act(sandbox, sender, browser, clock):
     first, _ = redirect_urls(await sender.create())
     await browser.enter(first)
     clock.wait(days=31)
     await browser.get("/signing/1/1", headers={"Accept-Language": "en"})
-    assert "The time is over" in browser.page
+    assert "The deadline has passed" in browser.page
 
 
-async def test_a_link_opened_elsewhere_used_replaced_or_unknown_is_refused(
-    sandbox, sender, browser
-):
+async def test_a_link_that_is_opened_used_replaced_or_unknown_is_refused(sandbox, sender, browser):
     created = await sender.create()
     first, second = redirect_urls(created)
     await browser.enter(first)
@@ -117,21 +115,21 @@ async def test_a_link_opened_elsewhere_used_replaced_or_unknown_is_refused(
         await sandbox.sign(first)
         signer = signer_named(created, "kunde-42").get("href")
         [fresh] = (await sender.post(signer)).texts("//s:redirect-url/text()")
-        for token, status, said in (
-            (first, 410, "This link is used"),
-            (second, 410, "A newer link took the place of this one"),
+        for token, status, title in (
+            (first, 410, "This link has been used"),
+            (second, 410, "This link has been replaced by a newer one"),
             ("#/redirect/nobody", 404, "This link is unknown"),
             ("#/redirect/", 404, "This link is unknown"),
         ):
             answer = await other.enter(token)
             assert answer.status == 303
             assert (await other.get(answer.headers["Location"])).status == status
-            assert said in other.page
+            assert title in other.page
         await other.enter(fresh)
         assert (await other.get("/signing/1/2")).status == 200
 
 
-async def test_a_newer_redirect_url_takes_the_page_away_from_whoever_has_not_acted(
+async def test_a_newer_redirect_url_closes_the_page_of_a_signer_who_has_not_acted(
     sandbox, sender, browser
 ):
     created = await sender.create()

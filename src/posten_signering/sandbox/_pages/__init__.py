@@ -1,1 +1,1 @@
-"""What a person sees: the signer's pages, the overview, the portal's exit pages. Decides nothing about jobs."""
+"""The web pages: the signer's pages, the overview page, and the exit pages of the demo's portal."""

@@ -1,6 +1,6 @@
-"""What every page has around it: template, language, headers and files, and how a refusal looks.
+"""What all pages share: templates, language, headers, static files and error pages.
 
-Which pages there are is in `signer`, `overview` and `portal`. All are plain HTTP on loopback.
+The pages are in `signer`, `overview` and `portal`. All are served as plain HTTP on loopback.
 """
 
 import logging
@@ -20,13 +20,13 @@ OVERVIEW = "/overview"
 """The path of the overview page."""
 
 STYLE = "/web/style.css"
-"""The path of the style of every page."""
+"""The path of the style sheet that every page loads."""
 
 LANGUAGE_COOKIE = "posten-signering-language"
 _LANGUAGE_PARAMETER = "lang"
 _YEAR = 365 * 24 * 3600
 
-# Nothing from elsewhere, no script or style in a page itself, and no place in anybody's frame.
+# A page loads only from the sandbox, runs no inline script or style, and can't be shown in a frame.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
     " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -57,9 +57,9 @@ REASONS = {
     "DOCUMENTS_DELETED": "deleted",
     "NOT_FOUND": "missing",
 }
-"""Which notice explains a refusal to a reader, by the code of the refusal."""
+"""Code of a refusal -> the notice that explains it to the reader."""
 
-# Someone who reads any Norwegian reads bokmål. Sami, Danish and Swedish readers can use the switch.
+# Readers of nynorsk also read bokmål. Other languages get the default, bokmål; the reader can switch.
 _LANGUAGES = {
     "nb": Language.BOKMAL,
     "no": Language.BOKMAL,
@@ -69,48 +69,48 @@ _LANGUAGES = {
 
 
 def application(middlewares: Sequence[Middleware]) -> web.Application:
-    """An application that serves the files of `web/`, and sets the headers of pages on every answer."""
-    made = web.Application(middlewares=middlewares)
-    made.on_response_prepare.append(_add_headers)
+    """An application that serves the files in `web/`, and adds the security headers to every response."""
+    pages = web.Application(middlewares=middlewares)
+    pages.on_response_prepare.append(_add_headers)
     for suffix, content_type in _CONTENT_TYPES.items():
         for path in _WEB.glob(f"*{suffix}"):
-            made.router.add_get(f"/web/{path.name}", _file(path, content_type))
-    # Browsers ask for this path where a page can't name an icon: a PDF.
-    made.router.add_get("/favicon.ico", _file(_WEB / "favicon.svg", _CONTENT_TYPES[".svg"]))
-    return made
+            pages.router.add_get(f"/web/{path.name}", _file(path, content_type))
+    # Browsers request this path when they show a PDF, because a PDF can't name an icon.
+    pages.router.add_get("/favicon.ico", _file(_WEB / "favicon.svg", _CONTENT_TYPES[".svg"]))
+    return pages
 
 
 def page(
     request: web.Request, template: str, *, status: int = 200, **values: object
 ) -> web.Response:
-    """A page as an answer.
+    """A response with a page.
 
     Args:
-        request: The request that it answers; the language is taken from it.
-        template: The template's file in `templates/`.
+        request: The request. It determines the language of the page.
+        template: The template's file name in `templates/`.
         status: The HTTP status.
-        values: What the template names. They go before what every template is given.
+        values: The values for the template. They override the values that every template gets.
 
     Raises:
-        jinja2.UndefinedError: The template names a value that is not given.
+        jinja2.UndefinedError: The template needs a value that is missing.
     """
-    given: dict[str, object] = {
+    common: dict[str, object] = {
         "texts": TEXTS[language_of(request)],
         "overview_address": OVERVIEW,
         "grouped": grouped,
         "shown_size": shown_size,
     }
-    content = _TEMPLATES.get_template(template).render(given | values)
+    content = _TEMPLATES.get_template(template).render(common | values)
     return web.Response(status=status, text=content, content_type="text/html")
 
 
-def notice(request: web.Request, what: str, *, status: int = 200) -> web.Response:
-    """A page that says one thing: the texts `<what>_title` and `<what>_text`."""
-    return page(request, "notice.html", status=status, what=what)
+def notice(request: web.Request, message: str, *, status: int = 200) -> web.Response:
+    """A response with a page of one message: the texts `<message>_title` and `<message>_text`."""
+    return page(request, "notice.html", status=status, message=message)
 
 
 def language_of(request: web.Request) -> Language:
-    """The language that the reader chose by the switch, now or earlier, or else in the browser."""
+    """The language that the reader chose on a page, now or earlier, else the browser's language."""
     for chosen in (
         request.query.get(_LANGUAGE_PARAMETER, ""),
         request.cookies.get(LANGUAGE_COOKIE, ""),
@@ -121,7 +121,7 @@ def language_of(request: web.Request) -> Language:
 
 
 def _preferred(accept_language: str) -> Language:
-    """The language of the header `Accept-Language` (RFC 9110, section 12.5.4)."""
+    """The preferred language in the header `Accept-Language` (RFC 9110, section 12.5.4)."""
     best, weight = Language.BOKMAL, 0.0
     for item in accept_language.lower().split(","):
         tag, *parameters = item.split(";")
@@ -129,23 +129,23 @@ def _preferred(accept_language: str) -> Language:
         quality = {name.strip(): value for name, _, value in pairs}.get("q", "1")
         language = _LANGUAGES.get(tag.strip().partition("-")[0])
         try:
-            given = float(quality)
+            item_weight = float(quality)
         except ValueError:
-            given = 0.0
-        if language is not None and given > weight:
-            best, weight = language, given
+            item_weight = 0.0
+        if language is not None and item_weight > weight:
+            best, weight = language, item_weight
     return best
 
 
 def grouped(organization_number: str) -> str:
-    """An organisation number as people write it: 123 456 789, on one line."""
+    """An organisation number in groups of three, with no-break spaces: 123 456 789."""
     return "\N{NO-BREAK SPACE}".join(
         organization_number[start : start + 3] for start in range(0, len(organization_number), 3)
     )
 
 
 def shown_size(size: int, language: str) -> str:
-    """A number of bytes as people write it, to two figures or so."""
+    """A number of bytes as a short text with a unit, such as `2 kB` or `10.5 MB`."""
     if size < 1000:
         return f"{size}\N{NO-BREAK SPACE}B"
     if size < 1_000_000:
@@ -155,13 +155,13 @@ def shown_size(size: int, language: str) -> str:
 
 
 def is_control(request: web.Request) -> bool:
-    """Whether a request is for the control API, which answers with JSON also when it refuses."""
+    """Whether a request is for the control API, whose errors are JSON and not pages."""
     return f"{request.path}/".startswith("/control/")
 
 
 @web.middleware
 async def explain_refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers what is refused, or fails, with a page; and remembers the language that was chosen."""
+    """Shows a page for every error, and stores the chosen language in a cookie."""
     if is_control(request):
         return await handler(request)
     answer = await _explained(request, handler)
@@ -183,10 +183,10 @@ async def _explained(request: web.Request, handler: Handler) -> web.StreamRespon
     except Refusal as refusal:
         return notice(request, REASONS[refusal.code], status=refusal.status)
     except web.HTTPException as error:
-        what = "missing" if error.status in {404, 405} else "odd"
-        return notice(request, what, status=error.status)
+        message = "missing" if error.status in {404, 405} else "odd"
+        return notice(request, message, status=error.status)
     except Exception:
-        logger.exception("A page failed at a %s: a mistake in the sandbox", request.method)
+        logger.exception("A %s request for a page failed: a bug in the sandbox", request.method)
         return notice(request, "failure", status=500)
 
 
@@ -198,7 +198,7 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
 def _file(path: Path, content_type: str) -> Handler:
     content = path.read_bytes()
 
-    async def give(_: web.Request) -> web.Response:
+    async def respond(_: web.Request) -> web.Response:
         return web.Response(body=content, content_type=content_type, charset="utf-8")
 
-    return give
+    return respond

@@ -1,7 +1,7 @@
-"""Keeps other sites out of what is served to browsers on loopback.
+"""Protects the sandbox's pages and control API from other web sites.
 
-A name that resolves to this machine (DNS rebinding) shows in `Host`, a page of another site that posts
-here (CSRF) in `Origin` and `Sec-Fetch-Site`: browsers write these, pages can't.
+DNS rebinding shows in the header `Host`; a cross-site request (CSRF) shows in `Origin` and `Sec-Fetch-Site`.
+The browser sets these headers, and a page can't change them.
 """
 
 from aiohttp import web
@@ -16,25 +16,32 @@ _SAFE = frozenset({"GET", "HEAD"})
 
 
 def guard(*, port: int, storage: Storage, feed: Feed) -> Middleware:
-    """Refuses requests of other sites, and answers only when the changes are stored.
+    """A middleware that refuses requests from other sites, and stores changes before it responds.
 
     Args:
-        port: Of the server.
-        storage: Where changes must be before they are answered.
+        port: The port of the server.
+        storage: Stores the changes.
         feed: Reports requests that may have changed something.
     """
     hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
     origins = {f"http://{host}" for host in hosts}
 
     @web.middleware
-    async def through(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.headers.get("Host") not in hosts:
             return _refusal(
-                request, 403, "This is not the address of the sandbox: use 127.0.0.1 or localhost."
+                request,
+                403,
+                "The Host header is not an address of the sandbox: use 127.0.0.1 or localhost.",
             )
         changes = request.method not in _SAFE
         if (changes or is_control(request)) and _is_foreign(request, origins):
-            return _refusal(request, 403, "Another site may not do this.")
+            return _refusal(
+                request,
+                403,
+                "The headers Origin and Sec-Fetch-Site say that another site sent this request:"
+                " send it from a page of the sandbox, or from a program.",
+            )
         answer = await handler(request)
         try:
             await storage.commit()
@@ -44,7 +51,7 @@ def guard(*, port: int, storage: Storage, feed: Feed) -> Middleware:
             feed.touch()
         return answer
 
-    return through
+    return check
 
 
 def _is_foreign(request: web.Request, origins: set[str]) -> bool:
@@ -52,7 +59,7 @@ def _is_foreign(request: web.Request, origins: set[str]) -> bool:
     if site not in {"same-origin", "none"}:
         return True
     origin = request.headers.get("Origin")
-    # A page that sends no referrer sends the origin `null`: then `site` decides.
+    # A page with the policy `no-referrer` sends the origin `null`. Then `site` decides.
     return (
         origin is not None and origin not in origins and (origin, site) != ("null", "same-origin")
     )

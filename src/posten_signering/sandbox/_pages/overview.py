@@ -1,6 +1,6 @@
-"""The overview: a page for developers that watches the sandbox and acts on it, by the control API.
+"""The overview page: developers watch the sandbox and act on it, through the control API.
 
-Its words are those of the wire, in English. Its script asks `/control/overview` whenever
+The page is in English and uses the protocol's own terms. Its script requests `/control/overview` whenever
 `/control/events` reports a change.
 """
 
@@ -12,7 +12,7 @@ from posten_signering.sandbox._pages.texts import TEXTS, Language
 
 
 async def show_overview(request: web.Request) -> web.Response:
-    """Answers with the overview page."""
+    """The response with the overview page."""
     return page(
         request,
         "overview.html",

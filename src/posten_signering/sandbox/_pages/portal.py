@@ -1,6 +1,6 @@
-"""A sender's web portal, as small as it can be: where the exit URLs of a demo's or a test's jobs lead.
+"""A minimal web portal of a sender, for the demo and for tests: the exit URLs of their jobs lead to it.
 
-It listens on loopback, thanks everyone who comes, and reports which exit URL a browser came to.
+It listens on loopback, shows a page at each exit URL, and reports which exit URL a browser opened.
 """
 
 import asyncio
@@ -20,27 +20,29 @@ _EXITS = ("completion", "rejection", "error")
 
 
 class Portal:
-    """Three pages, for the three exit URLs; `async with` starts and stops it.
+    """A server with three pages, one for each exit URL. `async with` starts and stops it.
 
     Args:
-        overview: The address of the sandbox's overview, which its pages link to.
-        patience: How many seconds it stays at most, in the end, for a browser that has just come to
-            load the page's style.
+        overview: The URL of the sandbox's overview page, which the pages link to.
+        style_timeout: The longest time, in seconds, that the portal waits before it stops, so that a
+            browser can load the style sheet of the last page.
     """
 
-    def __init__(self, overview: str, *, patience: float = 2.0) -> None:
+    def __init__(self, overview: str, *, style_timeout: float = 2.0) -> None:
         self._overview = overview
-        self._patience = patience
-        self._dressed = asyncio.Event()
-        self._dressed.set()
+        self._style_timeout = style_timeout
+        self._style_loaded = asyncio.Event()
+        self._style_loaded.set()
         self._arrivals: asyncio.Queue[Hidden] = asyncio.Queue()
         self._known: set[Hidden] = set()
         self._stack = AsyncExitStack()
         self._root = ""
 
     async def __aenter__(self) -> Self:
-        pages = application([self._watch])
-        pages.router.add_get(f"/{{exit:{'|'.join(_EXITS)}}}", self._thank, allow_head=False)
+        pages = application([self._notice_style])
+        pages.router.add_get(
+            f"/{{exit:{'|'.join(_EXITS)}}}", self._show_exit_page, allow_head=False
+        )
         async with AsyncExitStack() as stack:
             listening = stack.enter_context(listen(0))
             await serve(stack, pages, listening)
@@ -55,8 +57,8 @@ class Portal:
         traceback: TracebackType | None,
     ) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience):
-                await self._dressed.wait()
+            async with asyncio.timeout(self._style_timeout):
+                await self._style_loaded.wait()
         await self._stack.aclose()
 
     @property
@@ -74,21 +76,21 @@ class Portal:
         """The exit URL after a failure."""
         return f"{self._root}/error"
 
-    async def came_back(self) -> str:
-        """Waits for the next browser, and gives the exit URL that it came to, with its token.
+    async def next_exit_url(self) -> str:
+        """Waits until a browser opens an exit URL, and returns the URL with its token.
 
-        A refresh of the page, and a visit without a token, are not waited for.
+        A reload of the page does not count, and neither does a visit without a token.
         """
         return await self._arrivals.get()
 
     @web.middleware
-    async def _watch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _notice_style(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path == STYLE:
-            self._dressed.set()
+            self._style_loaded.set()
         return await handler(request)
 
-    async def _thank(self, request: web.Request) -> web.Response:
-        self._dressed.clear()
+    async def _show_exit_page(self, request: web.Request) -> web.Response:
+        self._style_loaded.clear()
         arrival = Hidden(request.url)
         if links.STATUS_QUERY_TOKEN in request.query and arrival not in self._known:
             self._known.add(arrival)
@@ -96,6 +98,6 @@ class Portal:
         return page(
             request,
             "notice.html",
-            what=request.match_info["exit"],
+            message=request.match_info["exit"],
             overview_address=self._overview,
         )

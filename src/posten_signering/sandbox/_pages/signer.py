@@ -1,7 +1,7 @@
-"""The signer's pages: a redirect token is exchanged for them, and they lead to the exit URL.
+"""The signer's pages, from the redirect URL to the exit URL.
 
-The token opens the pages once; then the browser proves by a cookie that it is the same one. A new redirect URL
-moves the signing to the browser that opens it. What an act does to a job is decided in `_state`.
+The first browser that opens a redirect URL gets a cookie; other browsers are refused. With a new redirect URL,
+the browser that opens it takes over. The package `_state` decides what an act does to a job.
 """
 
 import hmac
@@ -43,11 +43,11 @@ class SignerPages:
     """The pages of every signer.
 
     Attributes:
-        settings: The time, and the source of keys for cookies.
-        state: The jobs, and which browser has opened which signer's pages.
-        documents: Those to sign.
-        cookie: The name of the cookie. Browsers share cookies among the ports of a host, so that each
-            sandbox needs one of its own.
+        settings: The clock, and the source of random keys for cookies.
+        state: The jobs, and the browser session of each signer.
+        documents: The documents of the jobs.
+        cookie: The name of the cookie. Browsers share cookies between all ports of a host, so each
+            sandbox needs a different name.
     """
 
     settings: Settings
@@ -56,7 +56,7 @@ class SignerPages:
     cookie: str
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        """Adds every address of these pages."""
+        """Adds the routes of all pages."""
         router.add_get("/", self._front)
         router.add_post(_ENTRY, self._enter)
         router.add_get(f"{_ENTRY}/refused/{{reason:{'|'.join(_REFUSED)}}}", self._refused)
@@ -71,17 +71,19 @@ class SignerPages:
     async def _enter(self, request: web.Request) -> web.Response:
         token = Hidden((await request.post()).get("token", ""))
         try:
-            who = self.state.signer_of(token, now=self.settings.now())
+            signer = self.state.signer_of(token, now=self.settings.now())
         except Refusal as refusal:
-            # An address of its own, which can be refreshed and read in the other language.
+            # The notice has its own URL, so that the reader can reload it and switch the language.
             return _redirect(f"{_ENTRY}/refused/{REASONS[refusal.code]}")
-        answer = _redirect(_address(who))
-        session = self.state.tables.sessions.get(who)
-        # A second browser gets no cookie. The one that opened the pages with this token has it already.
+        answer = _redirect(_address(signer))
+        session = self.state.tables.sessions.get(signer)
+        # Only the first browser that uses this token gets a cookie.
         if session is None or session.redirect_token != token:
             key = Hidden(self.settings.new_token())
-            self.state.tables.sessions[who] = Session(redirect_token=token, key=key)
-            answer.set_cookie(self.cookie, key, path=_address(who), httponly=True, samesite="Lax")
+            self.state.tables.sessions[signer] = Session(redirect_token=token, key=key)
+            answer.set_cookie(
+                self.cookie, key, path=_address(signer), httponly=True, samesite="Lax"
+            )
         return answer
 
     async def _refused(self, request: web.Request) -> web.Response:
@@ -89,46 +91,46 @@ class SignerPages:
         return notice(request, reason, status=_REFUSED[reason])
 
     async def _show(self, request: web.Request) -> web.Response:
-        who, job, redirect_token = self._admitted(request)
-        if job.signers[who.position].state.status is not SignerStatus.WAITING:
-            return _finished(request, job, who.position, leaving=False)
-        # A signer who has not acted loses the pages when there is a newer redirect URL.
+        signer, job, redirect_token = self._admitted(request)
+        if job.signers[signer.position].state.status is not SignerStatus.WAITING:
+            return _finished(request, job, signer.position, leaving=False)
+        # Raises when a newer redirect URL exists: then this browser may no longer act.
         self.state.signer_of(redirect_token, now=self.settings.now())
         return page(
             request,
             "signing.html",
             job=job,
-            position=who.position,
-            signer=job.manifest.signers[who.position],
+            position=signer.position,
+            signer=job.manifest.signers[signer.position],
             documents=await self.documents.originals(job),
-            address=_address(who),
+            address=_address(signer),
         )
 
     async def _choose(self, request: web.Request) -> web.Response:
         act = _act((await request.post()).get("act"))
-        who, _, redirect_token = self._admitted(request)
-        # An act that comes too late, or twice, is refused: the next page shows how things stand.
+        signer, _, redirect_token = self._admitted(request)
+        # A late or second act is refused. The next page shows the signer's actual status.
         with suppress(Refusal):
             self.state.act(redirect_token, act, now=self.settings.now())
-        return _redirect(f"{_address(who)}/exit")
+        return _redirect(f"{_address(signer)}/exit")
 
     async def _leave(self, request: web.Request) -> web.Response:
-        who, job, _ = self._admitted(request)
-        if _exit_url(job, who.position) is None:
-            return _redirect(_address(who))
-        return _finished(request, job, who.position, leaving=True)
+        signer, job, _ = self._admitted(request)
+        if _exit_url(job, signer.position) is None:
+            return _redirect(_address(signer))
+        return _finished(request, job, signer.position, leaving=True)
 
     async def _read(self, request: web.Request) -> web.Response:
-        who, job, _ = self._admitted(request)
+        signer, job, _ = self._admitted(request)
         if not self.state.documents_kept(job, now=self.settings.now()):
             raise Refusal(410, "DOCUMENTS_DELETED", f"The documents of job {job.id} are deleted.")
         documents = await self.documents.originals(job)
         number = int(request.match_info["document"])
         if not 1 <= number <= len(documents):
-            raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no such document.")
+            raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no document {number}.")
         document = documents[number - 1]
         if document.mime != _PDF:
-            return page(request, "document.html", document=document, back=_address(who))
+            return page(request, "document.html", document=document, back=_address(signer))
         name = quote(f"{document.title}.pdf", safe="")
         return web.Response(
             body=BytesIO(document.content),
@@ -139,46 +141,46 @@ class SignerPages:
         )
 
     def _admitted(self, request: web.Request) -> tuple[SignerOf, Job, Hidden]:
-        """Whose pages are asked for, the job, and the redirect token that opened them.
+        """The signer of the requested page, the job, and the redirect token that opened the pages.
 
         Raises:
-            Refusal: This is not the browser that opened them.
+            Refusal: This browser is not the one that opened the pages.
         """
-        who = SignerOf(
+        signer = SignerOf(
             job_id=int(request.match_info["job"]), position=int(request.match_info["signer"]) - 1
         )
         key = Hidden(request.cookies.get(self.cookie, ""))
-        session = self.state.tables.sessions.get(who)
+        session = self.state.tables.sessions.get(signer)
         if session is None or not hmac.compare_digest(session.key.encode(), key.encode()):
             raise Refusal(
                 403,
                 "REDIRECT_URL_OPENED",
-                f"The pages of this signer of job {who.job_id} were opened in another browser.",
+                f"This browser did not open the pages of this signer of job {signer.job_id}.",
             )
-        # By way of the sender, so that a job whose time is over is shown as it then is.
-        sender = self.state.tables.jobs[who.job_id].sender
-        job = self.state.job(sender, who.job_id, now=self.settings.now())
-        return who, job, session.redirect_token
+        # `State.job` also lets the job expire if its lifetime has passed.
+        sender = self.state.tables.jobs[signer.job_id].sender
+        job = self.state.job(sender, signer.job_id, now=self.settings.now())
+        return signer, job, session.redirect_token
 
 
 def _finished(request: web.Request, job: Job, position: int, *, leaving: bool) -> web.Response:
-    """What has come of a signer who can do nothing more, and the way back to the sender.
+    """The page for a signer who has finished, with a link back to the sender.
 
-    `leaving` lets the browser go to the exit URL by itself.
+    With `leaving`, the page redirects the browser to the exit URL.
     """
     return page(
         request,
         "finished.html",
-        what=job.signers[position].state.status.value,
+        message=job.signers[position].state.status.value,
         exit_url=_exit_url(job, position),
         leaving=leaving,
     )
 
 
 def _exit_url(job: Job, position: int) -> str | None:
-    """Where a signer who has acted is sent.
+    """The exit URL of a signer who has acted.
 
-    None for one whose job ended before, and for an exit URL that no browser should follow.
+    None when the job ended before the signer acted, and when the exit URL is not an HTTP(S) URL.
     """
     act = _ACTS.get(job.signers[position].state.status)
     if act is None:
@@ -191,8 +193,8 @@ def _redirect(path: str) -> web.Response:
     return web.Response(status=303, headers={"Location": path})
 
 
-def _address(who: SignerOf) -> str:
-    return f"{_ENTRY}/{who.job_id}/{who.position + 1}"
+def _address(signer: SignerOf) -> str:
+    return f"{_ENTRY}/{signer.job_id}/{signer.position + 1}"
 
 
 def _act(chosen: object) -> Act:

@@ -1,5 +1,5 @@
-// The token of a redirect URL stands in the fragment, which a browser keeps to itself: it is read here,
-// taken out of the address and the history, and posted in exchange for the signer's pages.
+// The token of a redirect URL is in the fragment, which a browser does not send to the server. This script
+// reads the token, removes it from the address bar and the history, and posts it to open the signer's pages.
 "use strict";
 
 const START = "#/redirect/";

@@ -1,27 +1,27 @@
-// Builds elements from data: every text becomes a text node, never markup.
+// Builds HTML elements from data. Every text becomes a text node, never markup.
 
 export const element = (name, attributes = {}, ...children) => {
-  const made = document.createElement(name);
+  const node = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
-    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (value === true) made.setAttribute(key, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(key, value);
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else if (value === true) node.setAttribute(key, "");
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, value);
   }
-  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
-  return made;
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return node;
 };
 
-// Puts new content in place. Whoever had the focus inside keeps it, when its like is still there.
+// Replaces the content of a place. The focus moves to the new element with the same data-key, if there is one.
 export const replace = (place, ...children) => {
   const key = place.contains(document.activeElement)
     ? document.activeElement.getAttribute("data-key")
     : null;
   place.replaceChildren(...children);
   if (key === null) return;
-  const again = place.querySelector(`[data-key="${CSS.escape(key)}"]`);
-  if (again !== null) again.focus({ preventScroll: true });
+  const successor = place.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  if (successor !== null) successor.focus({ preventScroll: true });
   else {
-    // The button has done its work and is gone: the reader stays in the section.
+    // The focused button no longer exists, so the focus moves to the heading of its section.
     const heading = place.closest("section").querySelector("h2");
     heading.tabIndex = -1;
     heading.focus({ preventScroll: true });
@@ -56,7 +56,7 @@ export const empty = (text) => element("p", { class: "empty" }, text);
 const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const calendar = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium" });
 
-// A time of day; the date too when it is not the day of `now`.
+// A time of day, with the date if the day differs from that of `now`.
 export const shownTime = (iso, now) => {
   const time = new Date(iso);
   const sameDay = calendar.format(time) === calendar.format(new Date(now));
@@ -66,7 +66,7 @@ export const shownTime = (iso, now) => {
 export const timeElement = (iso, now) =>
   element("time", { datetime: iso, title: iso }, shownTime(iso, now));
 
-// Counts down by itself: see `tick`.
+// The remaining time until a moment. `tick` updates it.
 export const countdown = (iso, { ahead, past }) =>
   element("span", { class: "countdown", "data-until": iso, "data-ahead": ahead, "data-past": past });
 
@@ -78,9 +78,9 @@ const span = (seconds) => {
 };
 
 export const tick = (now) => {
-  for (const each of document.querySelectorAll("[data-until]")) {
-    const left = (new Date(each.dataset.until) - now) / 1000;
-    const text = left > 0 ? `${each.dataset.ahead} ${span(left)}` : each.dataset.past;
-    if (each.textContent !== text) each.textContent = text;
+  for (const node of document.querySelectorAll("[data-until]")) {
+    const left = (new Date(node.dataset.until) - now) / 1000;
+    const text = left > 0 ? `${node.dataset.ahead} ${span(left)}` : node.dataset.past;
+    if (node.textContent !== text) node.textContent = text;
   }
 };

@@ -1,4 +1,4 @@
-// The parts of the overview: from the values of the control API to elements.
+// The parts of the overview page, as HTML elements made from the values of the control API.
 
 import { countdown, element, empty, table, timeElement } from "/web/overview-dom.js";
 
@@ -20,9 +20,9 @@ const badge = (status) => element("span", { class: `badge ${TONES[status] ?? "pl
 const button = (act, text, key, request, more = {}) =>
   element("button", { type: "button", "data-key": key, onclick: () => act(request), ...more }, text);
 
-const signer = (job, each, act) => {
-  const key = `job-${job.id}-signer-${each.number}`;
-  const who = `signer ${each.number} of job ${job.id}`;
+const signerItem = (job, signer, act) => {
+  const key = `job-${job.id}-signer-${signer.number}`;
+  const name = `signer ${signer.number} of job ${job.id}`;
   const acts = [
     ["sign", "Sign", "signed"],
     ["reject", "Reject", "rejected"],
@@ -34,21 +34,21 @@ const signer = (job, each, act) => {
     element(
       "div",
       { class: "who" },
-      element("span", { class: "identifier", dir: "auto" }, each.identifier),
-      badge(each.status),
-      element("span", { class: "help" }, "since ", timeElement(each.since, job.now)),
+      element("span", { class: "identifier", dir: "auto" }, signer.identifier),
+      badge(signer.status),
+      element("span", { class: "help" }, "since ", timeElement(signer.since, job.now)),
     ),
-    each.can_act
+    signer.can_act
       ? element(
           "div",
           { class: "actions" },
-          acts.map(([name, text, done]) =>
+          acts.map(([verb, text, done]) =>
             button(
               act,
               text,
-              `${key}-${name}`,
-              { name: "act", job: job.id, signer: each.number, act: name, done: `${who} ${done}` },
-              { "aria-label": `${text}: ${who}` },
+              `${key}-${verb}`,
+              { name: "act", job: job.id, signer: signer.number, act: verb, done: `${name} ${done}` },
+              { "aria-label": `${text}: ${name}` },
             ),
           ),
         )
@@ -56,116 +56,116 @@ const signer = (job, each, act) => {
   );
 };
 
-const job = (each, act) => {
-  const running = each.status === "IN_PROGRESS";
-  const way = each.polled ? queueName(each.polling_queue) : "status by token";
+const jobCard = (job, act) => {
+  const running = job.status === "IN_PROGRESS";
+  const statusSource = job.polled ? queueName(job.polling_queue) : "status by token";
   return element(
     "article",
-    { class: "job", "data-job": each.id, "aria-labelledby": `job-${each.id}` },
+    { class: "job", "data-job": job.id, "aria-labelledby": `job-${job.id}` },
     element(
       "header",
       {},
       element(
         "h3",
-        { id: `job-${each.id}` },
-        element("span", { class: "number" }, `Job ${each.id}`),
+        { id: `job-${job.id}` },
+        element("span", { class: "number" }, `Job ${job.id}`),
         " ",
-        element("span", { dir: "auto" }, each.title),
+        element("span", { dir: "auto" }, job.title),
       ),
-      badge(each.status),
-      each.unconfirmed ? element("span", { class: "badge wait" }, "not confirmed") : null,
-      each.documents_deleted ? element("span", { class: "badge plain" }, "documents deleted") : null,
+      badge(job.status),
+      job.unconfirmed ? element("span", { class: "badge wait" }, "not confirmed") : null,
+      job.documents_deleted ? element("span", { class: "badge plain" }, "documents deleted") : null,
     ),
     element(
       "p",
       { class: "help" },
-      `Organisation ${organization(each.sender)} · ${way} · `,
-      each.reference === null ? null : element("span", { dir: "auto" }, `${each.reference} · `),
+      `Organisation ${organization(job.sender)} · ${statusSource} · `,
+      job.reference === null ? null : element("span", { dir: "auto" }, `${job.reference} · `),
       "created ",
-      timeElement(each.created, each.now),
+      timeElement(job.created, job.now),
       running ? " · " : null,
-      running ? countdown(each.expires, { ahead: "expires in", past: "expires now" }) : null,
+      running ? countdown(job.expires, { ahead: "expires in", past: "expires now" }) : null,
     ),
-    element("ol", { class: "signers" }, each.signers.map((one) => signer(each, one, act))),
+    element("ol", { class: "signers" }, job.signers.map((signer) => signerItem(job, signer, act))),
     element(
       "p",
       { class: "help" },
       "Documents: ",
-      each.documents.map((one, index) => [
+      job.documents.map((document, index) => [
         index === 0 ? null : ", ",
-        element("span", { dir: "auto" }, one.title),
+        element("span", { dir: "auto" }, document.title),
       ]),
     ),
     element(
       "div",
       { class: "actions" },
       running
-        ? button(act, "Expire", `job-${each.id}-expire`, {
+        ? button(act, "Expire", `job-${job.id}-expire`, {
             name: "expire",
-            job: each.id,
-            done: `Job ${each.id} expired`,
-          }, { "aria-label": `Expire: job ${each.id}` })
+            job: job.id,
+            done: `Job ${job.id} expired`,
+          }, { "aria-label": `Expire: job ${job.id}` })
         : null,
-      running || each.documents_deleted
+      running || job.documents_deleted
         ? null
-        : button(act, "Delete documents", `job-${each.id}-delete`, {
+        : button(act, "Delete documents", `job-${job.id}-delete`, {
             name: "delete",
-            job: each.id,
-            done: `Documents of job ${each.id} deleted`,
-          }, { "aria-label": `Delete documents: job ${each.id}` }),
+            job: job.id,
+            done: `Documents of job ${job.id} deleted`,
+          }, { "aria-label": `Delete documents: job ${job.id}` }),
     ),
   );
 };
 
-// The newest come first; the others when they are asked for.
-const MANY = 30;
+// A list shows its newest items first, and the older ones when the reader asks for them.
+const FIRST_SHOWN = 30;
 
-const newest = (all, name, { whole, showAll }) => {
-  if (all.length <= MANY || whole.has(name)) return [all, null];
+const newest = (all, name, { expanded, showAll }) => {
+  if (all.length <= FIRST_SHOWN || expanded.has(name)) return [all, null];
   const more = element(
     "button",
     { type: "button", "data-key": `all-${name}`, onclick: () => showAll(name) },
-    `Show ${all.length - MANY} older`,
+    `Show ${all.length - FIRST_SHOWN} older`,
   );
-  return [all.slice(0, MANY), element("p", { class: "more" }, more)];
+  return [all.slice(0, FIRST_SHOWN), element("p", { class: "more" }, more)];
 };
 
 export const jobs = ({ jobs: all, now }, act, view) => {
   if (all.length === 0) {
-    return [empty("No job yet. Create one with your client: it shows here by itself.")];
+    return [empty("No jobs yet. Create one with your client, and it appears here.")];
   }
-  const [some, more] = newest(all, "jobs", view);
-  return [some.map((each) => job({ ...each, now }, act)), more];
+  const [shown, more] = newest(all, "jobs", view);
+  return [shown.map((job) => jobCard({ ...job, now }, act)), more];
 };
 
-const change = (queue, each, act) =>
+const changeItem = (queue, change, act) =>
   element(
     "li",
     {},
-    element("span", {}, `Job ${each.job_id}`),
-    badge(each.status),
-    each.leased_until === null
+    element("span", {}, `Job ${change.job_id}`),
+    badge(change.status),
+    change.leased_until === null
       ? element("span", { class: "help" }, "waits for a poll")
-      : countdown(each.leased_until, { ahead: "leased for another", past: "lease has run out" }),
-    each.leased_until === null
+      : countdown(change.leased_until, { ahead: "lease ends in", past: "lease has ended" }),
+    change.leased_until === null
       ? null
       : button(
           act,
           "End lease",
-          `lease-${queue.sender}-${queue.name}-${each.number}`,
+          `lease-${queue.sender}-${queue.name}-${change.number}`,
           {
             name: "end_lease",
-            job: each.job_id,
-            change: each.number,
-            done: `Lease of job ${each.job_id} ended`,
+            job: change.job_id,
+            change: change.number,
+            done: `Lease of job ${change.job_id} ended`,
           },
-          { "aria-label": `End lease: change ${each.number} of job ${each.job_id}` },
+          { "aria-label": `End lease: change ${change.number} of job ${change.job_id}` },
         ),
   );
 
 export const queues = ({ queues: all }, act) =>
   all.length === 0
-    ? [empty("No queue has been polled or holds a change.")]
+    ? [empty("No queue yet. A queue appears here after its first poll or status change.")]
     : all.map((queue) =>
         element(
           "article",
@@ -188,36 +188,36 @@ export const queues = ({ queues: all }, act) =>
           ),
           queue.changes.length === 0
             ? element("p", { class: "help" }, "Empty.")
-            : element("ul", { class: "changes" }, queue.changes.map((each) => change(queue, each, act))),
+            : element("ul", { class: "changes" }, queue.changes.map((change) => changeItem(queue, change, act))),
         ),
       );
 
 const inWords = ({ fault, left }) => {
-  const words = [left === null ? "every request" : left === 1 ? "the next request" : `the next ${left} requests`];
-  if (fault.operation !== null) words.push(`to ${fault.operation}`);
-  if (fault.path !== null) words.push(`with a path like ${fault.path}`);
-  if (fault.probability < 1) words.push(`with probability ${fault.probability}`);
+  const phrases = [left === null ? "every request" : left === 1 ? "the next request" : `the next ${left} requests`];
+  if (fault.operation !== null) phrases.push(`to ${fault.operation}`);
+  if (fault.path !== null) phrases.push(`with a path that matches ${fault.path}`);
+  if (fault.probability < 1) phrases.push(`with probability ${fault.probability}`);
   for (const name of ["seconds", "status", "code", "header"]) {
-    if (fault[name] !== null) words.push(`${name} ${fault[name]}`);
+    if (fault[name] !== null) phrases.push(`${name} ${fault[name]}`);
   }
-  if (fault.after) words.push("after it took effect");
-  return words.join(", ");
+  if (fault.after) phrases.push("after the request took effect");
+  return phrases.join(", ");
 };
 
 export const faults = ({ faults: all }, act) => {
-  if (all.length === 0) return [empty("Nothing goes wrong at present.")];
-  const rows = all.map((each) =>
+  if (all.length === 0) return [empty("No faults are pending.")];
+  const rows = all.map((pending) =>
     element(
       "li",
       {},
-      element("code", {}, each.fault.kind),
-      element("span", {}, inWords(each)),
+      element("code", {}, pending.fault.kind),
+      element("span", {}, inWords(pending)),
       button(
         act,
         "Remove",
-        `fault-${each.number}`,
-        { name: "remove_fault", fault: each.number, done: `Fault ${each.fault.kind} removed` },
-        { "aria-label": `Remove: ${each.fault.kind}` },
+        `fault-${pending.number}`,
+        { name: "remove_fault", fault: pending.number, done: `Fault ${pending.fault.kind} removed` },
+        { "aria-label": `Remove: ${pending.fault.kind}` },
       ),
     ),
   );
@@ -237,21 +237,21 @@ const statusCell = (status) =>
     : element("span", { class: `badge ${status < 400 ? "good" : "bad"}` }, String(status));
 
 export const requests = ({ requests: all, now }, _act, view) => {
-  if (all.length === 0) return [empty("Nobody has called the API yet.")];
-  const [some, more] = newest(all, "requests", view);
-  const rows = some.map((each) => ({
-    kind: each.status === null || each.status >= 400 ? "refused" : null,
+  if (all.length === 0) return [empty("No requests to the API yet.")];
+  const [shown, more] = newest(all, "requests", view);
+  const rows = shown.map((request) => ({
+    kind: request.status === null || request.status >= 400 ? "refused" : null,
     cells: [
-      timeElement(each.time, now),
-      each.method,
-      element("code", {}, each.path),
-      statusCell(each.status),
-      [each.refusal, ...each.faults.map((fault) => `fault: ${fault}`)]
-        .filter((said) => said !== null)
+      timeElement(request.time, now),
+      request.method,
+      element("code", {}, request.path),
+      statusCell(request.status),
+      [request.refusal, ...request.faults.map((fault) => `fault: ${fault}`)]
+        .filter((text) => text !== null)
         .join(" · "),
     ],
   }));
-  const columns = ["Time", "Method", "Path", "Status", "Why refused, and faults"];
+  const columns = ["Time", "Method", "Path", "Status", "Refusal and faults"];
   return [table("The last requests to the API, newest first", columns, rows), more];
 };
 
@@ -262,10 +262,10 @@ const counted = (counts) =>
 
 export const counters = ({ counters: all }) => {
   const rows = Object.entries(all);
-  if (rows.length === 0) return [empty("No calls to count.")];
+  if (rows.length === 0) return [empty("No calls yet.")];
   return [
     table(
-      "What the calls of each organisation have come to",
+      "Calls, refusals and early polls of each organisation",
       ["Organisation", "Calls", "Refused", "Early polls"],
       rows.map(([number, counts]) => ({
         cells: [

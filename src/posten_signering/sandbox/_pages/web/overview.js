@@ -1,26 +1,26 @@
-// Keeps the overview up to date: told by server-sent events, or by asking again while there are none.
+// Keeps the overview up to date: by server-sent events, or by polling while the events do not arrive.
 
 import { replace, shownTime, tick } from "/web/overview-dom.js";
 import * as parts from "/web/overview-parts.js";
 
-const ASK_AGAIN = 2000;
+const POLL_INTERVAL = 2000; // milliseconds
 const OVERVIEW = "/control/overview";
 const EVENTS = "/control/events";
 
 const place = (name) => document.querySelector(`[data-${name}]`);
 const shown = new Map();
-const whole = new Set();
+const expanded = new Set();
 let ahead = 0;
-let asking = false;
-let askOnceMore = false;
+let fetching = false;
+let fetchAgain = false;
 let stale = true;
 
 const now = () => Date.now() + ahead;
 
 const live = (state, text) => {
-  const sign = place("live");
-  sign.dataset.live = state;
-  if (sign.textContent !== text) sign.textContent = text;
+  const indicator = place("live");
+  indicator.dataset.live = state;
+  if (indicator.textContent !== text) indicator.textContent = text;
 };
 
 const say = (text, wrong = false) => {
@@ -29,7 +29,7 @@ const say = (text, wrong = false) => {
 };
 
 const showAll = (name) => {
-  whole.add(name);
+  expanded.add(name);
   shown.delete(name);
   refresh();
 };
@@ -38,21 +38,21 @@ const draw = (overview) => {
   ahead = new Date(overview.now) - Date.now();
   const day = overview.now.slice(0, 10);
   for (const [name, make] of Object.entries(parts)) {
-    // A part is drawn anew only when it says something new: whoever reads it is not disturbed.
-    const said = JSON.stringify([day, overview[name]]);
-    if (shown.get(name) === said) continue;
-    shown.set(name, said);
-    const content = make(overview, act, { whole, showAll });
-    const filled = content.flat(Infinity).filter((each) => each !== null);
-    replace(document.querySelector(`[data-part="${name}"]`), ...filled);
+    // A part is redrawn only when its data has changed, so that it does not disturb the reader.
+    const data = JSON.stringify([day, overview[name]]);
+    if (shown.get(name) === data) continue;
+    shown.set(name, data);
+    const content = make(overview, act, { expanded, showAll });
+    const nodes = content.flat(Infinity).filter((node) => node !== null);
+    replace(document.querySelector(`[data-part="${name}"]`), ...nodes);
   }
   const advanced = Math.round(overview.advanced_by);
-  place("advanced").textContent = advanced === 0 ? "" : `, ${advanced} s ahead of its clock`;
+  place("advanced").textContent = advanced === 0 ? "" : `, moved forward by ${advanced} s`;
   everySecond();
 };
 
-// What the sandbox says of itself; null when it does not answer.
-const ask = async () => {
+// The state of the sandbox; null when the sandbox does not respond.
+const fetchOverview = async () => {
   try {
     const answer = await fetch(OVERVIEW, { headers: { Accept: "application/json" } });
     return answer.ok ? await answer.json() : null;
@@ -62,19 +62,19 @@ const ask = async () => {
 };
 
 const refresh = async () => {
-  askOnceMore = asking;
-  if (asking) return;
-  asking = true;
-  const overview = await ask();
-  asking = false;
+  fetchAgain = fetching;
+  if (fetching) return;
+  fetching = true;
+  const overview = await fetchOverview();
+  fetching = false;
   stale = overview === null;
-  if (stale) live("no", "The sandbox does not answer");
+  if (stale) live("no", "The sandbox does not respond");
   else {
     draw(overview);
-    if (source.readyState === EventSource.OPEN) live("yes", "Updates by itself");
+    if (source.readyState === EventSource.OPEN) live("yes", "Updates automatically");
     else live("asking", "Updated every two seconds");
   }
-  if (askOnceMore) await refresh();
+  if (fetchAgain) await refresh();
 };
 
 const everySecond = () => {
@@ -85,7 +85,7 @@ const everySecond = () => {
   tick(present);
 };
 
-// What each action asks of the control API.
+// The request to the control API for each action: method, path, body.
 const REQUESTS = {
   act: ({ job, signer, act }) => ["POST", `jobs/${job}/signers/${signer}/${act}`],
   expire: ({ job }) => ["POST", `jobs/${job}/expire`],
@@ -109,25 +109,26 @@ const act = async (request) => {
     if (!answer.ok) say((await answer.json()).error, true);
     else say(`${request.done}.`);
   } catch {
-    say("The sandbox does not answer.", true);
+    say("The sandbox does not respond.", true);
   }
   await refresh();
 };
 
-for (const each of document.querySelectorAll("[data-advance]")) {
-  each.addEventListener("click", () =>
-    act({ name: "advance", seconds: Number(each.dataset.advance), done: "The clock was moved on" }),
+for (const button of document.querySelectorAll("[data-advance]")) {
+  const seconds = Number(button.dataset.advance);
+  button.addEventListener("click", () =>
+    act({ name: "advance", seconds, done: "The clock was moved forward" }),
   );
 }
 place("reset").addEventListener("click", () => {
-  if (confirm("Forget every job, queue and request of this sandbox?")) {
-    act({ name: "reset", done: "The sandbox is as new" });
+  if (confirm("Delete all jobs, queues, requests and faults of this sandbox?")) {
+    act({ name: "reset", done: "The sandbox was reset" });
   }
 });
 
 const form = place("inject");
 
-// Each kind of fault takes some of the fields; the others are out of the way.
+// Each kind of fault takes some of the fields. The other fields are hidden.
 const fitFields = () => {
   const taken = form.elements.kind.selectedOptions[0].dataset.takes.split(" ");
   for (const field of form.querySelectorAll("[data-field]")) {
@@ -159,5 +160,5 @@ source.addEventListener("error", refresh);
 setInterval(everySecond, 1000);
 setInterval(() => {
   if (stale || source.readyState !== EventSource.OPEN) refresh();
-}, ASK_AGAIN);
+}, POLL_INTERVAL);
 refresh();
