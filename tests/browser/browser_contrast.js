@@ -18,8 +18,8 @@
     });
     return 0.2126 * R + 0.7152 * G + 0.0722 * B;
   };
-  const ratio = (one, other) => {
-    const [dark, light] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+  const ratio = (first, second) => {
+    const [dark, light] = [luminance(first), luminance(second)].sort((a, b) => a - b);
     return (light + 0.05) / (dark + 0.05);
   };
   const canvas = () => {

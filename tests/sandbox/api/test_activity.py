@@ -65,15 +65,15 @@ async def test_early_polls_of_one_client_and_between_clients_are_counted_separat
 
     await poll(sender, "one")
     assert early() == (0, 0)
-    await poll(sender, "two")  # it had no next permitted poll time
+    await poll(sender, "two")  # this client has received no poll time yet
     assert early() == (0, 1)
-    await poll(sender, "two")  # now it had one
+    await poll(sender, "two")  # now it has received one
     assert early() == (1, 1)
     await poll(sender, "one")
     assert early() == (2, 1)
     clock.wait(seconds=30)
     await poll(sender, "two")
-    await poll(sender, "one")  # the time that it had is past
+    await poll(sender, "one")  # the poll time that it received is past
     assert early() == (2, 2)
     await poll(sender, "one", "?polling_queue=other")  # a different queue
     assert early() == (2, 2)

@@ -254,8 +254,8 @@ async def test_a_request_for_a_redirect_url_must_be_the_right_message(sender):
     href = signer_named(created, PERSON).get("href")
     for body in (b"<other/>", b"<", bundles.request_xml()):
         assert (await sender.post(href, data=body)).error == (400, "SCHEMA_VALIDATION_ERROR")
-    nobody = href.replace("/signers/1", "/signers/3")
-    assert (await sender.post(nobody)).error == (404, "NOT_FOUND")
+    unknown_signer = href.replace("/signers/1", "/signers/3")
+    assert (await sender.post(unknown_signer)).error == (404, "NOT_FOUND")
 
 
 # --- Polling
@@ -446,7 +446,7 @@ async def test_a_bug_in_the_sandbox_is_logged_and_is_an_internal_error(
     sandbox, sender, caplog, monkeypatch
 ):
     async def broken(*_):
-        raise RuntimeError("a mistake")
+        raise RuntimeError("a bug")
 
     monkeypatch.setattr(JobDocuments, "pades", broken)
     created = await sender.create(signers=ONE_SIGNER)

@@ -1,7 +1,7 @@
 """The last requests to the API, the counters of each organisation, and the feed of changes. No I/O.
 
-An early poll is a mistake of one client if that client had received the next permitted poll time. Otherwise
-another client received it, and the poll is counted between clients.
+An early poll is counted for one client if that client had received the next permitted poll time. If only a
+different client had received it, the poll is counted between clients.
 """
 
 import asyncio

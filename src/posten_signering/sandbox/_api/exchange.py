@@ -157,7 +157,7 @@ class Exchange:
             if not self.caller.discarded:
                 self._record(None)
             return reset(self.request)
-        self._disturb_headers(answer)
+        self._change_headers(answer)
         cut = self._take_faults({FaultKind.TRUNCATED_BODY}, fits=lambda _: len(body_of(answer)) > 1)
         self._record(answer)
         return await send(self.request, answer, cut=bool(cut))
@@ -280,7 +280,7 @@ class Exchange:
         for fault in self._take_faults(CORRUPTING, fits=fits, most=1):
             answer.body = corrupted(body_of(answer), fault.kind)
 
-    def _disturb_headers(self, answer: web.Response) -> None:
+    def _change_headers(self, answer: web.Response) -> None:
         for fault in self._take_faults({FaultKind.CLOCK_SKEW}):
             self.skew += timedelta(seconds=fault.seconds or 0)
         if self.poll is not None:

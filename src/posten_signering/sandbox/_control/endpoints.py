@@ -287,7 +287,8 @@ class ControlApi:
 
     async def _unknown(self, _: web.Request) -> web.Response:
         message = (
-            f"The control API has no endpoint here: see {PREFIX}/openapi.json for its endpoints."
+            "The control API has no endpoint with this method and path:"
+            f" see {PREFIX}/openapi.json for its endpoints."
         )
         return _problem(404, message)
 

@@ -192,7 +192,7 @@ export const queues = ({ queues: all }, act) =>
         ),
       );
 
-const inWords = ({ fault, left }) => {
+const faultText = ({ fault, left }) => {
   const phrases = [left === null ? "every request" : left === 1 ? "the next request" : `the next ${left} requests`];
   if (fault.operation !== null) phrases.push(`to ${fault.operation}`);
   if (fault.path !== null) phrases.push(`with a path that matches ${fault.path}`);
@@ -211,7 +211,7 @@ export const faults = ({ faults: all }, act) => {
       "li",
       {},
       element("code", {}, pending.fault.kind),
-      element("span", {}, inWords(pending)),
+      element("span", {}, faultText(pending)),
       button(
         act,
         "Remove",
