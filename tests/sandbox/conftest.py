@@ -3,7 +3,7 @@
 import aiohttp
 import pytest
 from callers import Clock, caller_of
-from hands import ControlCaller
+from control_caller import ControlCaller
 
 from posten_signering.sandbox import Sandbox
 

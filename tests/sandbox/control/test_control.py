@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 from bundles import NOW, PERSON, SENDER
 from callers import caller_of, redirect_urls
+from control_caller import ControlCaller
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
-from hands import ControlCaller
 
 from posten_signering.sandbox import Fault, FaultKind, Sandbox, SandboxError
 
