@@ -1,4 +1,4 @@
-# The commands of this repository; `make help` lists them. Each target first installs what it needs into .venv
+# `make help` lists the targets. Each target first installs what it needs into .venv
 # (tools/venv.sh), which takes time only once. Requirements: Python 3.11 or newer, make and pip.
 
 PY := .venv/bin/python
@@ -58,7 +58,7 @@ bench-short: ready-test ## run shorter benchmarks in under a minute; show the fi
 soak: ready-test ## kill processes, break connections, cancel calls; then count lost and duplicated work
 	@PYTHONPATH=tests:tests/support $(PY) -m soak $(ARGS)
 
-soak-short: ready-test ## run a shorter soak test, in under a minute
+soak-short: ready-test ## run a shorter soak test, in about a minute
 	@PYTHONPATH=tests:tests/support $(PY) -m soak --short $(ARGS)
 
 check: lint types generated exemptions ## run ruff, mypy and pyright; check the generated code; count the exemptions

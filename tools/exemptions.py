@@ -2,9 +2,9 @@
 
     python tools/exemptions.py [FILE_OR_FOLDER ...]
 
-An exemption is a comment that silences a type checker, the linter or the coverage measurement; a decorator that turns
-off type checking; or a test that is skipped or expected to fail. It needs a reason of at least two words on the same
-line, or in the call of a skip. An exemption that silences every rule instead of a named one always fails.
+These are exemptions: a comment that silences a type checker, the linter or the coverage measurement; a decorator that
+turns off type checking; a test that is skipped or expected to fail. An exemption needs a reason of at least two words
+on the same line, or in the call of a skip. One that silences every rule instead of a named one always fails.
 """
 
 import ast
@@ -44,7 +44,7 @@ SKIPS = {"skip": "skip", "skipif": "skip", "importorskip": "skip", "xfail": "xfa
 UNITTEST = {"skip": 0, "skipIf": 1, "skipUnless": 1, "skipTest": 0, "SkipTest": 0}
 SILENCERS = {"typing.no_type_check", "typing.no_type_check_decorator"}
 _LIBRARIES = ("pytest", "_pytest", "unittest", "typing", "typing_extensions")
-_SILENCES_ALL = "silences every rule: name the rule"
+_SILENCES_ALL = "silences every rule: silence one named rule instead"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,15 +66,15 @@ def in_comments(file: Path, source: str) -> Iterator[Exemption]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue
-        found = [
+        matches = [
             (kind, match)
             for kind, pattern in COMMENTS.items()
             for match in pattern.finditer(token.string)
         ]
         remainder = token.string
-        for _, match in found:
+        for _, match in matches:
             remainder = remainder.replace(match.group(), " ")
-        for kind, match in found:
+        for kind, match in matches:
             fault = None if _is_reason(remainder) else "no reason on its line"
             if not any(match.groupdict().values()):
                 fault = _SILENCES_ALL

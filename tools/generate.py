@@ -1,8 +1,8 @@
 """Generates the package posten_signering_xml from xsd/direct.xsd.
 
-`make generate` runs this script; `make check` runs it with --check. The result depends only on direct.xsd, on the schema
-files that it includes, and on the versions of xsdata, xsdata-pydantic and ruff in the environment of this interpreter
-(pinned in constraints.txt). No other file, no setting and no working directory has an effect.
+`make generate` runs this script; `make check` runs it with --check. The result depends only on direct.xsd and
+the schema files that it includes, and on the versions of xsdata, xsdata-pydantic and ruff in this interpreter's
+environment (pinned in constraints.txt). Other files, settings and the working directory have no effect.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def schema_files(folder: Path) -> dict[PurePosixPath, bytes]:
             files[name] = (folder / name).read_bytes()
             root = etree.fromstring(files[name], parser)
         except OSError as error:
-            raise GenerationError(f"cannot read {folder / name}: {error.strerror}") from error
+            raise GenerationError(f"can't read {folder / name}: {error.strerror}") from error
         except etree.XMLSyntaxError as error:
             raise GenerationError(f"{folder / name} is not well-formed XML: {error}") from error
         to_read.extend(_references(name, root))

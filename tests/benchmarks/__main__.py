@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--short] [BAR ...]`, in the folder tests: measures, and prints a table.
+"""`python -m benchmarks [--short] [BENCHMARK ...]`, in the folder tests: measures, and prints a table.
 
 Exits with 1 when a limit is clearly missed. The short form fails only on errors, because the machines
 that run CI are too noisy to judge the figures.
@@ -17,7 +17,7 @@ from .table import Row, Verdict, rendered
 
 Measure = Callable[[RunningServer, bool], list[Row]]
 
-BARS: dict[str, Measure] = {
+BENCHMARKS: dict[str, Measure] = {
     "cpu": lambda server, short: asyncio.run(cpu.measure(server, turns=5 if short else 30)),
     "event-loop": lambda server, short: asyncio.run(
         event_loop.measure(server, turns=3 if short else 20)
@@ -37,23 +37,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--short", action="store_true", help="takes under a minute; judges no figure"
     )
-    parser.add_argument("bars", nargs="*", help=f"any of {', '.join(BARS)}; all by default")
+    parser.add_argument(
+        "benchmarks",
+        nargs="*",
+        metavar="BENCHMARK",
+        help=f"any of {', '.join(BENCHMARKS)}; all by default",
+    )
     options = parser.parse_args(arguments)
     short: bool = options.short
-    chosen: list[str] = options.bars or list(BARS)
-    if unknown := set(chosen) - set(BARS):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}. Choose from {', '.join(BARS)}.")
+    chosen: list[str] = options.benchmarks or list(BENCHMARKS)
+    if unknown := set(chosen) - set(BENCHMARKS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}. Choose from {', '.join(BENCHMARKS)}.")
     if not Path("/proc/self/status").exists():
         parser.error("the benchmarks read memory and open files from /proc: run them on Linux")
     rows = list[Row]()
     with running_server() as server:
         for name in chosen:
             sys.stderr.write(f"measuring {name} …\n")
-            rows += BARS[name](server, short)
+            rows += BENCHMARKS[name](server, short)
     load = os.getloadavg()[0]
     sys.stdout.write(
         f"\n{rendered(rows)}\n\nPython {sys.version.split()[0]}, {os.cpu_count()} cores, load {load:.1f}. "
-        "Each figure is a median of several turns.\n"
+        "Times and memory are medians of all turns.\n"
     )
     missed = any(row.verdict is Verdict.MISSED for row in rows)
     return 1 if missed and not short else 0

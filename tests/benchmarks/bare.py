@@ -1,7 +1,6 @@
 """The baselines: the least work that creating a job needs, written without the package.
 
-This module does not import the package. It computes hashes and a signature, and uses httpx directly to
-POST in chunks.
+This module computes hashes and a signature, and uses httpx directly to POST in chunks.
 """
 
 import hashlib

@@ -30,7 +30,7 @@ WARM_UP = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """The cost of one hour per iterator.
+    """What one iterator costs in one hour.
 
     Attributes:
         kib: Memory while it sleeps, in KiB.
@@ -92,7 +92,7 @@ def _ours(*, memory: bool) -> Cost:
 
 
 async def _first_call(client: DirectClient) -> None:
-    """Builds what a client builds only once, so that it is not measured."""
+    """Makes a call, so that the work which a client does only once is not measured."""
     await client.check_access()
 
 

@@ -38,7 +38,7 @@ class _Side:
 
 async def measure(server: RunningServer, *, cancellations: int) -> list[Row]:
     """The table's rows."""
-    # The package logs a warning for every cancelled create.
+    # The package logs a warning for every create that is cancelled in flight.
     logging.getLogger("posten_signering").setLevel(logging.ERROR)
     content = server.document(256 * KIB).read_bytes()
     ours, baseline = _Side(), _Side()
@@ -94,7 +94,7 @@ async def _bare(server: RunningServer, content: bytes, side: _Side, cancellation
 
 
 async def _cancel(calls: tuple[Call, ...], side: _Side, cancellations: int) -> None:
-    """Starts calls and cancels each at a random moment, until this many were cancelled in flight."""
+    """Starts calls and cancels each at a random moment, until this many were cancelled."""
     rng = random.Random(_SEED)
 
     async def worker() -> None:

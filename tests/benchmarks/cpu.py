@@ -1,6 +1,6 @@
 """CPU time of one create, compared with a bare POST of the same bytes, their hashes and one signature.
 
-The limit is 1.25 times, for 10 MiB, the most that a job may hold. Smaller jobs have no limit: most of
+The limit is 1.25 times for 10 MiB, the largest job. Smaller jobs have no limit: most of
 their time goes to rendering, validating and parsing the messages, which the baseline does not do.
 A job from a path is compared with a POST that also reads a file.
 """

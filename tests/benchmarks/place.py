@@ -1,4 +1,4 @@
-"""What every benchmark needs: temporary certificates, a server process, a client's configuration."""
+"""The set-up of the benchmarks: temporary certificates, a server process, a client's configuration."""
 
 import random
 import subprocess
@@ -48,7 +48,7 @@ class RunningServer:
         return f"https://127.0.0.1:{self.port}/api"
 
     def configuration(self, *, max_connections: int = 8) -> ClientConfiguration:
-        """A client's configuration as in most applications, except for the rate limiter.
+        """A client's configuration, with the default settings except for the rate limiter.
 
         The rate limiter's clock runs a million times too fast, so that no call waits.
         """
@@ -91,7 +91,7 @@ def job(content: bytes | Path) -> DirectJob:
 
 @contextmanager
 def running_server() -> Generator[RunningServer]:
-    """Creates certificates and starts a server. Both are removed when the context exits."""
+    """Creates certificates and starts a server. Stops it and deletes the files when the context exits."""
     with tempfile.TemporaryDirectory(prefix="posten-signering-benchmark-") as name:
         folder = Path(name)
         _write_certificates(folder)
@@ -107,7 +107,7 @@ def running_server() -> Generator[RunningServer]:
                 raise RuntimeError(
                     "The benchmark server did not start; its error is printed above."
                 )
-            # When the context exits, the server's standard input is closed, and the server stops.
+            # At the end, `Popen` closes the server's standard input, which stops the server.
             yield RunningServer(folder=folder, port=int(port))
 
 

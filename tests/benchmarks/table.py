@@ -50,7 +50,7 @@ def judged(values: Sequence[float], limit: float | None) -> Verdict:
 
 
 def lower_quartile(values: Sequence[float]) -> float:
-    """The value that three of four values are not below."""
+    """The 25th percentile, or the only value."""
     return quantiles(values, n=4, method="inclusive")[0] if len(values) > 1 else values[0]
 
 

@@ -16,7 +16,7 @@ from .table import Verdict, compared, counted, judged, rendered
     ],
     ids=["at-the-limit", "one-outlier", "two-of-five-below", "one-of-five-below", "one-value"],
 )
-def test_the_median_meets_a_limit_and_three_of_four_turns_miss_it(
+def test_a_limit_is_met_by_the_median_and_missed_by_three_of_four_turns(
     values: list[float], verdict: Verdict
 ) -> None:
     assert judged(values, 1.25) is verdict

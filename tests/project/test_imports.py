@@ -205,19 +205,19 @@ def complaints(module: str, source: str) -> list[str]:
     """Every rule that this module breaks."""
     if is_in(module, {"sandbox"}):
         return _sandbox_complaints(module, source)
-    found = [
+    broken_rules = [
         f"{module} imports {library}; only these may import it: {sorted(LIBRARIES.get(library, ()))}"
         for library in sorted(libraries(module, source))
         if not is_in(module, LIBRARIES.get(library, set()))
     ]
-    found += [
+    broken_rules += [
         f"{module} imports {target or 'the package root'}, which is not below it"
         for target in sorted(own_imports(module, source))
         if not _is_below(folder_of(target), module)
     ]
     if is_in(module, PURE):
-        found += _impurities(module, source)
-    return found
+        broken_rules += _impurities(module, source)
+    return broken_rules
 
 
 def _is_below(folder: str, module: str) -> bool:
@@ -231,7 +231,7 @@ def _sandbox_complaints(module: str, source: str) -> list[str]:
     forbidden -= {
         library for library, folder in SANDBOX_LIBRARY_FOLDERS.items() if is_in(module, {folder})
     }
-    found = [
+    broken_rules = [
         f"{module} imports {library}, which the sandbox may not use"
         for library in sorted(forbidden)
     ]
@@ -244,31 +244,33 @@ def _sandbox_complaints(module: str, source: str) -> list[str]:
             continue
         public = base in {ROOT, f"{ROOT}.errors"} and not str(name).startswith("_")
         if not (public if module in SANDBOX_PROGRAMS else base == ROOT and name in SANDBOX_VALUES):
-            found.append(
+            broken_rules.append(
                 f"{module} imports {name} from {base}; the sandbox may import from the package root"
                 " only the values that it returns"
             )
-    found += [
+    broken_rules += [
         f"{module} imports {target}, which is not below it"
         for target in sorted(own_imports(module, source))
         if is_in(target, {"sandbox"}) and not _is_below(folder_of(target), module)
     ]
-    return found
+    return broken_rules
 
 
 def _impurities(module: str, source: str) -> list[str]:
     used = {base for base, _ in imports(module, source)}
     used |= {f"{base}.{name}" for base, name in imports(module, source) if name}
     used |= {base.partition(".")[0] for base in used}
-    found = [f"{module} is pure but imports {name}" for name in sorted(used & IMPURE_MODULES)]
+    broken_rules = [
+        f"{module} is pure but imports {name}" for name in sorted(used & IMPURE_MODULES)
+    ]
     banned = IMPURE_CALLS | (set() if module in MAY_READ else READS)
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             called = node.func
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
             if name in banned:
-                found.append(f"{module}:{node.lineno} is pure but calls {name}()")
-    return found
+                broken_rules.append(f"{module}:{node.lineno} is pure but calls {name}()")
+    return broken_rules
 
 
 # Folder -> its maximum number of entries, so that a reader sees the whole list of a folder at a glance.
@@ -344,12 +346,12 @@ def test_every_imported_library_is_a_declared_dependency():
 
 
 def test_modules_have_only_the_imports_that_the_rows_allow():
-    found = [
+    broken_rules = [
         complaint
         for module, file in MODULES.items()
         for complaint in complaints(module, file.read_text(encoding="utf-8"))
     ]
-    assert found == []
+    assert broken_rules == []
 
 
 def test_no_row_allows_an_unused_import():
@@ -405,8 +407,8 @@ def test_no_row_allows_an_unused_import():
     ],
 )
 def test_an_import_that_no_row_allows_is_reported(module, source, complaint):
-    found = complaints(module, source)
-    assert any(complaint in line for line in found), found
+    broken_rules = complaints(module, source)
+    assert any(complaint in line for line in broken_rules), broken_rules
 
 
 def test_every_module_without_an_underscore_is_listed_as_public():

@@ -187,7 +187,7 @@ async def _call_later(client: DirectClient) -> int:
 
 
 async def _settled(running: Service, proxy: Proxy) -> None:
-    """Waits until the sandbox has handled every request that reached it."""
+    """Waits up to 20 seconds until the sandbox has handled every request that reached it."""
     previous = -1
     for _ in range(100):
         counters = await asyncio.to_thread(running.get, "counters")

@@ -19,7 +19,7 @@ class Handling:
     """One handling of a status change, as its journal records it.
 
     Attributes:
-        process: The User-Agent suffix of the process; each started process has a different one.
+        process: The User-Agent suffix of the process, which no other process has.
         change: The number of the change in the queue.
         begun: The time of the start by the sandbox's clock, in seconds.
         ended: The time of the end; None when the process was killed before.
@@ -146,7 +146,7 @@ def _was_handled_before(confirmation: Confirmation, evidence: Evidence) -> bool:
 def _repeated_handlings(evidence: Evidence) -> tuple[int, int]:
     """The number of repeated handlings, and how many of them began before the earlier lease had ended.
 
-    A lease begins a short time before its handler does. This time is not recorded, and assumed to be
+    A lease begins a short time before its handler does. This time is not recorded. It is assumed to be
     less than a quarter of the lease.
     """
     begun = defaultdict[int, list[float]](list)

@@ -22,7 +22,7 @@ class Proxy:
 
     Attributes:
         port: The port that it listens on.
-        reset_probability: How likely it resets a connection, at the start and at each later stage.
+        reset_probability: The probability of a reset at the start, then of one during the request, then during the response.
         resets: The number of resets.
         open: The number of open connections.
     """

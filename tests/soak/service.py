@@ -104,7 +104,7 @@ def service(folder: Path, **options: object) -> Generator[Service]:
         line = process.stdout.readline()
         if not line:
             raise RuntimeError("The sandbox of the soak did not start; its error is printed above.")
-        # When the context exits, the sandbox's standard input is closed, and the sandbox stops.
+        # At the end, `Popen` closes the sandbox's standard input, which stops the sandbox.
         yield Service(folder=folder, **json.loads(line))
 
 

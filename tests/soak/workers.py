@@ -67,7 +67,7 @@ class Observer:
     def __init__(self, running: Service) -> None:
         self._service = running
         self._seen: dict[int, dict[str, Any]] = {}
-        # Earlier requests are those that created the jobs.
+        # The requests up to this number created the jobs.
         self._first = self._requests()[0]["number"]
         self._polls_before = self._counters()["calls"].get("poll", 0)
         self.ahead: float = running.get("overview")["advanced_by"]
@@ -122,7 +122,7 @@ class _Supervisor:
         self._processes = [self._start() for _ in range(_PROCESSES)]
 
     def work(self, patience: float) -> list[str]:
-        """Runs until the queue is empty. Returns the names of the killed processes."""
+        """Runs until the queue is empty or the time is up. Returns the names of the killed processes."""
         kills: list[str] = []
         began = time.monotonic()
         next_kill, next_look = began + _KILL_EVERY, began
@@ -139,7 +139,8 @@ class _Supervisor:
                 next_look = now + _LOOK_EVERY
                 self._observer.look()
                 waiting = self._observer.waiting()
-            # No kills for the last changes: every process that handles one of them would be killed.
+            # The last tenth is handled without kills. Otherwise each process that handles one of the
+            # last changes would be killed.
             if now >= next_kill and waiting > self._last_changes:
                 next_kill = now + _KILL_EVERY
                 victim = self._victim()

@@ -1,9 +1,8 @@
 """A real browser for tests: Debian's Chromium, controlled by Playwright.
 
-A test module declares `pytest_plugins = ("browser_support",)` and uses the fixture `visit`. It imports nothing from
-this module. Each `await visit()` returns a new person with a separate browser: cookies, language, screen size, and a
-Playwright `page`. The test fails at its end if a person's browser had a complaint that the test does not expect.
-A complaint is an error or warning in the console, an uncaught exception, or a failed request. For example:
+A test module declares `pytest_plugins = ("browser_support",)` and uses the fixture `visit`. Each `await visit()` returns a new person with a separate browser: cookies, language, screen size, and a
+Playwright `page`. The test fails at its end if a browser had an unexpected complaint: an error or warning in the
+console, an uncaught exception, or a failed request. For example:
 
     async def test_a_person_signs(visit, address):
         person = await visit(language="nb-NO", phone=True)

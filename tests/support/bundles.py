@@ -4,9 +4,9 @@ The code is independent of the sandbox, which judges the result. It writes the c
 forms that go into the file, so that no library canonicalises them. There are three layouts of
 `META-INF/signatures.xml`:
 
-- that of the official Java client, with default namespaces;
-- that of the C# client, whose root has a prefix that no child uses, and a default namespace that it does not use itself;
-- one with prefixes everywhere.
+- `java`, the layout of the official Java client, with default namespaces;
+- `dotnet`, the layout of the C# client: no child uses the root's prefix, and the root does not use its default namespace;
+- `prefixed`, with prefixes everywhere.
 """
 
 import base64

@@ -47,9 +47,10 @@ class UrlOperation:
         accept: The `Accept` header of the HTTP request.
         answer: The body of a successful HTTP response.
         holding: Creates a response value with the given URL.
-        missing: A response value without the URL, and the error that the call raises; the error is None if
-            it raises none.
+        missing: A response value without the URL, and the error that the call raises (None if it raises
+            none). None if every response has the URL.
         token: Whether the operation adds the status query token `TOKEN` to the URL.
+        timeout: The timeout that applies to the HTTP request.
     """
 
     call: Callable[[DirectClient, object, Path], Awaitable[object]]

@@ -1,7 +1,7 @@
-"""Test doubles for tests of the client: a transport without a network, its answers, a clock, a sleep.
+"""Test doubles for tests of the client: a transport without a network, its responses, a clock, a sleep.
 
-The transport answers according to a script and records the requests. The XML of the answers is written here, so that
-no test reads XML that the package itself rendered.
+The transport responds according to a script and records the requests. The XML of the responses is written here, so
+that no test reads XML that the package itself rendered.
 """
 
 import functools
@@ -44,16 +44,16 @@ PERSON = "17885599999"
 CUSTOMER = "customer-42"
 
 
-# --- Answers
+# --- Responses
 
 
 @dataclass
 class Answer:
-    """An answer of the service.
+    """A response of the service.
 
     Attributes:
         chunks: The body, whole or in the chunks in which it arrives.
-        broken_by: How the body breaks off after the last chunk: the exception is raised, or a `Hang` waits forever.
+        broken_by: What follows the last chunk: the exception is raised, or a `Hang` waits forever. None: the body ends.
     """
 
     status: int = 200
@@ -71,7 +71,7 @@ class Unsent:
 
 @dataclass
 class Hang:
-    """The service receives the request and never answers. `reached` is set when the waiting starts."""
+    """The service receives the request and never responds. `reached` is set when the waiting starts."""
 
     reached: anyio.Event = field(default_factory=anyio.Event)
 
@@ -83,7 +83,7 @@ class Hang:
 def created_xml(
     *, job_id: int = 7, reference: str | None = "order-77", polled: bool = False
 ) -> bytes:
-    """The answer to a create, with two signers. Their order differs from that in `job()`."""
+    """The response to a create, with two signers. Their order differs from that in `job()`."""
     reference_xml = "" if reference is None else f"<reference>{reference}</reference>"
     status_url = "" if polled else f"<status-url> {JOBS}/{job_id}/status </status-url>"
     return (
@@ -134,7 +134,7 @@ XADES = b"<XAdESSignatures></XAdESSignatures>"
 
 
 def poll_headers(now: datetime, wait: timedelta) -> dict[str, str]:
-    """The headers with times in the answer to a poll."""
+    """The headers with times in the response to a poll."""
     return {
         "date": f"{now:%a, %d %b %Y %H:%M:%S} GMT",
         "x-next-permitted-poll-time": (now + wait).isoformat(),
@@ -175,15 +175,15 @@ class _Stream:
 
 
 class ScriptedTransport:
-    """A `Transport` that answers each request with the next step of its script.
+    """A `Transport` that responds to each request with the next step of its script.
 
     If a step is an exception, it is raised after the whole request was sent. A request after the last step fails
     the test.
 
     Attributes:
         sent: The requests.
-        chunk_sizes: The size of each chunk of an answer that the client has read.
-        open: The number of answers that the client has not closed.
+        chunk_sizes: The size of each chunk of a response that the client has read.
+        open: The number of responses that the client has not closed.
         closed: How often the transport was closed.
     """
 
@@ -246,7 +246,7 @@ class Clock:
         return self.now
 
     def monotonic(self) -> float:
-        """Seconds since another starting point than the clock's."""
+        """The time in seconds, as a number that differs from the clock's."""
         return self.seconds
 
     def wait(self, *, seconds: float = 0, **time: float) -> None:

@@ -1,6 +1,6 @@
 """Runs the unchanged example apps in this process, on loopback.
 
-`gate` is a CONNECT proxy between an app and the service. It can hold back the service's answers, so that a test can act
+`gate` is a CONNECT proxy between an app and the service. It can hold back the service's responses, so that a test can act
 while a call is in flight.
 """
 
@@ -109,9 +109,9 @@ async def _aiohttp(listening: socket.socket) -> AsyncIterator[object]:
 
 @dataclass
 class Gate:
-    """A proxy that can hold back the service's answers.
+    """A proxy that can hold back the service's responses.
 
-    `withheld` is set when the gate holds back an answer.
+    `withheld` is set when the gate holds back a response.
     """
 
     url: str = ""
@@ -121,16 +121,16 @@ class Gate:
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def shut(self) -> None:
-        """Holds back the service's answers from now on."""
+        """Holds back the service's responses from now on."""
         self.withheld.clear()
         self._open.clear()
 
     def release(self) -> None:
-        """Forwards the withheld answers and all later ones."""
+        """Forwards the withheld responses and all later ones."""
         self._open.set()
 
     def cut(self) -> None:
-        """Breaks every connection. The withheld answers are lost."""
+        """Breaks every connection. The withheld responses are lost."""
         for writer in self._writers:
             writer.transport.abort()
         self._open.set()

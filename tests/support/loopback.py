@@ -116,7 +116,7 @@ async def serving(
 async def http_server(
     handler: Handler, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[Server]:
-    """Answers each request with the bytes that the handler returns."""
+    """Responds to each request with the bytes that the handler returns."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while (head := await read_head(reader)) is not None:

@@ -45,7 +45,7 @@ class Process:
         delivered: The number and the time of each change that was delivered to it.
         done: For each change, the times at which a handler returned or an iterator's body ended.
         handling: The changes that its handlers are working on.
-        overlaps: Changes that a handler got while another handler was working on them.
+        overlaps: Changes that a handler received while a different handler was working on them.
         plans: The plans for the next handlers. Without a plan, a handler takes a second and succeeds.
         unexpected_errors: Errors that ended an iterator or a worker.
     """

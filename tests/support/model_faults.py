@@ -13,12 +13,12 @@ class Kind(Enum):
 
     REFUSED = auto()  # the connection was refused, so no byte was sent
     LOST_REQUEST = auto()  # the connection broke before the service had read the request
-    LOST_ANSWER = auto()  # the service processed the request, but its answer was lost
+    LOST_ANSWER = auto()  # the service processed the request, but its response was lost
     SILENCE = auto()  # as LOST_ANSWER, and the client timed out
-    CUT = auto()  # the client got the answer's headers, but the connection broke in the body
-    GATEWAY = auto()  # a gateway answered instead of the service, with `status`
-    PAGE = auto()  # a gateway answered 200 with an HTML page
-    TRUNCATED = auto()  # the answer's XML ends too early
+    CUT = auto()  # the client got the response's headers, but the connection broke in the body
+    GATEWAY = auto()  # a gateway responded instead of the service, with `status`
+    PAGE = auto()  # a gateway responded with status 200 and an HTML page
+    TRUNCATED = auto()  # the response's XML ends too early
     NO_DATE = auto()
     BROKEN_DATE = auto()
     NO_POLL_TIME = auto()
@@ -49,7 +49,7 @@ class Fault:
                 return TransportError("The service can't be reached.", request_may_have_left=False)
             case Kind.SILENCE:
                 return TransportTimeoutError(
-                    "The service did not answer in time.", request_may_have_left=True
+                    "The service did not respond in time.", request_may_have_left=True
                 )
             case _:
                 lost = TransportError("The connection was lost.", request_may_have_left=True)

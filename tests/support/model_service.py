@@ -74,7 +74,7 @@ class Queue:
     Attributes:
         permitted_at: The service's next permitted poll time.
         known_permitted_at: For each process, the last permitted time that it received.
-        lost_at: For each process, the last time at which it lost the answer to a poll.
+        lost_at: For each process, the last time at which it lost the response to a poll.
     """
 
     sender: Sender
@@ -85,7 +85,7 @@ class Queue:
 
 
 class Outcome(Enum):
-    """The service's answer to a poll."""
+    """What became of a poll."""
 
     CHANGE = auto()
     EMPTY = auto()
@@ -100,8 +100,8 @@ class Poll:
 
     Attributes:
         known_permitted_at: The permitted time that its process knew when it sent the poll.
-        lost_at: The last time before the poll at which its process lost an answer from this queue.
-        outcome: None until the request reaches the service.
+        lost_at: The last time before the poll at which its process lost a response from this queue.
+        outcome: None while the request is on the network.
         delivered_number: The number of the change that its process received completely and could read.
     """
 
@@ -146,7 +146,7 @@ class Answer:
     readable: bool = True
 
     def truncate(self) -> None:
-        """Shortens the body, without a sign in the transport that a part is missing."""
+        """Shortens the body in such a way that the transport does not notice it."""
         self.readable = self.readable and not self.body
         self.body = self.body[: len(self.body) * 2 // 3]
 
@@ -155,7 +155,7 @@ class Answer:
         if self.cut:
             yield self.body[: len(self.body) // 2]
             raise TransportError(
-                "The connection broke in the answer's body.", request_may_have_left=True
+                "The connection broke in the response's body.", request_may_have_left=True
             )
         if self.body:
             yield self.body
@@ -169,7 +169,7 @@ class ModelService:
         empty_wait: The wait between two polls of an empty queue.
         lease: How long a delivered change stays hidden.
         busy: How long the service processes a request.
-        slow: The longest delay of a request on the network, and of an answer.
+        slow: The longest delay of a request on the network, and of a response.
         rate: The number of calls per second that an organisation may make. One more call blocks it.
         block: How long an organisation is blocked.
 
@@ -249,7 +249,7 @@ class ModelService:
         return self.queue(Sender(organization_number=url.path.split("/")[2], polling_queue=name))
 
     def answer(self, request: Request, process: str, poll: Poll | None) -> Answer:
-        """Answers a request that has reached the service."""
+        """The response to a request that has reached the service."""
         path = urlsplit(request.url.reveal()).path
         if self._too_many(path.split("/")[2]):
             if poll is not None:

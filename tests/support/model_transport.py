@@ -1,7 +1,7 @@
 """The transport between a process and the model of the service, with scripted faults.
 
-The script has one fault, or none, for each call. A process knows a permitted time only if the answer that contained it
-really reached the process.
+The script has one fault, or none, for each call. A process knows a permitted time only if it received the response
+that contained the time.
 """
 
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from virtual_time import VirtualTime
 
 from posten_signering import ClientConfiguration, DirectClient, Environment, Request
 
-# The longest network time of a request and its answer together, with the model's default settings.
+# The longest network time of a request and its response together, with the model's default settings.
 MAX_ROUND_TRIP = 0.2
 
 
@@ -41,7 +41,7 @@ class ModelTransport:
         )
         organization = call.url.removeprefix(ROOT).split("/")[1]
         informed_at = self._blocked_at.get(organization, float("-inf"))
-        # A call may leave at the very moment at which the process learns of the block; this one does not count.
+        # A call that leaves at the same moment as the process learns of the block does not count.
         call.knowingly_blocked = (
             informed_at + 1e-3 < now() < informed_at + self.service.block - 1e-6
         )
@@ -66,7 +66,7 @@ class ModelTransport:
             self._note_block(organization, answer)
             yield answer
         except BaseException as error:
-            # Also catches a cancellation, because it loses the answer too.
+            # Also catches a cancellation, because it loses the response too.
             if getattr(error, "request_may_have_left", True):
                 queue.lost_at[self.process] = now()
             raise
@@ -104,7 +104,7 @@ class ModelTransport:
         return answer
 
     def _note_permitted_time(self, queue: Queue, answer: Answer, fault: Fault | None) -> None:
-        """Records that the process knows the permitted time, if the answer contains it."""
+        """Records that the process knows the permitted time, if the response contains it."""
         if answer.permitted_at is not None and (fault is None or fault.kind not in HEADERS):
             queue.known_permitted_at[self.process] = answer.permitted_at
 

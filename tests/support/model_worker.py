@@ -25,7 +25,7 @@ class Handler:
         begun: The number of each change that it began to handle, and the time.
         finished: When it finished each change.
         cancelled: The numbers of the changes in whose handling it was cancelled.
-        handling: How many calls are handling each change now.
+        handling: For each change, how many calls of the handler are running now.
         max_concurrent: The largest number of changes handled at the same time.
         overlaps: How often it got a change that was already being handled.
     """
@@ -83,7 +83,7 @@ async def working(
     transport: ModelTransport | None = None,
     **options,
 ) -> AsyncIterator[Work]:
-    """Runs a worker on a queue with this number of changes. `transport` is another transport to the model."""
+    """Runs a worker on a queue with this number of changes. `transport` replaces the default transport."""
     service = service or ModelService()
     for _ in range(changes):
         service.put(SENDER)

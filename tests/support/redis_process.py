@@ -26,14 +26,14 @@ class Redis:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def ask(self, *words: str) -> bytes:
-        """Sends one command in Redis's protocol, and returns the first bytes of the answer."""
+        """Sends one command in Redis's protocol, and returns the first bytes of the reply."""
         command = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             connection.sendall(command.encode())
             return connection.recv(65536)
 
     def number(self, *words: str) -> int:
-        """Like `ask`, for a command whose answer is an integer."""
+        """Like `ask`, for a command whose reply is an integer."""
         answer = self.ask(*words)
         assert answer.startswith(b":"), answer
         return int(answer[1:])

@@ -279,9 +279,9 @@ def x509(certificate: Path, *options: str) -> str:
 
 
 def one(element: etree._Element, path: str) -> etree._Element:
-    found = every(element, path)
-    assert len(found) == 1, f"expected one {path}, found {len(found)}"
-    return found[0]
+    elements = every(element, path)
+    assert len(elements) == 1, f"expected one {path}, found {len(elements)}"
+    return elements[0]
 
 
 def every(element: etree._Element, path: str) -> list[etree._Element]:
