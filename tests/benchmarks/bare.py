@@ -73,7 +73,6 @@ def _length(body: bytes | Path) -> int:
 
 
 async def get(http: httpx.AsyncHTTPTransport, url: str) -> None:
-    """Sends a GET, and reads the response."""
     timeout = httpx.Timeout(10, pool=2).as_dict()
     response = await http.handle_async_request(
         httpx.Request("GET", url, extensions={"timeout": timeout})
@@ -144,7 +143,6 @@ class Encryption:
         self._cipher = AESGCM(bytes(32))
 
     def __call__(self, body: bytes) -> None:
-        """Encrypts the records one by one."""
         for record in _records(body):
             self._cipher.encrypt(_NONCE, record, None)
 

@@ -46,7 +46,6 @@ class Cost:
 
 
 def measure(*, turns: int) -> list[Row]:
-    """The table's rows."""
     ours = [_ours(memory=False) for _ in range(turns)]
     bare = [_bare(memory=False) for _ in range(turns)]
     return [
@@ -111,8 +110,6 @@ def _bare(*, memory: bool) -> Cost:
 
 
 class _Sleeps:
-    """Sleeps, and counts the sleeps."""
-
     def __init__(self) -> None:
         self.count = 0
 

@@ -37,7 +37,6 @@ class _Side:
 
 
 async def measure(server: RunningServer, *, cancellations: int) -> list[Row]:
-    """The table's rows."""
     # The package logs a warning for every create that is cancelled in flight.
     logging.getLogger("posten_signering").setLevel(logging.ERROR)
     content = server.document(256 * KIB).read_bytes()

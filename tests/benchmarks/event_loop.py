@@ -58,7 +58,7 @@ async def measure(server: RunningServer, *, turns: int) -> list[Row]:
 
 
 async def _stall(action: Callable[[], Awaitable[None]]) -> float:
-    """The 99th percentile of a heartbeat's delay in ms, while several runs of the action are in flight."""
+    """The 99th percentile of a heartbeat's delay in ms, while several actions run concurrently."""
     delays = list[float]()
     heartbeat = asyncio.create_task(_beat(delays))
     for _ in range(_WAVES):

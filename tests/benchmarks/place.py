@@ -44,7 +44,6 @@ class RunningServer:
 
     @property
     def service_root(self) -> str:
-        """The URL of the service root."""
         return f"https://127.0.0.1:{self.port}/api"
 
     def configuration(self, *, max_connections: int = 8) -> ClientConfiguration:

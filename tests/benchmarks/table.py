@@ -89,7 +89,6 @@ def counted(name: str, measured: int, baseline: int, *, most: int) -> Row:
 
 
 def rendered(rows: Iterable[Row]) -> str:
-    """The rows as text in columns."""
     cells = [
         HEADINGS,
         *(

@@ -320,7 +320,6 @@ def test_every_module_has_a_docstring_of_one_to_three_lines():
 
 
 def normalised(distribution: str) -> str:
-    """The normalised form of a distribution's name."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 

@@ -39,7 +39,7 @@ MACHINE_DETAILS = {
 }
 
 
-SLASH = "/"  # the samples below are assembled, so that this file contains no such path
+SLASH = "/"  # so that this file contains no such path
 
 
 def tracked() -> list[Path]:

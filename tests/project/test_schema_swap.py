@@ -1,7 +1,7 @@
 """The published schema can replace ours, because the SDK depends only on names that both schemas share.
 
-A variant of the files in xsd/ represents the published schema. It has the same files, types and elements, but a
-different order of definitions, other annotations and layout, one more optional element and one more job status.
+A variant of the files in xsd/ represents the published schema. It has the same types and elements, but the definitions
+have a different order and other annotations. It has one more optional element, and one more job status.
 """
 
 from __future__ import annotations

@@ -58,7 +58,6 @@ class Reported(Enum):
 
 
 def run(*, jobs: int) -> list[Row]:
-    """The table's rows."""
     logging.getLogger("posten_signering").setLevel(logging.ERROR)
     with (
         tempfile.TemporaryDirectory(prefix="posten-signering-soak-") as name,

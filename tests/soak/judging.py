@@ -78,7 +78,6 @@ class Evidence:
 
 
 def judged(evidence: Evidence) -> list[Row]:
-    """The table's rows."""
     changes = range(1, evidence.changes + 1)
     handled = {handling.change for handling in evidence.handlings if handling.ended is not None}
     confirmed = {confirmation.change for confirmation in evidence.confirmations}

@@ -117,7 +117,6 @@ class Journal:
         self._number = 0
 
     async def handle(self, change: DirectJobStatusResponse) -> None:
-        """The worker's handler."""
         match = _CHANGE.search(change.confirmation_url or "")
         assert match is not None
         self._number += 1

@@ -80,7 +80,6 @@ class Service:
             return json.load(response)
 
     def post(self, path: str, body: Mapping[str, object]) -> None:
-        """Posts JSON to a path of the control API."""
         request = urllib.request.Request(
             f"{self.control_url}/{path}",
             json.dumps(body).encode(),

@@ -24,14 +24,12 @@ class Row:
 
     @property
     def is_right(self) -> bool:
-        """Whether the count is as required."""
         if self.must_be is None:
             return True
         return self.counted >= self.must_be if self.at_least else self.counted == self.must_be
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The texts of the row's columns."""
         if self.must_be is None:
             return (self.what, str(self.counted), "", "")
         required = f"≥ {self.must_be}" if self.at_least else str(self.must_be)
@@ -39,7 +37,6 @@ class Row:
 
 
 def rendered(title: str, rows: Iterable[Row]) -> str:
-    """The rows as text in columns."""
     cells = [(title, *HEADINGS[1:]), *(row.cells for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEADINGS))]
     return "\n".join(

@@ -43,14 +43,14 @@ class UrlOperation:
 
     Attributes:
         call: Calls the operation with the URL, or the response that has it, and a path to write to.
-        method: The method of the HTTP request.
-        accept: The `Accept` header of the HTTP request.
+        method: The HTTP method.
+        accept: The `Accept` header.
         answer: The body of a successful HTTP response.
         holding: Creates a response value with the given URL.
         missing: A response value without the URL, and the error that the call raises (None if it raises
             none). None if every response has the URL.
         token: Whether the operation adds the status query token `TOKEN` to the URL.
-        timeout: The timeout that applies to the HTTP request.
+        timeout: The timeout that applies.
     """
 
     call: Callable[[DirectClient, object, Path], Awaitable[object]]

@@ -76,7 +76,6 @@ class Process:
     # Iterators
 
     def iterate(self, sender: Sender, *, confirms: bool) -> None:
-        """Starts an iterator over the queue."""
         changes = self.client.status_changes(sender=sender)
         self._run(changes, lambda: self._consume(changes, confirms=confirms))
 
@@ -103,7 +102,6 @@ class Process:
     # Workers
 
     def work(self, sender: Sender, *, concurrency: int) -> None:
-        """Starts a worker on the queue."""
         worker = StatusChangeWorker(
             self.client, self._handle, sender=sender, concurrency=concurrency
         )
@@ -133,7 +131,6 @@ class Process:
     # Iterators and workers
 
     async def end(self, running: Running, how: str) -> None:
-        """Ends an iterator or a worker."""
         if how == "close" and isinstance(running.changes_or_worker, StatusChanges):
             await running.changes_or_worker.aclose()
             await running.changes_or_worker.aclose()

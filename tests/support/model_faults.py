@@ -9,8 +9,6 @@ from posten_signering.errors import SigningError, TransportError, TransportTimeo
 
 
 class Kind(Enum):
-    """The kind of a fault."""
-
     REFUSED = auto()  # the connection was refused, so no byte was sent
     LOST_REQUEST = auto()  # the connection broke before the service had read the request
     LOST_ANSWER = auto()  # the service processed the request, but its response was lost

@@ -215,7 +215,6 @@ class ModelService:
         self._blocked_until: dict[str, float] = defaultdict(float)
 
     def queue(self, sender: Sender) -> Queue:
-        """The queue of a sender."""
         key = (sender.organization_number, sender.polling_queue)
         return self._queues.setdefault(key, Queue(sender=sender))
 

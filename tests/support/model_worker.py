@@ -17,16 +17,16 @@ from posten_signering.worker import StatusChangeWorker
 
 @dataclass
 class Handler:
-    """A handler that takes some time for a change, and records its work.
+    """A handler that records its work.
 
     Attributes:
         seconds: How long it takes.
         fails: The numbers of the changes for which it fails. It fails once for each entry.
-        begun: The number of each change that it began to handle, and the time.
-        finished: When it finished each change.
+        begun: The number and the time of each start.
+        finished: The time at which it finished each change.
         cancelled: The numbers of the changes in whose handling it was cancelled.
         handling: For each change, how many calls of the handler are running now.
-        max_concurrent: The largest number of changes handled at the same time.
+        max_concurrent: The largest number of calls at the same time.
         overlaps: How often it got a change that was already being handled.
     """
 
@@ -83,7 +83,7 @@ async def working(
     transport: ModelTransport | None = None,
     **options,
 ) -> AsyncIterator[Work]:
-    """Runs a worker on a queue with this number of changes. `transport` replaces the default transport."""
+    """Runs a worker on a queue with this number of changes."""
     service = service or ModelService()
     for _ in range(changes):
         service.put(SENDER)

@@ -16,8 +16,6 @@ def free_port() -> int:
 
 @dataclass
 class Redis:
-    """A running Redis server."""
-
     process: subprocess.Popen[bytes]
     port: int
 
