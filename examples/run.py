@@ -75,7 +75,7 @@ def write_files(sandbox: Sandbox, folder: Path) -> dict[str, str]:
 
 
 async def create_jobs(sandbox: Sandbox) -> None:
-    """Creates three polled jobs. The signers sign the first, reject the second and fail the third."""
+    """Creates three polled jobs. One is signed, one is rejected, and the signing of one fails."""
     lease = Document(title="Lease of a flat", content=HERE / "lease.pdf")
     async with DirectClient(sandbox.client_configuration(ORGANIZATION_NUMBER)) as client:
         for act in (sandbox.sign, sandbox.reject, sandbox.fail):

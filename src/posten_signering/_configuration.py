@@ -51,7 +51,9 @@ class Timeouts:
     def __post_init__(self) -> None:
         for name in ("connect", "api", "download"):
             if not getattr(self, name) > 0:
-                raise ConfigurationError(f"Timeouts.{name} must be more than 0 seconds.")
+                raise ConfigurationError(
+                    f"Timeouts.{name} must be more than 0 seconds, not {getattr(self, name)}."
+                )
 
 
 def utc_now() -> datetime:
@@ -125,7 +127,7 @@ class ClientConfiguration:
             call = getattr(processor, "__call__", None)  # noqa: B004 - to see whether it is async
             if iscoroutinefunction(processor) or iscoroutinefunction(call):
                 raise ConfigurationError(
-                    "bundle_processors has an async function. A bundle processor runs in a worker "
+                    "bundle_processors contains an async function. A bundle processor runs in a worker "
                     "thread, so it must be a plain function."
                 )
         if self.transport is None:
@@ -187,8 +189,8 @@ def _environment(name: str | None, service_root: str | None) -> Environment:
     environment = _ENVIRONMENTS.get((name or "production").lower())
     if environment is None and service_root is None:
         raise ConfigurationError(
-            f"{_PREFIX}ENVIRONMENT must be one of {', '.join(_ENVIRONMENTS)}. For a different service, "
-            f"set {_PREFIX}SERVICE_ROOT as well."
+            f"{_PREFIX}ENVIRONMENT is {name!r}, but must be one of {', '.join(_ENVIRONMENTS)}. For a "
+            f"different service, set {_PREFIX}SERVICE_ROOT as well."
         )
     if service_root is None:
         return environment or Environment.PRODUCTION
@@ -213,6 +215,7 @@ def _sender(organization_number: str | None, polling_queue: str | None) -> Sende
         return Sender(organization_number=organization_number, polling_queue=polling_queue)
     if polling_queue is not None:
         raise ConfigurationError(
-            f"{_PREFIX}POLLING_QUEUE is set without {_PREFIX}ORGANIZATION_NUMBER. Set both, or neither."
+            f"{_PREFIX}POLLING_QUEUE is set without {_PREFIX}ORGANIZATION_NUMBER. Set the number too, "
+            "or remove the queue."
         )
     return None

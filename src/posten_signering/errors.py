@@ -144,8 +144,8 @@ class InvalidJobError(SigningError):
 class DocumentChangedError(InvalidJobError):
     """A document's file changed, or disappeared, between signing and sending.
 
-    The client aborted the request before its end, so the job was not created. Create it again when
-    no program writes to the file.
+    No complete request was sent, so the job was not created. Create it again when no program writes to
+    the file.
     """
 
 
@@ -178,7 +178,7 @@ class StatusUrlMissingError(NotAvailableError):
 
 
 class SignedDocumentMissingError(NotAvailableError):
-    """The job has no PAdES yet, or the signer has no XAdES yet."""
+    """The response has no URL for the PAdES or the XAdES. They exist only after signing."""
 
 
 class DocumentsNotDeletableError(NotAvailableError):
@@ -206,7 +206,7 @@ class TransportError(SigningError):
 
 
 class TransportTimeoutError(TransportError):
-    """The service sent or accepted nothing for longer than `ClientConfiguration.timeouts` allows."""
+    """The service or the proxy did not react within a timeout of `ClientConfiguration.timeouts`."""
 
 
 class TlsError(TransportError):
@@ -230,9 +230,9 @@ class CreateOutcomeUnknownError(TransportError):
         self.reason = reason
         self.job_id = job_id
         job = "without a reference" if reference is None else f"with reference {reference!r}"
-        answered = "" if job_id is None else f" The service answered with job id {job_id}."
+        created = "" if job_id is None else f" The job id in the response is {job_id}."
         super().__init__(
-            f"It is not known whether the job {job} was created: {reason}.{answered} "
+            f"It is not known whether the job {job} was created: {reason}.{created} "
             "The job may exist, so do not retry automatically.",
             request_may_have_left=True,
         )
@@ -321,8 +321,8 @@ class TooEagerPollingError(ApiError):
         next_permitted_poll_time: When the service permits the next poll, by the service's clock; None
             when the service did not send it.
         wait: How long to wait from now until then. It is computed from the service's clock, so a wrong
-            local clock does not matter. None when the service sent no time.
-        polled: False when this client knew that the poll is too early and sent no request.
+            local clock does not matter. None when unknown.
+        polled: False when the client sent no request, because it knew that the poll was too early.
     """
 
     def __init__(
@@ -348,7 +348,10 @@ class TooEagerPollingError(ApiError):
 
 
 class RateLimitedError(ApiError):
-    """The organisation made more calls than the service allows (10 per second) and is blocked.
+    """The service or a gateway refused a call because there were too many (HTTP 429).
+
+    The service allows 10 calls per second for each organisation. It blocks an organisation that calls
+    more often.
 
     Attributes:
         blocked_until: When the block ends, by the client's clock. None when unknown: the response did
@@ -363,7 +366,7 @@ class RateLimitedError(ApiError):
         self.blocked_until = None if wait is None else received + wait
         detail = "too many calls"
         if wait is not None:
-            detail += f"; the organisation is blocked for {wait.total_seconds():.0f} seconds"
+            detail += f"; wait {wait.total_seconds():.0f} seconds before the next call"
         super().__init__(operation=operation, status=status, detail=detail)
 
 
@@ -376,7 +379,7 @@ class UnexpectedResponseError(SigningError):
     Attributes:
         next_permitted_poll_time: When the service permits the next poll, by the service's clock. None
             when the request was not a poll, or the response has no such time.
-        wait: How long to wait until then, counted from the response; None when there is no such time.
+        wait: How long to wait until then, counted from the response; None when unknown.
     """
 
     def __init__(

@@ -418,9 +418,8 @@ async def test_when_the_service_is_down_no_job_is_created_and_the_customer_sees_
         assert response.status_code == 502
         assert "Please reload" in response.text
         proxy.up()
-        assert "Everybody has signed" in await open_exit_url(
-            customer, exit_url
-        )  # the token is still valid
+        # The token is still valid.
+        assert "Everybody has signed" in await open_exit_url(customer, exit_url)
         assert "Everybody has signed" in await open_exit_url(
             customer, await sandbox.sign(await start_signing(customer, page))
         )
@@ -440,9 +439,8 @@ async def test_a_signed_pdf_that_was_not_stored_is_stored_at_the_next_start(
         contract = await app.shop.contracts.with_key(page.rpartition("/")[2])
         [token] = httpx.URL(exit_url).params.get_list("status_query_token")
         status = await app.shop.client.get_status(contract.status_url, token)
-        await app.shop.contracts.record_status(
-            contract.id, status
-        )  # then the app stops before it stores the PDF
+        # The app stops after this, before it stores the PDF.
+        await app.shop.contracts.record_status(contract.id, status)
     [row] = rows(tmp_path)
     assert row["confirmation_url"] is not None
     async with running(name, sandbox, tmp_path, monkeypatch) as app:

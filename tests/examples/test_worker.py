@@ -163,9 +163,8 @@ async def test_at_sigterm_running_handlers_finish_first(client, sandbox, start, 
     module("worker").Store(database)
     with locked(database):
         worker = await start()
-        await worker.wait_for_output(
-            "COMPLETED_SUCCESSFULLY, 3 documents"
-        )  # it now waits for the lock
+        await worker.wait_for_output("COMPLETED_SUCCESSFULLY, 3 documents")
+        # The worker now waits for the lock.
         worker.process.send_signal(signal.SIGTERM)
         await worker.wait_for_output("Received SIGTERM, stopping")
         assert rows(database, "select * from handled") == []

@@ -179,8 +179,8 @@ def test_an_invalid_job_lists_each_violation_on_its_own_line():
     [
         ({"reference": "order-77"}, "with reference 'order-77' was created: it broke. The job may"),
         ({"reference": None}, "the job without a reference was created: it broke. The job may"),
-        ({"reference": "", "job_id": 0}, "with reference '' was created: it broke. The service"),
-        ({"reference": None, "job_id": 7}, "answered with job id 7. The job may exist"),
+        ({"reference": "", "job_id": 0}, "with reference '' was created: it broke. The job id"),
+        ({"reference": None, "job_id": 7}, "The job id in the response is 7. The job may exist"),
     ],
 )
 def test_an_unknown_outcome_names_the_reference_and_the_job_id(arguments, expected):
@@ -254,10 +254,10 @@ def test_the_error_for_a_poll_that_was_not_sent_says_that_it_was_not_sent():
 def test_a_block_ends_by_the_clients_clock():
     error = next(error for error in SAMPLES if isinstance(error, RateLimitedError))
     assert error.blocked_until == NOW + timedelta(seconds=30)
-    assert "blocked for 30 seconds" in str(error)
+    assert "wait 30 seconds before the next call" in str(error)
     unknown = RateLimitedError(operation="x", status=429, received=NOW, wait=None)
     assert (unknown.blocked_until, unknown.wait) == (None, None)
-    assert "blocked for" not in str(unknown)
+    assert "wait" not in str(unknown)
 
 
 @pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)

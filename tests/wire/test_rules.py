@@ -325,13 +325,13 @@ def test_both_identifiers_of_a_signer_are_checked_when_there_are_too_many_signer
         for index in range(11)
     ]
     signers[2] = replace(signers[2], custom_identifier="x" * 81)
-    found = violations(job(signers=signers))
+    reported = violations(job(signers=signers))
     assert {
         "signers: at most 10",
         "signers[2].custom_identifier: at most 80 characters",
         *(f"signers[{index}]: {BOTH}" for index in range(11)),
-    } <= set(found)
-    assert len(found) == len(set(found))
+    } <= set(reported)
+    assert len(reported) == len(set(reported))
 
 
 class OrderedJob(DirectJob):
@@ -353,8 +353,8 @@ def test_a_subclass_of_a_job_with_its_own_constructor_is_checked():
 @pytest.mark.parametrize("other", [named("same"), number("same")])
 def test_two_signers_with_the_same_text_in_any_identifier_are_reported(other):
     signer = DirectSigner(personal_identification_number=PERSON, custom_identifier="same")
-    found = violations(job(signers=[signer, other]))
-    assert found[:3] == [f"signers[0]: {BOTH}", f"signers[0]: {SAME}", f"signers[1]: {SAME}"]
+    reported = violations(job(signers=[signer, other]))
+    assert reported[:3] == [f"signers[0]: {BOTH}", f"signers[0]: {SAME}", f"signers[1]: {SAME}"]
     assert f"signers[1]: {SAME}" not in violations(job(signers=[signer, named("other")]))
 
 

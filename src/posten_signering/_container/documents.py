@@ -202,7 +202,7 @@ class _FirstReading:
 
 
 class DocumentReading:
-    """Reads a document again while it is sent, and compresses it if the inspection says so.
+    """Reads a document again while it is sent, and compresses it if the first reading did.
 
     The size and the CRC-32 must be the same as in the first reading. This detects a file that changes
     by accident. The service detects a deliberate change, because it compares every document with the

@@ -218,8 +218,7 @@ class StatusPoll:
         next_permitted_poll_time: When the service permits the next poll of this queue, by the service's
             clock; None if the response has no such time.
         wait: How long to wait until then, counted from the response. It is the permitted time minus the
-            response's `Date`, so a wrong local clock does not matter. None if the response has no such
-            time.
+            response's `Date`, so a wrong local clock does not matter. None if one of the two is missing.
     """
 
     change: DirectJobStatusResponse | None = None
@@ -235,15 +234,18 @@ _MISSING_URLS: dict[str, tuple[type[NotAvailableError], str]] = {
     ),
     "pades_url": (
         SignedDocumentMissingError,
-        "The job has no PAdES yet. Get the status again when all signers have signed.",
+        "The response has no PAdES URL. Get the status again when all signers have signed.",
     ),
     "xades_url": (
         SignedDocumentMissingError,
-        "There is no XAdES for this signer, because the signer has not signed.",
+        "The response has no XAdES URL for this signer. Get the status again when the signer has signed.",
     ),
     "delete_documents_url": (
         DocumentsNotDeletableError,
-        "The documents can't be deleted now. Deletion is possible 24 hours after all signers have signed.",
+        (
+            "The documents can't be deleted now. Deletion is possible from 24 hours after all signers have "
+            "signed. Get the status again then."
+        ),
     ),
 }
 

@@ -93,7 +93,7 @@ def _parts(path: str, value: object, annotation: Any) -> Iterator[tuple[str, obj
 
 
 def _is_field(annotation: Any) -> bool:  # noqa: ANN401 - as in _parts
-    """Whether a message can be rendered although the value is wrong: for texts and enums, except DocumentType."""
+    """Whether even a wrong value can be rendered: true of texts and enums, except DocumentType."""
     return (
         annotation is not DocumentType
         and isinstance(annotation, type)

@@ -77,8 +77,8 @@ def status_query_token_in(url_or_query: str) -> str:
     if not tokens.reveal():
         raise StatusQueryTokenMissingError(
             f"The URL has no {STATUS_QUERY_TOKEN}. The service appends it to the exit URL when it "
-            "redirects a signer. Either somebody opened the URL directly, or a redirect in your own "
-            "application dropped the query: check for such a redirect."
+            "redirects a signer. Either the URL was opened directly, or your application redirected "
+            "the signer without the query: check its redirects."
         )
     return tokens.reveal()[-1]
 

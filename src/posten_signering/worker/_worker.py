@@ -24,10 +24,10 @@ logger = logging.getLogger("posten_signering")
 Handler = Callable[[DirectJobStatusResponse], Awaitable[None]]
 
 _LEASE = timedelta(minutes=10)
-# For each client, the keys of the changes that its workers are handling. Workers on the same queue share
-# the keys, because the service may redeliver a change of one worker to another.
+# For each client, the keys of the changes that its workers are handling. The workers share the keys,
+# because the service may redeliver a change of one worker to another.
 _BEING_HANDLED = WeakKeyDictionary[DirectClient, set[str]]()
-# A handler that has used this part of the lease is logged, while there is still time to act.
+# When a handler has used this part of the lease, the worker logs a warning.
 _LATE_AFTER = 0.8
 
 
@@ -40,8 +40,7 @@ class WorkCounts:
         confirmed: Changes that were confirmed.
         failed: Changes whose handler raised or was cancelled. The service redelivers them.
         unconfirmed: Changes that were handled but could not be confirmed. The service redelivers them.
-        skipped: Changes that were redelivered while a worker of this client was still handling them.
-            The worker skips such a delivery.
+        skipped: Redeliveries of changes that a worker of this client was still handling.
         late: Handlers that ran for 80 % of the lease or longer.
         polls: Counts of the results of polls.
     """
@@ -70,7 +69,8 @@ class StatusChangeWorker:
             change. The worker only uses it to log a warning when a handler has used 80 % of it.
         stop_within: How long running handlers and a poll in flight may continue after the worker was
             asked to stop. Then the worker cancels them, and the service redelivers their changes. The
-            worker still waits for code that shields itself from cancellation, such as worker threads.
+            worker still waits for code that is shielded from cancellation, such as a call of
+            `anyio.to_thread.run_sync`.
         failure_policy: When to give up after transient failures of polls. None means never.
         handle_signals: Whether SIGTERM and SIGINT stop the worker while it runs, which works only in the
             main thread. A second signal cancels handlers and a poll in flight immediately. Set it to
@@ -126,7 +126,7 @@ class StatusChangeWorker:
         """Asks the worker to stop gracefully: `run` returns when the running handlers have finished.
 
         The worker sends no new poll. It waits for a poll in flight and handles its change, because the
-        service would otherwise hide that change until its lease ends.
+        service would otherwise hide that change until its lease ends. Both waits end after `stop_within`.
         """
         self._start_stopping()
         if self._slot_wait is not None:
@@ -216,15 +216,15 @@ class StatusChangeWorker:
             # This worker did not cancel the handler. Other code cancelled its task, or something that the
             # handler awaits. If the cancellation left this task, it would silently end the whole worker.
             logger.exception(
-                "The handler of a status change of job %s was cancelled, but not by the worker. The "
-                "change is not confirmed, and the service will redeliver it.",
+                "Handling a status change of job %s was cancelled, but not by the worker. The service "
+                "will redeliver the change, unless it is confirmed already.",
                 change.job_id,
             )
         finally:
             self._free_slots.release()
 
     async def _handle(self, change: DirectJobStatusResponse) -> bool:
-        """Runs the handler. True if it returned, False if it raised."""
+        """Runs the handler. Returns whether it returned without an error."""
         returned = False
         try:
             async with anyio.create_task_group() as lease_watch:
@@ -304,8 +304,8 @@ class StatusChangeWorker:
         self._cancelling = True
         if self._handler_scopes:
             logger.warning(
-                "%d handler(s) did not finish in time and are cancelled. The service will redeliver "
-                "their changes.",
+                "%d handler(s) are still running and are cancelled. The service will redeliver their "
+                "changes.",
                 len(self._handler_scopes),
             )
         for scope in list(self._handler_scopes.values()):
