@@ -31,7 +31,7 @@ class AccessibleByUrl(BaseModel):
 
 class AuthenticationLevel(Enum):
     """
-    The lowest security level of the e-ID that the signers use.
+    The lowest security level that a signer's e-ID may have.
 
     The default is level 4. Private senders can only request level 4.
 

@@ -253,7 +253,7 @@ class DirectSignatureJobStatusResponse(BaseModel):
             status.
         status: The status of each signer.
         confirmation_url: Optional. The URL for confirming, with an empty POST, that this
-            status has been handled. The polling queue delivers a change again until it is
+            status has been handled. The polling queue redelivers a change until it is
             confirmed.
         delete_documents_url: Optional. The URL for deleting the documents of the job. It is
             missing while they can't be deleted.

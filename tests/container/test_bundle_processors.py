@@ -172,7 +172,7 @@ def test_the_time_in_the_name_is_in_utc(tmp_path):
     assert write(tmp_path, moment=moment).name == "20260630T223000005-order-77.asice"
 
 
-def test_without_a_clock_the_time_is_the_systems(tmp_path):
+def test_without_a_clock_the_time_is_the_system_time(tmp_path):
     before = datetime.now(UTC).replace(microsecond=0)
     made = from_bytes(pdf_of(10))
     DocumentBundleToDisk(str(tmp_path))(job_of(made.body.inspection.documents), made.open)

@@ -178,7 +178,7 @@ async def test_at_sigterm_running_handlers_finish_first(client, sandbox, start, 
     assert (await client.get_status_change()).change is None  # all changes were confirmed
 
 
-async def test_a_change_that_was_handled_when_the_worker_was_killed_is_redelivered(
+async def test_a_change_whose_handler_ran_when_the_worker_was_killed_is_redelivered(
     client, sandbox, start, database, clock
 ):
     """The first process stores nothing and confirms nothing. The second handles both changes once."""

@@ -41,7 +41,7 @@ def test_the_wait_is_the_difference_between_the_services_two_times():
         ("1555926000", None),
     ],
 )
-def test_a_permitted_time_is_read_in_every_format(text, expected):
+def test_a_permitted_time_in_a_known_format_is_read(text, expected):
     assert exchange.next_permitted_poll_time({HEADERS[1]: text}) == expected
 
 

@@ -227,7 +227,7 @@ class TestIncoming:
     @pytest.mark.parametrize(
         ("status_signer", "xades_signer"), [("", ""), (' signer="c"', ""), ("", ' signer="c"')]
     )
-    def test_a_single_xades_belongs_to_the_single_signer_without_a_name(
+    def test_a_single_xades_belongs_to_the_single_signer_even_without_a_name(
         self, status_signer: str, xades_signer: str
     ) -> None:
         read = messages.job_status_response(

@@ -174,7 +174,7 @@ async def test_the_counts_report_what_the_worker_did():
 # --- Concurrency and redelivery
 
 
-async def test_no_change_is_fetched_while_concurrency_handlers_are_running():
+async def test_no_change_is_fetched_until_a_handler_is_free():
     async with working(changes=9, handler=Handler(seconds=50), concurrency=3) as work:
         await anyio.sleep(40)
         assert len(work.handler.begun) == 3
@@ -186,7 +186,7 @@ async def test_no_change_is_fetched_while_concurrency_handlers_are_running():
         assert len(work.handler.finished) == 9
 
 
-async def test_up_to_concurrency_changes_are_handled_at_the_same_time():
+async def test_as_many_changes_are_handled_at_the_same_time_as_concurrency_allows():
     async with working(changes=9, handler=Handler(seconds=50), concurrency=9) as work:
         await anyio.sleep(40)
         assert work.handler.max_concurrent == 9

@@ -118,7 +118,7 @@ async def test_a_signal_handler_of_the_event_loop_is_not_replaced():
 
 
 async def test_only_one_worker_of_a_process_can_handle_signals():
-    """A second worker would replace the handlers of the first, which no signal could stop then."""
+    """A second worker would replace the signal handlers of the first, and no signal could stop it."""
     async with working(handle_signals=True) as first, working(handle_signals=True) as second:
         with pytest.raises(ConfigurationError, match="Another StatusChangeWorker"):
             await second.ended()
