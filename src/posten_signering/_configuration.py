@@ -76,22 +76,20 @@ class ClientConfiguration:
         proxy: URL of an HTTP proxy, `http://user:password@host:port`. The client opens a tunnel to the
             service through it. A proxy with an https URL needs a certificate from a public authority
             (one of certifi's). The client never reads proxy variables of the environment.
-        user_agent_suffix: Text that the client adds to the User-Agent header in parentheses, such as
-            the name and version of your application.
+        user_agent_suffix: Added to the User-Agent header in parentheses, such as the name and version
+            of your application.
         max_connections: The maximum number of open connections for API calls. Downloads have a pool of
             the same size. When all connections are in use, further calls wait.
         compression: Whether documents are compressed in the container.
         retries: How often the client retries a call after a transient failure.
         rate_limiter: Delays calls so that the service does not block the organisation. When None, the
             client creates an `InMemoryRateLimiter`.
-        bundle_processors: Functions that the client calls, in order, before it sends a job. Each gets
-            the job and a function that opens the finished container: see `BundleProcessor`.
-        clock: Returns the current time as an aware datetime. It gives the signing time, and certificates
-            are checked against it.
-        monotonic: Returns the seconds of a clock that never jumps. The client measures waits with it.
+        bundle_processors: Functions that the client calls, in order, before it sends a job: see
+            `BundleProcessor`.
+        clock: Returns the current time as an aware datetime, for signing and for checking certificates.
+        monotonic: Returns the seconds of a clock that never jumps, to measure waits.
         sleep: An async function that waits for a number of seconds.
-        random: Returns a number from 0 up to 1. It spreads delays, so that many clients do not send
-            requests at the same moment.
+        random: Returns a number from 0 up to 1, for the jitter of waits.
         transport: Replaces the package's own transport, which uses mutual TLS. `certificate` is then
             used only to sign.
 

@@ -9,7 +9,7 @@ class Secret(Generic[T]):
     """Wraps a URL, a token, a password or a message, so that its repr does not show the value.
 
     Call `reveal` inside the expression that uses the value. Do not assign the result to a local
-    variable, because some tracebacks show local variables.
+    variable, because a traceback may show local variables.
     """
 
     __slots__ = ("_value",)

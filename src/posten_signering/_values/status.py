@@ -86,8 +86,7 @@ class DirectJobResponse:
         job_id: The service's id of the job, a 64-bit integer.
         reference: The job's reference.
         status_url: The URL that `get_status` uses; None for a polled job.
-        signers: The signers in the service's order, which may differ from the order in the job. Use the
-            method `signer` to find one.
+        signers: The signers. Their order may differ from the order in the job; `signer` finds one.
     """
 
     job_id: int

@@ -84,7 +84,7 @@ class Response:
         body: The body as received; empty if it can't be read.
         received: When the headers arrived, by the client's clock.
         unreadable: The reason why the body can't be read, in words; None if it can be read. The status
-            is valid in both cases: it says whether a create succeeded.
+            is valid in both cases.
     """
 
     status: int

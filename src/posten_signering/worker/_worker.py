@@ -58,24 +58,23 @@ class StatusChangeWorker:
     """Polls a queue, passes each status change to a handler, and confirms it when the handler returns.
 
     Args:
-        client: The client to use. It must be open while `run` runs. The worker does not close it.
-        handler: An async function that handles one change, for example by storing the result. Several
-            handlers run concurrently, in no guaranteed order. If a handler raises, the worker logs the
-            error and does not confirm the change.
+        client: The client. It must be open while `run` runs. The worker does not close it.
+        handler: An async function that handles one change. Several run concurrently, in no guaranteed
+            order. If one raises, the worker logs the error and does not confirm the change.
         sender: The sender whose queue the worker polls. None means the client's default sender.
-        concurrency: The maximum number of changes that are handled at the same time. The worker fetches
-            a change only when it can start a handler for it.
-        lease: How long the service waits for the confirmation of a change before it redelivers the
-            change. The worker only uses it to log a warning when a handler has used 80 % of it.
+        concurrency: The maximum number of changes that are handled at the same time. No more are
+            fetched.
+        lease: How long the service waits for a confirmation before it redelivers a change. The worker
+            logs a warning when a handler has used 80 % of it.
         stop_within: How long running handlers and a poll in flight may continue after the worker was
             asked to stop. Then the worker cancels them, and the service redelivers their changes. The
             worker still waits for code that is shielded from cancellation, such as a call of
             `anyio.to_thread.run_sync`.
         failure_policy: When to give up after transient failures of polls. None means never.
-        handle_signals: Whether SIGTERM and SIGINT stop the worker while it runs, which works only in the
-            main thread. A second signal cancels handlers and a poll in flight immediately. Set it to
-            False, and call `stop` from your own signal handler, if the event loop already has a handler
-            for one of the signals or if the process runs several workers.
+        handle_signals: Whether SIGTERM and SIGINT stop the worker (only in the main thread). A second
+            signal cancels handlers and a poll in flight immediately. If the event loop has a handler for
+            one of the signals, or the process runs several workers, call `stop` from your own signal
+            handler instead.
 
     Raises:
         ConfigurationError: `concurrency` is less than 1.
