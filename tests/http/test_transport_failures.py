@@ -144,13 +144,13 @@ class TestFailures:
 
     async def test_a_response_that_is_not_http_is_refused_without_showing_it(self):
         async with (
-            connected(loopback.always(b"SSH-2.0-kanari\r\n\r\n")) as server,
+            connected(loopback.always(b"SSH-2.0-canary\r\n\r\n")) as server,
             Client(server) as client,
         ):
             with pytest.raises(TransportError, match=r"is not HTTP/1\.1") as raised:
                 await client.fetch()
         assert raised.value.request_may_have_left is True
-        assert "kanari" not in str(raised.value)
+        assert "canary" not in str(raised.value)
 
     @pytest.mark.parametrize("error", [LookupError("mine"), OSError(5, "mine"), TimeoutError()])
     async def test_an_error_of_the_request_body_is_not_changed(self, error):
@@ -196,7 +196,7 @@ class TestCauses:
         [
             (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
             (OSError("All connection attempts failed"), "the other side closed the connection"),
-            (OSError(113, "kanari"), "No route to host"),
+            (OSError(113, "canary"), "No route to host"),
         ],
     )
     def test_the_message_has_the_operating_systems_text(self, cause, reason):

@@ -155,16 +155,16 @@ async def test_max_retries_limits_the_attempts(max_retries):
 
 @pytest.mark.parametrize("name", ["max_retries", "budget"])
 async def test_a_negative_setting_is_refused(name):
-    with pytest.raises(ConfigurationError, match=rf"Retries\.{name} must be 0 or more"):
+    with pytest.raises(ConfigurationError, match=rf"Retries\.{name} is -1: it must be 0 or more"):
         Retries(**{name: -1})
 
 
-# --- HTTP 404 and 410 for a retry
+# --- HTTP 404 and 410 after a retry
 
 
 @pytest.mark.parametrize("gone", [404, 410])
 @pytest.mark.parametrize("name", ["confirm", "delete_documents"])
-async def test_a_retry_that_finds_its_target_gone_succeeds(name, gone):
+async def test_a_retry_that_gets_404_or_410_succeeds(name, gone):
     for failure in ("lost", "503", "refused"):
         async with client_of(FAILURES[failure], Answer(gone), retries=Retries()) as (client, _):
             assert await all_calls(Path())[name](client) is None
@@ -172,7 +172,7 @@ async def test_a_retry_that_finds_its_target_gone_succeeds(name, gone):
 
 @pytest.mark.parametrize("gone", [404, 410])
 @pytest.mark.parametrize("name", [name for name in URL_OPERATIONS if name != "confirm"])
-async def test_otherwise_gone_is_an_error(name, gone, tmp_path):
+async def test_without_a_retry_or_for_other_operations_404_and_410_are_errors(name, gone, tmp_path):
     first_attempt = [Answer(gone)]
     retry = [FAILURES["lost"], Answer(gone)] if name != "delete_documents" else first_attempt
     for script in (first_attempt, retry):

@@ -34,7 +34,7 @@ class DirectClient(ClientLifecycle):
     the URL, or the URL as text if you stored it earlier.
 
     The client retries transient failures (see `Retries`). It never retries a poll, and it retries
-    `create` only if nothing can have reached the service.
+    `create` only if no byte of the request can have reached the service.
 
     Every operation except `validate` (which sends nothing) may raise these errors of
     `posten_signering.errors`. A method lists only the errors that it raises in addition.
@@ -61,7 +61,7 @@ class DirectClient(ClientLifecycle):
     async def create(self, job: DirectJob) -> DirectJobResponse:
         """Creates a signature job.
 
-        Reads every file once to check it and again to send it. Do not change a file until this method
+        Reads every file to check it, and again to send it. Do not change a file until this method
         returns. The client does not retry once any byte of the request may have reached the service,
         because the service has no idempotency key.
 
@@ -70,12 +70,12 @@ class DirectClient(ClientLifecycle):
 
         Raises:
             InvalidJobError: The job breaks rules of the service and was not created. `violations`
-                lists every rule. A `DocumentChangedError` means that a file changed while it was
-                being sent.
+                lists the broken rules. A `DocumentChangedError` means that a file changed after it
+                was checked.
             SenderNotSpecifiedError: Neither the job nor the configuration names a sender.
             CreateOutcomeUnknownError: The request was sent, but the response does not say whether
                 the job was created, or no response came. The job may exist.
-            TransportError: Nothing of the request reached the service. The job does not exist.
+            TransportError: The service received nothing of the request. The job does not exist.
             ApiError: The service refused the job. The job does not exist.
         """
         creation = self._open().creation
@@ -87,7 +87,7 @@ class DirectClient(ClientLifecycle):
         Reads the documents, and blocks until it has read them. The client need not be open.
 
         Raises:
-            InvalidJobError: The job breaks rules of the service. `violations` lists every rule.
+            InvalidJobError: The job breaks rules of the service. `violations` lists the broken rules.
             SenderNotSpecifiedError: Neither the job nor the configuration names a sender.
         """
         check(job, self._sender(job.sender), self._configuration.compression)
@@ -245,8 +245,8 @@ class DirectClient(ClientLifecycle):
     ) -> AsyncGenerator[DownloadStream]:
         """Streams the signed PDF of a job: `async with client.open_pades(status) as stream`.
 
-        The stream is an async iterator of chunks of bytes, with a `content_length`. A `TransportError`
-        may also be raised while you read from the stream. Such a failure is not retried.
+        The stream is an async iterator of chunks of bytes, with a `content_length`. Reading from it may
+        raise `TransportError` or `UnexpectedResponseError`. These failures are not retried.
 
         Args:
             status: The status of the job, or the PAdES URL that you stored.

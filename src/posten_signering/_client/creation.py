@@ -72,7 +72,8 @@ def check(job: DirectJob, sender: Sender, compression: Compression) -> CheckedJo
     """Checks every rule that the client can check. Reads the documents, so call it in a worker thread.
 
     Raises:
-        InvalidJobError: The job breaks rules. `violations` lists all of them.
+        InvalidJobError: The job breaks rules. `violations` lists them. Values of a wrong type are
+            reported alone, because the other checks can't read them.
     """
     if wrong_types := rules.type_violations(job, sender):
         raise InvalidJobError(wrong_types)

@@ -37,7 +37,7 @@ logger = logging.getLogger("posten_signering")
 
 class _State(Enum):
     NEW = "was not entered: use it in `async with DirectClient(...) as client`"
-    OPENING = "is being entered by another task: share that client, or create another one"
+    OPENING = "is still being entered: share it once its `async with` block has begun"
     OPEN = "is open already: share it, or create another one"
     CLOSED = "is closed: create a new one"
 
@@ -191,7 +191,7 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
     if missing_issuer is not None:
         logger.warning(
             "The enterprise certificate's chain is not complete: the certificate of %s is missing. "
-            "Signed containers lack it too. Add the certificate's file to `trust_anchors`.",
+            "Signed containers lack it too. Use a .p12 file that has it, or add it to `trust_anchors`.",
             missing_issuer,
         )
     xml.schema()

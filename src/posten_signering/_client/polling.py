@@ -43,10 +43,10 @@ _LONGEST_WAIT = timedelta(hours=24)
 class FailurePolicy:
     """When a `StatusChanges` iterator raises instead of polling again after a transient failure.
 
-    By default it never raises a transient failure: it logs the failure, waits and polls again.
-    Transient are lost connections, timeouts, HTTP 408 and 5xx, blocks by the rate limit, and responses
-    that can't be read. A permanent failure is always raised immediately: a certificate that is refused
-    or not trusted, an organisation without access, a wrong configuration, or any other refusal.
+    By default it never raises a transient failure: it logs the failure, waits and polls again. These
+    failures are transient: lost connections, timeouts, HTTP 408 and 5xx, blocks by the rate limit, and
+    responses that can't be read. Every other failure is permanent and is raised immediately, such as a
+    certificate that is refused or not trusted, or an organisation without access.
 
     Attributes:
         max_failures: Raise after this many consecutive failures. None: never.
@@ -111,7 +111,7 @@ class PollSchedule:
     """Knows when each queue of a client may be polled, and prevents earlier polls.
 
     Args:
-        monotonic: Returns the seconds of a monotonic clock.
+        monotonic: Returns the seconds of a clock that never jumps.
         default_wait: The documented time between polls of an empty queue. It is used when the service
             does not send a next permitted poll time.
     """
@@ -135,7 +135,6 @@ class PollSchedule:
         Raises:
             TooEagerPollingError: The service refused the poll as too early, or it is known to be too
                 early and nothing was sent.
-            SigningError: Raised by `send`.
         """
         queue = self._queue(sender)
         async with queue.lock:
@@ -223,7 +222,7 @@ class StatusChanges:
             ...
             await client.confirm(change)
 
-    `DirectClient.status_changes` creates it. Each item is a `DirectJobStatusResponse`. The service
+    `DirectClient.status_changes` returns one. Each item is a `DirectJobStatusResponse`. The service
     hides a delivered change from other polls for 10 minutes. Then it delivers the change again, unless
     the change was confirmed.
 
@@ -284,7 +283,7 @@ class StatusChanges:
         """Waits for the next status change.
 
         Raises:
-            SigningError: A permanent failure, or more failures than the `FailurePolicy` allows.
+            SigningError: A permanent failure, or a transient one that the `FailurePolicy` raises.
             StopAsyncIteration: The iterator was stopped.
         """
         while not self._stopped:

@@ -1,4 +1,4 @@
-"""Removes the values of our exchanges from what httpcore logs at DEBUG.
+"""Removes the values of this package's exchanges from what httpcore logs at DEBUG.
 
 httpcore logs the headers of every response, and a Location header or a cookie can hold a token. The names
 of the events stay in the log. Other exchanges in the same process are logged as usual.

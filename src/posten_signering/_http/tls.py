@@ -117,7 +117,7 @@ def client_context(
 
 
 def proxy_context() -> ssl.SSLContext:
-    """The context for an https proxy, whose certificate must name its host and be trusted by certifi.
+    """The context for an https proxy, whose certificate must name its host and have an issuer in certifi.
 
     As in `client_context`, the system's store and environment variables are not used.
     """

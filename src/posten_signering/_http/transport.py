@@ -36,7 +36,7 @@ _KEEP_ALIVE_SECONDS = 5
 class HttpTransport:
     """The package's own `Transport`: HTTP/1.1 over TLS, with or without a proxy.
 
-    Each exchange has its own connection. The session limits the number of concurrent exchanges.
+    A connection carries one exchange at a time. The session limits the number of exchanges in flight.
 
     Args:
         service_root: The service's root URL. URLs with a different origin are refused.

@@ -53,9 +53,9 @@ class InMemoryRateLimiter:
 
     Args:
         share: The part of the organisation's rate limit that this process may use, above 0 and at
-            most 1: 0.25 for each of four processes. Shares can't protect more than ten processes that
-            all call in the same second. They need a `RateLimiter` that they share.
-        monotonic: The time in seconds on a clock that is never set.
+            most 1: 0.25 for each of four processes. More than ten processes need a shared budget
+            instead, because one call of each in the same second exceeds the limit.
+        monotonic: Returns the seconds of a clock that never jumps.
         sleep: Waits for some seconds.
 
     Raises:
@@ -101,7 +101,7 @@ class InMemoryRateLimiter:
 
 
 class _Bucket:
-    """Tokens that refill at a rate, up to a burst. A call also needs room in flight, and no block."""
+    """Tokens that refill at a rate, up to a burst. A call also waits for room in flight and for a block."""
 
     def __init__(self, *, rate: float, burst: float, max_in_flight: int, now: float) -> None:
         self.queue = anyio.Lock()
@@ -117,7 +117,7 @@ class _Bucket:
         self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
         self._filled_at = now
         missing = 1.0 - self._tokens
-        # A rounding error is not slept for: so short a sleep may not move the clock.
+        # Ignore a rounding error: so short a sleep may not move the clock, and the wait would not end.
         until_token = 0.0 if missing < 1e-9 else missing / self._rate
         return max(until_token, self._blocked_until - now, self._until_room_in_flight(now))
 

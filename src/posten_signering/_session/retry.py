@@ -24,8 +24,9 @@ class Retries:
 
     The client retries `get_status`, downloads, `confirm`, `delete_documents`, `check_access` and
     `request_new_redirect_url` after a lost or refused connection, a timeout, and HTTP 502, 503 and
-    504. It retries `create` only when no connection could be made. It never retries after a TLS
-    failure or HTTP 429. Delays are random, at most 0.25, 0.5, 1, 2 and then 4 seconds.
+    504. It retries `create` only if no byte of the request can have reached the service. It never
+    retries a poll, nor after a TLS failure or HTTP 429. Delays are random, at most 0.25, 0.5, 1, 2 and
+    then 4 seconds.
 
     Attributes:
         max_retries: The most retries of one call. With 0 nothing is retried.
@@ -34,6 +35,9 @@ class Retries:
             the service during an outage.
         longest_retry_after: The longest `Retry-After` that the client waits for. When the service
             asks for more, the call fails without a retry.
+
+    Raises:
+        ConfigurationError: `max_retries` or `budget` is negative.
     """
 
     max_retries: int = 2
@@ -42,8 +46,9 @@ class Retries:
 
     def __post_init__(self) -> None:
         for name in ("max_retries", "budget"):
-            if getattr(self, name) < 0:
-                raise ConfigurationError(f"Retries.{name} must be 0 or more.")
+            value = getattr(self, name)
+            if value < 0:
+                raise ConfigurationError(f"Retries.{name} is {value}: it must be 0 or more.")
 
 
 def may_retry(error: SigningError, retryable: Retryable) -> bool:

@@ -36,8 +36,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger("posten_signering")
 
-# The service blocks for 30 seconds. When a response asks for more than this, later calls get errors
-# instead of a long, silent wait.
+# The service blocks for 30 seconds. If a response asks for much longer, calls are sent again after this
+# time and fail with an error, instead of waiting silently.
 _LONGEST_BLOCK = timedelta(seconds=60)
 
 # "Dokumentpakke", the service's documentation: it refuses a signing time that differs by more.
@@ -60,7 +60,7 @@ class Time:
 
     Attributes:
         clock: Returns the time now, with a time zone.
-        monotonic: Returns seconds on a clock that is never set.
+        monotonic: Returns the seconds of a clock that never jumps.
         sleep: Waits for some seconds.
         random: Returns a number from 0 up to 1.
     """
@@ -335,7 +335,7 @@ class CheckedStream:
             if not checked and watcher.beginning_is_complete():
                 checked, valid = True, watcher.begins_well()
             if checked and not valid:
-                # It may hold an identity number, and a traceback may show local variables.
+                # The chunk may hold an identity number, and a traceback may show local variables.
                 del chunk
                 break
             yield chunk
@@ -350,5 +350,5 @@ class CheckedStream:
         if not valid:
             raise UnexpectedResponseError(
                 f"The response to the download is not {self._form.value}. A proxy or gateway may have "
-                "answered in place of the service."
+                "responded in place of the service."
             )

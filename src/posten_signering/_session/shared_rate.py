@@ -44,7 +44,7 @@ class SharedRateLimiter:
             above 0 and at most 1.
         share_alone: The part of the shared budget that this process uses while Redis can't be used:
             0.25 for four processes.
-        monotonic: The time in seconds on a clock that is never set.
+        monotonic: Returns the seconds of a clock that never jumps.
         sleep: Waits for some seconds.
         random: Returns a number from 0 up to 1.
 
@@ -105,8 +105,8 @@ class SharedRateLimiter:
     async def acquire(self, organization_number: str) -> Callable[[], None]:
         """Waits until a call on behalf of the organisation may be made.
 
-        A caller that is cancelled while Redis is asked may have used a part of the budget, which is
-        free again one second later.
+        A caller that is cancelled while it waits for Redis may have used a slot. The slot is free again
+        one second later.
         """
         # The lock is a queue: only the first caller in it asks Redis.
         async with self._queues[organization_number]:

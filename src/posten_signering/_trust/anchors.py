@@ -134,7 +134,7 @@ class TrustAnchors:
         if not all(groups) or not all(_parsed(der) for der in trusted):
             raise ConfigurationError(
                 "An argument of TrustAnchors.trusting is not a certificate in PEM or DER form. Check "
-                "the files."
+                "each argument."
             )
         return TrustAnchors(candidates=self.candidates, trusted=(*self.trusted, *trusted))
 

@@ -113,9 +113,7 @@ class EnterpriseCertificate:
         return self.chain[0].not_valid_after_utc
 
     def check(self, now: datetime) -> None:
-        """Checks that the certificate is valid at a time, and warns in its last 30 days.
-
-        The warning is logged at WARNING by the logger `posten_signering`.
+        """Checks that the certificate is valid at a time. Logs a WARNING in its last 30 days.
 
         Args:
             now: The time to check, with a time zone.
@@ -270,7 +268,8 @@ def _pem_key(content: Secret[bytes], password: Secret[bytes | None]) -> object:
 def _assemble(key: object, certificates: Sequence[x509.Certificate]) -> EnterpriseCertificate:
     if key is None:
         raise ConfigurationError(
-            "The enterprise certificate has no private key. Use a file that has both."
+            "The enterprise certificate has no private key. Use a PKCS#12 file that has one, or give it "
+            "as the private_key of EnterpriseCertificate.from_pem."
         )
     if not isinstance(key, rsa.RSAPrivateKey):
         raise ConfigurationError(

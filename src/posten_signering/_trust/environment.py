@@ -1,4 +1,4 @@
-"""The installations of the service, and the certificate authorities that each one trusts. Performs no I/O.
+"""The installations of the service, and the authorities that may issue their certificates. Performs no I/O.
 
 This package has the fingerprints of the authorities' certificates, but not the certificates.
 """
@@ -58,8 +58,8 @@ class Environment:
             environment has its own, so trust anchors of production and test are never mixed.
         server_organization_number: The organisation number that the service's certificate must have.
             It is checked instead of a host name. The default is 984661185, Posten Bring AS.
-        default_poll_wait: How long to wait before the next poll when the service gave no time: ten
-            minutes, or 30 seconds in the test environment.
+        default_poll_wait: How long to wait before the next poll when the service gave no time. The
+            default is ten minutes; `STAGING` has 30 seconds.
 
     Raises:
         ConfigurationError: The service root or the organisation number is not valid.
