@@ -36,7 +36,7 @@ def certificate(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def variables(certificate):
-    """Makes environment variables from the required ones and the given ones, named without their prefix."""
+    """Returns the required variables and the given ones. The arguments are their names without the prefix."""
 
     def make(**given: str) -> dict[str, str]:
         needed = {"CERTIFICATE": str(certificate), "CERTIFICATE_PASSWORD": PASSWORD}
@@ -211,7 +211,7 @@ def test_the_name_of_an_environment_may_have_any_case(variables, name, expected)
 def test_with_a_custom_service_root_the_given_anchors_are_trusted(
     variables, anchors, name, expected
 ):
-    """Its fingerprints are not pinned, and those of production do not count."""
+    """They need no listed fingerprint, and the trust anchors of production are not used."""
     environ = variables(SERVICE_ROOT="https://localhost:8443/api", TRUST_ANCHORS=str(anchors))
     if name:
         environ["POSTEN_SIGNERING_ENVIRONMENT"] = name
@@ -230,7 +230,7 @@ def test_with_a_custom_service_root_one_file_of_anchors_is_enough(variables, anc
     assert ClientConfiguration.from_env(environ).trust_anchors.trusted == (pki.root().der,)
 
 
-def test_without_a_custom_service_root_the_given_anchors_must_be_pinned(variables, anchors):
+def test_without_a_custom_service_root_only_listed_anchors_are_trusted(variables, anchors):
     for path, expected in ((anchors, BOTH), (anchors / "root.pem", [pki.root().der])):
         configuration = ClientConfiguration.from_env(variables(TRUST_ANCHORS=str(path)))
         assert sorted(configuration.trust_anchors.candidates) == sorted(expected)

@@ -115,7 +115,6 @@ async def test_other_programs_can_read_the_request_and_verify_the_container(
 
 
 async def test_a_changed_container_fails_the_verification(tmp_path, xmlsec1):
-    """The counterpart of the test above."""
     async with client_of(CREATED) as (client, transport):
         await client.create(job())
     changed = parts(transport.sent[0])[1][1].replace(b"Vilk", b"vilk")
@@ -302,7 +301,6 @@ async def test_an_exception_in_a_processor_prevents_the_creation():
 
 
 async def test_a_job_that_was_not_sent_is_retried_and_still_verifies(tmp_path, xmlsec1):
-    """`create` is retried only when no connection could be made."""
     refused = Unsent(TransportError("x", request_may_have_left=False))
     script = [refused, refused, CREATED]
     async with client_of(*script, retries=Retries(max_retries=2)) as (client, transport):

@@ -63,10 +63,10 @@ async def test_an_error_before_the_request_left_is_raised_unchanged(error):
         TlsError("The connection was lost.", request_may_have_left=True),
     ],
 )
-@pytest.mark.parametrize("in_answer", [False, True])
+@pytest.mark.parametrize("in_response", [False, True])
 @pytest.mark.parametrize("reference", ["order-77", None])
-async def test_after_an_error_in_flight_the_job_may_exist(error, in_answer, reference):
-    step = Answer(200, created_xml()[:40], broken_by=error) if in_answer else error
+async def test_after_an_error_in_flight_the_job_may_exist(error, in_response, reference):
+    step = Answer(200, created_xml()[:40], broken_by=error) if in_response else error
     async with client_of(step, CREATED, retries=Retries(max_retries=5)) as (client, transport):
         with pytest.raises(CreateOutcomeUnknownError) as caught:
             await client.create(job(reference=reference))
@@ -92,7 +92,6 @@ async def test_after_a_5xx_or_a_redirect_the_job_may_exist_and_is_not_retried(st
 
 @pytest.mark.parametrize("status", [400, 499])
 async def test_any_4xx_means_that_the_job_does_not_exist(status):
-    """The counterpart of the test above."""
     async with client_of(Answer(status, b"<html/>")) as (client, _):
         with pytest.raises(ApiError) as caught:
             await client.create(job())
@@ -256,7 +255,6 @@ async def test_a_create_cancelled_in_the_tls_handshake_logs_no_warning(caplog):
 
 
 async def test_a_create_cancelled_after_the_tls_handshake_logs_a_warning(caplog):
-    """The counterpart of the test above."""
     reached = asyncio.Event()
 
     async def hold(received):

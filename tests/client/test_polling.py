@@ -52,7 +52,7 @@ async def poll_status(transport: ModelTransport) -> int:
 
 
 async def test_the_model_notices_a_poll_before_the_permitted_time_that_its_process_knows(service):
-    """The counterpart of every `not any(poll.knowingly_too_early ...)`."""
+    """Shows that the assertions on `poll.knowingly_too_early` can fail."""
     one, two = ModelTransport(service, "one"), ModelTransport(service, "two")
     statuses = [await poll_status(transport) for transport in (one, two, two, one)]
     assert statuses == [204, 429, 429, 429]
@@ -83,9 +83,8 @@ def test_with_a_wrong_local_clock_no_poll_is_early_or_more_than_two_seconds_late
         time.random = lambda: jitter
         async with process_of(service, time=time) as client:
             await anyio.sleep(start)
-            if (
-                polled_by_other
-            ):  # then the first response is "too early", with the next permitted poll time
+            if polled_by_other:
+                # Then the first response is "too early", with the next permitted poll time.
                 async with process_of(service, "two") as other_client:
                     await other_client.get_status_change()
             async with anyio.create_task_group() as tasks:

@@ -25,7 +25,7 @@ def service():
     return ModelService()
 
 
-async def later(service: ModelService, seconds: float) -> None:
+async def put_later(service: ModelService, seconds: float) -> None:
     await anyio.sleep(seconds)
     service.put(SENDER)
 
@@ -118,7 +118,7 @@ async def test_two_iterators_on_one_client_get_different_changes(service):
 
 
 # When to cancel, in seconds: before sending, in flight, while the response is read, asleep, or while the
-# other iterator polls. Each moment comes with a number of further steps of the event loop.
+# other iterator polls. The event loop takes a few more steps after that.
 MOMENTS = st.one_of(
     st.sampled_from([0.0, 1e-6, 600.0, 600.5, 601.0]),
     st.floats(0, 0.3),
@@ -170,12 +170,11 @@ def test_after_a_cancellation_at_any_await_everything_stays_usable(natively, mom
     run(main)
 
 
-async def test_a_step_that_times_out_can_be_retried(service):
-    """`asyncio.wait_for` around a step has a much shorter timeout than the step takes."""
+async def test_after_a_timeout_of_anext_it_can_be_called_again(service):
     async with process_of(service) as client:
         changes = client.status_changes()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(later, service, 1000)
+            tasks.start_soon(put_later, service, 1000)
             while True:
                 try:
                     change = await asyncio.wait_for(anext(changes), 60)

@@ -162,7 +162,7 @@ class Polling(RuleBasedStateMachine):
         for poll in self.service.polls[self.checked :] if self.processes else ():
             assert not poll.knowingly_too_early
             if poll.lost_at is not None:
-                assert poll.sent_at >= poll.lost_at + DEFAULT_WAIT - 1e-6, "after a lost answer"
+                assert poll.sent_at >= poll.lost_at + DEFAULT_WAIT - 1e-6, "after a lost response"
         self.checked = len(self.service.polls) if self.processes else 0
 
     @invariant()

@@ -70,7 +70,6 @@ async def test_a_success_without_a_needed_body_is_a_success(name, status, tmp_pa
 
 @pytest.mark.parametrize("name", sorted(NEED_NO_BODY))
 async def test_a_refusal_without_a_needed_body_is_a_refusal(name, tmp_path):
-    """The counterpart of the test above."""
     async with client_of(encoded(403)) as (client, _):
         with pytest.raises(ApiError) as caught:
             await client_calls.all_calls(tmp_path)[name](client)
@@ -109,7 +108,7 @@ async def test_a_cut_off_response_is_a_transport_error(tmp_path):
 @pytest.mark.parametrize("status", [200, 204])
 async def test_the_packages_own_transport_behaves_the_same(status):
     """A 204 has no body to decode, but a gateway may still send a Content-Encoding header."""
-    answer = loopback.answer(status, b"" if status == 204 else b"kanari", Content_Encoding="br")
+    answer = loopback.answer(status, b"" if status == 204 else b"canary", Content_Encoding="br")
     async with loopback.http_server(loopback.always(answer), server_context()) as server:
         environment = Environment(name="Test", service_root=server.url("/api"))
         anchors = TrustAnchors().trusting(pki.root().pem)

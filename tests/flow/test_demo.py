@@ -102,7 +102,6 @@ def test_the_demo_without_arguments_runs_every_step(sample, xmlsec1, pdfsig, pdf
 
 
 def test_the_printed_commands_detect_a_change(sample, tmp_path, xmlsec1, pdfsig):
-    """The counterpart of the test above."""
     demo_run, folder = sample
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     [document] = (tmp_path / "demo-output" / "container").glob("*.txt")

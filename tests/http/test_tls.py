@@ -243,14 +243,14 @@ def test_a_key_that_is_too_short_for_tls_is_refused():
     assert raised.value.__cause__ is None
 
 
-class TestMissingFacts:
-    def test_where_python_does_not_show_the_certificates_there_are_none(self):
+class TestMissingInformation:
+    def test_the_sent_chain_is_empty_where_python_does_not_give_access_to_it(self):
         class OlderSslObject:
             _sslobj = object()
 
         assert tls._sent_by_peer(OlderSslObject()) == ()
 
-    @pytest.mark.parametrize("content", [None, b"kanari"])
+    @pytest.mark.parametrize("content", [None, b"canary"])
     def test_a_certificate_that_can_not_be_read_has_no_organisation_number(self, content):
         assert tls._organization_number(content) is None
 

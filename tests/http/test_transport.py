@@ -113,16 +113,16 @@ class TestOnTheWire:
 class TestContentEncoding:
     @pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "identity, gzip"])
     async def test_a_content_encoding_is_refused(self, coding):
-        content = loopback.answer(body=b"kanari", Content_Encoding=coding)
+        content = loopback.answer(body=b"canary", Content_Encoding=coding)
         async with connected(loopback.always(content)) as server, Client(server) as client:
             with pytest.raises(UnexpectedResponseError, match="did not ask for"):
                 await client.fetch()
 
     @pytest.mark.parametrize("coding", ["identity", "Identity", ""])
     async def test_the_encoding_identity_is_accepted(self, coding):
-        content = loopback.answer(body=b"kanari", Content_Encoding=coding)
+        content = loopback.answer(body=b"canary", Content_Encoding=coding)
         async with connected(loopback.always(content)) as server, Client(server) as client:
-            assert (await client.fetch())[1] == b"kanari"
+            assert (await client.fetch())[1] == b"canary"
 
 
 class TestConnections:
@@ -211,34 +211,34 @@ class TestConnections:
 
     async def test_a_user_agent_with_a_line_break_is_refused(self):
         with pytest.raises(ConfigurationError, match="user agent") as raised:
-            Client(loopback.Server(port=1), user_agent="a\r\nX: kanari")
-        assert "kanari" not in str(raised.value)
+            Client(loopback.Server(port=1), user_agent="a\r\nX: canary")
+        assert "canary" not in str(raised.value)
 
 
 class TestUrls:
     @pytest.mark.parametrize(
         "url",
         [
-            "https://elsewhere.example/kanari",
-            "https://localhost/kanari",
-            "http://localhost:{port}/kanari",
-            "https://localhost:{port}@elsewhere.example/kanari",
-            "https://kanari@localhost:{port}/",
-            "https://localhost.:{port}/kanari",
-            "https://127.0.0.1:{port}/kanari",
-            "//localhost:{port}/kanari",
-            "/kanari",
+            "https://elsewhere.example/canary",
+            "https://localhost/canary",
+            "http://localhost:{port}/canary",
+            "https://localhost:{port}@elsewhere.example/canary",
+            "https://canary@localhost:{port}/",
+            "https://localhost.:{port}/canary",
+            "https://127.0.0.1:{port}/canary",
+            "//localhost:{port}/canary",
+            "/canary",
             "",
             "https://localhost:{port}/kan\nari",
             "https://localhost:{port}/kan ari",
-            "https://localhost:{port}\\@elsewhere.example/kanari",
-            "https://løcalhost:{port}/kanari",
-            "https://localhost:0{port}0/kanari",
-            "https://localhost:0/kanari",
-            "https://localhost:65536/kanari",
-            "https://[::1::2]:{port}/kanari",
-            "https://[::1:{port}/kanari",
-            "https://999.1.1.1:{port}/kanari",
+            "https://localhost:{port}\\@elsewhere.example/canary",
+            "https://løcalhost:{port}/canary",
+            "https://localhost:0{port}0/canary",
+            "https://localhost:0/canary",
+            "https://localhost:65536/canary",
+            "https://[::1::2]:{port}/canary",
+            "https://[::1:{port}/canary",
+            "https://999.1.1.1:{port}/canary",
         ],
     )
     async def test_a_url_with_a_different_origin_is_not_followed(self, url):
@@ -247,7 +247,7 @@ class TestUrls:
             with pytest.raises(UntrustedUrlError, match="was not followed") as raised:
                 async with client.transport.exchange(request):
                     pass
-            assert "kanari" not in str(raised.value)
+            assert "canary" not in str(raised.value)
             assert server.connections == 0
 
     async def test_upper_case_is_the_same_origin(self):
@@ -261,6 +261,6 @@ class TestUrls:
     async def test_a_url_that_is_too_long_for_httpx_is_refused(self):
         async with connected(OK) as server, Client(server) as client:
             with pytest.raises(UntrustedUrlError, match="URL is not valid") as raised:
-                await client.fetch("/" + "kanari" * 20_000)
-            assert "kanari" not in str(raised.value)
+                await client.fetch("/" + "canary" * 20_000)
+            assert "canary" not in str(raised.value)
             assert raised.value.__context__ is None

@@ -161,7 +161,7 @@ class TestCancellation:
 class TestLogging:
     """What httpcore logs about other exchanges. `tests/flow/test_secrets.py` checks what it logs about ours."""
 
-    handler = staticmethod(loopback.always(loopback.answer(body=b"answer", Set_Cookie="kanari")))
+    handler = staticmethod(loopback.always(loopback.answer(body=b"answer", Set_Cookie="canary")))
 
     async def test_other_exchanges_are_logged_as_before(self, caplog):
         """Shows that httpcore logs headers, so it would log ours too without the filter."""
@@ -170,9 +170,9 @@ class TestLogging:
                 other = httpx.AsyncHTTPTransport(verify=context_for())
                 async with client.transport.exchange(client.request()), other:
                     await other.handle_async_request(httpx.Request("GET", server.url("/")))
-        assert "(b'Set-Cookie', b'kanari')" in caplog.text
+        assert "(b'Set-Cookie', b'canary')" in caplog.text
 
-    async def test_our_log_filter_comes_back_after_it_was_removed(self, caplog):
+    async def test_the_log_filter_is_added_again_after_it_was_removed(self, caplog):
         async with connected(self.handler) as server, Client(server) as client:
             await client.fetch()
             for name in ("httpcore.connection", "httpcore.http11", "httpcore.proxy"):
@@ -180,7 +180,7 @@ class TestLogging:
             with caplog.at_level(logging.DEBUG, logger="httpcore"):
                 await client.fetch()
         assert "receive_response_headers.complete" in caplog.text
-        assert "kanari" not in caplog.text
+        assert "canary" not in caplog.text
 
 
 async def test_an_exception_that_the_caller_was_handling_is_not_the_cause_of_the_failure():

@@ -57,7 +57,7 @@ async def test_a_certificate_that_the_proxy_forged_for_the_service_is_not_truste
 
 
 async def test_when_the_proxy_requires_a_password_nothing_was_sent():
-    refusal = loopback.answer(407, body=b"kanari", Connection="close")
+    refusal = loopback.answer(407, body=b"canary", Connection="close")
     async with loopback.connect_proxy(refusal) as proxy:
         address = Secret(f"http://127.0.0.1:{proxy.port}")
         async with Client(loopback.Server(port=1), proxy=address) as client:
@@ -88,12 +88,12 @@ async def test_when_the_proxy_closes_the_connection_nothing_was_sent():
 
 
 async def test_when_the_proxy_refuses_the_connection_nothing_was_sent():
-    address = Secret(f"http://user:kanari@127.0.0.1:{loopback.closed_port()}")
+    address = Secret(f"http://user:canary@127.0.0.1:{loopback.closed_port()}")
     async with Client(loopback.Server(port=1), proxy=address) as client:
         with pytest.raises(TransportError, match="through the proxy: Connection") as raised:
             await client.fetch()
     assert raised.value.request_may_have_left is False
-    assert "kanari" not in str(raised.value)
+    assert "canary" not in str(raised.value)
 
 
 async def test_when_a_proxy_with_an_https_url_has_no_tls_nothing_was_sent():

@@ -31,7 +31,7 @@ class TestUntrustedServices:
             Client(server, context=context) as client,
         ):
             with pytest.raises(TlsError) as raised:
-                await client.fetch(method="POST", body=Body(b"kanari"))
+                await client.fetch(method="POST", body=Body(b"canary"))
             assert server.received == []
             assert raised.value.request_may_have_left is False
             assert raised.value.__cause__ is None

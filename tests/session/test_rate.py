@@ -88,7 +88,7 @@ async def test_after_a_quiet_hour_a_process_gets_its_burst_and_no_more():
     assert moments[1] == moments[0]
 
 
-async def test_calls_are_let_through_in_the_order_of_asking():
+async def test_calls_are_let_through_first_come_first_served():
     bucket, order = limiter(), []
 
     async def call(number: int) -> None:
@@ -521,11 +521,11 @@ async def test_a_call_is_no_longer_in_flight_when_its_response_begins():
         assert unpaced.in_flight[OURS] == 0
 
 
-@pytest.mark.parametrize("end", ["answered", "refused", "failed", "cancelled"])
+@pytest.mark.parametrize("end", ["succeeded", "refused", "failed", "cancelled"])
 async def test_every_call_ends_its_time_in_flight_once(end):
     unpaced, hang = UnlimitedRateLimiter(), Hang()
     lost = TransportError("The connection was lost.", request_may_have_left=True)
-    script = {"answered": Answer(204), "refused": Answer(403), "failed": lost, "cancelled": hang}
+    script = {"succeeded": Answer(204), "refused": Answer(403), "failed": lost, "cancelled": hang}
     async with client_of(script[end], rate_limiter=unpaced) as (client, _):
         task = asyncio.ensure_future(client.confirm(f"{ROOT}/{OURS}/confirm"))
         if end == "cancelled":

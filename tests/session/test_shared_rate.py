@@ -137,7 +137,7 @@ def test_limiters_without_a_shared_budget_exceed_the_limit():
     assert most_in_a_second(times) > LIMIT
 
 
-async def test_calls_of_one_process_are_let_through_in_the_order_of_asking(redis):
+async def test_calls_of_one_process_are_let_through_first_come_first_served(redis):
     order = []
 
     async def call(number: int) -> None:

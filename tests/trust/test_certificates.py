@@ -18,7 +18,7 @@ from doubles import frames_with_locals
 from posten_signering import EnterpriseCertificate, load_pkcs12
 from posten_signering.errors import ConfigurationError
 
-PASSWORD = "kanari-passord-æøå"
+PASSWORD = "canary-passord-æøå"
 
 ALGORITHMS = {
     "AES": (),
@@ -64,8 +64,8 @@ async def test_load_pkcs12_gives_the_same_result_and_errors(p12):
         p12, password=PASSWORD
     )
     with pytest.raises(ConfigurationError, match="password is wrong") as raised:
-        await load_pkcs12(p12, password="kanari")
-    assert "kanari" not in frames_with_locals(raised.value)
+        await load_pkcs12(p12, password="canary")
+    assert "canary" not in frames_with_locals(raised.value)
 
 
 @pytest.mark.parametrize("password", ["", None])
@@ -74,21 +74,21 @@ def test_a_file_without_a_password_is_read_with_an_empty_password_or_none(passwo
     assert EnterpriseCertificate.from_pkcs12(content, password=password).chain
 
 
-@pytest.mark.parametrize("password", ["kanari", "", None, "\udcff"])
+@pytest.mark.parametrize("password", ["canary", "", None, "\udcff"])
 def test_the_error_for_a_wrong_password_does_not_show_it(password):
     with pytest.raises(ConfigurationError, match="password is wrong, or the file") as raised:
         EnterpriseCertificate.from_pkcs12(pki.sender().p12(b"other"), password=password)
     assert raised.value.__cause__ is None
-    assert "kanari" not in frames_with_locals(raised.value)
+    assert "canary" not in frames_with_locals(raised.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"kanari", pki.sender().pem])
+@pytest.mark.parametrize("content", [b"", b"canary", pki.sender().pem])
 def test_a_file_that_is_not_pkcs12_has_the_same_error(content):
     with pytest.raises(ConfigurationError, match="the file is not PKCS#12"):
-        EnterpriseCertificate.from_pkcs12(content, password="kanari")
+        EnterpriseCertificate.from_pkcs12(content, password="canary")
 
 
-@pytest.mark.parametrize("source", [bytearray(b"kanari"), None, 7, ["kanari"]])
+@pytest.mark.parametrize("source", [bytearray(b"canary"), None, 7, ["canary"]])
 def test_a_source_that_is_neither_a_path_nor_bytes_is_refused(source):
     with pytest.raises(
         ConfigurationError, match=r"PKCS#12 file can't be read: not a path"
@@ -108,7 +108,7 @@ def test_the_error_for_a_file_that_can_not_be_read_does_not_show_its_path(source
     assert source[:4] not in str(raised.value)
 
 
-def test_of_a_java_pkcs12_file_with_several_entries_the_first_is_used(tmp_path, keytool):
+def test_the_first_of_several_entries_of_a_java_pkcs12_file_is_used(tmp_path, keytool):
     for name in ("first", "second"):
         run(
             *(tmp_path, keytool, "-genkeypair", "-alias", name, "-dname", f"CN={name}"),
@@ -146,17 +146,17 @@ class TestPem:
         issued = pki.sender()
         key = issued.encrypted_key_pem(PASSWORD.encode())
         assert EnterpriseCertificate.from_pem(issued.pem, key, password=PASSWORD).chain
-        for wrong in (None, "kanari"):
+        for wrong in (None, "canary"):
             with pytest.raises(ConfigurationError, match="private key can't be read") as raised:
                 EnterpriseCertificate.from_pem(issued.pem, key, password=wrong)
-            assert "kanari" not in frames_with_locals(raised.value)
+            assert "canary" not in frames_with_locals(raised.value)
 
     def test_a_password_for_a_key_without_one_is_refused(self):
         issued = pki.sender()
         with pytest.raises(ConfigurationError, match="for a key without one") as raised:
-            EnterpriseCertificate.from_pem(issued.pem, issued.key_pem, password="kanari")
+            EnterpriseCertificate.from_pem(issued.pem, issued.key_pem, password="canary")
         shown = frames_with_locals(raised.value)
-        assert "kanari" not in shown
+        assert "canary" not in shown
         assert "PRIVATE" not in shown
 
     def test_several_keys_are_refused(self):
@@ -319,7 +319,7 @@ class TestChain:
         chain, missing = pki.sender().enterprise([impostor]).complete_chain([pki.root().der])
         assert (len(chain), missing) == (1, "CN=Sender CA")
 
-    def test_of_two_certificates_for_one_key_the_renewed_one_is_used(self):
+    def test_a_renewed_certificate_for_the_same_key_is_used(self):
         name = pki.subject("Sender", organization_identifier=f"NTRNO-{pki.SENDER}")
         renewed = pki.issue(
             name,

@@ -1,4 +1,4 @@
-"""Environments: the service's addresses, and the authorities of each one."""
+"""Environments: the service's URLs, and the authorities of each one."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from posten_signering.errors import ConfigurationError
 
 
 class TestEnvironment:
-    def test_the_environments_have_the_documented_addresses_and_poll_waits(self):
+    def test_the_environments_have_the_documented_urls_and_poll_waits(self):
         assert Environment.PRODUCTION.service_root == "https://api.signering.posten.no/api"
         assert Environment.STAGING.service_root == "https://api.difitest.signering.posten.no/api"
         assert Environment.DIFITEST is Environment.STAGING

@@ -151,8 +151,8 @@ class TestSelection:
         assert selected == (pki.intermediate("Sender CA").der,)
 
     def test_certifi_has_one_trust_anchor_of_production(self):
-        [found] = TrustAnchors().select(Environment.PRODUCTION, certificate=None)
-        name = x509.load_der_x509_certificate(found).subject.rfc4514_string()
+        [anchor] = TrustAnchors().select(Environment.PRODUCTION, certificate=None)
+        name = x509.load_der_x509_certificate(anchor).subject.rfc4514_string()
         assert name == "CN=Buypass Class 3 Root CA,O=Buypass AS-983163327,C=NO"
 
     def test_other_certificates_of_certifi_are_not_trusted(self):
@@ -171,7 +171,7 @@ class TestSelection:
         "content",
         [
             b"",
-            b"kanari",
+            b"canary",
             # The first bytes of a certificate, and nothing else.
             b"-----BEGIN CERTIFICATE-----\nMIIABA==\n-----END CERTIFICATE-----\n",
         ],
@@ -274,16 +274,16 @@ class TestFetch:
         pages = loopback.always(loopback.answer(body=pki.root().der))
         async with loopback.http_server(pages) as proxy:
             local = environment(authority(pki.root(), published_at="http://ca.invalid/root.cer"))
-            address = f"http://user:kanari@127.0.0.1:{proxy.port}"
+            address = f"http://user:canary@127.0.0.1:{proxy.port}"
             assert await TrustAnchors.fetch(local, proxy=address)
             [received] = proxy.received
         assert received.target == "http://ca.invalid/root.cer"
-        assert base64.b64decode(received.headers["proxy-authorization"][6:]) == b"user:kanari"
+        assert base64.b64decode(received.headers["proxy-authorization"][6:]) == b"user:canary"
 
     async def test_an_invalid_proxy_is_refused(self):
         with pytest.raises(ConfigurationError, match="proxy must be") as raised:
-            await TrustAnchors.fetch(Environment.STAGING, proxy="socks5://user:kanari@host")
-        assert "kanari" not in str(raised.value)
+            await TrustAnchors.fetch(Environment.STAGING, proxy="socks5://user:canary@host")
+        assert "canary" not in str(raised.value)
 
 
 class TestExplainUntrusted:
@@ -330,7 +330,7 @@ class TestExplainUntrusted:
         issued = pki.issue(pki.subject("Posten"), nameless)
         assert "“O=Org”" in explain_untrusted(environment(), [], [issued.der])
 
-    @pytest.mark.parametrize("sent", [(), (b"kanari",)])
+    @pytest.mark.parametrize("sent", [(), (b"canary",)])
     def test_without_readable_certificates_the_issuer_is_not_known(self, sent):
         text = explain_untrusted(Environment.STAGING, [], sent)
         assert "issuer is not known" in text
