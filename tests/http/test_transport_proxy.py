@@ -186,12 +186,12 @@ async def test_a_proxy_with_any_other_certificate_is_not_trusted(presented):
 
 def local():
     """An environment with one authority, which is published at a URL."""
-    pinned = CertificateAuthority(
+    root = CertificateAuthority(
         name="Root",
         sha256=hashlib.sha256(pki.root().der).hexdigest(),
         published_at="http://ca.invalid/root.cer",
     )
-    return Environment(name="L", service_root="https://localhost/api", authorities=[pinned])
+    return Environment(name="L", service_root="https://localhost/api", authorities=[root])
 
 
 @pytest.mark.usefixtures("public_authority", "environment_variables")

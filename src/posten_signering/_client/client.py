@@ -36,8 +36,8 @@ class DirectClient(ClientLifecycle):
     The client retries transient failures (see `Retries`). It never retries a poll, and it retries
     `create` only if no byte of the request can have reached the service.
 
-    Every operation except `validate` (which sends nothing) may raise these errors of
-    `posten_signering.errors`. A method lists only the errors that it raises in addition.
+    Every operation except `validate` may raise these errors of `posten_signering.errors`. A method
+    lists only the errors that it raises in addition.
 
     - `ClientStateError`: The client is not open. Call operations inside `async with`.
     - `TransportError`: No complete response arrived. `TransportTimeoutError` means that the network
@@ -53,8 +53,7 @@ class DirectClient(ClientLifecycle):
         configuration: Which service to call, and the certificate and sender to use.
     """
 
-    # Methods delete an argument that holds a URL or a token once a `Secret` holds the value. Otherwise
-    # the value would appear in a traceback that shows local variables.
+    # Methods delete a URL or token argument once a `Secret` holds it: a traceback may show local variables.
 
     # Creating a job
 
@@ -139,8 +138,8 @@ class DirectClient(ClientLifecycle):
         Wait for `StatusPoll.wait` before the next poll. `status_changes` does this for you.
 
         The service hides a delivered change from other polls for 10 minutes. Then it delivers the
-        change again, unless the change was confirmed. This also applies to a change in a response
-        that was lost (`TransportError`).
+        change again, unless it was confirmed. This includes a change in a lost response
+        (`TransportError`).
 
         Args:
             sender: The sender whose queue to poll. None: the configuration's sender.
@@ -157,9 +156,7 @@ class DirectClient(ClientLifecycle):
     def status_changes(
         self, *, sender: Sender | None = None, failure_policy: FailurePolicy | None = None
     ) -> StatusChanges:
-        """Returns an async iterator over the status changes of a queue.
-
-        The iterator polls no earlier than the service permits. See `StatusChanges`.
+        """Returns an async iterator over the status changes of a queue. See `StatusChanges`.
 
         Args:
             sender: The sender whose queue to poll. None: the configuration's sender.
@@ -279,9 +276,7 @@ class DirectClient(ClientLifecycle):
         *,
         progress: Progress | None = None,
     ) -> int:
-        """Downloads the XAdES signature of a signer to a file.
-
-        The file appears at `path` only when the download is complete.
+        """Downloads the XAdES signature of a signer to a file, as `download_pades` does.
 
         Args:
             signature: A signature from the status of the job, or the XAdES URL that you stored.
@@ -301,9 +296,7 @@ class DirectClient(ClientLifecycle):
 
     @asynccontextmanager
     async def open_xades(self, signature: Signature | str) -> AsyncGenerator[DownloadStream]:
-        """Streams the XAdES signature of a signer: `async with client.open_xades(signature) as stream`.
-
-        The stream is the same as that of `open_pades`.
+        """Streams the XAdES signature of a signer, as `open_pades` does.
 
         Args:
             signature: A signature from the status of the job, or the XAdES URL that you stored.

@@ -18,8 +18,8 @@ from posten_signering._wire.exchange import ResponseStream
 Progress = Callable[[int, int | None], None]
 """Called with the number of bytes written, and the expected total (None if it is not known)."""
 
-# Writes run in a worker thread, so that a slow disk does not block the event loop. Each switch to a
-# thread has a cost, so the chunks are collected into writes of this many bytes.
+# Each write runs in a worker thread, because a disk may be slow. Writes of this size need few switches
+# between threads.
 _BYTES_PER_WRITE = 1024 * 1024
 # Windows can't open a directory, and does not need to flush one.
 _DIRECTORIES_HAVE_HANDLES = os.name == "posix"
@@ -88,7 +88,7 @@ def make_directory(path: Path) -> None:
 class PartialFile:
     """A file that has a temporary name in the same directory until `complete` renames it.
 
-    `discard` removes a file that was not completed. The constructor does no I/O; the methods do.
+    The methods do I/O: call them in a worker thread.
 
     After `asyncio.Task.cancel`, a cancelled task does not wait for its worker thread. `discard` may
     therefore run before a `write` or `complete` that was started earlier. Those then do nothing.

@@ -72,7 +72,7 @@ def delay(error: SigningError, attempts: int, random: float, retries: Retries) -
     Args:
         error: How the last attempt failed.
         attempts: How many attempts have been made, at least 1.
-        random: From 0 to 1, for full jitter: many clients do not retry at the same moment.
+        random: From 0 to 1, for full jitter.
         retries: The settings for retries.
     """
     backoff = random * min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (attempts - 1))

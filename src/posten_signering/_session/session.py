@@ -108,10 +108,6 @@ class Session:
     async def send(self, operation: Operation[T], prepare: Prepare | None = None) -> T:
         """Sends the request, reads the whole response and decodes it.
 
-        Args:
-            operation: The operation to send.
-            prepare: Called in each attempt just before the request is sent. Its result is sent.
-
         Raises:
             SigningError: No response came, or the operation's `decode` raised it for the response.
         """
@@ -144,7 +140,7 @@ class Session:
     async def open(self, operation: Operation[bytes]) -> AsyncGenerator[ResponseStream]:
         """Sends the request and yields the response while its body arrives.
 
-        There is no retry after that, because the caller may have used a part of the body already.
+        After that there is no retry, because the caller may have used a part of the body.
 
         Raises:
             SigningError: No response came, or the operation's `decode` raised it for the response.
