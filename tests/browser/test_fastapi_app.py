@@ -94,7 +94,7 @@ async def test_the_front_page_has_contrast_and_fits_the_screen(visit, shop):
     ("button", "message"),
     [
         ("Reject", "The tenant did not want to sign"),
-        ("Fail", "The tenant could not sign, for a technical reason"),
+        ("Simulate a failure", "The tenant could not sign, for a technical reason"),
     ],
 )
 async def test_a_person_does_not_sign(visit, shop, button, message):
@@ -107,7 +107,7 @@ async def test_a_person_does_not_sign(visit, shop, button, message):
     await expect(page.get_by_role("listitem").nth(1)).to_contain_text("does not have to sign")
     await expect(page.get_by_role("button")).to_have_count(0)
     await expect(page.get_by_role("link", name="The signed lease")).to_have_count(0)
-    await check_layout(person, f"shop-{button.lower()}")
+    await check_layout(person, f"shop-{button.lower().replace(' ', '-')}")
 
 
 async def test_two_signers_sign_in_separate_browsers(visit, shop):
@@ -139,7 +139,7 @@ async def test_a_redirect_url_works_in_one_browser_until_the_signer_has_finished
     assert redirect_url.startswith(sandbox.signing_pages_url)
     other.expects("status of 4")  # Chromium logs the HTTP status on its console
     await other.page.goto(redirect_url)
-    await expect(heading(other.page)).to_have_text("The job is open in another browser")
+    await expect(heading(other.page)).to_have_text("The job can't be opened in this browser")
     await page.get_by_role("button", name="Sign").click()
     await expect_return(page, "Everybody has signed.")
     await other.page.goto("about:blank")

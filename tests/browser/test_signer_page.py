@@ -81,7 +81,12 @@ async def test_a_person_reads_the_documents_and_signs(visit, sender):
             "You rejected the job and are back",
             ["NOT_APPLICABLE", "REJECTED"],
         ),
-        ("Fail", "error", "Signing failed, and you are back", ["FAILED", "NOT_APPLICABLE"]),
+        (
+            "Simulate a failure",
+            "error",
+            "Signing failed, and you are back",
+            ["FAILED", "NOT_APPLICABLE"],
+        ),
     ],
 )
 async def test_a_person_does_not_sign(visit, sender, button, exit_url, thanks, outcome):
@@ -176,18 +181,18 @@ async def test_a_second_browser_is_refused_and_the_first_continues(visit, sender
     second.expects("status of 403", "status of 410")
     page = await opened(first, sender.signers(created)[0])
     await second.page.goto(sender.signers(created)[0].redirect_url)
-    await expect(heading(second.page)).to_have_text("The job is open in another browser")
+    await expect(heading(second.page)).to_have_text("The job can't be opened in this browser")
     await second.screenshot("signer-second-browser")
     assert await second.contrast_faults() == []
     await page.reload()
     await expect(heading(page)).to_have_text(TITLE)
 
-    # With a new redirect URL, the browser that opens it takes over the signing.
+    # When a new redirect URL is opened, only that browser may act.
     fresh = await sender.client.request_new_redirect_url(sender.signers(created)[0])
     await opened(second, fresh)
     first.expects("status of 403")
     await page.get_by_role("button", name="Sign").click()
-    await expect(heading(page)).to_have_text("The job is open in another browser")
+    await expect(heading(page)).to_have_text("The job can't be opened in this browser")
     await second.page.get_by_role("button", name="Sign").click()
     await expect(second.page).to_have_url(re.compile(r"/completion\?"))
 
@@ -218,7 +223,7 @@ async def test_it_works_with_the_keyboard_alone(visit, sender):
         style = await focused.evaluate("at => getComputedStyle(at).outlineStyle")
         assert style == "solid", f"{seen[-1]} has no visible focus"
     assert seen[:2] == ["Skip to the content", "Norsk"]
-    assert seen[-3:] == ["Sign", "Reject", "Fail"]
+    assert seen[-3:] == ["Sign", "Reject", "Simulate a failure"]
     await person.screenshot("signer-focus")
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Enter")

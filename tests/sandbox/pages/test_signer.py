@@ -109,7 +109,7 @@ async def test_a_link_that_is_opened_used_replaced_or_unknown_is_refused(sandbox
         assert answer.headers["Location"] == "/signing/1/1"
         assert not answer.cookies
         assert (await other.get("/signing/1/1")).status == 403
-        assert "open in another browser" in other.page
+        assert "be opened in this browser" in other.page
         assert (await other.ask("POST", "/signing/1/1", data={"act": "sign"})).status == 403
 
         await sandbox.sign(first)

@@ -90,9 +90,6 @@ def page(
         template: The template's file name in `templates/`.
         status: The HTTP status.
         values: The values for the template. They override the values that every template gets.
-
-    Raises:
-        jinja2.UndefinedError: The template needs a value that is missing.
     """
     common: dict[str, object] = {
         "texts": TEXTS[language_of(request)],

@@ -39,8 +39,8 @@ def guard(*, port: int, storage: Storage, feed: Feed) -> Middleware:
             return _refusal(
                 request,
                 403,
-                "The headers Origin and Sec-Fetch-Site say that another site sent this request:"
-                " send it from a page of the sandbox, or from a program.",
+                "The header Origin or Sec-Fetch-Site names another site: send the request from a page of"
+                " the sandbox, or from a program.",
             )
         answer = await handler(request)
         try:

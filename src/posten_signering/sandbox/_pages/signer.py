@@ -1,7 +1,7 @@
 """The signer's pages, from the redirect URL to the exit URL.
 
-The first browser that opens a redirect URL gets a cookie; other browsers are refused. With a new redirect URL,
-the browser that opens it takes over. The package `_state` decides what an act does to a job.
+The first browser that opens a redirect URL gets a cookie; other browsers are refused. When a new redirect URL
+is opened, only that browser may act.
 """
 
 import hmac
