@@ -137,7 +137,7 @@ def test_a_directory_in_use_is_reported_in_one_line(tmp_path, monkeypatch, capsy
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     message = capsys.readouterr().err
-    assert re.fullmatch("The sandbox can't start: .* in use by another sandbox: .*\n", message)
+    assert re.fullmatch("The sandbox can't run: .* in use by another sandbox: .*\n", message)
 
 
 def test_without_a_directory_the_files_are_removed_at_the_end(monkeypatch):
@@ -176,14 +176,14 @@ def test_a_port_in_use_is_reported_in_one_line(capsys):
     with socket.create_server(("127.0.0.1", 0)) as other_server:
         status = command.main(["--port", str(other_server.getsockname()[1]), "--pages-port", "0"])
     assert status == 1
-    assert re.fullmatch("The sandbox can't start: .*in use.*\n", capsys.readouterr().err)
+    assert re.fullmatch("The sandbox can't run: .*in use.*\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("option", ["--port", "--pages-port"])
 def test_a_port_out_of_range_is_reported_in_one_line(option, capsys):
     assert command.main([*ANY_PORTS, option, "99999"]) == 1
     message = capsys.readouterr().err
-    expected = "The sandbox can't start: The port 99999 is out of range.*65535.*\n"
+    expected = "The sandbox can't run: The port 99999 is out of range.*65535.*\n"
     assert re.fullmatch(expected, message)
 
 
@@ -195,7 +195,7 @@ def test_an_impossible_directory_is_reported_with_its_path(tmp_path, capsys, nam
     directory = tmp_path / name
     assert command.main([*ANY_PORTS, "--directory", str(directory)]) == 1
     assert re.fullmatch(
-        f"The sandbox can't start: .*: {re.escape(str(directory))}.\n", capsys.readouterr().err
+        f"The sandbox can't run: .*: {re.escape(str(directory))}.\n", capsys.readouterr().err
     )
 
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """Imports a name that needs the extra. If the extra is missing, the ImportError says so."""
+        """Imports a name that needs the extra. The ImportError names the extra if it is missing."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:

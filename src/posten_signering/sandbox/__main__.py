@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _failed(error.msg)
         except OSError as error:
             where = "" if error.filename is None else f": {error.filename}"
-            return _failed(f"The sandbox can't start: {error.strerror or error}{where}.")
+            return _failed(f"The sandbox can't run: {error.strerror or error}{where}.")
         except SandboxError as error:
-            return _failed(f"The sandbox can't start: {error}")
+            return _failed(f"The sandbox can't run: {error}")
     return 0
 
 
@@ -68,8 +68,8 @@ async def _run(options: Options) -> None:
     Raises:
         ImportError: The extra `sandbox` is not installed.
         OSError: A port is in use, or the directory can't be written to.
-        SandboxError: Another sandbox uses the directory, the data in it can't be read, or a port is
-            out of range.
+        SandboxError: Another sandbox uses the directory, the data in it can't be read or written, or a
+            port is out of range.
     """
     from posten_signering.sandbox import Sandbox  # noqa: PLC0415 - fails without the extra
 

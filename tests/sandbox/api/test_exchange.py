@@ -215,7 +215,7 @@ async def test_doubled_elements_occur_twice(sandbox, sender):
     assert len(root.findall(f"{{{bundles.SERVICE}}}redirect-url")) == 2  # one for each signer
 
 
-async def test_unknown_elements_are_all_that_breaks_the_schema(sandbox, sender):
+async def test_without_its_unknown_elements_the_message_follows_the_schema(sandbox, sender):
     root = etree.fromstring(await corrupted(sandbox, sender, FaultKind.UNKNOWN_ELEMENTS))
     with pytest.raises(etree.DocumentInvalid):
         conforms(root, "direct-signature-job-response")
@@ -261,7 +261,7 @@ async def test_a_xades_signature_can_only_be_cut_short(sandbox, sender):
         assert await response.read() == whole[: len(whole) // 2]
 
 
-async def test_a_missing_header_waits_for_a_response_with_that_header(sandbox, sender):
+async def test_a_missing_header_fault_waits_for_a_response_with_that_header(sandbox, sender):
     for header in ("Date", "x-next-permitted-poll-time", "Content-Type", "Content-Length"):
         sandbox.faults.add(Fault(kind=FaultKind.MISSING_HEADER, header=header, times=1))
     access = await sender.get(sender.root)

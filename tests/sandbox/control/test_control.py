@@ -327,7 +327,7 @@ async def test_an_unknown_signer_and_an_invalid_or_large_body_are_refused(sender
     await sender.create()
     for number in (0, 3):
         status, answer = await control_api("POST", f"/jobs/1/signers/{number}/sign")
-        assert (status, answer["error"]) == (404, "Job 1 has no such signer.")
+        assert (status, answer["error"]) == (404, f"Job 1 has no signer {number}.")
     headers = {"Content-Type": "application/json"}
     for data, status in ((b"{", 400), (b"\xff", 400), (b" " * 3_000_000, 413)):
         async with control_api.session.post(

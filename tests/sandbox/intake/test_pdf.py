@@ -382,7 +382,7 @@ def test_a_link_to_a_different_page_keeps_its_target():
     assert target.idnum == second.indirect_reference.idnum
 
 
-# --- PDFs that cannot be signed
+# --- PDFs that can't be signed
 
 
 def of_version(version):

@@ -195,7 +195,7 @@ def test_the_signing_time_is_compared_with_the_services_clock():
         (lambda x: x.replace(b"rsa-sha256", b"rsa-sha1"), "SignatureMethod is not allowed"),
         (lambda x: x.replace(b"xmlenc#sha256", b"xmlenc#sha512"), "DigestMethod of the Reference"),
         (lambda x: x.replace(b"<SignatureValue>", b"<SignatureValue>!"), "not base64"),
-        (lambda x: x.replace(b"<X509Certificate>", b"<X509Certificate>AAAA"), "cannot be read"),
+        (lambda x: x.replace(b"<X509Certificate>", b"<X509Certificate>AAAA"), "can't be read"),
         (lambda x: x.replace(b"X509Data", b"X510Data"), "KeyInfo has no X509Certificate"),
         (lambda x: x.replace(b"xmldsig#sha1", b"xmldsig#md5"), "digest of #SignedProperties"),
         (lambda x: x.replace(b'Target="#Signature"', b'Target="#Other"'), "Target"),

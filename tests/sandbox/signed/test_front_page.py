@@ -44,7 +44,7 @@ def test_a_long_front_page_continues_on_more_pages(pdfsig, pdftotext, tmp_path):
 
 
 @settings(max_examples=40)
-# A message of the service cannot contain control characters (XML 1.0, section 2.2).
+# A message of the service can't contain control characters (XML 1.0, section 2.2).
 @given(
     st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=80),
     st.text(max_size=220),

@@ -126,7 +126,7 @@ async def test_missing_certificates_are_replaced_and_unreadable_ones_are_an_erro
         wrong = '{"key": "x", "certificate": "y"}'
         file.execute("UPDATE entries SET value = ? WHERE kind = 'keys'", (wrong,))
     with pytest.raises(
-        SandboxError, match=r"certificate or key in .* cannot be read\. Remove the file"
+        SandboxError, match=r"certificate or key in .* can't be read: remove the file"
     ):
         await new_sandbox().__aenter__()
 

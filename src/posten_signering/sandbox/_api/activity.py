@@ -1,7 +1,7 @@
 """The last requests to the API, the counters of each organisation, and the feed of changes. No I/O.
 
-An early poll is counted for one client if that client had received the next permitted poll time. If only a
-different client had received it, the poll is counted between clients.
+An early poll is counted for one client if that client had received the next permitted poll time. Otherwise it
+is counted between clients: usually a different client had polled the queue before.
 """
 
 import asyncio
@@ -56,8 +56,8 @@ class OrganizationCounters:
         refusals: The number of refused calls by error code. `DoSFilter` stands for the rate limit.
         early_polls_of_one_client: Polls before a next permitted poll time that the same client had
             received.
-        early_polls_between_clients: Polls before a next permitted poll time that only a different
-            client had received. The User-Agent identifies a client.
+        early_polls_between_clients: Polls before a next permitted poll time that the client had not
+            received, usually because a different client polled. The User-Agent identifies a client.
     """
 
     calls: Mapping[str, int]

@@ -1,7 +1,4 @@
-"""The responses of the service: its XML messages (`direct.xsd`, `common.xsd`), and those that faults send.
-
-The modules `service` and `exchange` decide which response a request gets.
-"""
+"""The responses of the service: its XML messages (`direct.xsd`, `common.xsd`), and those that faults send."""
 
 from datetime import datetime, timedelta, timezone
 from http.client import responses

@@ -1,7 +1,4 @@
-"""Connections: the listening sockets, the client's certificate, and the sending of responses.
-
-Other modules decide what a request does and which fault happens to it.
-"""
+"""Connections: the listening sockets, the client's certificate, and the sending of responses."""
 
 import asyncio
 import socket

@@ -103,7 +103,7 @@ class Exchanges:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             # aiohttp cancels this task when the client disconnects (see `running`). The request still
-            # takes effect, unless a delay is holding it.
+            # takes effect, unless a fault delays it before that.
             exchange.caller.leave()
             if self.delays.closed:
                 work.cancel()
@@ -195,7 +195,7 @@ class Exchange:
             return self._refused(refusal.status, refusal.code, refusal.message)
         except web.HTTPRequestEntityTooLarge:
             limit = self.common.settings.largest_body
-            message = f"The body of the request is larger than the limit of {limit} bytes."
+            message = f"The body of the request is larger than {limit} bytes. Make it smaller."
             return self._refused(413, "REQUEST_TOO_LARGE", message)
         except web.HTTPException as error:
             status = HTTPStatus(error.status)
@@ -224,10 +224,7 @@ class Exchange:
         if access.admit(organization, now=self.common.settings.now()):
             return None
         # A filter in front of the service sends this response, so it has no error document and no poll time.
-        self.refusal = (
-            DOS_FILTER,
-            "Rate limit: the organisation made too many calls and is blocked.",
-        )
+        self.refusal = (DOS_FILTER, "The organisation is blocked by the rate limit.")
         return web.Response(status=429, text="Too many requests", headers={DOS_FILTER: "rejected"})
 
     # The faults.

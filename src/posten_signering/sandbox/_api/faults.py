@@ -1,7 +1,7 @@
 """Faults that a developer injects: failures between a client and the service. Performs no I/O.
 
 A `Fault` says what goes wrong and with which requests. `Faults` holds the pending faults and selects those
-that happen to a request. `corrupted` changes a message as a fault demands.
+that happen to a request.
 """
 
 import random
@@ -41,7 +41,8 @@ class FaultKind(StrEnum):
         SERVER_ERROR: The HTTP status `status` (default 500) with an HTML page, as from a gateway.
         UNAVAILABLE: HTTP 503 with an HTML page, and a `Retry-After` of `seconds` (default 1).
         ERROR_DOCUMENT: The HTTP status `status` and an error document with the error code `code`.
-        RATE_LIMITED: The organisation is blocked for `seconds` (default 30), as after too many calls.
+        RATE_LIMITED: The organisation is blocked, as after too many calls: for `seconds` (default: the
+            `block` of the sandbox's rate limit, 30).
         MALFORMED_XML: Only the first half of the message is sent.
         DOCTYPE: The message has a DOCTYPE.
         ENTITIES: The message has a DOCTYPE with nested entities; each expands the one before ten times.
@@ -173,7 +174,7 @@ class Fault:
             raise ValueError("status must be the HTTP status of an error, from 400 to 599.")
         # At most one year. Rejects NaN.
         if self.seconds is not None and not abs(self.seconds) <= _LONGEST:
-            raise ValueError(f"seconds must be a number, at most {_LONGEST} (one year).")
+            raise ValueError(f"seconds must be between -{_LONGEST} and {_LONGEST} (one year).")
         if self.code is not None and re.fullmatch(r"[\w.-]{1,100}", self.code) is None:
             raise ValueError(
                 "code must be 1 to 100 letters, digits, underscores, dots and hyphens."

@@ -43,8 +43,8 @@ class Service:
 
     Attributes:
         settings: Times and limits.
-        signing_clock: The clock that signing times of containers are compared with. Senders use this
-            time too, so it does not change when the sandbox's clock is moved forward.
+        signing_clock: The clock that signing times of containers are compared with. It is not moved
+            forward with the sandbox's clock, because the senders' clocks are not.
         exchanges: Handles every request before and after its endpoint.
         state: Jobs and queues.
         access: Decides who may call.

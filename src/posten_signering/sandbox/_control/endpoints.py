@@ -383,7 +383,9 @@ def _reason(error: ValidationError, kind: type[Any]) -> str:
             one_of = context["expected"].replace(" or ", ", ").replace("'", "")
             return f"{name} must be one of {one_of}."
         case wrong_type:
-            return f"{name} must be {_TYPES.get(wrong_type, 'something else')}."
+            return (
+                f"{name} must be {_TYPES.get(wrong_type, f'as {PREFIX}/openapi.json describes')}."
+            )
 
 
 def _json(answer: object, status: int = 200) -> web.Response:

@@ -32,7 +32,7 @@ _PARAMETERS: dict[str, tuple[str, str, Schema]] = {
 
 _EVENTS = (
     'Server-Sent Events: an event `change` with `{"version": N}`, first when the client connects and then after'
-    " every change. Between events come comment lines, so that a client notices a dead connection."
+    " every change. Between events it sends comment lines, so that a client notices a dead connection."
 )
 
 

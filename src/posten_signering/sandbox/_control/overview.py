@@ -107,7 +107,7 @@ class ChangeSnapshot:
         number: The number of the change in its queue. Actions need it and the job's id.
         job_id: The id of the job.
         status: The job's status when the change happened.
-        leased_until: When the lease ends; polls do not deliver the change before. None without a lease.
+        leased_until: When the lease ends; no poll delivers the change before then. None without a lease.
     """
 
     number: int

@@ -1,6 +1,6 @@
 """Checks what a sender sends to create a job: the request, and the container of documents.
 
-This module shares no code with the client, so a mistake of the client cannot hide here. It is CPU-heavy
+This module shares no code with the client, so a mistake of the client can't hide here. It is CPU-heavy
 and performs no I/O: run it in a worker thread.
 """
 
@@ -147,7 +147,7 @@ def _documents(manifest: Manifest, container: Container) -> dict[str, Octets]:
 
 
 def _fault_of_document(media_type: str, content: Octets) -> str | None:
-    """Why a document cannot be signed, as text that follows "The document X ". `None` if it can."""
+    """Why a document can't be signed, as text that follows "The document X ". `None` if it can."""
     if media_type == PDF:
         return fault_of_pdf(content)
     if media_type != TEXT:

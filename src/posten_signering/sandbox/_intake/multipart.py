@@ -44,7 +44,7 @@ def split_body(content_type: str, body: Octets) -> tuple[Octets, Octets]:
 def _parts(content_type: str, body: Octets) -> "list[Message]":
     if not content_type.strip():
         raise _not_multipart("missing")
-    # `email` treats a type that it cannot parse as text/plain.
+    # `email` treats a type that it can't parse as text/plain.
     has_readable_type = content_type.partition(";")[0].count("/") == 1
     if not has_readable_type or any(character in content_type for character in "\r\n\0"):
         raise _not_multipart("unreadable")

@@ -1,6 +1,6 @@
 """Reads PDF documents, and joins them into one PDF with A4 portrait pages. Performs no I/O.
 
-`fault_of_pdf` does the same work as `joined`. A document that cannot be read is therefore refused when
+`fault_of_pdf` does the same work as `joined`. A document that can't be read is therefore refused when
 the job is created, not after the signers have signed.
 """
 
@@ -61,9 +61,9 @@ def read(content: bytes) -> PdfReader:
 
 
 def fault_of_pdf(content: bytes) -> str | None:
-    """Why a PDF cannot be signed, as text that follows "The document X ". `None` if it can.
+    """Why a PDF can't be signed, as text that follows "The document X ". `None` if it can.
 
-    The service accepts PDF 1.1 to 1.7 and PDF/A, without a password and without permissions ("Opprette
+    The service accepts PDF 1.1 to 1.7 and PDF/A, without a password and without restrictions ("Opprette
     oppdrag").
 
     Args:
@@ -74,7 +74,7 @@ def fault_of_pdf(content: bytes) -> str | None:
     try:
         reader = read(content)
         if reader.is_encrypted:
-            return "is an encrypted PDF. Save it without a password and without permissions."
+            return "is an encrypted PDF. Save it without a password and without restrictions."
         # An incremental update may set a later version in the catalog (ISO 32000-1, 7.5.2).
         if _LATER_VERSION.match(str(reader.root_object.get("/Version"))):
             return _WRONG_VERSION

@@ -216,7 +216,7 @@ def _check_data_object_formats(
         children = [local_name(child) for child in element]
         if children != ["MimeType"]:
             raise broken_signature(
-                "a DataObjectFormat does not have MimeType as its only child. Remove the other children."
+                "a DataObjectFormat does not have MimeType as its only child. Give it exactly this child."
             )
         object_reference = element.get("ObjectReference", "")
         if object_reference in stated_types:

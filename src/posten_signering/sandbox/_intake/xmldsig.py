@@ -110,7 +110,7 @@ def key_info_certificates(signature: Element) -> tuple[x509.Certificate, ...]:
     """The certificates of `KeyInfo`, in document order.
 
     Raises:
-        Refusal: `KeyInfo` has no certificate, or a certificate cannot be read.
+        Refusal: `KeyInfo` has no certificate, or a certificate can't be read.
     """
     key_info = only_child(signature, "ds:KeyInfo")
     certificates: list[x509.Certificate] = []
@@ -124,7 +124,7 @@ def key_info_certificates(signature: Element) -> tuple[x509.Certificate, ...]:
             _ = certificate.public_key()
         except Exception:  # noqa: BLE001 - on a broken certificate the library can raise anything
             raise broken_signature(
-                "an X509Certificate cannot be read. Write the certificate's DER bytes as base64."
+                "an X509Certificate can't be read. Write the certificate's DER bytes as base64."
             ) from None
         certificates.append(certificate)
     if not certificates:
@@ -163,7 +163,7 @@ def check_references(signature: Element, files: Mapping[str, bytes]) -> Referenc
                 [C14N_11],
             ):
                 raise broken_signature(
-                    f"the Reference to {uri} must have exactly one Transform. Use {C14N_10}."
+                    f"the Transforms of the Reference to {uri} are not allowed. Use only {C14N_10}."
                 )
             _check_digest(reference, canonical(element), name=uri)
             elements.append((reference.get("Type"), element))

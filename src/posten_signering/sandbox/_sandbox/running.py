@@ -40,7 +40,7 @@ class Running:
     """A running sandbox.
 
     Attributes:
-        links: Its addresses.
+        links: Its URLs.
         control: The actions of the control API.
         stack: Closes everything that the sandbox has open.
     """
@@ -70,7 +70,7 @@ async def start(
     Raises:
         OSError: A port is in use, or the directory can't be written to.
         SandboxError: Another sandbox uses the directory, the file in it can't be read, or a port is
-            not a valid port number.
+            out of range.
     """
     stack = AsyncExitStack()
     try:

@@ -55,22 +55,23 @@ class Sandbox:
             configuration = sandbox.client_configuration()
 
     Args:
-        settings: Any of the settings below. The defaults are what the real service is documented to
-            do. `empty_queue_wait` (30 seconds), `lease` (10 minutes), `lifetime` of a job (30 days),
-            `deletable_after` completion (24 hours), `available_for` (40 days): each a `timedelta`.
-            `early_poll_penalty`: a `timedelta` that each poll that comes too early adds to the next
-            permitted time. `rate_limit`: a `RateLimit`; None for no limit. `organizations`: the
-            organisation numbers that have access; None for all. `port`, `pages_port`: 0 for a free
-            port. `largest_body`: in bytes. `clock`: returns the present time as an aware `datetime`;
-            the sandbox takes its time from it. `directory`: where the sandbox stores everything,
-            so that a later sandbox there continues from it; None to keep everything in memory.
-            `new_token`: returns a new token. `random` and `sleep`: for faults with a probability or a
-            delay.
+        settings: Any of the settings below. The defaults follow the documentation of the real service.
+            Each of these is a `timedelta`: `empty_queue_wait` after an empty queue (30 seconds),
+            `lease` of a fetched change (10 minutes), `lifetime` of a job (30 days), `deletable_after`
+            from completion until documents may be deleted (24 hours), `available_for` from a job's
+            end until its documents are gone (40 days), `early_poll_penalty`, which each early poll
+            adds to the next permitted poll time (zero). `rate_limit`: a `RateLimit`; None for no
+            limit. `organizations`: a frozenset of the organisation numbers that have access; None for
+            all. `port`, `pages_port`: 0 for a free port. `largest_body`: in bytes. `clock`: returns
+            the current time as an aware `datetime`. `directory`: where the sandbox keeps its state
+            for the next start; None to keep it in memory. `new_token`: returns a new token. `random`
+            and `sleep`: for faults with a probability or a delay.
 
     Raises:
         OSError: On entering, when a port is in use or the directory can't be written to.
         SandboxError: On entering, when another sandbox uses the directory, the file in it can't be
-            read, or a port is not a valid port number.
+            read, or a port is out of range. Later, when the file can't be written to, or when the
+            sandbox is used while it is not running.
     """
 
     def __init__(self, **settings: Unpack[SettingsArguments]) -> None:
@@ -110,12 +111,12 @@ class Sandbox:
 
     @property
     def overview_url(self) -> str:
-        """The URL of the page on which a person sees the sandbox's state, and controls it."""
+        """The URL of the overview page, which shows the sandbox's state and can change it."""
         return self.signing_pages_url.rstrip("/") + OVERVIEW
 
     @property
     def control_url(self) -> str:
-        """The URL of the control API, for tests in any language. `/openapi.json` below it describes it."""
+        """The URL of the control API, for tests in any language. A GET returns its OpenAPI document."""
         return self.signing_pages_url.rstrip("/") + PREFIX
 
     @property
@@ -143,11 +144,11 @@ class Sandbox:
 
     @property
     def counters(self) -> Mapping[str, OrganizationCounters]:
-        """Counts of calls and refusals, by organisation number: a snapshot."""
+        """A snapshot of the calls, refusals and early polls, by organisation number."""
         return self._now_running.control.activity.counters
 
     def overview(self) -> Overview:
-        """Jobs, queues, the latest requests, and more: a snapshot of the sandbox's state."""
+        """A snapshot of the sandbox's state: jobs, queues, the latest requests, and more."""
         return self._now_running.control.overview()
 
     def enterprise_pkcs12(self, organization_number: str) -> tuple[bytes, str]:
@@ -210,7 +211,7 @@ class Sandbox:
             sender_org: The organisation number of the sender.
 
         Raises:
-            SandboxError: A number is not nine digits.
+            SandboxError: An organisation number is not nine digits.
         """
         control = self._now_running.control
         control.authorize_broker(certificate_org, sender_org)
@@ -235,7 +236,7 @@ class Sandbox:
         return await self._act(redirect_url, Act.REJECT)
 
     async def fail(self, redirect_url: str) -> str:
-        """Lets the signing fail technically. This also ends the job for the others. See `sign`."""
+        """Fails as if for a technical reason. This also ends the job for the other signers. See `sign`."""
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         return await self._act(redirect_url, Act.FAIL)
 
@@ -280,7 +281,7 @@ class Sandbox:
         client whose clock is right is not refused.
 
         Raises:
-            SandboxError: `seconds` is not more than 0, or it is more than a year.
+            SandboxError: `seconds` is zero, negative or more than a year.
         """
         control = self._now_running.control
         control.advance(seconds)

@@ -231,7 +231,7 @@ class ThreadedFaults:
 
     @property
     def pending(self) -> tuple[PendingFault, ...]:
-        """The faults that can still happen, oldest first."""
+        """The pending faults, oldest first."""
         return self._loop.call(lambda: self._faults.pending)
 
     def add(self, fault: Fault) -> int:

@@ -118,12 +118,8 @@ class JobDocuments:
             if signed is None:
                 originals = await self.originals(job)
                 if not originals:
-                    raise Refusal(
-                        410,
-                        "DOCUMENTS_DELETED",
-                        f"The documents of job {job.id} are deleted. Download documents before they"
-                        " are deleted.",
-                    )
+                    message = f"The documents of job {job.id} are deleted."
+                    raise Refusal(410, "DOCUMENTS_DELETED", message)
                 signed = StoredDocument(content=Octets(await self._workers.run(make, originals)))
                 self._storage.put(key, signed)
         return signed.content

@@ -249,7 +249,7 @@ def _read(stored: StoredKey, *chain: x509.Certificate) -> SigningKey:
         certificate = x509.load_pem_x509_certificate(stored.certificate.encode())
     except ValueError:
         raise SandboxError(
-            f"A certificate or key in {FILE} cannot be read. Remove the file, and start the sandbox again."
+            f"A certificate or key in {FILE} can't be read: remove the file, and start the sandbox again."
         ) from None
     return SigningKey(certificate=certificate, key=cast("rsa.RSAPrivateKey", key), chain=chain)
 

@@ -36,7 +36,7 @@ _XADES = ElementMaker(namespace=PREFIXES["xades"], nsmap=PREFIXES)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedDocument:
-    """A document that was signed.
+    """A document that the signers of a job sign.
 
     Attributes:
         name: The name of its entry in the container.

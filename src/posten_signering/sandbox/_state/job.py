@@ -139,7 +139,7 @@ class SignerOf:
 
 
 def act(job: Job, position: int, action: Act, *, now: datetime) -> Job:
-    """A signer signs, rejects or fails. A rejection or a failure also ends it for the others.
+    """A signer signs, rejects or fails. Rejecting or failing also ends the job for the other signers.
 
     Raises:
         Refusal: The signer has finished already, or the job has ended.

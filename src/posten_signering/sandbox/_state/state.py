@@ -216,7 +216,11 @@ class State:
         else:
             signed = _signer(job, position).state.status is SignerStatus.SIGNED
         if not signed:
-            raise Refusal(404, "NOT_FOUND", f"Job {job_id} does not have this signed document.")
+            raise Refusal(
+                404,
+                "NOT_FOUND",
+                f"Job {job_id} does not have this signed document: a signature is missing.",
+            )
         if not self.documents_kept(job, now=now):
             raise Refusal(410, "DOCUMENTS_DELETED", f"The documents of job {job_id} are deleted.")
         return job
@@ -300,7 +304,7 @@ class State:
         return job
 
     def act_as(self, job_id: int, position: int, action: Act, *, now: datetime) -> str:
-        """Acts as a signer. The signer's redirect URL no longer works after it.
+        """Acts as a signer. The signer's redirect URL no longer works afterwards.
 
         Returns:
             The exit URL.
@@ -384,5 +388,5 @@ def _signer(job: Job, position: int) -> Signer:
         Refusal: The job has no signer at this position.
     """
     if not 0 <= position < len(job.signers):
-        raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no such signer.")
+        raise Refusal(404, "NOT_FOUND", f"Job {job.id} has no signer {position + 1}.")
     return job.signers[position]

@@ -1,7 +1,7 @@
 """The storage of a sandbox: its tables and its documents, in SQLite.
 
 The tables are read once and then live in memory. A commit writes each changed entry as JSON, in the
-same transaction as the documents. This module does not know what the entries mean.
+same transaction as the documents.
 """
 
 import asyncio

@@ -12,7 +12,7 @@ ASICE_VALIDATION_FAILED = "ASICE_VALIDATION_FAILED"
 
 
 class SandboxError(Exception):
-    """The sandbox cannot do what the caller requested. The message says why."""
+    """The sandbox can't do what the caller requested. The message says why."""
 
 
 class Refusal(SandboxError):  # noqa: N818 - a response of the service, not an error of this program

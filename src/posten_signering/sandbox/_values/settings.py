@@ -1,4 +1,4 @@
-"""The settings of a sandbox. Their defaults follow the real service. Performs no I/O."""
+"""The settings of a sandbox, and its clocks."""
 
 import asyncio
 import random
@@ -60,7 +60,7 @@ def system_clock() -> datetime:
 
 
 def random_token() -> str:
-    """A token that cannot be guessed, in characters that need no escaping in a URL."""
+    """A token that can't be guessed, in characters that need no escaping in a URL."""
     return secrets.token_urlsafe(24)
 
 
@@ -79,20 +79,21 @@ class Settings:
             early poll does not move it. (The live service is said to be stricter; this is not
             documented.)
         lifetime: How long the signers have before a job expires.
-        deletable_after: How long after its completion a job's documents cannot be deleted yet.
+        deletable_after: How long a sender must wait after the completion of a job before it may delete
+            the documents.
         available_for: How long after its end a job's signed documents can be downloaded.
         rate_limit: The rate limit of each organisation. None: no limit.
         organizations: The organisation numbers that have an agreement with the service. None: every
             organisation with a certificate. Others are refused with NOT_AUTHORIZED.
         largest_body: The most bytes in the body of a request. A larger one is refused with HTTP 413.
-        clock: Returns the current time, with an offset. The sandbox takes every time from it.
+        clock: Returns the current time as an aware datetime. The sandbox takes every time from it.
         directory: Where the sandbox keeps its state. A sandbox that is started with the same
             directory continues from that state. None: in memory. The directory holds private keys:
             only this user may read it.
         random: Returns a number from 0 (inclusive) to 1 (exclusive), for faults with a probability.
         sleep: Waits for a number of seconds, for faults that delay.
-        new_token: Returns a new URL-safe text at each call, for one-time redirect URLs and status
-            query tokens.
+        new_token: Returns a new URL-safe text at each call, for redirect URLs, status query tokens and
+            cookies.
     """
 
     port: int = 0

@@ -32,9 +32,9 @@ class Workers:
         return await asyncio.wrap_future(future)
 
     async def aclose(self) -> None:
-        """Waits for the calls that are running, then ends the threads.
+        """Waits for the submitted calls, then ends the threads.
 
-        A call whose `run` was cancelled still runs to its end in its thread.
+        Cancelling `run` does not stop a call that has started.
         """
         for future in tuple(self._pending):
             await asyncio.wait([asyncio.wrap_future(future)])
