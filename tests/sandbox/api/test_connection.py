@@ -175,7 +175,7 @@ async def test_an_error_in_sleep_is_logged(clock, tmp_path, caplog):
 
 
 def test_a_lost_connection_is_not_reset():
-    """A TLS transport already has no socket when aiohttp does not yet know of the loss."""
+    """A TLS transport can lose its socket before aiohttp knows of the loss."""
     context = ssl.create_default_context()
     with closing(asyncio.new_event_loop()) as loop:
         lost = SSLProtocol(loop, asyncio.Protocol(), context, None, call_connection_made=False)

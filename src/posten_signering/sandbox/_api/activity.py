@@ -30,7 +30,7 @@ class RequestSnapshot:
         organization: The organisation number in the path, else the one in the client's certificate;
             None when neither names an organisation.
         client: The User-Agent header.
-        status: The HTTP status; None when the sandbox cut the connection without a response.
+        status: The HTTP status; None when the sandbox reset the connection without a response.
         refusal: Why the request was refused; None when it was not refused.
         faults: The kinds of the faults that happened to the request.
     """

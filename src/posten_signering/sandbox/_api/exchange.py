@@ -1,4 +1,4 @@
-"""The steps that every request to the API goes through, from the request to its response.
+"""The steps from a request to the API to its response.
 
 The steps are, in this order: faults before the request takes effect, access control and rate limit, the
 service, the storage, faults after the request took effect, the record of requests. No URL or body is logged.

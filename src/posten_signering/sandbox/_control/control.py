@@ -1,6 +1,6 @@
-"""The actions of tests, and of a person at the overview page, on the sandbox. Independent of HTTP.
+"""Actions on the sandbox, for tests and for the overview page. Independent of HTTP.
 
-The caller commits what an action changed: the guard for HTTP requests, `Sandbox` within the same process.
+The caller must commit the changes. `guard` does it for HTTP requests, `Sandbox` for calls in the same process.
 """
 
 import re

@@ -128,7 +128,7 @@ class Sandbox:
     def ca_certificates(self) -> Mapping[str, bytes]:
         """The CA certificates in PEM form: the root as `root`, the one below it as `issuing`.
 
-        A client that has to be given every CA certificate of a chain needs both.
+        A client that must know every CA certificate of a chain needs both.
         """
         return self._now_running.control.authority.certificates_pem
 
@@ -236,7 +236,7 @@ class Sandbox:
         return await self._act(redirect_url, Act.REJECT)
 
     async def fail(self, redirect_url: str) -> str:
-        """Fails as if for a technical reason. This also ends the job for the other signers. See `sign`."""
+        """Fails the signing, as after a technical error. This also ends the job for the other signers. See `sign`."""
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         return await self._act(redirect_url, Act.FAIL)
 

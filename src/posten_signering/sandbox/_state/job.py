@@ -1,7 +1,7 @@
-"""A job, and pure functions that return the job as a signer, the sender or time has changed it.
+"""A job, and pure functions that return the job after a change by a signer, the sender or time.
 
 The rules are from the service's documentation ("Endring av signeringsoppdrag", "Lagring") and
-`direct.xsd`. A transition that they forbid raises the `Refusal` that the service would answer with.
+`direct.xsd`. A transition that they forbid raises the service's `Refusal`.
 """
 
 from dataclasses import dataclass, field, replace

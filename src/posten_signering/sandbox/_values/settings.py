@@ -70,7 +70,7 @@ class Settings:
 
     Attributes:
         port: The port of the API. 0: a free port.
-        pages_port: The port of the signer's pages. 0: a free port.
+        pages_port: The port of the signer's pages, the overview and the control API. 0: a free port.
         empty_queue_wait: How long a sender must wait with the next poll after it found the queue
             empty: 30 seconds as in the service's test environment (10 minutes in production).
         lease: How long a fetched change stays hidden. If it is not confirmed by then, the next poll
