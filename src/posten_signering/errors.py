@@ -230,7 +230,7 @@ class CreateOutcomeUnknownError(TransportError):
         self.reason = reason
         self.job_id = job_id
         job = "without a reference" if reference is None else f"with reference {reference!r}"
-        created = "" if job_id is None else f" The job id in the response is {job_id}."
+        created = "" if job_id is None else f" The response names job id {job_id}."
         super().__init__(
             f"It is not known whether the job {job} was created: {reason}.{created} "
             "The job may exist, so do not retry automatically.",

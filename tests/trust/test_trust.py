@@ -117,7 +117,7 @@ class TestCandidates:
 
 
 class TestSelection:
-    def test_only_certificates_with_listed_fingerprints_are_used(self):
+    def test_only_certificates_with_pinned_fingerprints_are_used(self):
         anchors = TrustAnchors.from_pem(pki.root().pem + pki.root("Other").pem + pki.root().pem)
         local = environment(authority(pki.root()))
         assert anchors.select(local, certificate=None) == (pki.root().der,)
@@ -160,7 +160,7 @@ class TestSelection:
         der = base64.b64decode(pem.partition("-----END")[0])
         assert der not in TrustAnchors().select(Environment.PRODUCTION, certificate=None)
 
-    def test_certificates_can_be_trusted_without_a_listed_fingerprint(self, tmp_path):
+    def test_certificates_can_be_trusted_without_a_pinned_fingerprint(self, tmp_path):
         (tmp_path / "root.cer").write_bytes(pki.root().der)
         trusting = TrustAnchors().trusting(tmp_path / "root.cer", pki.root("Other").pem)
         selected = trusting.select(Environment.STAGING, certificate=None)

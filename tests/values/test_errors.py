@@ -179,8 +179,11 @@ def test_an_invalid_job_lists_each_violation_on_its_own_line():
     [
         ({"reference": "order-77"}, "with reference 'order-77' was created: it broke. The job may"),
         ({"reference": None}, "the job without a reference was created: it broke. The job may"),
-        ({"reference": "", "job_id": 0}, "with reference '' was created: it broke. The job id"),
-        ({"reference": None, "job_id": 7}, "The job id in the response is 7. The job may exist"),
+        (
+            {"reference": "", "job_id": 0},
+            "with reference '' was created: it broke. The response names job id 0",
+        ),
+        ({"reference": None, "job_id": 7}, "The response names job id 7. The job may exist"),
     ],
 )
 def test_an_unknown_outcome_names_the_reference_and_the_job_id(arguments, expected):

@@ -56,7 +56,7 @@ class TrustAnchors:
 
     Attributes:
         candidates: Certificates in DER form.
-        trusted: Certificates in DER form that are trusted without a listed fingerprint.
+        trusted: Certificates in DER form that are trusted without a pinned fingerprint.
     """
 
     candidates: tuple[bytes, ...] = ()
@@ -115,7 +115,7 @@ class TrustAnchors:
         return TrustAnchors(candidates=certificates)
 
     def trusting(self, *certificates: bytes | str | Path) -> "TrustAnchors":
-        """These trust anchors, and more certificates that are trusted without a listed fingerprint.
+        """These trust anchors, and more certificates that are trusted without a pinned fingerprint.
 
         Trust only certificates that you know. With the key of a trusted CA certificate, anyone can
         issue a certificate that the client accepts as the service's.
@@ -234,8 +234,8 @@ class TrustAnchors:
             *_certifi_certificates(),
         )
         fingerprints = {authority.sha256 for authority in environment.authorities}
-        listed = [der for der in candidates if _sha256(der) in fingerprints]
-        anchors = tuple(dict.fromkeys((*listed, *self.trusted)))
+        pinned = [der for der in candidates if _sha256(der) in fingerprints]
+        anchors = tuple(dict.fromkeys((*pinned, *self.trusted)))
         if not anchors:
             raise ConfigurationError(
                 f"There is no trust anchor for {environment.name}: no certificate has one of its "
