@@ -37,13 +37,15 @@ def restore_handlers() -> Generator[None]:
 
     An event loop would install the system's default handlers instead.
     """
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    # None is a handler that Python did not install, so Python can't restore it.
+    handlers = {
+        number: handler for number in SIGNALS if (handler := signal.getsignal(number)) is not None
+    }
     try:
         yield
     finally:
         for number, handler in handlers.items():
-            if handler is not None:  # None: not installed by Python, so it can't be restored.
-                signal.signal(number, handler)
+            signal.signal(number, handler)
 
 
 def _refuse_handlers_of_the_event_loop() -> None:
