@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, ImageStat
 from pypdf import PdfReader, PdfWriter
 from signing import document, pades, pdfsig_says, text_of
 
-from posten_signering.sandbox._intake.pdf import fault_of_pdf, joined, read
+from posten_signering.sandbox._intake.pdf import joined, pdf_problem, read
 
 A4 = (595, 842)
 MAX_DIFFERENCE = 4.0
@@ -154,7 +154,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_page_of_any_shape_looks_the_same_on_a4_portrait(shape, pdftoppm):
     content, (width, height) = SHAPES[shape]
-    assert fault_of_pdf(content) is None
+    assert pdf_problem(content) is None
     result = collected(content)
     [page] = PdfReader(io.BytesIO(result)).pages
     assert [round(float(number), 2) for number in page["/MediaBox"]] == [0, 0, 595.28, 841.89]
@@ -392,7 +392,7 @@ def of_version(version):
 
 @pytest.mark.parametrize("version", [b"/1.7", b"/1.3", b"/PDF", b"null", b"(2.0)", b"[]"])
 def test_an_accepted_or_invalid_version_in_the_catalog_is_ignored(version):
-    assert fault_of_pdf(of_version(version)) is None
+    assert pdf_problem(of_version(version)) is None
 
 
 def encrypted(**options):
@@ -428,7 +428,7 @@ def cyclic():
     ],
 )
 def test_a_pdf_that_cannot_be_signed_has_a_fault(content, reason):
-    assert reason in (fault_of_pdf(content) or "no fault")
+    assert reason in (pdf_problem(content) or "no problem")
 
 
 @settings(max_examples=60)
@@ -437,5 +437,5 @@ def test_a_pdf_with_changed_bytes_raises_no_exception(data):
     content = bytearray(bundles.pdf(pages=2))
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    fault = fault_of_pdf(bytes(content))
-    assert fault is None or "PDF" in fault
+    problem = pdf_problem(bytes(content))
+    assert problem is None or "PDF" in problem

@@ -26,7 +26,7 @@ from posten_signering.sandbox._intake.messages import (
     read_manifest,
 )
 from posten_signering.sandbox._intake.multipart import split_body
-from posten_signering.sandbox._intake.pdf import fault_of_pdf
+from posten_signering.sandbox._intake.pdf import pdf_problem
 from posten_signering.sandbox._intake.profile import check_package_signature
 from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import broken_bundle
@@ -100,9 +100,9 @@ def judge(
     media_types = {MANIFEST: _XML}
     for (name, content), document in zip(documents.items(), manifest.documents, strict=True):
         media_types[name] = document.mime
-        fault = _fault_of_document(document.mime, content)
-        if fault is not None:
-            raise broken_bundle(f"The document {name} {fault}")
+        problem = _document_problem(document.mime, content)
+        if problem is not None:
+            raise broken_bundle(f"The document {name} {problem}")
     signature = check_package_signature(
         container.signatures,
         {**documents, MANIFEST: container.manifest},
@@ -146,10 +146,10 @@ def _documents(manifest: Manifest, container: Container) -> dict[str, Octets]:
     return documents
 
 
-def _fault_of_document(media_type: str, content: Octets) -> str | None:
+def _document_problem(media_type: str, content: Octets) -> str | None:
     """Why a document can't be signed, as text that follows "The document X ". `None` if it can."""
     if media_type == PDF:
-        return fault_of_pdf(content)
+        return pdf_problem(content)
     if media_type != TEXT:
         return f"has the media type {media_type}. Send {PDF} or {TEXT}."
     try:

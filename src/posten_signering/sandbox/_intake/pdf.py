@@ -1,6 +1,6 @@
 """Reads PDF documents, and joins them into one PDF with A4 portrait pages. Performs no I/O.
 
-`fault_of_pdf` does the same work as `joined`. A document that can't be read is therefore refused when
+`pdf_problem` does the same work as `joined`. A document that can't be read is therefore refused when
 the job is created, not after the signers have signed.
 """
 
@@ -60,7 +60,7 @@ def read(content: bytes) -> PdfReader:
     return PdfReader(io.BytesIO(content), strict=False)
 
 
-def fault_of_pdf(content: bytes) -> str | None:
+def pdf_problem(content: bytes) -> str | None:
     """Why a PDF can't be signed, as text that follows "The document X ". `None` if it can.
 
     The service accepts PDF 1.1 to 1.7 and PDF/A, without a password and without restrictions ("Opprette
