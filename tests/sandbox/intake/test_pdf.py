@@ -427,7 +427,7 @@ def cyclic():
         (b"%PDF-1.4\n" + bytes(range(256)) * 40, "is not a readable PDF"),
     ],
 )
-def test_a_pdf_that_cannot_be_signed_has_a_fault(content, reason):
+def test_a_pdf_that_cannot_be_signed_has_a_problem(content, reason):
     assert reason in (pdf_problem(content) or "no problem")
 
 
