@@ -5,7 +5,7 @@ This module performs no I/O and imports only the standard library.
     SigningError
     ├── you: fix the call, the job or the configuration
     │   ├── ConfigurationError              certificate, password, environment, trust anchors, proxy
-    │   ├── ClientStateError                the client is not open, or a worker ran before
+    │   ├── ClientStateError                the client is not open, or belongs to a different event loop
     │   ├── SenderNotSpecifiedError         the job, the call and the configuration name no sender
     │   ├── InvalidJobError                 .violations; the job was not created
     │   │   └── DocumentChangedError        a document changed while it was being sent
@@ -92,9 +92,11 @@ class ConfigurationError(SigningError):
 
 
 class ClientStateError(SigningError):
-    """The client is not open: `async with` has not entered it, or it is closed.
+    """The client is not open, or the call does not come from the event loop that the client belongs to.
 
-    Also raised when an open client is entered again, and when a `StatusChangeWorker` runs twice.
+    A client belongs to the event loop, the thread and the process that entered it: its connections and
+    locks work only there. A call from elsewhere sends nothing. Also raised when an open client is
+    entered again, and when a `StatusChangeWorker` runs twice.
     """
 
 

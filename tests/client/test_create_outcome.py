@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable
 
 import anyio
 import loopback
+import lxml.etree
 import pki
 import pytest
 from doubles import (
@@ -76,6 +78,61 @@ async def test_after_an_error_in_flight_the_job_may_exist(error, in_response, re
     assert caught.value.__cause__ is error
     assert caught.value.reason == str(error)[0].lower() + str(error)[1:-1]
     assert caught.value.job_id is None
+
+
+class OwnError(Exception):
+    """An error of code that is not the package's, such as a custom rate limiter's."""
+
+
+@pytest.mark.parametrize("place", ["in_request", "in_response", "after_response"])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Event loop is closed"), OwnError(), ExceptionGroup("", [OSError()])]
+)
+async def test_after_an_unexpected_error_in_flight_the_job_may_exist(place, error):
+    step: object = error
+    limiter = UnlimitedRateLimiter()
+    if place == "in_response":
+        step = Answer(200, created_xml()[:40], broken_by=error)
+    elif place == "after_response":
+        step = Answer(429, b"", {"dosfilter": "delayed"})
+
+        async def fail(organization_number, seconds):
+            raise error
+
+        limiter.block = fail
+    async with client_of(step, rate_limiter=limiter) as (client, transport):
+        with pytest.raises(CreateOutcomeUnknownError, match="an unexpected") as caught:
+            await client.create(job())
+        assert len(transport.sent) == 1
+    assert caught.value.reference == "order-77"
+    assert caught.value.reason == f"an unexpected {type(error).__name__} was raised"
+    assert caught.value.__cause__ is error
+
+
+async def test_an_unexpected_error_before_the_request_left_is_raised_unchanged():
+    error = RuntimeError("Event loop is closed")
+    async with client_of(Unsent(error)) as (client, _):
+        with pytest.raises(RuntimeError) as caught:
+            await client.create(job())
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), GeneratorExit()])
+async def test_an_exception_that_ends_the_program_is_raised_unchanged(error):
+    async with client_of(error) as (client, _):
+        with pytest.raises(type(error)) as caught:
+            await client.create(job())
+    assert caught.value is error
+
+
+async def test_an_unexpected_error_whose_text_may_quote_values_is_not_chained():
+    error = lxml.etree.XMLSyntaxError(f"Bad value {PERSON}", 1, 1, 1)
+    async with client_of(error) as (client, _):
+        with pytest.raises(
+            CreateOutcomeUnknownError, match="an unexpected XMLSyntaxError"
+        ) as caught:
+            await client.create(job())
+    assert PERSON not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("status", [300, 302, 303, 307, 399, 500, 502, 503, 504])

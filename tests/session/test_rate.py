@@ -1,6 +1,7 @@
 """The rate limiter of one process, the calls in flight, and what clients do when the service blocks."""
 
 import asyncio
+import threading
 from collections import defaultdict
 from datetime import timedelta
 
@@ -8,7 +9,7 @@ import anyio
 import pytest
 import virtual_time
 from budget import limiter, most_in_a_second
-from doubles import PADES, ROOT, Answer, Hang, UnlimitedRateLimiter, client_of
+from doubles import PADES, ROOT, Answer, Clock, Hang, UnlimitedRateLimiter, client_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_faults import Fault, Kind
@@ -28,6 +29,55 @@ OURS, THEIRS = SENDER.organization_number, OTHER_SENDER.organization_number
 @pytest.fixture
 def anyio_backend():
     return virtual_time.BACKEND
+
+
+# --- Several event loops
+
+
+def test_threads_can_share_a_limiter_and_stay_within_its_limit():
+    """With state that belongs to one event loop, both threads waited forever."""
+    clock, moving, moments = Clock(), threading.Lock(), []
+
+    async def sleep(seconds: float) -> None:
+        with moving:
+            clock.wait(seconds=seconds)
+
+    bucket = InMemoryRateLimiter(monotonic=clock.monotonic, sleep=sleep)
+    threads = [
+        threading.Thread(target=lambda: asyncio.run(make_calls()), daemon=True) for _ in range(2)
+    ]
+
+    async def make_calls() -> None:
+        async def call() -> None:
+            await make_call(bucket, OURS)
+            moments.append(clock.monotonic())
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(call)
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(moments) == 40
+    assert most_in_a_second(sorted(moments)) <= 10
+
+
+def test_a_block_that_one_event_loop_met_holds_for_the_others():
+    clock = Clock()
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        clock.wait(seconds=seconds)
+
+    bucket = InMemoryRateLimiter(monotonic=clock.monotonic, sleep=sleep)
+    asyncio.run(bucket.block(OURS, 30))
+    asyncio.run(make_call(bucket, THEIRS))
+    assert slept == []
+    asyncio.run(make_call(bucket, OURS))
+    assert slept == [30]
 
 
 async def make_call(bucket: InMemoryRateLimiter, organization: str) -> None:

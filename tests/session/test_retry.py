@@ -165,9 +165,22 @@ async def test_a_negative_setting_is_refused(name):
 @pytest.mark.parametrize("gone", [404, 410])
 @pytest.mark.parametrize("name", ["confirm", "delete_documents"])
 async def test_a_retry_that_gets_404_or_410_succeeds(name, gone):
-    for failure in ("lost", "503", "refused"):
-        async with client_of(FAILURES[failure], Answer(gone), retries=Retries()) as (client, _):
+    for failures in (["lost"], ["503"], ["refused", "lost"], ["lost", "refused"]):
+        script = [*(FAILURES[failure] for failure in failures), Answer(gone)]
+        async with client_of(*script, retries=Retries()) as (client, _):
             assert await all_calls(Path())[name](client) is None
+
+
+@pytest.mark.parametrize("gone", [404, 410])
+@pytest.mark.parametrize("name", ["confirm", "delete_documents"])
+async def test_404_and_410_are_errors_when_no_earlier_attempt_reached_the_service(name, gone):
+    """The URL is wrong or from a different environment: nothing was confirmed or deleted."""
+    for failures in (["refused"], ["connect-timeout", "refused"]):
+        script = [*(FAILURES[failure] for failure in failures), Answer(gone)]
+        async with client_of(*script, retries=Retries()) as (client, _):
+            with pytest.raises(ApiError) as caught:
+                await all_calls(Path())[name](client)
+            assert caught.value.status == gone
 
 
 @pytest.mark.parametrize("gone", [404, 410])

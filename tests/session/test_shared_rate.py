@@ -23,7 +23,7 @@ from posten_signering import (
     SharedRateLimiter,
 )
 from posten_signering._session import redis_slots
-from posten_signering.errors import ConfigurationError, RateLimitedError
+from posten_signering.errors import ClientStateError, ConfigurationError, RateLimitedError
 
 pytestmark = pytest.mark.anyio
 
@@ -401,6 +401,18 @@ def test_a_uri_that_is_not_redis_is_refused_without_showing_it(uri):
 async def test_every_redis_uri_is_accepted(uri):
     async with SharedRateLimiter(uri):
         pass
+
+
+def test_a_limiter_is_refused_in_a_second_event_loop():
+    """Its connection with Redis and its locks belong to the first one."""
+    limiter = SharedRateLimiter("redis://127.0.0.1:1")
+    call = asyncio.run(limiter.acquire(ORGANIZATION))
+    call()
+    for use in (limiter.acquire(ORGANIZATION), limiter.block(ORGANIZATION, 1), limiter.aclose()):
+        with pytest.raises(
+            ClientStateError, match="This SharedRateLimiter belongs to an event loop"
+        ):
+            asyncio.run(use)
 
 
 @pytest.mark.parametrize(("name", "value"), [("share", 0), ("share", 1.5), ("share_alone", 0)])

@@ -30,7 +30,8 @@ class DirectClient(ClientLifecycle):
 
     Create one client when your application starts, and share it. Enter it with `async with`: this
     checks the certificate and prepares TLS, but sends nothing. Tasks may call operations
-    concurrently. An operation that follows a URL of the service takes the response that contains
+    concurrently, all in the event loop that entered the client: a client belongs to that loop, its
+    thread and its process. An operation that follows a URL of the service takes the response that contains
     the URL, or the URL as text if you stored it earlier.
 
     The client retries transient failures (see `Retries`). It never retries a poll, and it retries
@@ -39,7 +40,8 @@ class DirectClient(ClientLifecycle):
     Every operation except `validate` may raise these errors of `posten_signering.errors`. A method
     lists only the errors that it raises in addition.
 
-    - `ClientStateError`: The client is not open. Call operations inside `async with`.
+    - `ClientStateError`: The client is not open, or the caller runs in a different event loop, thread
+      or process. Nothing was sent. Call operations inside `async with`, in the same event loop.
     - `TransportError`: No complete response arrived. `TransportTimeoutError` means that the network
       was silent for longer than a timeout of the configuration. `TlsError` means that the client or
       the service did not accept the other's certificate.
@@ -166,13 +168,14 @@ class DirectClient(ClientLifecycle):
         Raises:
             SenderNotSpecifiedError: Neither the call nor the configuration names a sender.
         """
-        opened, sender = self._open(), self._sender(sender)
+        opened, sender = self._open_elsewhere(), self._sender(sender)
         return StatusChanges(
             send=partial(opened.session.send, operations.poll(self._root, sender)),
             sender=sender,
             schedule=opened.schedule,
             failure_policy=failure_policy or FailurePolicy(),
             time=opened.time,
+            loop=opened.loop,
         )
 
     async def confirm(self, status: DirectJobStatusResponse | str) -> None:
@@ -253,8 +256,9 @@ class DirectClient(ClientLifecycle):
         """
         url = url_of(status, "pades_url")
         del status
-        async with self._open().session.open(operations.pades(self._root, url)) as stream:
-            yield DownloadStream(stream)
+        opened = self._open()
+        async with opened.session.open(operations.pades(self._root, url)) as stream:
+            yield DownloadStream(stream, opened.loop)
 
     async def get_xades(self, signature: Signature | str) -> bytes:
         """Downloads the XAdES signature of a signer into memory.
@@ -306,8 +310,9 @@ class DirectClient(ClientLifecycle):
         """
         url = url_of(signature, "xades_url")
         del signature
-        async with self._open().session.open(operations.xades(self._root, url)) as stream:
-            yield DownloadStream(stream)
+        opened = self._open()
+        async with opened.session.open(operations.xades(self._root, url)) as stream:
+            yield DownloadStream(stream, opened.loop)
 
     # Other operations
 

@@ -29,11 +29,21 @@ from posten_signering._values.secret import Secret
 from posten_signering._values.status import DirectJobResponse
 from posten_signering._wire import messages, operations, rules
 from posten_signering._wire.exchange import Request
-from posten_signering.errors import CreateOutcomeUnknownError, InvalidJobError, TransportError
+from posten_signering.errors import (
+    ApiError,
+    CreateOutcomeUnknownError,
+    InvalidJobError,
+    TransportError,
+)
 
 logger = logging.getLogger("posten_signering")
 
 _MAX_PROCESSOR_THREADS = 4
+
+# The texts of these libraries' exceptions quote values, which may be identity numbers or URLs.
+_QUOTING_LIBRARIES = frozenset(
+    {"h11", "httpcore", "httpx", "lxml", "pydantic", "pydantic_core", "xsdata", "xsdata_pydantic"}
+)
 
 
 Sign = Callable[[Sequence[SignedFile], datetime], bytes]
@@ -118,7 +128,7 @@ class JobCreation:
         Raises:
             InvalidJobError: The job breaks rules; it was not created.
             CreateOutcomeUnknownError: The job may exist.
-            SigningError: Any other error: the job does not exist.
+            Exception: Any other error: the job does not exist.
         """
         checked = await to_thread.run_sync(
             check, job, sender, self.compression, limiter=self.limiter
@@ -149,14 +159,6 @@ class JobCreation:
         operation = operations.create(root, sender, reference=job.reference)
         try:
             return await self.session.send(operation, add_body)
-        except CreateOutcomeUnknownError:
-            raise
-        except TransportError as error:
-            if not error.request_may_have_left:
-                raise
-            raise CreateOutcomeUnknownError(
-                reference=job.reference, reason=_reason(error)
-            ) from error
         except anyio.get_cancelled_exc_class():
             if body_may_have_left:
                 logger.warning(
@@ -167,6 +169,11 @@ class JobCreation:
                     else f"with reference {job.reference!r}",
                 )
             raise
+        except Exception as error:
+            unknown = _unknown_outcome(error, job, body_may_have_left=body_may_have_left)
+            if unknown is None:
+                raise
+            raise unknown from (None if _quotes_values(error) else error)
 
     def _prepare(self, checked: CheckedJob) -> PreparedJob:
         """Signs a job and lays out its body. Call it in a worker thread, just before the job is sent.
@@ -199,6 +206,26 @@ class JobCreation:
 
         for processor in self.processors:
             processor(job, open_container)
+
+
+def _unknown_outcome(
+    error: Exception, job: DirectJob, *, body_may_have_left: bool
+) -> CreateOutcomeUnknownError | None:
+    """The error to raise in place of one that leaves the outcome open; None for every other error."""
+    match error:
+        case CreateOutcomeUnknownError() | InvalidJobError() | ApiError():
+            return None
+        case TransportError():
+            unknown, reason = error.request_may_have_left, _reason(error)
+        case _:
+            # Nobody foresaw this error. Only a response of the service can rule out that the job exists.
+            unknown = body_may_have_left
+            reason = f"an unexpected {type(error).__name__} was raised"
+    return CreateOutcomeUnknownError(reference=job.reference, reason=reason) if unknown else None
+
+
+def _quotes_values(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in _QUOTING_LIBRARIES
 
 
 def _reason(error: TransportError) -> str:

@@ -12,6 +12,7 @@ from typing import Self
 import anyio
 import anyio.to_thread
 
+from posten_signering._session.loop import OwnLoop
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import ResponseStream
 
@@ -32,12 +33,14 @@ class DownloadStream:
         content_length: The size of the document in bytes; None if the service does not say.
     """
 
-    def __init__(self, stream: ResponseStream) -> None:
+    def __init__(self, stream: ResponseStream, loop: OwnLoop) -> None:
         length = stream.headers.get("content-length", "")
         self.content_length = int(length) if length.isdecimal() else None
         self._chunks = stream.chunks()
+        self._loop = loop
 
     def __aiter__(self) -> AsyncIterator[bytes]:
+        self._loop.check()
         return self._chunks
 
 

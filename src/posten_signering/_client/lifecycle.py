@@ -20,6 +20,7 @@ from posten_signering._configuration import ClientConfiguration
 from posten_signering._container.xades import signatures_xml
 from posten_signering._http.tls import client_context
 from posten_signering._http.transport import HttpTransport
+from posten_signering._session.loop import OwnLoop
 from posten_signering._session.rate import InMemoryRateLimiter
 from posten_signering._session.session import Session, Time
 from posten_signering._trust.anchors import explain_untrusted
@@ -51,6 +52,7 @@ class Opened:
         creation: Checks, signs and sends jobs.
         schedule: Knows when each queue may be polled.
         time: The clocks, the sleep and the randomness of the configuration.
+        loop: The event loop in which the client was entered.
         limiter: Limits the worker threads to one fewer than there are cores. With a busy thread on
             every core, the event loop would wait too long for the interpreter's lock.
     """
@@ -59,6 +61,7 @@ class Opened:
     creation: JobCreation
     schedule: PollSchedule
     time: Time
+    loop: OwnLoop
     limiter: anyio.CapacityLimiter
 
 
@@ -85,7 +88,7 @@ class ClientLifecycle:
         Raises:
             ConfigurationError: The certificate has expired or is not valid yet, or another value of
                 the configuration can't be used.
-            ClientStateError: The client was entered before.
+            ClientStateError: The client was entered before, or no asyncio event loop is running.
         """
         if self._state is not _State.NEW:
             raise ClientStateError(f"This DirectClient {self._state.value}.")
@@ -107,17 +110,46 @@ class ClientLifecycle:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes every connection, as the end of `async with` does. A second call does nothing."""
-        opened, self._opened = self._opened, None
+        """Closes every connection, as the end of `async with` does. A second call does nothing.
+
+        Call it in the event loop in which the client was entered. After that loop was closed, no
+        connection can be closed properly any more: Python then frees their sockets, and the log has a
+        WARNING.
+
+        Raises:
+            ClientStateError: The client belongs to a different event loop that is still open.
+        """
+        opened = self._opened
+        here = opened is None or opened.loop.is_current
+        if opened is not None and not here and not opened.loop.has_ended:
+            raise ClientStateError(
+                "This DirectClient belongs to a different event loop. Close it there: nothing was closed."
+            )
+        self._opened = None
         self._state = _State.CLOSED
-        if opened is not None:
+        if opened is None:
+            return
+        if here:
             await opened.session.aclose()
+        else:
+            logger.warning(
+                "A DirectClient was not closed in time: it %s. Its connections are dropped. %s",
+                opened.loop.describe(),
+                opened.loop.remedy,
+            )
 
     @property
     def _root(self) -> str:
         return self._configuration.environment.service_root
 
     def _open(self) -> Opened:
+        """The parts of the open client, for a call that runs in its event loop."""
+        opened = self._open_elsewhere()
+        opened.loop.check()
+        return opened
+
+    def _open_elsewhere(self) -> Opened:
+        """The parts of the open client, for a caller that checks the event loop later."""
         if self._opened is None:
             raise ClientStateError(f"This DirectClient {self._state.value}.")
         return self._opened
@@ -137,7 +169,8 @@ class ClientLifecycle:
         opened = self._open()
 
         async def write(stream: ResponseStream, _exchange: AsyncExitStack) -> int:
-            return await to_file(DownloadStream(stream), path, progress, opened.limiter)
+            download = DownloadStream(stream, opened.loop)
+            return await to_file(download, path, progress, opened.limiter)
 
         return await opened.session.receive(operation, write)
 
@@ -147,7 +180,9 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
 
     Raises:
         ConfigurationError: A value of the configuration can't be used.
+        ClientStateError: No asyncio event loop is running.
     """
+    loop = OwnLoop("DirectClient")
     limiter = anyio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
     transport, sign = await anyio.to_thread.run_sync(
         partial(_transport_and_signature, configuration), limiter=limiter
@@ -176,7 +211,14 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
         limiter=limiter,
     )
     schedule = PollSchedule(configuration.monotonic, configuration.environment.default_poll_wait)
-    return Opened(session=session, creation=creation, schedule=schedule, time=time, limiter=limiter)
+    return Opened(
+        session=session,
+        creation=creation,
+        schedule=schedule,
+        time=time,
+        loop=loop,
+        limiter=limiter,
+    )
 
 
 def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transport, Sign]:

@@ -10,6 +10,7 @@ from typing import Self
 
 import anyio
 
+from posten_signering._session.loop import OwnLoop
 from posten_signering._session.session import Prepare, Time
 from posten_signering._values.job import Sender
 from posten_signering._values.status import DirectJobStatusResponse, StatusPoll
@@ -244,12 +245,14 @@ class StatusChanges:
         schedule: PollSchedule,
         failure_policy: FailurePolicy,
         time: Time,
+        loop: OwnLoop,
     ) -> None:
         self._send = send
         self._sender = sender
         self._schedule = schedule
         self._failure_policy = failure_policy
         self._time = time
+        self._loop = loop
         self._counts = Counter[str]()
         self._consecutive_failures = 0
         self._failing_since = 0.0
@@ -266,9 +269,13 @@ class StatusChanges:
         """Stops the iterator. The loop ends immediately if it sleeps or waits to send a poll.
 
         A poll in flight is finished first, and its change is delivered. Otherwise that change would be
-        hidden from every poll until its lease ends.
+        hidden from every poll until its lease ends. You may call this from any thread, and from a
+        signal handler.
         """
         self._stopped = True
+        self._loop.call_soon(self._cancel_waits)
+
+    def _cancel_waits(self) -> None:
         for scope in self._cancellable:
             scope.cancel()
 
@@ -283,9 +290,11 @@ class StatusChanges:
         """Waits for the next status change.
 
         Raises:
+            ClientStateError: The caller runs in a different event loop than the client.
             SigningError: A permanent failure, or a transient one that the `FailurePolicy` raises.
             StopAsyncIteration: The iterator was stopped.
         """
+        self._loop.check()
         while not self._stopped:
             change = await self._sleep_or_poll()
             if change is not None:
@@ -322,7 +331,7 @@ class StatusChanges:
 
             async def send(prepare: Prepare) -> StatusPoll:
                 async def raise_if_stopped(request: Request) -> Request:
-                    if scope.cancel_called:
+                    if self._stopped:
                         raise _StoppedError
                     # From here on `stop` must not cancel the poll.
                     self._cancellable.discard(scope)

@@ -4,10 +4,13 @@ The service allows an organisation 10 calls per second, over all its processes, 
 seconds when it makes more ("Rate limiting", the service's documentation).
 """
 
+import asyncio
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import anyio
 
@@ -47,6 +50,8 @@ class RateLimiter(Protocol):
 class InMemoryRateLimiter:
     """A token bucket for each organisation, for the clients of one process.
 
+    Clients in several threads and event loops may share one limiter.
+
     At most 9 calls may be in flight (fewer for a smaller share). A call still counts for one second
     after its response began, because calls that a stalled network delayed reach the service together.
     A call without a response after 5 seconds is assumed to have reached the service.
@@ -84,30 +89,59 @@ class InMemoryRateLimiter:
         self._buckets = defaultdict[str, _Bucket](
             lambda: _Bucket(rate=rate, burst=burst, max_in_flight=max_in_flight, now=monotonic())
         )
+        # Guards the buckets, which the event loops of several threads may use.
+        self._using_buckets = threading.Lock()
+        # A lock of anyio works in one event loop only.
+        self._queues = WeakKeyDictionary[asyncio.AbstractEventLoop, defaultdict[str, anyio.Lock]]()
 
     async def acquire(self, organization_number: str) -> Callable[[], None]:
-        """Waits until a call on behalf of the organisation may be made, first come, first served."""
-        bucket = self._buckets[organization_number]
+        """Waits until a call on behalf of the organisation may be made.
+
+        Calls of one event loop are let through first come, first served. Between event loops the order
+        is random.
+        """
         # The lock is a queue. A cancelled caller leaves it without taking a token.
-        async with bucket.queue:
-            while (wait := bucket.wait(self._monotonic())) > 0:
-                await self._sleep(wait)
-            call = bucket.take(self._monotonic())
-        return lambda: bucket.arrived(call, self._monotonic())
+        async with self._queue(organization_number):
+            while not isinstance(call := self._take(organization_number), _Call):
+                await self._sleep(call)
+
+        def arrived() -> None:
+            with self._using_buckets:
+                self._buckets[organization_number].arrived(call, self._monotonic())
+
+        return arrived
 
     async def block(self, organization_number: str, seconds: float) -> None:
         """Lets no call of the organisation through for some seconds, because the service blocks it."""
-        self._buckets[organization_number].block(self._monotonic() + seconds)
+        with self._using_buckets:
+            self._buckets[organization_number].block(self._monotonic() + seconds)
+
+    def _queue(self, organization_number: str) -> anyio.Lock:
+        with self._using_buckets:
+            queues = self._queues.setdefault(
+                asyncio.get_running_loop(), defaultdict[str, anyio.Lock](anyio.Lock)
+            )
+            return queues[organization_number]
+
+    def _take(self, organization_number: str) -> "_Call | float":
+        """Takes a token for a call. The seconds to wait before the next attempt, if there is none."""
+        with self._using_buckets:
+            bucket, now = self._buckets[organization_number], self._monotonic()
+            wait = bucket.wait(now)
+            return wait if wait > 0 else bucket.take(now)
+
+
+class _Call:
+    """A call that has taken a token."""
 
 
 class _Bucket:
     """Tokens that refill at a rate, up to a burst. A call also waits for room in flight and for a block."""
 
     def __init__(self, *, rate: float, burst: float, max_in_flight: int, now: float) -> None:
-        self.queue = anyio.Lock()
         self._rate, self._burst, self._max_in_flight = rate, burst, max_in_flight
         # The time until which each call counts as in flight.
-        self._in_flight_until = dict[object, float]()
+        self._in_flight_until = dict[_Call, float]()
         self._tokens = burst
         self._filled_at = now
         self._blocked_until = now
@@ -121,13 +155,13 @@ class _Bucket:
         until_token = 0.0 if missing < 1e-9 else missing / self._rate
         return max(until_token, self._blocked_until - now, self._until_room_in_flight(now))
 
-    def take(self, now: float) -> object:
+    def take(self, now: float) -> _Call:
         self._tokens -= 1.0
-        call = object()
+        call = _Call()
         self._in_flight_until[call] = now + _ASSUMED_ARRIVED_AFTER + _ONE_SECOND
         return call
 
-    def arrived(self, call: object, now: float) -> None:
+    def arrived(self, call: _Call, now: float) -> None:
         # A call that was assumed to have arrived may be gone from the dictionary.
         if call in self._in_flight_until:
             self._in_flight_until[call] = min(self._in_flight_until[call], now + _ONE_SECOND)

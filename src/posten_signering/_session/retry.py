@@ -66,6 +66,11 @@ def may_retry(error: SigningError, retryable: Retryable) -> bool:
             return False
 
 
+def may_have_reached(error: SigningError) -> bool:
+    """Whether the failed attempt may have reached the service, so that it may have had an effect."""
+    return not isinstance(error, TransportError) or error.request_may_have_left
+
+
 def delay(error: SigningError, attempts: int, random: float, retries: Retries) -> float | None:
     """Seconds before the next attempt; None when Retry-After is longer than `longest_retry_after`.
 

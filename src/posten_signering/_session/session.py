@@ -166,12 +166,12 @@ class Session:
         `use` is called with the response, the exit stack that ends the exchange, and `repeated`: whether
         an earlier attempt may have reached the service.
         """
-        failed = 0
+        failed, may_have_reached = 0, False
         while True:
             try:
                 async with AsyncExitStack() as exchange:
                     stream = await self._begin(operation, prepare, exchange)
-                    result = await use(stream, exchange, repeated=failed > 0)
+                    result = await use(stream, exchange, repeated=may_have_reached)
             except RateLimitedError as error:
                 if error.wait is not None:
                     await self._block(
@@ -180,6 +180,7 @@ class Session:
                 raise
             except SigningError as error:
                 failed += 1
+                may_have_reached = may_have_reached or retry.may_have_reached(error)
                 await self._time.sleep(self._retry_delay(operation, error, failed))
             else:
                 self._budget.succeeded()

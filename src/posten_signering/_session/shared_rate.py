@@ -12,6 +12,7 @@ from typing import Self
 
 import anyio
 
+from posten_signering._session.loop import OwnLoop
 from posten_signering._session.rate import InMemoryRateLimiter
 from posten_signering._values.secret import Secret
 from posten_signering.errors import ConfigurationError
@@ -35,7 +36,8 @@ class SharedRateLimiter:
     every process has noticed. The log has one WARNING for the outage and one INFO when Redis is back.
     Meanwhile the limiter checks Redis every 5 seconds. A request to Redis takes at most 2 seconds.
 
-    Use a limiter in one event loop only. Close it with `aclose`, or use it in `async with`.
+    A limiter belongs to the event loop that uses it first. Clients in other loops, threads and processes
+    need their own. Close it with `aclose`, or use it in `async with`.
 
     Args:
         storage_uri: The address of Redis: `redis://[user:password@]host:port[/db]`, `rediss://…` or
@@ -86,6 +88,7 @@ class SharedRateLimiter:
         self._redis = RedisSlots(uri, share=share, random=random)
         self._monotonic = monotonic
         self._sleep = sleep
+        self._loop: OwnLoop | None = None
         self._queues = defaultdict[str, anyio.Lock](anyio.Lock)
         # None while Redis works; else the time of the next check.
         self._redis_paused_until: float | None = None
@@ -99,7 +102,12 @@ class SharedRateLimiter:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Closes the connections with Redis."""
+        """Closes the connections with Redis.
+
+        Raises:
+            ClientStateError: The limiter belongs to a different event loop.
+        """
+        self._check_loop()
         await self._redis.aclose()
 
     async def acquire(self, organization_number: str) -> Callable[[], None]:
@@ -107,7 +115,11 @@ class SharedRateLimiter:
 
         A caller that is cancelled while it waits for Redis may have used a slot. The slot is free again
         one second later.
+
+        Raises:
+            ClientStateError: The limiter belongs to a different event loop.
         """
+        self._check_loop()
         # The lock is a queue: only the first caller in it asks Redis.
         async with self._queues[organization_number]:
             arrived = await self._pace.acquire(organization_number)
@@ -140,6 +152,7 @@ class SharedRateLimiter:
 
     async def block(self, organization_number: str, seconds: float) -> None:
         """Lets no call of the organisation through in any process, because the service blocks it."""
+        self._check_loop()
         await self._pace.block(organization_number, seconds)
         await self._local_budget.block(organization_number, seconds)
         if self._may_ask_redis:
@@ -147,6 +160,11 @@ class SharedRateLimiter:
                 await self._redis.block(organization_number, seconds)
             except self._redis.failure as error:
                 self._redis_failed(error)
+
+    def _check_loop(self) -> None:
+        if self._loop is None:
+            self._loop = OwnLoop("SharedRateLimiter")
+        self._loop.check()
 
     async def _acquire_local(self, organization_number: str) -> None:
         pause = self._local_budget_from - self._monotonic()

@@ -14,6 +14,7 @@ import anyio.abc
 
 from posten_signering._client.client import DirectClient
 from posten_signering._client.polling import FailurePolicy, PollCounts, StatusChanges
+from posten_signering._session.loop import OwnLoop
 from posten_signering._values.job import Sender
 from posten_signering._values.status import DirectJobStatusResponse
 from posten_signering.errors import ClientStateError, ConfigurationError, SigningError
@@ -110,6 +111,8 @@ class StatusChangeWorker:
         self._poll_scope: anyio.CancelScope | None = None
         self._cancel_at = float("inf")
         self._counts = Counter[str]()
+        self._loop: OwnLoop | None = None
+        self._stop_requested = False
         self._stopping = False
         self._cancelling = False
 
@@ -126,7 +129,13 @@ class StatusChangeWorker:
 
         The worker sends no new poll. It waits for a poll in flight and handles its change, because the
         service would otherwise hide that change until its lease ends. Both waits end after `stop_within`.
+        You may call this from any thread, and from a signal handler.
         """
+        self._stop_requested = True
+        if self._loop is not None:
+            self._loop.call_soon(self._stop)
+
+    def _stop(self) -> None:
         self._start_stopping()
         if self._slot_wait is not None:
             self._slot_wait.cancel()
@@ -147,6 +156,7 @@ class StatusChangeWorker:
         """
         if self._changes is not None:
             raise ClientStateError("This StatusChangeWorker was already run. Create a new one.")
+        self._loop = OwnLoop("StatusChangeWorker")
         with reserve_signals() if self._handle_signals else nullcontext():
             await self._poll_and_handle()
 
@@ -174,7 +184,7 @@ class StatusChangeWorker:
 
     async def _fetch(self, changes: StatusChanges, tasks: anyio.abc.TaskGroup) -> None:
         """Fetches changes, and starts a handler for each. Waits for a free slot before each fetch."""
-        while not self._stopping:
+        while not self._stop_requested:
             with anyio.CancelScope() as self._slot_wait:
                 await self._free_slots.acquire()
             if self._slot_wait.cancelled_caught:
@@ -321,4 +331,5 @@ class StatusChangeWorker:
                     poll_scope.cancel()
                 else:
                     logger.info("Received %s, stopping.", received.name)
-                    self.stop()
+                    self._stop_requested = True
+                    self._stop()
