@@ -28,7 +28,7 @@ This module performs no I/O and imports only the standard library.
     │       ├── NotAuthorizedError
     │       ├── InvalidStatusQueryTokenError
     │       ├── SigningCeremonyNotCompletedError
-    │       ├── TooEagerPollingError        .next_permitted_poll_time .wait
+    │       ├── TooEagerPollingError        .next_permitted_poll_time .wait .polled
     │       └── RateLimitedError            .blocked_until .wait
     └── the service broke its contract
         └── UnexpectedResponseError
@@ -37,6 +37,7 @@ No error message contains an identity number, a token, a password, a URL that ma
 them, or the content of a document.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -247,7 +248,8 @@ class ApiError(SigningError):
     """The service refused the request, with an HTTP status outside 2xx.
 
     Attributes:
-        status: The HTTP status.
+        status: The HTTP status. 0 when the client sent nothing, which only happens in a
+            `TooEagerPollingError` whose `polled` is False.
         code: The `error-code` of the service's error document; None when there was no document.
         message: Its `error-message`; None when there was no document.
         type: Its `error-type`, such as CLIENT; None when there was no document.
@@ -255,6 +257,10 @@ class ApiError(SigningError):
             the header is missing.
         answer: The first 2000 characters of a body that is not an error document, such as a gateway's
             HTML page. Use it in support cases. The error's message never contains it.
+        next_permitted_poll_time: When the service permits the next poll, by the service's clock, in UTC.
+            None when the request was not a poll, or the service sent no such time.
+        poll_wait: How long to wait until then, counted from the response and measured as
+            `StatusPoll.wait`; None when there is no such time.
     """
 
     advice = ""
@@ -274,6 +280,8 @@ class ApiError(SigningError):
         self.status = status
         self.answer = answer
         self.retry_after = retry_after
+        self.next_permitted_poll_time: datetime | None = None
+        self.poll_wait: timedelta | None = None
         self.code = code
         self.message = message
         self.type = type
@@ -317,13 +325,17 @@ class SigningCeremonyNotCompletedError(ApiError):
 
 
 class TooEagerPollingError(ApiError):
-    """The poll came before the next permitted poll time of the queue.
+    """The poll was too early: the service refused it, or the client did not send it.
 
     Attributes:
-        next_permitted_poll_time: When the service permits the next poll, by the service's clock; None
-            when the service did not send it.
-        wait: How long to wait from now until then. It is computed from the service's clock, so a wrong
-            local clock does not matter. None when unknown.
+        status: The HTTP status of the refusal, 429. 0 when the client sent nothing.
+        next_permitted_poll_time: When the service permits the next poll, by the service's clock, in UTC.
+            None when the service did not send it, or the client waits for a different reason: the last
+            response to a poll was lost, or its time was not in the future.
+        wait: How long to wait before the next poll, counted from the response, or from now when the
+            client sent nothing. It is measured by the service's clock, so a wrong local clock does not
+            matter. Only if the response has no readable `Date` is it measured by the local clock. None
+            when unknown. The client waits at most 24 hours.
         polled: False when the client sent no request, because it knew that the poll was too early.
     """
 
@@ -336,17 +348,28 @@ class TooEagerPollingError(ApiError):
         wait: timedelta | None,
         polled: bool = True,
     ) -> None:
-        self.next_permitted_poll_time = next_permitted_poll_time
-        self.wait = wait
-        self.polled = polled
         when = (
             "the service did not say when to poll next"
             if next_permitted_poll_time is None
             else f"the next poll is permitted at {next_permitted_poll_time.isoformat()}"
         )
-        super().__init__(operation=operation, status=status, detail=f"polled too early; {when}")
+        super().__init__(
+            operation=operation,
+            status=status if polled else 0,
+            detail=f"polled too early; {when}",
+        )
+        self.next_permitted_poll_time = next_permitted_poll_time
+        self.wait = self.poll_wait = wait
+        self.polled = polled
         if not polled:
-            self.args = (f"The client did not send this poll, because it is too early; {when}.",)
+            message = "The client did not send this poll, because it is too early."
+            if wait is not None:
+                message += f" Poll again in {math.ceil(wait.total_seconds())} seconds."
+            if next_permitted_poll_time is not None:
+                message += (
+                    f" The service permits the next poll at {next_permitted_poll_time.isoformat()}."
+                )
+            self.args = (message,)
 
 
 class RateLimitedError(ApiError):
@@ -379,9 +402,11 @@ class UnexpectedResponseError(SigningError):
     """The response can't be understood: it is truncated, hostile, or a required part is missing.
 
     Attributes:
-        next_permitted_poll_time: When the service permits the next poll, by the service's clock. None
-            when the request was not a poll, or the response has no such time.
-        wait: How long to wait until then, counted from the response; None when unknown.
+        next_permitted_poll_time: When the service permits the next poll, by the service's clock, in UTC.
+            None when the request was not a poll, or the response has no such time.
+        wait: How long to wait until then, counted from the response; None when there is no such time. It
+            is measured by the service's clock or, if the response has no readable `Date`, by the local
+            clock.
     """
 
     def __init__(

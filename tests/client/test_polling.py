@@ -14,13 +14,14 @@ import virtual_time
 from doubles import JOBS, ROOT, Answer, Clock, Sleep, client_of, poll_headers, status_xml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from model_faults import HEADERS, Fault, Kind
+from model_faults import DATE, POLL_TIME, Fault, Kind
 from model_service import OTHER_QUEUE, OTHER_SENDER, SENDER, ModelService, Outcome, now, number_of
 from model_transport import MAX_ROUND_TRIP, ModelTransport, process_of
 from virtual_time import VirtualTime, cancel_natively, run
 
 from posten_signering._wire import operations
 from posten_signering.errors import (
+    ApiError,
     SigningError,
     TooEagerPollingError,
 )
@@ -101,7 +102,11 @@ def test_with_a_wrong_local_clock_no_poll_is_early_or_more_than_two_seconds_late
     run(main)
 
 
-@pytest.mark.parametrize("kind", sorted(HEADERS, key=lambda kind: kind.name))
+def by_name(kinds: set[Kind]) -> list[Kind]:
+    return sorted(kinds, key=lambda kind: kind.name)
+
+
+@pytest.mark.parametrize("kind", by_name(POLL_TIME))
 @pytest.mark.parametrize("eager", [False, True], ids=["empty", "too-early"])
 async def test_without_a_readable_poll_time_the_default_wait_is_used(service, kind, eager):
     if eager:
@@ -116,7 +121,31 @@ async def test_without_a_readable_poll_time_the_default_wait_is_used(service, ki
     assert 700 <= second.sent_at - first.sent_at <= 702 + MAX_ROUND_TRIP
 
 
-@pytest.mark.parametrize("kind", sorted(HEADERS, key=lambda kind: kind.name))
+@pytest.mark.parametrize("kind", by_name(DATE))
+@pytest.mark.parametrize("eager", [False, True], ids=["empty", "too-early"])
+@pytest.mark.parametrize(
+    ("local_clock", "wait"),
+    [(0, 30), (-10, 40), (10, 20), (40, 10)],
+    ids=["right", "slow", "fast", "fast-beyond-the-permitted-time"],
+)
+async def test_without_a_readable_date_the_local_clock_measures_the_wait(
+    kind, eager, local_clock, wait
+):
+    """The numbers are minutes. The last case is a time that seems to be past, so the default wait is used."""
+    service = ModelService(empty_wait=1800)
+    if eager:
+        async with process_of(service, "two") as other_client:
+            await other_client.get_status_change()
+    service.script += [Fault(kind=kind)]
+    time = VirtualTime(offset=timedelta(minutes=local_clock))
+    async with process_of(service, time=time) as client:
+        with anyio.move_on_after(2500):
+            await anext(client.status_changes())
+    first, second, *_ = service.polls_of("one")
+    assert 60 * wait - MAX_ROUND_TRIP <= second.sent_at - first.sent_at <= 60 * wait + 2
+
+
+@pytest.mark.parametrize("kind", by_name(DATE | POLL_TIME))
 async def test_after_a_change_without_a_readable_poll_time_the_next_poll_is_immediate(
     service, kind
 ):
@@ -156,6 +185,48 @@ async def test_absurd_poll_times_cause_neither_an_endless_wait_nor_a_tight_loop(
     first, second = service.polls
     waited = second.sent_at - first.sent_at
     assert wait.total_seconds() <= waited <= wait.total_seconds() + 2 + MAX_ROUND_TRIP
+
+
+async def test_a_time_more_than_an_hour_away_is_logged_once(caplog):
+    clock = Clock()
+    start = clock.now
+
+    def answer(status: int, wait: timedelta) -> Answer:
+        return Answer(status, b"", poll_headers(clock.now, wait))
+
+    async with client_of(clock=clock) as (client, transport):
+
+        async def warnings_after_poll(answer: Answer) -> list[str]:
+            caplog.clear()
+            transport.script.append(answer)
+            with suppress(ApiError):
+                await client.get_status_change()
+            with pytest.raises(TooEagerPollingError):
+                await client.get_status_change()
+            return caplog.messages
+
+        assert await warnings_after_poll(answer(204, timedelta(hours=1))) == []
+        clock.wait(hours=1)
+        [warning] = await warnings_after_poll(answer(204, timedelta(hours=27)))
+        assert (start + timedelta(hours=28)).isoformat() in warning
+        assert f"organization_number='{pki.SENDER}'" in warning
+        assert "again in 1440 minutes" in warning
+        assert "contact Posten signering" in warning
+        assert "A restart does not help" in warning
+        clock.wait(hours=24)
+        assert await warnings_after_poll(answer(429, timedelta(hours=3))) == []
+        clock.wait(hours=3)
+        [warning] = await warnings_after_poll(answer(503, timedelta(minutes=61)))
+        assert "again in 61 minutes" in warning
+
+
+async def test_a_long_default_wait_is_not_logged(service, caplog):
+    async with process_of(service, default_wait=7200) as client:
+        service.script += [Fault(kind=Kind.NO_POLL_TIME)]
+        await client.get_status_change()
+        with pytest.raises(TooEagerPollingError):
+            await client.get_status_change()
+    assert caplog.messages == []
 
 
 async def test_after_a_change_the_next_poll_is_immediate(service):

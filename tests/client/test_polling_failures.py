@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import timedelta
 
 import anyio
+import pki
 import pytest
 import virtual_time
-from doubles import error_xml
+from doubles import Answer, Clock, client_of, error_xml, poll_headers, status_xml
 from model_faults import LOSES_ANSWER, Fault, Kind
 from model_service import OTHER_QUEUE, OTHER_SENDER, SENDER, ModelService, Outcome, now, number_of
 from model_transport import MAX_ROUND_TRIP, process_of
@@ -182,6 +184,77 @@ async def test_a_block_delays_the_other_iterators_of_the_organisation(service):
     assert [poll.outcome for poll in service.polls].count(Outcome.BLOCKED) == 1
 
 
+# --- Refusals with a next permitted poll time
+
+REFUSALS = [
+    Answer(403, error_xml("NOT_AUTHORIZED")),
+    Answer(408),
+    Answer(429),
+    Answer(429, headers={"dosfilter": "delayed"}),
+    Answer(429, error_xml("BROKER_NOT_AUTHORIZED")),
+    Answer(500, error_xml("INTERNAL_ERROR")),
+    Answer(503, b"<html>"),
+    Answer(503, b"<", broken_by=UnexpectedResponseError("Can't be decoded.")),
+]
+
+
+def with_poll_time(answer: Answer, seconds: float) -> Answer:
+    headers = {**answer.headers, **poll_headers(pki.NOW, timedelta(seconds=seconds))}
+    return replace(answer, headers=headers)
+
+
+@pytest.mark.parametrize("answer", REFUSALS, ids=lambda answer: str(answer.status))
+async def test_the_poll_time_in_a_refusal_is_obeyed(answer):
+    clock = Clock()
+    script = [with_poll_time(answer, 1800), Answer(204)]
+    async with client_of(*script, clock=clock) as (client, transport):
+        with pytest.raises(ApiError) as refused:
+            await client.get_status_change()
+        assert refused.value.status == answer.status
+        assert refused.value.next_permitted_poll_time == pki.NOW + timedelta(minutes=30)
+        assert refused.value.poll_wait == timedelta(minutes=30)
+        clock.wait(seconds=1799)
+        with pytest.raises(TooEagerPollingError) as early:
+            await client.get_status_change()
+        assert early.value.next_permitted_poll_time == pki.NOW + timedelta(minutes=30)
+        assert len(transport.sent) == 1
+        clock.wait(seconds=1)
+        await client.get_status_change()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [Answer(503), with_poll_time(Answer(503), 0), with_poll_time(Answer(503), -60)],
+    ids=["no-time", "now", "past"],
+)
+async def test_a_refusal_without_a_poll_time_in_the_future_permits_the_next_poll(refusal):
+    async with client_of(refusal, Answer(204)) as (client, transport):
+        with pytest.raises(ApiError):
+            await client.get_status_change()
+        await client.get_status_change()
+    assert len(transport.sent) == 2
+
+
+@pytest.mark.parametrize(
+    ("refusal", "seconds"),
+    [
+        (with_poll_time(Answer(503), 1800), 1800),
+        (with_poll_time(Answer(503, headers={"retry-after": "120"}), 60), 120),
+        (with_poll_time(Answer(429, headers={"dosfilter": "delayed"}), 1800), 1800),
+        (with_poll_time(Answer(429, headers={"dosfilter": "delayed"}), 5), 30),
+    ],
+)
+async def test_the_iterator_waits_for_the_poll_time_in_a_refusal(refusal, seconds):
+    clock = Clock()
+    waits = []
+    policy = FailurePolicy(on_failure=lambda _, wait: waits.append(wait.total_seconds()))
+    script = [refusal, Answer(200, status_xml())]
+    async with client_of(*script, clock=clock) as (client, _):
+        await anext(client.status_changes(failure_policy=policy))
+    assert waits == [seconds]
+    assert clock.now == pki.NOW + timedelta(seconds=seconds)
+
+
 # --- A single poll
 
 
@@ -193,7 +266,7 @@ async def test_a_single_poll_raises_where_the_iterator_would_wait(service):
         assert caught.value.polled
         with pytest.raises(TooEagerPollingError) as caught:
             await client.get_status_change()
-        assert not caught.value.polled
+        assert (caught.value.polled, caught.value.status) == (False, 0)
         assert len(service.polls_of("one")) == 1
         service.block_now(SENDER.organization_number)
         with pytest.raises(RateLimitedError) as limited:
@@ -297,6 +370,16 @@ async def test_retry_after_is_obeyed_up_to_five_minutes(service, retry_after, sh
     async with process_of(service) as client:
         await anext(client.status_changes())
     assert shortest <= now() <= shortest + 2
+
+
+async def test_a_block_delays_the_iterator_by_five_minutes_at_most(service):
+    """A `Retry-After` of hours in a block is limited as in every other refusal."""
+    service.put(SENDER)
+    headers = {"dosfilter": "delayed", "retry-after": "9000"}
+    service.script += [Fault(kind=Kind.GATEWAY, status=429, headers=headers)]
+    async with process_of(service) as client:
+        await anext(client.status_changes())
+    assert 300 <= now() <= 302
 
 
 async def test_max_failures_raises_after_that_many_consecutive_failures(service):
@@ -449,7 +532,7 @@ async def test_the_poll_time_of_an_unreadable_change_is_obeyed(service):
         assert early.value.next_permitted_poll_time == caught.value.next_permitted_poll_time
 
 
-@pytest.mark.parametrize("kind", [Kind.NO_DATE, Kind.BROKEN_POLL_TIME, Kind.PAGE])
+@pytest.mark.parametrize("kind", [Kind.BROKEN_POLL_TIME, Kind.PAGE])
 async def test_without_a_poll_time_an_unreadable_change_causes_the_default_wait(service, kind):
     service.put(SENDER).readable = False
     service.script += [Fault(kind=kind)]

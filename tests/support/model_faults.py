@@ -27,7 +27,8 @@ class Kind(Enum):
 BEFORE = {Kind.REFUSED, Kind.LOST_REQUEST, Kind.RAISES}
 AFTER = {Kind.LOST_ANSWER, Kind.SILENCE}
 LOSES_ANSWER = {Kind.LOST_REQUEST, Kind.LOST_ANSWER, Kind.SILENCE, Kind.CUT, Kind.PAGE}
-HEADERS = {Kind.NO_DATE, Kind.BROKEN_DATE, Kind.NO_POLL_TIME, Kind.BROKEN_POLL_TIME}
+DATE = {Kind.NO_DATE, Kind.BROKEN_DATE}
+POLL_TIME = {Kind.NO_POLL_TIME, Kind.BROKEN_POLL_TIME}
 
 
 @dataclass(frozen=True, kw_only=True)

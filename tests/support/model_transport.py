@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import anyio
 from doubles import ROOT, enterprise
-from model_faults import AFTER, BEFORE, HEADERS, Fault, Kind
+from model_faults import AFTER, BEFORE, POLL_TIME, Fault, Kind
 from model_service import SENDER, Answer, Call, ModelService, Outcome, Poll, Queue, now
 from virtual_time import VirtualTime
 
@@ -105,7 +105,7 @@ class ModelTransport:
 
     def _note_permitted_time(self, queue: Queue, answer: Answer, fault: Fault | None) -> None:
         """Records that the process knows the permitted time, if the response contains it."""
-        if answer.permitted_at is not None and (fault is None or fault.kind not in HEADERS):
+        if answer.permitted_at is not None and (fault is None or fault.kind not in POLL_TIME):
             queue.known_permitted_at[self.process] = answer.permitted_at
 
     def _note_block(self, organization: str, answer: Answer) -> None:

@@ -249,9 +249,23 @@ def test_the_error_for_a_poll_that_was_not_sent_says_that_it_was_not_sent():
     error = TooEagerPollingError(
         operation="x", next_permitted_poll_time=NOW, wait=timedelta(seconds=3), polled=False
     )
-    assert error.polled is False
-    assert "did not send this poll, because it is too early; the next poll" in str(error)
-    assert "refused" not in str(error)
+    assert (error.polled, error.status) == (False, 0)
+    assert str(error) == (
+        "The client did not send this poll, because it is too early. Poll again in 3 seconds. "
+        "The service permits the next poll at 2026-01-02T03:04:05+00:00."
+    )
+    copied = pickle.loads(pickle.dumps(error))
+    for text in (str(error), repr(error), str(error.args), repr(copied), str(vars(error))):
+        assert "refused" not in text
+        assert "429" not in text
+
+
+def test_the_error_for_a_poll_that_was_not_sent_rounds_the_wait_up():
+    """Whoever waits that long is not too early again. After a lost response, no poll time is known."""
+    error = TooEagerPollingError(
+        operation="x", next_permitted_poll_time=None, wait=timedelta(seconds=2.1), polled=False
+    )
+    assert str(error).endswith("it is too early. Poll again in 3 seconds.")
 
 
 def test_a_block_ends_by_the_clients_clock():

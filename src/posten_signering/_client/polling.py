@@ -36,7 +36,9 @@ OnFailure = Callable[[SigningError, timedelta], None]
 _JITTER = 0.8
 _FIRST_BACKOFF = 1.0
 _LONGEST_BACKOFF = 300.0
-# A wrong header must not stop the polling of a queue forever. The documented wait is 10 minutes.
+# The documented wait is 10 minutes. A longer one may be right, or be a mistake that somebody should see.
+_LONGEST_USUAL_WAIT = timedelta(hours=1)
+# A wrong header must not stop the polling of a queue forever.
 _LONGEST_WAIT = timedelta(hours=24)
 
 
@@ -98,13 +100,17 @@ class _Queue:
     """The polling state of one queue.
 
     Attributes:
+        sender: The sender that it belongs to.
         permitted_at: The next permitted poll time, on the monotonic clock.
-        permitted_time: The next permitted poll time as the service sent it; None if it sent none.
+        permitted_time: The next permitted poll time that the service sent; None if the default wait is used.
+        reported_time: The last next permitted poll time that was logged as unusually late.
         lock: Held while a poll is in flight, so that the next poll knows its result.
     """
 
+    sender: Sender
     permitted_at: float = float("-inf")
     permitted_time: datetime | None = None
+    reported_time: datetime | None = None
     lock: anyio.Lock = field(default_factory=anyio.Lock)
 
 
@@ -156,23 +162,8 @@ class PollSchedule:
 
             try:
                 poll = await send(note_leaving)
-            except TooEagerPollingError as error:
-                self._permit_without_change(queue, error.wait, error.next_permitted_poll_time)
-                raise
-            except UnexpectedResponseError as error:
-                # With a next permitted poll time, this is a change that can't be read. Poll soon: while
-                # its lease lasts, polls get the changes behind it. The default wait is as long as the
-                # lease, so every poll after it would get the unreadable change again.
-                if error.wait is None:
-                    self._permit_without_change(queue, None, None)
-                else:
-                    self._permit_after_change(queue, error.wait, error.next_permitted_poll_time)
-                raise
             except BaseException as error:
-                # The lost response may have reported an empty queue and a next permitted poll time.
-                # A cancellation loses the response too.
-                if may_have_left and _response_is_lost(error):
-                    self._permit_without_change(queue, None, None)
+                self._permit_after_failure(queue, error, may_have_left=may_have_left)
                 raise
             if poll.change is None:
                 self._permit_without_change(queue, poll.wait, poll.next_permitted_poll_time)
@@ -181,14 +172,38 @@ class PollSchedule:
             return poll
 
     def _queue(self, sender: Sender) -> _Queue:
-        return self._queues.setdefault(sender, _Queue())
+        return self._queues.setdefault(sender, _Queue(sender=sender))
+
+    def _permit_after_failure(
+        self, queue: _Queue, error: BaseException, *, may_have_left: bool
+    ) -> None:
+        match error:
+            case TooEagerPollingError():
+                self._permit_without_change(queue, error.wait, error.next_permitted_poll_time)
+            case ApiError(poll_wait=timedelta() as wait):
+                self._permit(queue, wait, error.next_permitted_poll_time)
+            case UnexpectedResponseError(wait=timedelta() as wait):
+                # A change that can't be read. Poll soon: while its lease lasts, polls get the changes
+                # behind it. The default wait is as long as the lease, so every poll after it would get
+                # the unreadable change again.
+                self._permit_after_change(queue, wait, error.next_permitted_poll_time)
+            case _ if may_have_left and _response_is_lost(error):
+                # The lost response may have reported an empty queue and a next permitted poll time.
+                # A cancellation loses the response too.
+                self._permit_without_change(queue, None, None)
+            case _:
+                # Nothing was sent, or a refusal without a next permitted poll time.
+                pass
 
     def _permit_without_change(
         self, queue: _Queue, wait: timedelta | None, permitted_time: datetime | None
     ) -> None:
         # An empty queue with a next poll time that is not in the future makes no sense. Obeying it
         # would poll in a tight loop, so the default wait is used.
-        self._permit(queue, wait or self._default_wait, permitted_time)
+        if wait:
+            self._permit(queue, wait, permitted_time)
+        else:
+            self._permit(queue, self._default_wait, None)
 
     def _permit_after_change(
         self, queue: _Queue, wait: timedelta | None, permitted_time: datetime | None
@@ -200,14 +215,31 @@ class PollSchedule:
         self._permit(queue, wait, permitted_time)
 
     def _permit(self, queue: _Queue, wait: timedelta, permitted_time: datetime | None) -> None:
-        queue.permitted_at = self._monotonic() + min(wait, _LONGEST_WAIT).total_seconds()
+        seconds = min(wait, _LONGEST_WAIT).total_seconds()
+        queue.permitted_at = self._monotonic() + seconds
         queue.permitted_time = permitted_time
+        if (
+            permitted_time is not None
+            and permitted_time != queue.reported_time
+            and wait > _LONGEST_USUAL_WAIT
+        ):
+            queue.reported_time = permitted_time
+            logger.warning(
+                "The service permits the next poll of %s at %s, which is unusually late. The client "
+                "polls this queue again in %.0f minutes. If the time is wrong, contact Posten "
+                "signering. A restart does not help, because the service refuses earlier polls.",
+                queue.sender,
+                permitted_time.isoformat(),
+                seconds / 60,
+            )
 
 
 def _response_is_lost(error: BaseException) -> bool:
     match error:
         case TransportError():
             return error.request_may_have_left
+        case UnexpectedResponseError():
+            return True
         case _:
             return not isinstance(error, SigningError)
 
@@ -228,7 +260,8 @@ class StatusChanges:
     the change was confirmed.
 
     The iterator polls again immediately after a change. Otherwise it sleeps until the next permitted
-    poll time. It measures that wait on the service's clock, so a wrong local clock does not matter.
+    poll time. It measures that wait on the service's clock, so a wrong local clock does not matter. Only
+    after a response without a readable `Date` does it use the local clock.
     `FailurePolicy` describes what it does after a failure.
 
     It never fetches a change ahead of the loop, and it holds no resource between two changes. You may
@@ -381,18 +414,20 @@ class StatusChanges:
 
     def _delay(self, error: SigningError) -> float:
         random = self._time.random()
+        wait = self._schedule.wait(self._sender)
         if isinstance(error, RateLimitedError) and error.wait is not None:
-            return error.wait.total_seconds() + _JITTER * random
+            block = min(error.wait.total_seconds(), _LONGEST_BACKOFF)
+            return max(block, wait) + _JITTER * random
         if isinstance(error, UnexpectedResponseError) and error.wait is not None:
             # A change that can't be read. The delay does not grow, because the changes behind it must
             # be delivered before its lease ends, even when many can't be read.
-            return max(_FIRST_BACKOFF, self._schedule.wait(self._sender)) + _JITTER * random
+            return max(_FIRST_BACKOFF, wait) + _JITTER * random
         exponential = _FIRST_BACKOFF * 2.0 ** min(self._consecutive_failures, 20)
         backoff = min(_LONGEST_BACKOFF, exponential) * (0.5 + 0.5 * random)
         if isinstance(error, ApiError) and error.retry_after is not None:
             backoff = max(backoff, min(error.retry_after.total_seconds(), _LONGEST_BACKOFF))
-        # After a lost response the schedule has the default wait.
-        wait = self._schedule.wait(self._sender)
+        # After a lost response the schedule has the default wait, and after a refusal with a next
+        # permitted poll time, the wait until then.
         return max(backoff, wait + _JITTER * random) if wait > 0 else backoff
 
 

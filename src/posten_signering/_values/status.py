@@ -215,9 +215,12 @@ class StatusPoll:
     Attributes:
         change: The status change; None when the queue is empty.
         next_permitted_poll_time: When the service permits the next poll of this queue, by the service's
-            clock; None if the response has no such time.
-        wait: How long to wait until then, counted from the response. It is the permitted time minus the
-            response's `Date`, so a wrong local clock does not matter. None if one of the two is missing.
+            clock, in UTC. A time that the service sends without an offset is read as UTC. None if the
+            response has no such time, or one that can't be read.
+        wait: How long to wait until then, counted from the response; None if there is no such time. It is
+            the permitted time minus the response's `Date`, so a wrong local clock does not matter. Only
+            if the response has no readable `Date` is it measured by the local clock. Zero if the
+            permitted time is not in the future.
     """
 
     change: DirectJobStatusResponse | None = None

@@ -3,7 +3,6 @@
 No repr shows a URL, a header's value or a body, because status URLs and redirect URLs contain tokens.
 """
 
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -152,16 +151,20 @@ _NEXT_PERMITTED_POLL_TIME = "x-next-permitted-poll-time"
 
 
 def next_permitted_poll_time(headers: Mapping[str, str]) -> datetime | None:
-    """The header `X-Next-permitted-poll-time`: ISO 8601, sometimes followed by `[Region]`.
+    """The header `X-Next-permitted-poll-time` in UTC: ISO 8601, sometimes followed by `[Region]`.
 
-    None if the header is missing or is not a time. A time without an offset is read as UTC.
+    None if the header is missing or is not a time. A time without an offset is read as UTC. With a
+    region and no offset it is not read, because rules of time zones are files, and this module reads none.
     """
-    text = re.sub(r"\[.*\]\s*$", "", headers.get(_NEXT_PERMITTED_POLL_TIME, "")).strip()
+    text, _, region = headers.get(_NEXT_PERMITTED_POLL_TIME, "").partition("[")
     try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
+        # `fromisoformat` accepts only an upper-case Z.
+        time = datetime.fromisoformat(text.strip().upper())
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):  # OverflowError: in UTC, it is before year 1 or after 9999
         return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    return None if region else time.replace(tzinfo=UTC)
 
 
 def service_time(headers: Mapping[str, str]) -> datetime | None:
@@ -173,12 +176,15 @@ def service_time(headers: Mapping[str, str]) -> datetime | None:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def permitted_wait(headers: Mapping[str, str]) -> timedelta | None:
-    """How long to wait after the response before the next poll, measured only by the service's clock.
+def permitted_wait(response: Response) -> timedelta | None:
+    """How long to wait after the response before the next poll; None without a next permitted poll time.
 
-    `Date` has no fractions of a second, so the wait is up to one second too long and never too short.
+    The wait is measured by the service's clock, the header `Date`, which has no fractions of a second. So
+    it is up to one second too long and never too short. Without a readable `Date` it is measured by the
+    local clock, and is wrong by as much as that clock is.
     """
-    permitted, now = next_permitted_poll_time(headers), service_time(headers)
-    if permitted is None or now is None:
+    permitted = next_permitted_poll_time(response.headers)
+    if permitted is None:
         return None
+    now = service_time(response.headers) or response.received
     return max(permitted - now, timedelta(0))

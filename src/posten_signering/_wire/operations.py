@@ -125,10 +125,12 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
     name = "get a status change"
 
     def decode(response: Response) -> StatusPoll:
-        if not succeeded(response.status):
-            raise refusals.refusal(name, response, polling=True)
         permitted = next_permitted_poll_time(response.headers)
-        wait = permitted_wait(response.headers)
+        wait = permitted_wait(response)
+        if not succeeded(response.status):
+            refused = refusals.refusal(name, response, polling=True)
+            refused.next_permitted_poll_time, refused.poll_wait = permitted, wait
+            raise refused
         empty = response.status == 204
         try:
             change = None if empty else messages.job_status_response(response.content())

@@ -94,7 +94,7 @@ def _too_many(operation: str, response: Response, *, polling: bool) -> ApiError:
             operation=operation,
             status=response.status,
             next_permitted_poll_time=next_permitted_poll_time(headers),
-            wait=permitted_wait(headers),
+            wait=permitted_wait(response),
         )
     else:
         block = _retry_after(response)
