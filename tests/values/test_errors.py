@@ -260,12 +260,16 @@ def test_the_error_for_a_poll_that_was_not_sent_says_that_it_was_not_sent():
         assert "429" not in text
 
 
-def test_the_error_for_a_poll_that_was_not_sent_rounds_the_wait_up():
-    """Whoever waits that long is not too early again. After a lost response, no poll time is known."""
+@pytest.mark.parametrize(
+    ("wait", "end"),
+    [(timedelta(seconds=2.1), "is too early. Poll again in 3 seconds."), (None, "is too early.")],
+)
+def test_the_error_for_a_poll_that_was_not_sent_rounds_the_wait_up(wait, end):
+    """A caller that waits that long is not too early again. After a lost response, no poll time is known."""
     error = TooEagerPollingError(
-        operation="x", next_permitted_poll_time=None, wait=timedelta(seconds=2.1), polled=False
+        operation="x", next_permitted_poll_time=None, wait=wait, polled=False
     )
-    assert str(error).endswith("it is too early. Poll again in 3 seconds.")
+    assert str(error).endswith(end)
 
 
 def test_a_block_ends_by_the_clients_clock():
