@@ -164,9 +164,18 @@ def render(message: object) -> Secret[bytes]:
     return Secret(text.encode())
 
 
-@cache
+# While lxml loads a schema whose files come from a resolver, libxml2 has global state.
+_LOADING = threading.Lock()
+
+
 def schema() -> etree.XMLSchema:
     """The packaged schema for validation. The first call takes some milliseconds."""
+    with _LOADING:
+        return _loaded_schema()
+
+
+@cache
+def _loaded_schema() -> etree.XMLSchema:
     folder = files("posten_signering_xml") / "schema"
 
     class Packaged(etree.Resolver):
