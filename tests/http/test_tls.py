@@ -3,7 +3,9 @@
 Handshakes run in memory, against Python's own TLS server, without a socket.
 """
 
+import contextlib
 import os
+import socket
 import ssl
 import stat
 import tempfile
@@ -13,6 +15,7 @@ import pki
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
+from doubles import frames_with_locals
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -167,6 +170,19 @@ def test_a_self_signed_client_certificate_is_sent(version):
     assert Handshake(context_for(certificate=issued.enterprise()), server)
 
 
+@pytest.fixture
+def not_to_be_opened():
+    """Returns descriptors that can be written, but can't be opened by their path in /proc/self/fd."""
+    with contextlib.ExitStack() as open_sockets:
+
+        def descriptor(name: str) -> int:
+            reader, writer = socket.socketpair()
+            open_sockets.enter_context(reader)
+            return writer.detach()
+
+        yield descriptor
+
+
 class TestKeysOnDisk:
     @pytest.fixture
     def opened(self, monkeypatch):
@@ -189,9 +205,9 @@ class TestKeysOnDisk:
         assert opened == []
         assert set(Path("/proc/self/fd").iterdir()) == before
 
-    @pytest.mark.parametrize("reason", ["forbidden", "not on Linux", "no /proc"])
+    @pytest.mark.parametrize("reason", ["forbidden", "not on Linux", "not to be opened"])
     def test_without_memory_files_the_key_is_in_an_encrypted_private_file(
-        self, reason, monkeypatch, opened
+        self, reason, monkeypatch, opened, not_to_be_opened
     ):
         def forbidden(name):
             raise PermissionError
@@ -201,7 +217,7 @@ class TestKeysOnDisk:
         elif reason == "not on Linux":
             monkeypatch.delattr(os, "memfd_create", raising=False)
         else:
-            monkeypatch.setattr(Path, "exists", lambda path: False)
+            monkeypatch.setattr(os, "memfd_create", not_to_be_opened, raising=False)
         seen = []
 
         def unlink(path, **more):
@@ -229,6 +245,23 @@ class TestKeysOnDisk:
         with pytest.raises(ConfigurationError):
             context_for(certificate=short_key())
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("reason", ["no folder", "not writable"])
+    def test_without_any_file_the_error_says_what_is_needed(
+        self, reason, monkeypatch, tmp_path, not_to_be_opened
+    ):
+        monkeypatch.setattr(os, "memfd_create", not_to_be_opened, raising=False)
+        folder = tmp_path / "absent"
+        if reason == "not writable":
+            folder.write_bytes(b"")
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        certificate = pki.sender().enterprise()
+        with pytest.raises(ConfigurationError, match=r"Mount /proc, or set TMPDIR") as raised:
+            context_for(certificate=certificate)
+        assert raised.value.__context__ is None
+        assert "PRIVATE KEY" not in frames_with_locals(raised.value)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        assert context_for(certificate=certificate)
 
 
 def short_key():

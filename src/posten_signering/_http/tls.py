@@ -97,7 +97,8 @@ def client_context(
         server_organization_number: The organisation number that the service's certificate must have.
 
     Raises:
-        ConfigurationError: OpenSSL rejects the certificate, for example because its key is too short.
+        ConfigurationError: OpenSSL rejects the certificate, for example because its key is too short,
+            or there is no file from which OpenSSL can read the key.
     """
     # Not create_default_context: it reads the system's store and SSLKEYLOGFILE, and from Python 3.13
     # on it accepts fewer CA certificates.
@@ -128,47 +129,52 @@ def proxy_context() -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, pem: Callable[[Secret[bytes] | None], Secret[bytes]]) -> None:
-    reason = ""
+    rejected, unwritable = "", ""
     try:
-        with _in_memory(pem(None)) as path:
-            if path is not None:
-                context.load_cert_chain(path)
-                return
+        if _loaded_from_memory(context, pem(None)):
+            return
         passphrase = Secret(secrets.token_hex(32).encode())
-        with _in_temporary_file(pem(passphrase)) as path:
+        with _temporary_file(pem(passphrase)) as path:
             context.load_cert_chain(path, password=passphrase.reveal)
     except ssl.SSLError as error:
-        reason = _reason_in_words(error)
-    if reason:
+        rejected = _reason_in_words(error)
+    except OSError as error:
+        unwritable = error.strerror or type(error).__name__
+    if rejected:
         raise ConfigurationError(
-            f"OpenSSL rejects the enterprise certificate: {reason}. Use a certificate and key that "
+            f"OpenSSL rejects the enterprise certificate: {rejected}. Use a certificate and key that "
             "OpenSSL accepts."
+        )
+    if unwritable:
+        raise ConfigurationError(
+            "OpenSSL reads the private key from a file, and no file could be used: a file in memory "
+            "can't be opened in /proc/self/fd, and a temporary file can't be written "
+            f"({unwritable}). Mount /proc, or set TMPDIR to a directory that this process may write to."
         )
 
 
-@contextmanager
-def _in_memory(pem: Secret[bytes]) -> Generator[str | None, None, None]:
-    """The path of a file that exists only in memory; None when the system has no such files."""
-    descriptor = _memory_file()
-    if descriptor is None:
-        yield None
-        return
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem.reveal())
-        file.flush()
-        path = f"/proc/self/fd/{descriptor}"
-        yield path if Path(path).exists() else None
+def _loaded_from_memory(context: ssl.SSLContext, pem: Secret[bytes]) -> bool:
+    """Loads a key and chain from a file that exists only in memory. False if that is not possible.
 
-
-def _memory_file() -> int | None:
+    Raises:
+        ssl.SSLError: OpenSSL rejects the key or the chain.
+    """
     try:
-        return os.memfd_create("posten-signering")
-    except (AttributeError, OSError):  # not on Linux, or forbidden by seccomp
-        return None
+        descriptor = os.memfd_create("posten-signering")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem.reveal())
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    except ssl.SSLError:  # a subclass of OSError
+        raise
+    except (AttributeError, OSError):
+        # Not on Linux, forbidden by seccomp, no /proc, or a /proc that this process may not read.
+        return False
+    return True
 
 
 @contextmanager
-def _in_temporary_file(pem: Secret[bytes]) -> Generator[str, None, None]:
+def _temporary_file(pem: Secret[bytes]) -> Generator[str, None, None]:
     """The path of a file that only this user can read. It is deleted when the context ends."""
     descriptor, path = tempfile.mkstemp()  # creates it with mode 0600
     try:
