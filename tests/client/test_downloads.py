@@ -3,8 +3,10 @@
 import asyncio
 import errno
 import gc
+import os
 import resource
 import signal
+import stat
 import threading
 from pathlib import Path
 
@@ -176,24 +178,108 @@ async def test_a_cancelled_download_leaves_the_existing_file_unchanged(
     assert_only_file(path, before)
 
 
-@pytest.mark.parametrize("kind", ["missing directory", "path is a directory", "name too long"])
-async def test_a_path_that_can_not_be_written_raises_os_error(download, path, kind):
-    if kind == "missing directory":
-        target, error = path.parent / "absent" / "signed.pdf", FileNotFoundError
-    elif kind == "path is a directory":
-        target, error = path.parent, OSError
-        path = path.parent.parent / "x"
-    else:
-        target, error = path.with_name("x" * 300), OSError
-    async with client_of(with_length(SIGNED), retries=Retries(max_retries=2)) as (
-        client,
-        transport,
-    ):
-        with pytest.raises(error):
+@pytest.mark.parametrize(
+    ("target", "error"),
+    [
+        ("absent/signed.pdf", FileNotFoundError),
+        ("file/signed.pdf", NotADirectoryError),
+        ("", IsADirectoryError),
+        ("x" * 300, OSError),
+    ],
+)
+async def test_for_a_path_that_can_not_be_written_nothing_is_requested(
+    download, path, target, error
+):
+    (path.parent / "file").touch()
+    target = path.parent / target
+    async with client_of(with_length(SIGNED)) as (client, transport):
+        with pytest.raises(error) as raised:
             await download(client, URL, target)
+        assert transport.sent == []
+        assert raised.value.filename in {target, str(target)}
+        assert [file.name for file in path.parent.iterdir()] == ["file"]
+        await download(client, URL, path)
         assert len(transport.sent) == 1
-        assert transport.open == 0
-    assert not list(target.parent.rglob("*.part"))
+
+
+async def test_for_a_directory_that_refuses_files_nothing_is_requested(download, path, monkeypatch):
+    """Root may write to every local directory, so the refusal is simulated."""
+    original_open = Path.open
+
+    def refuse(self, *arguments, **options):
+        if self.parent == path.parent:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return original_open(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    async with client_of(with_length(SIGNED)) as (client, transport):
+        with pytest.raises(PermissionError) as raised:
+            await download(client, URL, path)
+        assert raised.value.filename == str(path)
+        assert transport.sent == []
+
+
+@pytest.mark.parametrize("failing", ["open", "fsync"])
+@pytest.mark.parametrize(
+    "number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES], ids=errno.errorcode.get
+)
+async def test_a_directory_that_can_not_be_flushed_causes_one_warning(
+    download, path, monkeypatch, caplog, failing, number
+):
+    failing_directory(monkeypatch, failing, number)
+    other = path.parent.parent / "other.pdf"
+    async with client_of(*[with_length(SIGNED)] * 3) as (client, _):
+        for target in (path, path, other):
+            assert await download(client, URL, target) == len(SIGNED)
+    assert_only_file(path, SIGNED)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith(f"The directory {path.parent} can't be flushed to the disk: ")
+    assert "the name of a new file might be lost" in first
+    assert str(other.parent) in second
+
+
+@pytest.mark.parametrize("failing", ["open", "fsync"])
+async def test_a_disk_that_fails_for_the_directory_is_an_error(
+    download, path, monkeypatch, caplog, failing
+):
+    failing_directory(monkeypatch, failing, errno.EIO)
+    async with client_of(with_length(SIGNED)) as (client, _):
+        with pytest.raises(OSError, match="Input/output"):
+            await download(client, URL, path)
+    assert caplog.records == []
+
+
+async def test_a_file_that_can_not_be_flushed_is_an_error(download, path, monkeypatch):
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    async with client_of(with_length(SIGNED)) as (client, _):
+        with pytest.raises(OSError, match="Invalid argument"):
+            await download(client, URL, path)
+    assert_only_file(path, None)
+
+
+async def test_warnings_about_directories_are_limited(download, path, monkeypatch, caplog):
+    """A program may use a new directory for each job, and must not fill its log and its memory."""
+    monkeypatch.setattr(downloads, "_MOST_WARNINGS", len(downloads._warned_directories) + 1)
+    failing_directory(monkeypatch, "fsync", errno.EINVAL)
+    async with client_of(*[with_length(SIGNED)] * 2) as (client, _):
+        await download(client, URL, path)
+        await download(client, URL, path.parent.parent / "other.pdf")
+    assert len(caplog.records) == 1
+
+
+def failing_directory(monkeypatch, failing: str, number: int) -> None:
+    """From now on, opening a directory or flushing it fails with this error. Files are not affected."""
+    original, opened_stat = getattr(os, failing), os.stat
+
+    def fail(path_or_descriptor, *arguments, **options):
+        if stat.S_ISDIR(opened_stat(path_or_descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        return original(path_or_descriptor, *arguments, **options)
+
+    monkeypatch.setattr(downloads.os, failing, fail)
 
 
 @pytest.fixture
@@ -253,25 +339,33 @@ async def test_a_download_writes_in_worker_threads(download, path, monkeypatch):
     monkeypatch.setattr(downloads, "PartialFile", Watched)
     async with client_of(with_length(document(2 * MIB))) as (client, _):
         await download(client, URL, path)
-    assert len(threads) == 8  # three writes and `complete`, and each of them calls `_opened`
+    # The check, three writes and `complete`, and each of them calls `_opened`.
+    assert len(threads) == 10
     assert threading.get_ident() not in threads
 
 
+@pytest.mark.parametrize("slow", ["the check", "the download"])
 async def test_a_task_cancelled_while_its_file_is_opened_leaves_no_partial_file(
-    download, path, monkeypatch
+    download, path, monkeypatch, slow
 ):
     """A thread can't be cancelled, so the file that it still opens has to be removed."""
-    reached, may_continue = threading.Event(), threading.Event()
-    original_open = Path.open
+    reached, may_continue, removed = (threading.Event() for _ in range(3))
+    original_open, original_unlink = Path.open, Path.unlink
+    fast = ["the check"] if slow == "the download" else []
 
     def open_slowly(self, *arguments, **options):
         file = original_open(self, *arguments, **options)
-        if self.parent == path.parent:
+        if self.parent == path.parent and not fast:
             reached.set()
             assert may_continue.wait(10)
         return file
 
+    def unlink(self, **options):
+        original_unlink(self, **options)
+        (removed.set if not fast else fast.clear)()
+
     monkeypatch.setattr(Path, "open", open_slowly)
+    monkeypatch.setattr(Path, "unlink", unlink)
     async with client_of(with_length(SIGNED)) as (client, _):
         task = asyncio.get_running_loop().create_task(download(client, URL, path))
         await anyio.to_thread.run_sync(reached.wait, 10)
@@ -280,6 +374,7 @@ async def test_a_task_cancelled_while_its_file_is_opened_leaves_no_partial_file(
         may_continue.set()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert await anyio.to_thread.run_sync(removed.wait, 10)
     gc.collect()  # An unclosed file causes a ResourceWarning, which fails the test.
     assert_only_file(path, None)
 

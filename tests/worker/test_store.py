@@ -250,6 +250,25 @@ async def test_a_power_failure_after_saving_loses_nothing(tmp_path, monkeypatch)
     assert flushed[3:] == [("new/7", ["pades.pdf"])]
 
 
+async def test_directories_that_can_not_be_flushed_cause_one_warning_for_the_store(
+    tmp_path, monkeypatch, caplog
+):
+    fsync = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    for job_id in (7, 8):
+        await DirectoryStore(tmp_path).save(job_id=job_id, name="pades.pdf", content=PADES)
+    assert files(tmp_path) == {"7/pades.pdf": PADES, "8/pades.pdf": PADES}
+    [warning] = caplog.records
+    assert warning.levelname == "WARNING"
+    assert f"The directory {tmp_path} can't be flushed" in warning.getMessage()
+
+
 async def test_files_are_written_on_systems_without_directory_handles(tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(downloads.os, "open", lambda *args: opened.append(args))

@@ -220,7 +220,8 @@ class DirectClient(ClientLifecycle):
     ) -> int:
         """Downloads the signed PDF of a job to a file.
 
-        The file appears at `path` only when the download is complete.
+        The file appears at `path` only when the download is complete and its content is on the disk. Where
+        the file system can't flush a directory, a WARNING is logged once for the directory.
 
         Args:
             status: The status of the job, or the PAdES URL that you stored.
@@ -232,7 +233,8 @@ class DirectClient(ClientLifecycle):
             The size of the file in bytes.
 
         Raises:
-            OSError: The file can't be written.
+            OSError: The file can't be written. When its directory does not exist or can't be written
+                to, or the path is a directory, nothing is requested.
             SignedDocumentMissingError: As for `get_pades`.
         """
         url = url_of(status, "pades_url")
@@ -291,7 +293,7 @@ class DirectClient(ClientLifecycle):
             The size of the file in bytes.
 
         Raises:
-            OSError: The file can't be written.
+            OSError: As for `download_pades`.
             SignedDocumentMissingError: As for `get_xades`.
         """
         url = url_of(signature, "xades_url")

@@ -1,9 +1,13 @@
 """Downloads of signed documents: as a stream, or to a file that appears only when it is complete."""
 
+import errno
+import logging
 import os
 import secrets
+import stat
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from functools import partial
 from io import BufferedWriter
 from pathlib import Path
@@ -24,6 +28,18 @@ Progress = Callable[[int, int | None], None]
 _BYTES_PER_WRITE = 1024 * 1024
 # Windows can't open a directory, and does not need to flush one.
 _DIRECTORIES_HAVE_HANDLES = os.name == "posix"
+# The errors of file systems that can't flush a directory (SMB, FUSE, shared folders of virtual machines),
+# and of a directory without read permission. A failing disk has other errors, such as EIO.
+_NOT_FLUSHABLE = {
+    *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS, errno.ENOTTY),
+    *(errno.EISDIR, errno.EACCES, errno.EPERM),
+}
+
+_LOGGER = logging.getLogger("posten_signering")
+
+_MOST_WARNINGS = 1000
+_warned_directories = set[Path]()
+_WARNING = threading.Lock()
 
 
 class DownloadStream:
@@ -42,6 +58,27 @@ class DownloadStream:
     def __aiter__(self) -> AsyncIterator[bytes]:
         self._loop.check()
         return self._chunks
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Checks that a file can be written, before its content is requested. Call it in a worker thread.
+
+    It creates an empty file with a temporary name and removes it again, because permissions alone do not
+    say whether a network share accepts files.
+
+    Raises:
+        OSError: The directory does not exist or can't be written to, or the path is a directory.
+    """
+    target = Path(path)
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(target.stat().st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    try:
+        with PartialFile(target) as file:
+            file.write(Secret(b""))
+    except OSError as error:
+        error.filename = str(target)  # in place of the temporary name
+        raise
 
 
 async def to_file(
@@ -81,7 +118,7 @@ async def to_file(
 
 
 def make_directory(path: Path) -> None:
-    """Creates a directory and its missing parents, and flushes each to the disk."""
+    """Creates a directory and its missing parents, and flushes each to the disk if it can be flushed."""
     if not path.is_dir():
         make_directory(path.parent)
         path.mkdir(exist_ok=True)
@@ -98,10 +135,12 @@ class PartialFile:
 
     Args:
         path: The final path of the file. An existing file is replaced.
+        within: The directory that a warning names. The default is the directory of the file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, within: Path | None = None) -> None:
         self._path = path
+        self._within = path.parent if within is None else within
         self._temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}.part")
         self._lock = threading.Lock()
         self._file: BufferedWriter | None = None
@@ -119,7 +158,10 @@ class PartialFile:
             return 0 if self._finished else self._opened().write(content.reveal())
 
     def complete(self) -> None:
-        """Flushes the content to the disk, renames the file to its final path and flushes that too."""
+        """Flushes the content to the disk, renames the file to its final path and flushes that too.
+
+        Where the directory can't be flushed, a warning is logged: the file is complete all the same.
+        """
         with self._lock:
             if self._finished:
                 return
@@ -127,7 +169,7 @@ class PartialFile:
                 file.flush()
                 os.fsync(file.fileno())
             self._temporary.replace(self._path)
-            _flush_directory(self._path.parent)
+            _flush_directory(self._path.parent, within=self._within)
             self._finished = True
 
     def discard(self) -> None:
@@ -144,10 +186,30 @@ class PartialFile:
         return self._file
 
 
-def _flush_directory(path: Path) -> None:
-    if _DIRECTORIES_HAVE_HANDLES:
+def _flush_directory(path: Path, *, within: Path | None = None) -> None:
+    if not _DIRECTORIES_HAVE_HANDLES:
+        return
+    try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_FLUSHABLE:
+            raise
+        _warn_once(path if within is None else within, error.strerror)
+
+
+def _warn_once(directory: Path, reason: str | None) -> None:
+    with _WARNING:
+        if directory in _warned_directories or len(_warned_directories) == _MOST_WARNINGS:
+            return
+        _warned_directories.add(directory)
+    _LOGGER.warning(
+        "The directory %s can't be flushed to the disk: %s. The files in it are complete, but after a "
+        "power failure the name of a new file might be lost. To rule this out, use a local file system and "
+        "a directory that this process may read.",
+        directory,
+        reason,
+    )

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from posten_signering._client.creation import JobCreation, Sign
-from posten_signering._client.downloads import DownloadStream, Progress, to_file
+from posten_signering._client.downloads import DownloadStream, Progress, check_path, to_file
 from posten_signering._client.polling import PollSchedule
 from posten_signering._configuration import ClientConfiguration
 from posten_signering._container.xades import signatures_xml
@@ -167,6 +167,7 @@ class ClientLifecycle:
         self, operation: Operation[bytes], path: str | os.PathLike[str], progress: Progress | None
     ) -> int:
         opened = self._open()
+        await anyio.to_thread.run_sync(check_path, path, limiter=opened.limiter)
 
         async def write(stream: ResponseStream, _exchange: AsyncExitStack) -> int:
             download = DownloadStream(stream, opened.loop)

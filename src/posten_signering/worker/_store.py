@@ -35,7 +35,8 @@ class DirectoryStore:
     """Stores signed documents as files: `<directory>/<job id>/<name>`.
 
     Each file is written under a temporary name, flushed to the disk and then renamed, so a file with
-    its final name is complete. An existing file is replaced.
+    its final name is complete. An existing file is replaced. Where the file system can't flush a
+    directory, a WARNING is logged: a power failure might then lose the name of a new file.
 
     Args:
         directory: The directory for the files. It is created, with its parents, if it does not exist.
@@ -45,19 +46,21 @@ class DirectoryStore:
         self._directory = Path(directory)
 
     async def save(self, *, job_id: int, name: str, content: bytes) -> None:
-        """Stores a document. Returns when it is on the disk.
+        """Stores a document. Returns when its content is on the disk.
 
         Raises:
             OSError: The file can't be written.
         """
         secret_content = Secret(content)
         del content
-        await anyio.to_thread.run_sync(_write, self._directory / str(job_id) / name, secret_content)
+        path = self._directory / str(job_id) / name
+        await anyio.to_thread.run_sync(_write, self._directory, path, secret_content)
 
 
-def _write(path: Path, content: Secret[bytes]) -> None:
+def _write(directory: Path, path: Path, content: Secret[bytes]) -> None:
     make_directory(path.parent)
-    with PartialFile(path) as file:
+    # A warning names the store's directory: otherwise there would be one for each job.
+    with PartialFile(path, within=directory) as file:
         file.write(content)
         file.complete()
 
