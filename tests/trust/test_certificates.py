@@ -2,9 +2,12 @@
 
 import itertools
 import logging
+import re
 import ssl
 import subprocess
 import traceback
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from doubles import frames_with_locals
+from doubles import frames_with_locals, shown_in
 
 from posten_signering import EnterpriseCertificate, load_pkcs12
 from posten_signering.errors import ConfigurationError
@@ -82,10 +85,117 @@ def test_the_error_for_a_wrong_password_does_not_show_it(password):
     assert "canary" not in frames_with_locals(raised.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"canary", pki.sender().pem])
+@pytest.mark.parametrize("password", [b"canary", 4711, ["canary"]])
+def test_a_password_that_is_not_text_is_refused(password):
+    with pytest.raises(
+        ConfigurationError, match=r"password is of type (bytes|int|list)\."
+    ) as raised:
+        EnterpriseCertificate.from_pkcs12(pki.sender().p12(b"canary"), password=password)
+    assert not shown_in(frames_with_locals(raised.value), ["canary", "4711"])
+    with pytest.raises(
+        ConfigurationError, match=r"password is of type (bytes|int|list)\."
+    ) as raised:
+        EnterpriseCertificate.from_pem(pki.sender().pem, pki.sender().key_pem, password=password)
+    assert not shown_in(frames_with_locals(raised.value), ["canary", "4711", "PRIVATE"])
+
+
+@pytest.mark.parametrize("password", ["canary\0", "\0canary", "c\0a\0n\0a\0r\0y\0"])
+def test_a_password_with_a_nul_character_is_refused(password):
+    """The library panics, with an error that is no `Exception`."""
+    for stored in (b"canary", None):
+        with pytest.raises(ConfigurationError, match=r"password has a NUL character") as raised:
+            EnterpriseCertificate.from_pkcs12(pki.sender().p12(stored), password=password)
+        assert not shown_in(frames_with_locals(raised.value), ["canary", "99, 97", "c\\x00"])
+
+
+class TestWhiteSpaceAroundThePassword:
+    @staticmethod
+    def load(form: str, stored: bytes, password: str) -> EnterpriseCertificate:
+        issued = pki.sender()
+        if form == "PKCS#12":
+            return EnterpriseCertificate.from_pkcs12(issued.p12(stored), password=password)
+        return EnterpriseCertificate.from_pem(
+            issued.pem, issued.encrypted_key_pem(stored), password=password
+        )
+
+    @pytest.mark.parametrize("form", ["PKCS#12", "PEM"])
+    @pytest.mark.parametrize("password", ["canary\n", "canary\r\n", " canary", "canary\u00a0"])
+    def test_the_error_says_that_white_space_may_be_the_cause(self, form, password):
+        with pytest.raises(ConfigurationError, match="begins or ends with white space") as raised:
+            self.load(form, b"canary", password)
+        assert "canary" not in frames_with_locals(raised.value)
+        assert self.load(form, password.encode(), password).chain
+        with pytest.raises(ConfigurationError) as raised:
+            self.load(form, b"other", "can ary")
+        assert "white space" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"canary"])
 def test_a_file_that_is_not_pkcs12_has_the_same_error(content):
     with pytest.raises(ConfigurationError, match="the file is not PKCS#12"):
         EnterpriseCertificate.from_pkcs12(content, password="canary")
+
+
+@pytest.mark.parametrize("content", [pki.sender().pem, b"\n" + pki.sender().key_pem])
+@pytest.mark.parametrize("password", ["canary", None])
+def test_a_file_in_pem_form_has_the_advice_to_use_from_pem(content, password, tmp_path):
+    path = tmp_path / "key.p12"
+    path.write_bytes(content)
+    for source in (content, path):
+        with pytest.raises(ConfigurationError, match=r"Read it with .*from_pem") as raised:
+            EnterpriseCertificate.from_pkcs12(source, password=password)
+        assert not shown_in(frames_with_locals(raised.value), ["canary", "PRIVATE"])
+
+
+@pytest.mark.anyio
+async def test_the_error_for_a_broken_file_without_encryption_does_not_show_the_key():
+    content = pki.sender().p12(None)
+    key = pki.sender().key.private_bytes(
+        pki.serialization.Encoding.DER,
+        pki.serialization.PrivateFormat.PKCS8,
+        pki.serialization.NoEncryption(),
+    )
+    assert key in content
+    with pytest.raises(ConfigurationError, match="the file is not PKCS#12") as raised:
+        EnterpriseCertificate.from_pkcs12(content[:-1], password=None)
+    with pytest.raises(ConfigurationError, match="the file is not PKCS#12") as also_raised:
+        await load_pkcs12(content[:-1], password=None)
+    for error in (raised.value, also_raised.value):
+        assert repr(key)[2:40] not in frames_with_locals(error)
+        assert repr(content)[2:40] not in frames_with_locals(error)
+
+
+class TestBer:
+    """Some issuers make files in BER form: DER, but with lengths that are not known in advance."""
+
+    @staticmethod
+    def file(password: bytes) -> bytes:
+        der = pki.sender().p12(password)
+        assert der[:2] == b"\x30\x82"
+        return b"\x30\x80" + der[4:] + b"\0\0"
+
+    def test_it_is_read_without_a_warning_in_any_number_of_threads(self):
+        content = self.file(b"a")
+        before = list(warnings.filters)
+        with ThreadPoolExecutor(4) as threads:
+            loading = [
+                threads.submit(EnterpriseCertificate.from_pkcs12, content, password="a")
+                for _ in range(8)
+            ]
+        assert {loaded.result() for loaded in loading} == {pki.sender().enterprise()}
+        added = [entry for entry in warnings.filters if entry not in before]
+        assert len(added) <= 1
+        assert [entry for entry in warnings.filters if entry not in added] == before
+
+    def test_a_wrong_password_is_the_same_error(self):
+        with pytest.raises(ConfigurationError, match="password is wrong"):
+            EnterpriseCertificate.from_pkcs12(self.file(b"a"), password="b")
+
+    def test_other_callers_of_the_library_still_get_its_warning(self):
+        content = self.file(b"a")
+        assert EnterpriseCertificate.from_pkcs12(content, password="a").chain
+        with pytest.warns(UserWarning, match="could not be parsed as DER"):
+            pki.pkcs12.load_pkcs12(content, b"a")
 
 
 @pytest.mark.parametrize("source", [bytearray(b"canary"), None, 7, ["canary"]])
@@ -108,15 +218,72 @@ def test_the_error_for_a_file_that_can_not_be_read_does_not_show_its_path(source
     assert source[:4] not in str(raised.value)
 
 
-def test_the_first_of_several_entries_of_a_java_pkcs12_file_is_used(tmp_path, keytool):
-    for name in ("first", "second"):
+def test_for_a_java_file_whose_first_key_is_for_signing_the_error_tells_how_to_get_the_other(
+    tmp_path, keytool
+):
+    for name, usage in (("signing", "nonRepudiation"), ("auth", "digitalSignature")):
         run(
-            *(tmp_path, keytool, "-genkeypair", "-alias", name, "-dname", f"CN={name}"),
-            *("-keyalg", "RSA", "-storetype", "PKCS12"),
-            *("-keystore", "two.p12", "-storepass", "hemmelig"),
+            *(tmp_path, keytool, "-genkeypair", "-alias", name, "-dname", f"CN={name},O=Company"),
+            *("-keyalg", "RSA", "-storetype", "PKCS12", "-ext", f"KeyUsage={usage}"),
+            *("-keystore", "OLD", "-storepass", "hemmelig"),
         )
-    certificate = EnterpriseCertificate.from_pkcs12(tmp_path / "two.p12", password="hemmelig")
-    assert certificate.subject == "CN=first"
+    with pytest.raises(ConfigurationError, match="certificate with a different key") as raised:
+        EnterpriseCertificate.from_pkcs12(tmp_path / "OLD", password="hemmelig")
+    assert "use the one for authentication" not in str(raised.value)
+
+    [command] = re.findall("`keytool (-importkeystore .+?)`", str(raised.value))
+    run(
+        *(tmp_path, keytool, *command.replace("ALIAS", "auth").split()),
+        *("-srcstorepass", "hemmelig", "-deststorepass", "hemmelig"),
+    )
+    certificate = EnterpriseCertificate.from_pkcs12(tmp_path / "NEW", password="hemmelig")
+    assert certificate.subject == "CN=auth,O=Company"
+
+
+class TestSeveralKeys:
+    """Of several keys, the library gives the first. It gives the certificates of all."""
+
+    @staticmethod
+    def issued(key, number=pki.SENDER, **options):
+        name = pki.subject("Sender", organization_identifier=f"NTRNO-{number}")
+        return pki.issue(name, pki.intermediate("Sender CA"), key=pki.rsa_key(key), **options)
+
+    @pytest.mark.parametrize(
+        ("other", "is_suitable"),
+        [
+            ({}, True),
+            ({"number": "111111111"}, False),
+            ({"usage": "key_encipherment"}, False),
+            ({"usage": None}, False),
+            ({"ca": True}, False),
+        ],
+    )
+    def test_a_suitable_certificate_with_a_different_key_is_mentioned_in_the_error(
+        self, other, is_suitable
+    ):
+        signing = self.issued("first", usage="content_commitment")
+        content = signing.p12(b"a", [self.issued("second", **other)])
+        with pytest.raises(ConfigurationError, match="not for authentication") as raised:
+            EnterpriseCertificate.from_pkcs12(content, password="a")
+        assert ("keytool" in str(raised.value)) is is_suitable
+        assert ("use the one for authentication" in str(raised.value)) is not is_suitable
+
+    def test_the_first_key_is_used_if_its_certificate_is_for_authentication(self):
+        first, second = self.issued("first"), self.issued("second")
+        for one, other in ((first, second), (second, first)):
+            content = one.p12(b"a", [other])
+            certificate = EnterpriseCertificate.from_pkcs12(content, password="a")
+            assert certificate.chain[0] == one.certificate
+
+    @pytest.mark.parametrize(("days", "advice"), [(100, "keytool"), (5, "Get a new one")])
+    def test_a_renewed_certificate_with_a_different_key_is_mentioned_when_the_first_expires(
+        self, days, advice
+    ):
+        renewed = self.issued("second", not_after=pki.NOW + timedelta(days=days))
+        first = self.issued("first", not_after=pki.NOW + timedelta(days=5))
+        certificate = EnterpriseCertificate.from_pkcs12(first.p12(b"a", [renewed]), password="a")
+        with pytest.raises(ConfigurationError, match=f"expired at .*{advice}"):
+            certificate.check(pki.NOW + timedelta(days=10))
 
 
 class TestPem:
@@ -186,11 +353,22 @@ class TestPem:
             EnterpriseCertificate.from_pem(b"".join(pems), pki.sender().key_pem)
         assert raised.value.__context__ is None
 
-    def test_the_error_for_a_key_that_is_given_as_text_does_not_show_it(self):
-        with pytest.raises(ConfigurationError, match="can't be read") as raised:
-            EnterpriseCertificate.from_pem(pki.sender().pem, pki.sender().key_pem.decode())
-        assert "PRIVATE" not in frames_with_locals(raised.value)
-        assert "PRIVATE" not in "".join(traceback.format_exception(raised.value))
+    @pytest.mark.parametrize("kind", [str, Path])
+    def test_the_error_for_a_key_that_is_given_as_text_does_not_show_it(self, kind):
+        text = kind(pki.sender().key_pem.decode())
+        for call in (
+            lambda: EnterpriseCertificate.from_pem(pki.sender().pem, text),
+            lambda: EnterpriseCertificate.from_pem(text, pki.sender().key_pem),
+            lambda: EnterpriseCertificate.from_pkcs12(text, password=None),
+        ):
+            with pytest.raises(ConfigurationError, match=r"for example text\.encode") as raised:
+                call()
+            assert "PRIVATE" not in frames_with_locals(raised.value)
+            assert "PRIVATE" not in "".join(traceback.format_exception(raised.value))
+
+    def test_an_empty_password_means_none(self):
+        issued = pki.sender()
+        assert EnterpriseCertificate.from_pem(issued.pem, issued.key_pem, password="").chain
 
 
 class TestRefused:

@@ -5,6 +5,8 @@ No password or key shows in a repr, or in a local variable that a traceback coul
 
 import logging
 import re
+import threading
+import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +29,27 @@ from posten_signering.errors import ConfigurationError
 _LOGGER = logging.getLogger("posten_signering")
 
 _EXPIRES_SOON = timedelta(days=30)
+
+_NEW_ONE = "Get a new one from its issuer."
+_UNREADABLE = "The enterprise certificate's extensions can't be read."
+_NOT_FOR_AUTHENTICATION = (
+    "The enterprise certificate is not for authentication: its key usage lacks digitalSignature."
+)
+_ADVICE = {
+    _UNREADABLE: _NEW_ONE,
+    _NOT_FOR_AUTHENTICATION: (
+        "The issuer delivers two .p12 files: use the one for authentication."
+    ),
+}
+_SEVERAL_KEYS = (
+    "There is also a suitable certificate with a different key, but only the first key of a PKCS#12 file "
+    "can be used. Copy the other key to a file of its own: `keytool -list -keystore OLD` shows the "
+    "aliases, and `keytool -importkeystore -srckeystore OLD -srcalias ALIAS -destkeystore NEW "
+    "-deststoretype PKCS12` copies one. With from_pem, give that key as the private_key."
+)
+
+# Adding the filter of `_bundle` removes it for a moment, if it is there already.
+_READING = threading.Lock()
 
 _PRIVATE_KEY = re.compile(
     rb"-----BEGIN ((?:[A-Z]+ )*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL
@@ -62,13 +85,15 @@ class EnterpriseCertificate:
             password: The file's password; None when it has none.
 
         Raises:
-            ConfigurationError: The file can't be read, the password is wrong, the private key or its
-                certificate is missing, the key is not RSA, or the certificate is not for
-                authentication (key usage digitalSignature).
+            ConfigurationError: The file can't be read, the password is wrong or not text, the private
+                key or its certificate is missing, the key is not RSA, or the certificate is not for
+                authentication (key usage digitalSignature). Of a file with several keys, only the
+                first can be used.
         """
-        secret = _encoded(password)
-        del password
-        return _from_pkcs12(source, secret)
+        # The source is hidden too: it may be a key that is not encrypted.
+        secret_source, secret = Secret(source), Secret(password)
+        del source, password
+        return _from_pkcs12(secret_source, _encoded(secret))
 
     @staticmethod
     def from_pem(
@@ -86,11 +111,11 @@ class EnterpriseCertificate:
             ConfigurationError: For the same reasons as `from_pkcs12`.
         """
         # `certificates` is hidden too, because it may hold the key as well.
-        public, key, secret = Secret(certificates), Secret(private_key), _encoded(password)
+        public, key, secret = Secret(certificates), Secret(private_key), Secret(password)
         del certificates, private_key, password
         public_pem = _content(public, "The certificate's file")
         key_pem = _content(key, "The private key's file")
-        return _assemble(_pem_key(key_pem, secret), _pem_certificates(public_pem))
+        return _assemble(_pem_key(key_pem, _encoded(secret)), _pem_certificates(public_pem))
 
     @property
     def organization_number(self) -> str | None:
@@ -122,9 +147,14 @@ class EnterpriseCertificate:
             ConfigurationError: The certificate has expired, or is not valid yet.
         """
         if now > self.not_valid_after:
+            renewed = any(
+                _is_for_other_key(certificate, self.chain[0])
+                and certificate.not_valid_after_utc >= now
+                for certificate in self.others
+            )
             raise ConfigurationError(
-                f"The enterprise certificate expired at {self.not_valid_after.isoformat()}. Get a new "
-                "one from its issuer."
+                f"The enterprise certificate expired at {self.not_valid_after.isoformat()}. "
+                f"{_SEVERAL_KEYS if renewed else _NEW_ONE}"
             )
         if now < self.not_valid_before:
             raise ConfigurationError(
@@ -193,21 +223,45 @@ async def load_pkcs12(source: bytes | str | Path, *, password: str | None) -> En
     Raises:
         ConfigurationError: For the same reasons as `EnterpriseCertificate.from_pkcs12`.
     """
-    secret = _encoded(password)
-    del password
-    return await anyio.to_thread.run_sync(_from_pkcs12, source, secret)
+    # The source is hidden too: it may be a key that is not encrypted.
+    secret_source, secret = Secret(source), Secret(password)
+    del source, password
+    return await anyio.to_thread.run_sync(_from_pkcs12, secret_source, _encoded(secret))
 
 
-def _encoded(password: str | None) -> Secret[bytes | None]:
+def _encoded(password: Secret[str | None]) -> Secret[bytes | None]:
+    if password.reveal() is None:
+        return Secret(None)
+    if not isinstance(password.reveal(), str):
+        raise ConfigurationError(
+            f"The password is of type {type(password.reveal()).__name__}. Give it as text (str), or None "
+            "when there is none."
+        )
     # "replace", because the error of a strict `encode` would quote the password. It replaces only lone
     # surrogates, which are in no file's password.
-    return Secret(None if password is None else password.encode(errors="replace"))
+    return Secret(cast("Secret[str]", password).reveal().encode(errors="replace"))
+
+
+def _hint_at_white_space(password: Secret[bytes | None]) -> str:
+    text = Secret((password.reveal() or b"").decode())
+    if text.reveal() == text.reveal().strip():
+        return ""
+    return (
+        " The password begins or ends with white space, such as the line break at the end of a mounted "
+        "secret. Remove it if it is not part of the password."
+    )
 
 
 def _content(source: Secret[bytes | Path] | Secret[bytes | str | Path], what: str) -> Secret[bytes]:
     """The content of a file, or the bytes themselves. No path is shown: it may be a key, by mistake."""
     if isinstance(source.reveal(), bytes):
         return cast("Secret[bytes]", source)
+    if isinstance(source.reveal(), str | Path) and "-----BEGIN" in str(source.reveal()):
+        raise ConfigurationError(
+            f"{what} can't be read: it was given as text in PEM form, where a path or bytes are expected. "
+            "Give the content as bytes, for example text.encode(), or the file's path. "
+            "EnterpriseCertificate.from_pem reads PEM."
+        )
     reason = "not a path or bytes"
     try:
         return Secret(Path(cast("Secret[str | Path]", source).reveal()).read_bytes())
@@ -221,21 +275,47 @@ def _content(source: Secret[bytes | Path] | Secret[bytes | str | Path], what: st
 
 
 def _from_pkcs12(
-    source: bytes | str | Path, password: Secret[bytes | None]
+    source: Secret[bytes | str | Path], password: Secret[bytes | None]
 ) -> EnterpriseCertificate:
-    content = _content(Secret(source), "The PKCS#12 file")
+    content = _content(source, "The PKCS#12 file")
+    if b"\0" in (password.reveal() or b""):
+        # The library panics, with an error that shows the password.
+        raise ConfigurationError(
+            "The password has a NUL character (U+0000), which no PKCS#12 password can have. Check how "
+            "the password was read, for example whether it is text in UTF-16."
+        )
     try:
-        bundle = pkcs12.load_pkcs12(content.reveal(), password.reveal())
+        bundle = _bundle(content, password)
     except (ValueError, UnsupportedAlgorithm):
         bundle = None
+    if bundle is None and b"-----BEGIN" in content.reveal():
+        raise ConfigurationError(
+            "The PKCS#12 file is in PEM form. Read it with EnterpriseCertificate.from_pem."
+        )
     if bundle is None:
         raise ConfigurationError(
             "The enterprise certificate can't be read: the password is wrong, or the file is not "
-            "PKCS#12, or OpenSSL's configuration forbids its encryption. Check the password and the file."
+            "PKCS#12, or OpenSSL's configuration forbids its encryption. Check the password and the "
+            f"file.{_hint_at_white_space(password)}"
         )
     own = [] if bundle.cert is None else [bundle.cert]
     entries = [*own, *bundle.additional_certs]
     return _assemble(bundle.key, [entry.certificate for entry in entries])
+
+
+def _bundle(
+    content: Secret[bytes], password: Secret[bytes | None]
+) -> pkcs12.PKCS12KeyAndCertificates:
+    """Reads a PKCS#12 file without the library's warning that the file is in BER form, as some issuers make it.
+
+    The filter stays. `warnings.catch_warnings` would restore all filters of the process, and so undo
+    what other threads do in the meantime. The filter affects only warnings of this module.
+    """
+    with _READING:
+        warnings.filterwarnings(
+            "ignore", r"PKCS#12 bundle could not be parsed as DER", UserWarning, re.escape(__name__)
+        )
+        return pkcs12.load_pkcs12(content.reveal(), password.reveal())
 
 
 def _pem_certificates(content: Secret[bytes]) -> list[x509.Certificate]:
@@ -256,12 +336,14 @@ def _pem_key(content: Secret[bytes], password: Secret[bytes | None]) -> object:
     if count == 0:
         return None
     try:
-        return serialization.load_pem_private_key(content.reveal(), password.reveal())
+        # An empty password means none, as for PKCS#12.
+        return serialization.load_pem_private_key(content.reveal(), password.reveal() or None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         pass
     raise ConfigurationError(
         "The private key can't be read: the password is wrong or missing, a password was given for a "
         "key without one, or the key's form is not supported. Check the key and the password."
+        f"{_hint_at_white_space(password)}"
     )
 
 
@@ -284,9 +366,12 @@ def _assemble(key: object, certificates: Sequence[x509.Certificate]) -> Enterpri
     suitable = [certificate for certificate in own if _usage_problem(certificate) is None]
     leaf = max(suitable or own, key=lambda certificate: certificate.not_valid_after_utc)
     problem = _usage_problem(leaf)
-    if problem is not None:
-        raise ConfigurationError(problem)
     others = tuple(certificate for certificate in certificates if certificate != leaf)
+    if problem is not None:
+        different_keys = any(_is_for_other_key(certificate, leaf) for certificate in others)
+        raise ConfigurationError(
+            f"{problem} {_SEVERAL_KEYS if different_keys else _ADVICE[problem]}"
+        )
     return EnterpriseCertificate(chain=_chain(leaf, others), others=others, _private_key=key)
 
 
@@ -303,15 +388,28 @@ def _usage_problem(certificate: x509.Certificate) -> str | None:
     except x509.ExtensionNotFound:
         return None  # RFC 5280, 4.2.1.3: without the extension, every use of the key is allowed
     except ValueError:
-        return (
-            "The enterprise certificate's extensions can't be read. Get a new one from its issuer."
-        )
+        return _UNREADABLE
     if usage.digital_signature:
         return None
-    return (
-        "The enterprise certificate is not for authentication: its key usage lacks digitalSignature. "
-        "The issuer delivers two .p12 files: use the one for authentication."
-    )
+    return _NOT_FOR_AUTHENTICATION
+
+
+def _is_for_other_key(certificate: x509.Certificate, leaf: x509.Certificate) -> bool:
+    """Whether it is the same organisation's certificate for authentication, with a different key.
+
+    Of a PKCS#12 file with several keys, the library gives only the first. It gives the certificates of
+    all.
+    """
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        return (
+            usage.digital_signature
+            and not usage.key_cert_sign
+            and certificate.public_key() != leaf.public_key()
+            and organization_number_of(certificate) == organization_number_of(leaf)
+        )
+    except (x509.ExtensionNotFound, ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def _is_root(certificate: x509.Certificate) -> bool:
