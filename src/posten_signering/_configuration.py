@@ -4,6 +4,7 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
@@ -201,7 +202,10 @@ def _trust_anchors(path: str | None, *, unpinned: bool) -> TrustAnchors:
     if path is None:
         return TrustAnchors()
     location = Path(path)
-    if location.is_dir():
+    is_directory = False
+    with suppress(OSError):  # for example "File name too long"; then `from_files` raises
+        is_directory = location.is_dir()
+    if is_directory:
         anchors = TrustAnchors.from_directory(location)
     else:
         anchors = TrustAnchors.from_files(location)

@@ -230,6 +230,15 @@ def test_with_a_custom_service_root_one_file_of_anchors_is_enough(variables, anc
     assert ClientConfiguration.from_env(environ).trust_anchors.trusted == (pki.root().der,)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(pki.root().pem.decode(), "is the content of a file"), ("x" * 5000, "File name too long")],
+)
+def test_trust_anchors_that_are_no_path_are_refused(variables, value, message):
+    with pytest.raises(ConfigurationError, match=message):
+        ClientConfiguration.from_env(variables(TRUST_ANCHORS=value))
+
+
 def test_without_a_custom_service_root_only_listed_anchors_are_trusted(variables, anchors):
     for path, expected in ((anchors, BOTH), (anchors / "root.pem", [pki.root().der])):
         configuration = ClientConfiguration.from_env(variables(TRUST_ANCHORS=str(path)))

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import logging
+from pathlib import Path
 
 import certifi
 import loopback
@@ -11,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from doubles import shown_in
 
 from posten_signering import CertificateAuthority, Environment, TrustAnchors
 from posten_signering._trust.anchors import explain_untrusted
@@ -179,6 +181,31 @@ class TestSelection:
     def test_trusting_refuses_content_that_is_not_a_certificate(self, content):
         with pytest.raises(ConfigurationError, match="not a certificate"):
             TrustAnchors().trusting(pki.root().pem, content)
+
+
+class TestNeitherPathNorBytes:
+    PEM = (pki.root().pem + pki.sender().key_pem).decode()
+
+    @pytest.mark.parametrize(
+        "source", [PEM, Path(PEM), "zero\0byte", 7, None, bytearray(b"canary")]
+    )
+    @pytest.mark.parametrize(
+        "read",
+        [TrustAnchors.from_directory, TrustAnchors.from_files, TrustAnchors().trusting],
+        ids=["from_directory", "from_files", "trusting"],
+    )
+    def test_it_is_refused_and_not_shown(self, read, source):
+        with pytest.raises(ConfigurationError, match=r"path of trust anchors is") as raised:
+            read(source)
+        assert raised.value.__context__ is None
+        assert not shown_in(str(raised.value), ["BEGIN", "zero", "7", "canary"])
+
+    @pytest.mark.parametrize("content", [PEM, Path("root.pem"), None])
+    def test_from_pem_takes_only_bytes(self, content):
+        with pytest.raises(ConfigurationError, match=r"Give bytes, for example") as raised:
+            TrustAnchors.from_pem(content)
+        assert not shown_in(str(raised.value), ["BEGIN", "root.pem"])
+        assert TrustAnchors.from_pem(self.PEM.encode()).candidates == (pki.root().der,)
 
 
 class TestFetch:

@@ -72,6 +72,7 @@ class TrustAnchors:
         Raises:
             ConfigurationError: The directory or a file can't be read, or a file holds no certificate.
         """
+        _check_is_path(path)
         try:
             entries = sorted(Path(path).iterdir())
             files = [
@@ -105,8 +106,9 @@ class TrustAnchors:
         """The certificates in PEM form in these bytes, for example from a secret store.
 
         Raises:
-            ConfigurationError: The content holds no certificate.
+            ConfigurationError: The content is not bytes, or holds no certificate.
         """
+        _check_is_bytes(content)
         certificates = tuple(_certificates_in(content))
         if not certificates:
             raise ConfigurationError(
@@ -315,7 +317,31 @@ def _where_to_get_anchors(environment: Environment) -> str:
     )
 
 
+def _check_is_path(path: object) -> None:
+    """The error for what is no path does not show it: it may be the content of a file, with a key."""
+    if not isinstance(path, str | Path):
+        raise ConfigurationError(
+            f"A path of trust anchors is of type {type(path).__name__}. Give a str or a Path, or give the "
+            "content as bytes to TrustAnchors.from_pem or TrustAnchors.trusting."
+        )
+    if "-----BEGIN" in str(path) or "\0" in str(path):
+        raise ConfigurationError(
+            "A path of trust anchors is the content of a file, or has a NUL character. Give the path, or "
+            "give the content as bytes, for example text.encode(), to TrustAnchors.from_pem or "
+            "TrustAnchors.trusting."
+        )
+
+
+def _check_is_bytes(content: object) -> None:
+    if not isinstance(content, bytes):
+        raise ConfigurationError(
+            f"The content given to TrustAnchors.from_pem is of type {type(content).__name__}. Give "
+            "bytes, for example text.encode()."
+        )
+
+
 def _read(path: str | Path) -> bytes:
+    _check_is_path(path)
     try:
         return Path(path).read_bytes()
     except OSError as error:
