@@ -4,6 +4,7 @@ Rendered messages are validated by lxml with the schema in `xsd/`.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -349,6 +350,28 @@ class TestIncoming:
                     "direct-signature-job-response",
                 )
             )
+
+    @pytest.mark.parametrize(
+        "parts",
+        [
+            lambda count: "<new/>" * count,
+            lambda count: f"<new {' '.join(f'a{i}={chr(34) * 2}' for i in range(count))}/>",
+            lambda count: (
+                f"<new {' '.join(f'xmlns:a{i}={chr(34)}u{chr(34)}' for i in range(count))}/>"
+            ),
+            lambda count: "<status>SIGNED</status>" * count,
+        ],
+        ids=["elements", "attributes", "namespaces", "statuses"],
+    )
+    def test_far_more_parts_than_the_schema_allows_are_an_error(
+        self, parts: Callable[[int], str]
+    ) -> None:
+        """The parser would block the event loop for seconds."""
+        assert messages.job_status_response(response(STATUS + parts(450))).job_id == 7
+        with pytest.raises(UnexpectedResponseError, match="has more than 500 elements, attributes"):
+            messages.job_status_response(response(STATUS + parts(550)))
+        created = response(STATUS + parts(550), "direct-signature-job-response")
+        assert messages.created_job_id(created) == 7
 
     def test_every_truncated_message_is_an_error(self) -> None:
         readers = {

@@ -30,6 +30,10 @@ NAMESPACE = "http://signering.posten.no/schema/v1"
 # Longer texts are cut before validation, so that the rule remains in the message.
 _LONGEST_VALIDATED_TEXT = 15_000
 
+# The parser's time grows with the product of their numbers, and it blocks the event loop. The largest
+# message that the schema allows has fewer than 100.
+_MOST_PARTS = 500
+
 _ADVICE = "Contact Posten signering if this continues."
 
 _XSI_TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
@@ -79,7 +83,8 @@ def parse(document: Secret[bytes], cls: type[M]) -> M:
 
     Raises:
         UnexpectedResponseError: The document is not complete XML, has a DOCTYPE, is a different
-            message, or has several elements where the schema allows one.
+            message, has far more parts than the schema allows, or several elements where the schema
+            allows one.
     """
     root = read(document)
     meta = _meta(cls)
@@ -93,6 +98,11 @@ def parse(document: Secret[bytes], cls: type[M]) -> M:
         raise UnexpectedResponseError(
             f"The response is a different document; expected {expected.localname}. A proxy may have "
             "responded instead of the service."
+        )
+    if _has_too_many_parts(root):
+        raise UnexpectedResponseError(
+            f"The service's {expected.localname} has more than {_MOST_PARTS} elements, attributes and "
+            f"namespace declarations. {_ADVICE}"
         )
     repeated = next(_repeated(root, meta), None)
     if repeated is not None:
@@ -123,6 +133,15 @@ def text_of_child(document: Secret[bytes], cls: type, name: str) -> str | None:
     [field] = [var for var in meta.get_element_vars() if var.name == name]
     children = root.findall(field.qname)
     return (children[0].text or "").strip() if len(children) == 1 else None
+
+
+def _has_too_many_parts(root: Element) -> bool:
+    parts = 0
+    for _, part in etree.iterwalk(root, events=("start", "start-ns")):
+        parts += 1 + (len(part.attrib) if isinstance(part, Element) else 0)
+        if parts > _MOST_PARTS:
+            return True
+    return False
 
 
 def _meta(cls: type) -> XmlMeta:
