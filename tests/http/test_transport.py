@@ -109,6 +109,27 @@ class TestOnTheWire:
         ):
             assert (await client.fetch(timeout=TimeoutKind.DOWNLOAD))[1] == content
 
+    async def test_tiny_chunks_that_arrive_together_do_not_block_the_event_loop(self):
+        """Without a pause, all chunks of one read of the socket pass in one turn of the event loop."""
+        chunks = 10_000
+        body = b"1\r\nx\r\n" * chunks + b"0\r\n\r\n"
+        content = loopback.answer(204, Transfer_Encoding="chunked").replace(b"204", b"200") + body
+        turns = 0
+
+        async def count_turns():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async with connected(loopback.always(content)) as server, Client(server) as client:
+            counting = asyncio.create_task(count_turns())
+            async with client.transport.exchange(client.request()) as response:
+                turns = 0
+                assert len([chunk async for chunk in response.chunks()]) == chunks
+            counting.cancel()
+        assert turns >= chunks / 100
+
 
 class TestContentEncoding:
     @pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "identity, gzip"])

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import cast
 
 import anyio
+import anyio.lowlevel
 import httpx
 
 from posten_signering._http.failures import FAILURES, reason_of
@@ -61,6 +62,8 @@ async def _get(transport: httpx.AsyncHTTPTransport, address: str, limit: int) ->
     content = b""
     async for chunk in cast("httpx.AsyncByteStream", response.stream):
         content += chunk
+        # Chunks that arrive together come without a wait.
+        await anyio.lowlevel.checkpoint()
         if len(content) > limit:
             raise TransportError(f"more than {limit} bytes", request_may_have_left=True)
     return content

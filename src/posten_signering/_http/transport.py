@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import cast
 
 import anyio
+import anyio.lowlevel
 import httpx
 
 from posten_signering._http.failures import FAILURES, Explain, FailureContext, transport_error
@@ -31,6 +32,8 @@ from posten_signering.errors import (
 
 # Short, because a server closes idle connections too, and a request on a closed connection fails.
 _KEEP_ALIVE_SECONDS = 5
+# One read of the socket may contain thousands of tiny chunks, which then come without a wait.
+_CHUNKS_PER_TURN = 32
 
 
 class HttpTransport:
@@ -183,6 +186,7 @@ class HttpResponse:
         self._context = context
         self._complete = False
         self._interrupted = False
+        self._chunks_read = 0
 
     def chunks(self) -> "HttpResponse":
         """The chunks of the body as they arrive. The body can be read once.
@@ -215,6 +219,9 @@ class HttpResponse:
             )
         self._trace.handled = sys.exception()
         try:
+            self._chunks_read += 1
+            if self._chunks_read % _CHUNKS_PER_TURN == 0:
+                await anyio.lowlevel.checkpoint()
             with event_names_only():
                 return await anext(self._raw)
         except StopAsyncIteration:
