@@ -81,6 +81,8 @@ class ClientConfiguration:
             of your application.
         max_connections: The maximum number of open connections for API calls. Downloads have a pool of
             the same size. When all connections are in use, further calls wait.
+        max_bytes_in_memory: The size in bytes of the largest document that `get_pades` and `get_xades`
+            download into memory, at least 1. The `download_` and `open_` methods have no limit.
         compression: Whether documents are compressed in the container.
         retries: How often the client retries a call after a transient failure.
         rate_limiter: Delays calls so that the service does not block the organisation. When None, the
@@ -106,6 +108,7 @@ class ClientConfiguration:
     proxy: str | None = field(default=None, repr=False)
     user_agent_suffix: str | None = None
     max_connections: int = 8
+    max_bytes_in_memory: int = 64 * 1024 * 1024
     compression: Compression = Compression.STORED
     retries: Retries = field(default_factory=Retries)
     rate_limiter: RateLimiter | None = None
@@ -117,10 +120,9 @@ class ClientConfiguration:
     transport: Transport | None = None
 
     def __post_init__(self) -> None:
-        if self.max_connections < 1:
-            raise ConfigurationError(
-                f"max_connections must be 1 or more, not {self.max_connections}."
-            )
+        for name in ("max_connections", "max_bytes_in_memory"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be 1 or more, not {getattr(self, name)}.")
         object.__setattr__(self, "bundle_processors", tuple(self.bundle_processors))
         for processor in self.bundle_processors:
             call = getattr(processor, "__call__", None)  # noqa: B004 - to see whether it is async

@@ -45,9 +45,7 @@ async def test_the_outcome_of_a_create_is_unknown(status, before):
 @pytest.mark.parametrize("status", [400, 403, 413])
 async def test_a_4xx_is_a_refusal_with_its_status(status):
     async with client_of(encoded(status, b"<html>")) as (client, _):
-        with pytest.raises(
-            ApiError, match="a Content-Encoding that the client did not request"
-        ) as caught:
+        with pytest.raises(ApiError, match=r"\(can't be decoded\)") as caught:
             await client.create(job())
     assert type(caught.value) is ApiError
     assert (caught.value.status, caught.value.answer) == (status, None)

@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from posten_signering._session.loop import OwnLoop
 from posten_signering._values.secret import Secret
-from posten_signering._wire.exchange import ResponseStream
+from posten_signering._wire.exchange import ResponseStream, announced_length
 
 Progress = Callable[[int, int | None], None]
 """Called with the number of bytes written, and the expected total (None if it is not known)."""
@@ -50,8 +50,7 @@ class DownloadStream:
     """
 
     def __init__(self, stream: ResponseStream, loop: OwnLoop) -> None:
-        length = stream.headers.get("content-length", "")
-        self.content_length = int(length) if length.isdecimal() else None
+        self.content_length = announced_length(stream.headers)
         self._chunks = stream.chunks()
         self._loop = loop
 

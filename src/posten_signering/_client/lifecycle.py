@@ -202,6 +202,7 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
         retries=configuration.retries,
         organization_number=configuration.certificate.organization_number or "",
         max_connections=configuration.max_connections,
+        max_bytes_in_memory=configuration.max_bytes_in_memory,
     )
     creation = JobCreation(
         session=session,

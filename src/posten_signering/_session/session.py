@@ -20,6 +20,7 @@ from posten_signering._wire.exchange import (
     ResponseStream,
     TimeoutKind,
     Transport,
+    announced_length,
     service_time,
 )
 from posten_signering._wire.form import Form, Watcher
@@ -42,6 +43,9 @@ _LONGEST_BLOCK = timedelta(seconds=60)
 
 # "Dokumentpakke", the service's documentation: it refuses a signing time that differs by more.
 _SIGNING_TIME_TOLERANCE = timedelta(seconds=5)
+
+# The largest message that the schema allows has 31 KB: the response to a create with 10 signers.
+_LARGEST_ANSWER = 128 * 1024
 
 
 Prepare = Callable[[Request], Awaitable[Request]]
@@ -81,6 +85,7 @@ class Session:
         retries: How often a call is retried after a transient failure.
         organization_number: The organisation whose rate budget is used for URLs that name none.
         max_connections: The most API calls in flight, and the most downloads in flight.
+        max_bytes_in_memory: The size of the largest document that `send` downloads.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class Session:
         retries: Retries,
         organization_number: str,
         max_connections: int,
+        max_bytes_in_memory: int,
     ) -> None:
         self._transport = transport
         self._time = time
@@ -100,6 +106,7 @@ class Session:
         self._budget = RetryBudget(retries.budget)
         self._organization_number = organization_number
         self._connections = {kind: anyio.Semaphore(max_connections) for kind in TimeoutKind}
+        self._max_bytes_in_memory = max_bytes_in_memory
         self._queues = dict[tuple[str, TimeoutKind], anyio.Lock]()
         self._blocked_until = dict[str, float]()
         self._waiting = defaultdict[str, set[anyio.CancelScope]](set)
@@ -113,7 +120,7 @@ class Session:
         """
 
         async def decode(stream: ResponseStream, exchange: AsyncExitStack, *, repeated: bool) -> T:
-            response = await self._read_whole(stream)
+            response = await self._read_whole(stream, operation)
             await exchange.aclose()
             return (operation.decode_again if repeated else operation.decode)(response)
 
@@ -130,7 +137,7 @@ class Session:
 
         async def use_success(stream: ResponseStream, exchange: AsyncExitStack, **_: bool) -> R:
             if not succeeded(stream.status):
-                operation.decode(await self._read_whole(stream))
+                operation.decode(await self._read_whole(stream, operation))
             self._compare_clocks(stream, self._time.clock())
             return await use(stream, exchange)
 
@@ -265,23 +272,35 @@ class Session:
         """Closes the transport."""
         await self._transport.aclose()
 
-    async def _read_whole(self, stream: ResponseStream) -> Response:
+    async def _read_whole(self, stream: ResponseStream, operation: Operation[T]) -> Response:
+        """Reads the body, up to the largest size.
+
+        A refusal whose body can't be read is still that refusal: its status and headers count.
+
+        Raises:
+            TransportError: The body of a success was cut off. More than the body may be missing.
+        """
         received = self._time.clock()
         self._compare_clocks(stream, received)
-        # `Secret`, because a traceback may show local variables when the connection is lost here.
-        content = Secret(bytearray())
-        unreadable: str | None = None
+        success = succeeded(stream.status)
+        content, unreadable = Secret(b""), None
         try:
-            async for chunk in stream.chunks():
-                content.reveal().extend(chunk)
-                del chunk
+            if success and operation.form is not None:
+                content = await _content(stream, self._max_bytes_in_memory, _DOCUMENT_TOO_LARGE)
+            else:
+                content = await _content(stream, _LARGEST_ANSWER, _ANSWER_TOO_LARGE)
         except UnexpectedResponseError as error:
-            # The status still counts. It shows, for example, that the service refused the request.
-            content, unreadable = Secret(bytearray()), str(error)
+            unreadable = str(error)
+        except Exception as error:
+            if success:
+                raise
+            # The text of an error that is not ours may quote what was received.
+            known = isinstance(error, SigningError)
+            unreadable = str(error) if known else f"Reading it failed with {type(error).__name__}."
         return Response(
             status=stream.status,
             headers=stream.headers,
-            body=Secret(bytes(content.reveal())),
+            body=content,
             received=received,
             unreadable=unreadable,
         )
@@ -303,6 +322,37 @@ class Session:
         # limit would be reported again and again.
         right = difference < _SIGNING_TIME_TOLERANCE - timedelta(seconds=1)
         self._clock_is_wrong = wrong or (self._clock_is_wrong and not right)
+
+
+_ANSWER_TOO_LARGE = (
+    "The response is larger than {limit} bytes, so it was not read. A proxy or gateway may have "
+    "responded in place of the service."
+)
+_DOCUMENT_TOO_LARGE = (
+    "The document is larger than {limit} bytes, the limit for a document in memory. Use "
+    "download_pades, download_xades, open_pades or open_xades, which have no limit, or raise "
+    "ClientConfiguration.max_bytes_in_memory."
+)
+
+
+async def _content(stream: ResponseStream, limit: int, too_large: str) -> Secret[bytes]:
+    """The body of a response.
+
+    Raises:
+        TransportError: The body was cut off.
+        UnexpectedResponseError: The body is larger than the limit, or it can't be read.
+    """
+    if (announced_length(stream.headers) or 0) > limit:
+        raise UnexpectedResponseError(too_large.format(limit=limit))
+    # `Secret`, because a traceback may show local variables when the connection is lost here.
+    content = Secret(bytearray())
+    async for chunk in stream.chunks():
+        if len(content.reveal()) + len(chunk) > limit:
+            del chunk
+            raise UnexpectedResponseError(too_large.format(limit=limit))
+        content.reveal().extend(chunk)
+        del chunk
+    return Secret(bytes(content.reveal()))
 
 
 def _ends_with_connection(headers: Mapping[str, str]) -> bool:

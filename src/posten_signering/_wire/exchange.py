@@ -3,6 +3,7 @@
 No repr shows a URL, a header's value or a body, because status URLs and redirect URLs contain tokens.
 """
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -122,6 +123,7 @@ class ResponseStream(Protocol):
         Raises:
             TransportError: The body was cut off, or no more of it arrived within the timeout.
             UnexpectedResponseError: The body can't be read, for example because of its Content-Encoding.
+                The status and headers still count.
         """
         ...
 
@@ -145,6 +147,12 @@ class Transport(Protocol):
     async def aclose(self) -> None:
         """Closes every connection. The client calls this once, when it is closed."""
         ...
+
+
+def announced_length(headers: Mapping[str, str]) -> int | None:
+    """The header `Content-Length`; None if it is missing or is not a size in bytes."""
+    length = headers.get("content-length", "")
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) else None
 
 
 _NEXT_PERMITTED_POLL_TIME = "x-next-permitted-poll-time"

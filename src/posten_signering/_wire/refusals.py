@@ -37,6 +37,7 @@ _RATE_LIMIT_HEADER = "dosfilter"
 _RATE_LIMIT_BLOCK = timedelta(seconds=30)
 
 _LONGEST_ANSWER = 2000
+_LONGEST_CONTENT_TYPE = 100
 
 _IDENTITY_NUMBER = re.compile(r"\d{11}")
 # The part of a URL after the host may contain a token, or be a signer's redirect URL.
@@ -113,10 +114,12 @@ def _description(response: Response, *, empty: bool) -> str:
     if 300 <= response.status < 400:
         return "a redirect, which the client never follows"
     if response.unreadable is not None:
-        return "the response has a Content-Encoding that the client did not request"
+        reason = response.unreadable.rstrip(".")
+        return reason[:1].lower() + reason[1:]
     if empty:
         return "the response was empty"
-    kind = response.headers.get("content-type", "").partition(";")[0].strip()
+    content_type = response.headers.get("content-type", "")[:_LONGEST_CONTENT_TYPE]
+    kind = content_type.partition(";")[0].strip()
     what = f"of type {kind}" if kind else "without a Content-Type"
     return f"the response was {what}, not an error document of the service"
 
