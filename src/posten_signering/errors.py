@@ -31,7 +31,7 @@ This module performs no I/O and imports only the standard library.
     │       ├── TooEagerPollingError        .next_permitted_poll_time .wait .polled
     │       └── RateLimitedError            .blocked_until .wait
     └── the service broke its contract
-        └── UnexpectedResponseError
+        └── UnexpectedResponseError         .job_id
 
 No error message contains an identity number, a token, a password, a URL that may carry one of
 them, or the content of a document.
@@ -399,9 +399,11 @@ class RateLimitedError(ApiError):
 
 
 class UnexpectedResponseError(SigningError):
-    """The response can't be understood: it is truncated, hostile, or a required part is missing.
+    """The response can't be understood: it is truncated, hostile, contradicts itself, or lacks a required part.
 
     Attributes:
+        job_id: The id of the job that the response is about; None if it names none, or none that can be
+            read.
         next_permitted_poll_time: When the service permits the next poll, by the service's clock, in UTC.
             None when the request was not a poll, or the response has no such time.
         wait: How long to wait until then, counted from the response; None when there is no such time. It
@@ -413,9 +415,11 @@ class UnexpectedResponseError(SigningError):
         self,
         message: str,
         *,
+        job_id: int | None = None,
         next_permitted_poll_time: datetime | None = None,
         wait: timedelta | None = None,
     ) -> None:
+        self.job_id = job_id
         self.next_permitted_poll_time = next_permitted_poll_time
         self.wait = wait
         super().__init__(message)

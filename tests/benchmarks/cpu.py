@@ -54,7 +54,9 @@ class _CreatedResponse:
     async def chunks(self) -> AsyncIterator[bytes]:
         yield (
             b'<direct-signature-job-response xmlns="http://signering.posten.no/schema/v1">'
-            b"<signature-job-id>1</signature-job-id></direct-signature-job-response>"
+            b"<signature-job-id>1</signature-job-id>"
+            b'<signer href="https://api.example/1"><redirect-url>https://web.example/1</redirect-url>'
+            b"</signer></direct-signature-job-response>"
         )
 
 

@@ -72,7 +72,7 @@ SAMPLES = [
     RateLimitedError(
         operation="create the job", status=429, received=NOW, wait=timedelta(seconds=30)
     ),
-    UnexpectedResponseError("x"),
+    UnexpectedResponseError("x", job_id=7),
 ]
 
 

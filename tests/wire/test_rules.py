@@ -177,6 +177,7 @@ def not_in_xml(character: str, position: int) -> str:
         ),
         ({"signers": [named("c" * 81)]}, "signers[0].custom_identifier: at most 80 characters"),
         ({"signers": [named("")]}, "signers[0].custom_identifier: at least 1 character"),
+        ({"signers": [named(" \n")]}, "signers[0].custom_identifier: must not be only white space"),
         ({"signers": [named("c"), DirectSigner()]}, f"signers[1]: {BOTH}"),
         ({"documents": []}, "documents: at least one is required"),
         ({"documents": [document()] * 21}, "documents: at most 20"),
@@ -350,7 +351,7 @@ def test_a_subclass_of_a_job_with_its_own_constructor_is_checked():
     assert violations(OrderedJob(77, title="")) == ["title: at least 1 character"]
 
 
-@pytest.mark.parametrize("other", [named("same"), number("same")])
+@pytest.mark.parametrize("other", [named("same"), named(" same\n"), number("same")])
 def test_two_signers_with_the_same_text_in_any_identifier_are_reported(other):
     signer = DirectSigner(personal_identification_number=PERSON, custom_identifier="same")
     reported = violations(job(signers=[signer, other]))

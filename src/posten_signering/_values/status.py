@@ -100,11 +100,16 @@ class DirectJobResponse:
     def signer(self, identifier: str) -> DirectSignerResponse:
         """The signer with this national identity number or custom identifier.
 
+        White space around the identifier does not matter: a response is read without it.
+
         Raises:
             SignerNotFoundError: No signer of the job has this identifier.
         """
         for signer in self.signers:
-            if identifier in (signer.personal_identification_number, signer.custom_identifier):
+            if {identifier, identifier.strip()} & {
+                signer.personal_identification_number,
+                signer.custom_identifier,
+            }:
                 return signer
         del identifier  # A traceback with local variables must not show an identity number.
         raise SignerNotFoundError(
@@ -172,11 +177,13 @@ class DirectJobStatusResponse:
     def signature_of(self, identifier: str) -> Signature:
         """The signature of the signer with this national identity number or custom identifier.
 
+        White space around the identifier does not matter: a response is read without it.
+
         Raises:
             SignerNotFoundError: No signature of the response has this identifier.
         """
         for signature in self.signatures:
-            if signature.signer == identifier:
+            if signature.signer in (identifier, identifier.strip()):
                 return signature
         del identifier  # A traceback with local variables must not show an identity number.
         raise SignerNotFoundError(

@@ -5,7 +5,7 @@ Readers ignore elements that the schema does not have, and check that required o
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import wraps
 from typing import TypeVar
@@ -34,27 +34,61 @@ from posten_signering._values.status import (
 from posten_signering._wire import rules, xml
 from posten_signering.errors import UnexpectedResponseError
 
+M = TypeVar("M")
 T = TypeVar("T")
 W = TypeVar("W")
 
 
-class _Missing(Exception):  # noqa: N818 - never leaves this module
-    """A required field is missing. The traceback's frames hold models, whose repr shows identity numbers."""
+# The largest value of the schema's type xs:long.
+_LARGEST_JOB_ID = 2**63 - 1
+
+# The messages that the service sends. Their elements are known in each of them.
+_RESPONSES = (
+    generated.DirectSignatureJobResponse,
+    generated.DirectSignatureJobStatusResponse,
+    generated.DirectSignerResponse,
+    generated.Error,
+)
+# The service repeats the caller's own reference, and the schema allows an empty one.
+_MAY_BE_EMPTY = frozenset({"reference"})
 
 
-def _reader(read: Callable[[Secret[bytes]], T]) -> Callable[[Secret[bytes]], T]:
-    """Makes a reader raise errors whose traceback has no frame that holds a generated model."""
+class _Unreadable(Exception):  # noqa: N818 - never leaves this module
+    """A value is missing or contradicts another. The traceback's frames hold models, whose repr shows identity numbers."""
 
-    @wraps(read)
-    def read_without_frames(document: Secret[bytes]) -> T:
-        try:
-            return read(document)
-        except _Missing as missing:
-            message = str(missing)
-        # Raised outside `except`, so that the new error does not refer to the first one.
-        raise UnexpectedResponseError(message)
 
-    return read_without_frames
+def _reader(model: type[M]) -> Callable[[Callable[[M], T]], Callable[[Secret[bytes]], T]]:
+    """Makes a function that reads a model a reader of the document.
+
+    Its errors have the id of the job where that can be read, and no frame with a generated model.
+    """
+
+    def decorate(read: Callable[[M], T]) -> Callable[[Secret[bytes]], T]:
+        @wraps(read)
+        def read_document(document: Secret[bytes]) -> T:
+            try:
+                return read(
+                    xml.parse(document, model, known=_RESPONSES, may_be_empty=_MAY_BE_EMPTY)
+                )
+            except (UnexpectedResponseError, _Unreadable) as error:
+                message = str(error)
+            job_id = _job_id(document, model)
+            if job_id is not None:
+                message += f" The response names job id {job_id}."
+            # Raised outside `except`, so that the new error does not refer to the first one.
+            raise UnexpectedResponseError(message, job_id=job_id)
+
+        return read_document
+
+    return decorate
+
+
+def _job_id(document: Secret[bytes], model: type) -> int | None:
+    """The job's id in a message that may be unreadable otherwise."""
+    text = xml.text_of_child(document, model, "signature_job_id") or ""
+    digits = re.fullmatch(r"[ \t\r\n]*\+?0*([1-9][0-9]{0,18})[ \t\r\n]*", text)
+    job_id = int(digits[1]) if digits else 0
+    return job_id if 0 < job_id <= _LARGEST_JOB_ID else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,76 +208,87 @@ class ServiceError:
 def service_error(document: Secret[bytes]) -> ServiceError | None:
     """The error document in a response; None if the response contains no readable one."""
     try:
-        error = xml.parse(document, generated.Error)
-        return ServiceError(
-            code=_required(error, "error_code", str).strip(),
-            message=(_optional(error, "error_message", str) or "").strip(),
-            type=(_optional(error, "error_type", str) or "").strip(),
+        error = xml.parse(
+            document,
+            generated.Error,
+            # The document may get elements that other messages have: they must not hide the refusal.
+            known=(generated.Error,),
+            may_be_empty=frozenset({"error-message", "error-type"}),
         )
-    except (UnexpectedResponseError, _Missing):
+        return ServiceError(
+            code=_required(error, "error_code"),
+            message=_text(error, "error_message") or "",
+            type=_text(error, "error_type") or "",
+        )
+    except (UnexpectedResponseError, _Unreadable):
         return None
 
 
-@_reader
-def job_response(document: Secret[bytes]) -> DirectJobResponse:
+@_reader(generated.DirectSignatureJobResponse)
+def job_response(message: generated.DirectSignatureJobResponse) -> DirectJobResponse:
     """Reads the response to a create.
 
     Raises:
-        UnexpectedResponseError: The response can't be read, or a required field is missing.
+        UnexpectedResponseError: The response can't be read, lacks a required field, or contradicts itself.
     """
-    message = xml.parse(document, generated.DirectSignatureJobResponse)
     return DirectJobResponse(
-        job_id=_required(message, "signature_job_id", int),
-        reference=_optional(message, "reference", str),
-        status_url=_url(message, "status_url"),
-        signers=[_signer_response(signer) for signer in message.signer],
+        job_id=_required_job_id(message),
+        reference=_text(message, "reference"),
+        status_url=_text(message, "status_url"),
+        signers=_signers(message),
     )
 
 
-def created_job_id(document: Secret[bytes]) -> int | None:
-    """The job's id in a response to a create that `job_response` can't read.
+def _signers(message: generated.DirectSignatureJobResponse) -> list[DirectSignerResponse]:
+    signers = list(dict.fromkeys(_signer_response(signer) for signer in message.signer))
+    if not signers:
+        raise _missing(message, "signer")
+    names = [
+        name
+        for signer in signers
+        for name in {signer.personal_identification_number, signer.custom_identifier} - {None}
+    ]
+    if len(names) > len(set(names)):
+        raise _contradiction(message, "two different signers with the same identifier")
+    return signers
 
-    None unless the response has exactly one id.
-    """
-    text = xml.text_of_child(document, generated.DirectSignatureJobResponse, "signature_job_id")
-    return int(text) if text is not None and re.fullmatch("[0-9]{1,19}", text) else None
 
-
-@_reader
-def signer_response(document: Secret[bytes]) -> DirectSignerResponse:
+@_reader(generated.DirectSignerResponse)
+def signer_response(message: generated.DirectSignerResponse) -> DirectSignerResponse:
     """Reads the response to a request for a new redirect URL.
 
     Raises:
-        UnexpectedResponseError: The response can't be read, or a required field is missing.
+        UnexpectedResponseError: The response can't be read, or lacks a required field.
     """
-    return _signer_response(xml.parse(document, generated.DirectSignerResponse))
+    return _signer_response(message)
 
 
 def _signer_response(message: generated.DirectSignerResponse) -> DirectSignerResponse:
     return DirectSignerResponse(
-        signer_url=_required_url(message, "href"),
-        redirect_url=_required_url(message, "redirect_url"),
-        personal_identification_number=_optional(message, "personal_identification_number", str),
-        custom_identifier=_optional(message, "signer_identifier", str),
+        signer_url=_required(message, "href"),
+        redirect_url=_required(message, "redirect_url"),
+        personal_identification_number=_text(message, "personal_identification_number"),
+        custom_identifier=_text(message, "signer_identifier"),
     )
 
 
-@_reader
-def job_status_response(document: Secret[bytes]) -> DirectJobStatusResponse:
+@_reader(generated.DirectSignatureJobStatusResponse)
+def job_status_response(
+    message: generated.DirectSignatureJobStatusResponse,
+) -> DirectJobStatusResponse:
     """Reads a job's status.
 
     Raises:
-        UnexpectedResponseError: The response can't be read, or a required field is missing.
+        UnexpectedResponseError: The response can't be read, lacks a required field, or contradicts itself.
     """
-    message = xml.parse(document, generated.DirectSignatureJobStatusResponse)
     return DirectJobStatusResponse(
-        job_id=_required(message, "signature_job_id", int),
-        reference=_optional(message, "reference", str),
+        job_id=_required_job_id(message),
+        reference=_text(message, "reference"),
         status=_job_status(message),
         signatures=_signatures(message),
-        confirmation_url=_url(message, "confirmation_url"),
-        delete_documents_url=_url(message, "delete_documents_url"),
-        pades_url=_url(message, "pades_url"),
+        confirmation_url=_text(message, "confirmation_url"),
+        delete_documents_url=_text(message, "delete_documents_url"),
+        pades_url=_text(message, "pades_url"),
     )
 
 
@@ -252,28 +297,52 @@ def _job_status(message: generated.DirectSignatureJobStatusResponse) -> DirectJo
     status: object = getattr(message, "signature_job_status", None)
     if isinstance(status, generated.DirectSignatureJobStatus):
         status = status.value
-    if not isinstance(status, str) or not status.strip():
+    if not isinstance(status, str):
         raise _missing(message, "signature_job_status")
     return _member_or_text(DirectJobStatus, status.strip(), status.strip())
 
 
 def _signatures(message: generated.DirectSignatureJobStatusResponse) -> list[Signature]:
-    if len(message.status) == len(message.xades_url) == 1:
+    """The signature of each signer. Equal repetitions for one named signer are the same signature."""
+    statuses = dict[str | int | None, Signature]()
+    for index, status in enumerate(message.status):
+        signature = _signature(status)
+        # Statuses without a name may belong to different signers: the index tells them apart.
+        if statuses.setdefault(signature.signer or index, signature) != signature:
+            raise _contradiction(message, "two different statuses for the same signer")
+    if not statuses:
+        raise _missing(message, "status")
+    xades = [(_text(url, "signer") or None, _required(url, "value")) for url in message.xades_url]
+    if len(statuses) == 1:
         # With one signer, the service may leave out the attribute `signer`.
-        (status,), (xades,) = message.status, message.xades_url
-        status = status.model_copy(update={"signer": status.signer or xades.signer})
-        return [_signature(status, _url(xades, "value"))]
-    urls = {xades.signer: _url(xades, "value") for xades in message.xades_url if xades.signer}
-    return [_signature(status, urls.get(status.signer or "")) for status in message.status]
+        (signature,) = statuses.values()
+        name = signature.signer or next((signer for signer, _ in xades if signer), None)
+        statuses = {name: signature if signature.signer else replace(signature, signer=name)}
+        xades = [(signer or name, url) for signer, url in xades]
+    urls = dict[str | None, str]()
+    for signer, url in xades:
+        if signer not in statuses:
+            raise _contradiction(message, "an xades-url that belongs to no status")
+        if urls.setdefault(signer, url) != url:
+            raise _contradiction(message, "two different xades-urls for the same signer")
+    return [
+        replace(signature, xades_url=urls[signature.signer])
+        if signature.signer in urls
+        else signature
+        for signature in statuses.values()
+    ]
 
 
-def _signature(message: generated.SignerStatus, xades_url: str | None) -> Signature:
+def _signature(message: generated.SignerStatus) -> Signature:
     text = message.value.strip()
+    since: object = getattr(message, "since", None)
+    time = xml.moment(since)
+    if time is None and since is not None:
+        raise _missing(message, "since")
     return Signature(
-        signer=message.signer,
+        signer=_text(message, "signer") or None,
         status=_member_or_text(SignerStatus, text.upper(), text),
-        since=xml.moment(getattr(message, "since", None)),
-        xades_url=xades_url,
+        since=time,
     )
 
 
@@ -285,32 +354,34 @@ def _member_or_text(kind: type[S], value: str, text: str) -> S | str:
     return kind(value) if value in list(kind) else text
 
 
-def _optional(message: object, name: str, kind: type[T]) -> T | None:
+def _text(message: object, name: str) -> str | None:
+    # The service puts white space around values, and the schema's types keep it.
     value: object = getattr(message, name, None)
-    return value if isinstance(value, kind) else None
+    return value.strip() if isinstance(value, str) else None
 
 
-def _required(message: object, name: str, kind: type[T]) -> T:
-    value = _optional(message, name, kind)
-    if value is None:
+def _required(message: object, name: str) -> str:
+    value = _text(message, name)
+    if not value:
         raise _missing(message, name)
     return value
 
 
-def _url(message: object, name: str) -> str | None:
-    # The service puts white space around URLs, and the schema's type `url` keeps it.
-    return (_optional(message, name, str) or "").strip() or None
+def _required_job_id(
+    message: generated.DirectSignatureJobResponse | generated.DirectSignatureJobStatusResponse,
+) -> int:
+    job_id: object = getattr(message, "signature_job_id", None)
+    if not isinstance(job_id, int) or not 0 < job_id <= _LARGEST_JOB_ID:
+        raise _missing(message, "signature_job_id")
+    return job_id
 
 
-def _required_url(message: object, name: str) -> str:
-    url = _url(message, name)
-    if url is None:
-        raise _missing(message, name)
-    return url
+def _missing(message: object, name: str) -> _Unreadable:
+    return _contradiction(message, f"no readable {name}")
 
 
-def _missing(message: object, name: str) -> _Missing:
-    return _Missing(
-        f"The service's {type(message).__name__} has no readable {name}. "
+def _contradiction(message: object, problem: str) -> _Unreadable:
+    return _Unreadable(
+        f"The service's {type(message).__name__} has {problem}. "
         "Contact Posten signering if this continues."
     )

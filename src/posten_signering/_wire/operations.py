@@ -104,7 +104,7 @@ def create(root: str, sender: Sender, *, reference: str | None) -> Operation[Dir
             raise CreateOutcomeUnknownError(
                 reference=reference,
                 reason="the service accepted the request, but its response can't be read",
-                job_id=messages.created_job_id(response.body),
+                job_id=error.job_id,
             ) from error
 
     return Operation(
@@ -137,7 +137,7 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
         except UnexpectedResponseError as error:
             # The headers were read, so the next permitted poll time in them is valid.
             raise UnexpectedResponseError(
-                str(error), next_permitted_poll_time=permitted, wait=wait
+                str(error), job_id=error.job_id, next_permitted_poll_time=permitted, wait=wait
             ) from None
         return StatusPoll(change=change, next_permitted_poll_time=permitted, wait=wait)
 

@@ -140,7 +140,8 @@ def _signers(job: DirectJob) -> Iterator[Violation]:
     """A job needs at least one signer. Each signer has exactly one identifier, unique within the job.
 
     An identity number and a custom identifier with the same text count as equal, because the service
-    distinguishes signers by that text.
+    distinguishes signers by that text. White space around it does not count, because responses are read
+    without it.
     """
     if not job.signers:
         yield Violation(path="signers", rule="at least one is required")
@@ -151,6 +152,9 @@ def _signers(job: DirectJob) -> Iterator[Violation]:
         if both.count(None) != 1:
             rule = "exactly one of personal_identification_number and custom_identifier is required"
             yield Violation(path=path, rule=rule)
+        if signer.custom_identifier and _identifiers(signer) == {""}:
+            rule = "must not be only white space"
+            yield Violation(path=f"{path}.custom_identifier", rule=rule)
         if any(times[text] > 1 for text in _identifiers(signer)):
             yield Violation(path=path, rule="has the same identifier as another signer of the job")
 
@@ -158,7 +162,7 @@ def _signers(job: DirectJob) -> Iterator[Violation]:
 def _identifiers(signer: DirectSigner) -> set[str]:
     both = (signer.personal_identification_number, signer.custom_identifier)
     # `_violations` reports a value that is not text. It may not be hashable.
-    return {text for text in both if isinstance(text, str)}  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
+    return {text.strip() for text in both if isinstance(text, str)}  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
 
 
 def text(value: object, *, stand_in: str = "-") -> str:

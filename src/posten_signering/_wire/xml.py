@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from lxml import etree
 from xsdata.exceptions import ConverterWarning, ParserError
-from xsdata.formats.dataclass.models.elements import XmlMeta
+from xsdata.formats.dataclass.models.elements import XmlMeta, XmlVar
 from xsdata.formats.dataclass.parsers.config import ParserConfig
 from xsdata.formats.dataclass.parsers.handlers import LxmlEventHandler
 from xsdata.formats.dataclass.serializers.config import SerializerConfig
@@ -37,6 +37,17 @@ _MOST_PARTS = 500
 _ADVICE = "Contact Posten signering if this continues."
 
 _XSI_TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
+_XSI_NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
+
+# How XML Schema writes a whole number and a time (1.0, part 2, 3.2.7 and 3.3.13). Python and xsdata
+# accept more, for example 1_000 and digits outside ASCII.
+_INTEGER = re.compile(r"[ \t\r\n]*[+-]?[0-9]+[ \t\r\n]*")
+_TIME = re.compile(
+    r"[ \t\r\n]*[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"T(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?|24:00:00(?:\.0+)?)"
+    r"(?:Z|[+-](?:(?:0[0-9]|1[0-3]):[0-5][0-9]|14:00))?[ \t\r\n]*"
+)
+_WRITTEN_AS: dict[type, re.Pattern[str]] = {int: _INTEGER, XmlDateTime: _TIME}
 
 Element: TypeAlias = etree._Element  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - lxml has no public name for it
 
@@ -78,13 +89,28 @@ def read(document: Secret[bytes]) -> Element | None:
     return None if root.getroottree().docinfo.doctype else root
 
 
-def parse(document: Secret[bytes], cls: type[M]) -> M:
+def parse(
+    document: Secret[bytes],
+    cls: type[M],
+    *,
+    known: tuple[type, ...],
+    may_be_empty: frozenset[str] = frozenset(),
+) -> M:
     """The message in a response of the service, as a generated model.
+
+    Elements and attributes that the schema does not have are ignored, with everything in them.
+
+    Args:
+        document: The response.
+        cls: The model of the expected message.
+        known: The models whose elements are known. A known element in a place or a namespace that the
+            schema does not give it is an error.
+        may_be_empty: The names of the elements whose text may be empty.
 
     Raises:
         UnexpectedResponseError: The document is not complete XML, has a DOCTYPE, is a different
-            message, has far more parts than the schema allows, or several elements where the schema
-            allows one.
+            message, has far more parts than the schema allows, or does not have the values of its known
+            elements as the schema writes them.
     """
     root = read(document)
     meta = _meta(cls)
@@ -104,11 +130,10 @@ def parse(document: Secret[bytes], cls: type[M]) -> M:
             f"The service's {expected.localname} has more than {_MOST_PARTS} elements, attributes and "
             f"namespace declarations. {_ADVICE}"
         )
-    repeated = next(_repeated(root, meta), None)
-    if repeated is not None:
-        raise UnexpectedResponseError(
-            f"The service's {expected.localname} has more than one {repeated}. {_ADVICE}"
-        )
+    checker = _Checker(known_names=_known_names(known), may_be_empty=may_be_empty)
+    problem = checker.problem(root, expected.localname, meta)
+    if problem is not None:
+        raise UnexpectedResponseError(f"The service's {expected.localname} {problem}. {_ADVICE}")
     # With xsi:type, a response could choose which class the parser builds.
     etree.strip_attributes(root, _XSI_TYPE)
     parser = XmlParser(config=_PARSER_CONFIG, context=_CONTEXT, handler=LxmlEventHandler)
@@ -124,15 +149,21 @@ def parse(document: Secret[bytes], cls: type[M]) -> M:
 def text_of_child(document: Secret[bytes], cls: type, name: str) -> str | None:
     """The text of one field, in a message that `parse` may refuse because of a different field.
 
-    None if the document is not complete XML or not this message, or if the field is not there exactly
-    once.
+    None if the document is not complete XML or not this message, if the message has no field of this
+    name, or if its element is not there exactly once with a text.
     """
     root, meta = read(document), _meta(cls)
     if root is None or root.tag != meta.qname:
         return None
-    [field] = [var for var in meta.get_element_vars() if var.name == name]
-    children = root.findall(field.qname)
-    return (children[0].text or "").strip() if len(children) == 1 else None
+    children = [
+        child
+        for var in meta.get_element_vars()
+        if var.name == name
+        for child in root.iterfind(var.qname)
+    ]
+    if len(children) != 1 or len(children[0]) or _is_nil(children[0]):
+        return None
+    return children[0].text
 
 
 def _has_too_many_parts(root: Element) -> bool:
@@ -148,33 +179,111 @@ def _meta(cls: type) -> XmlMeta:
     return _CONTEXT.build(cls)  # pyright: ignore[reportUnknownMemberType] - xsdata leaves a dict untyped
 
 
-def _repeated(element: Element, meta: XmlMeta) -> Iterator[str]:
-    """The names of elements of which the schema allows one and the document has several.
+@cache
+def _known_names(models: tuple[type, ...]) -> frozenset[str]:
+    """The local names of these messages and of their elements, at every depth."""
+    roots = (etree.QName(_meta(model).qname).localname for model in models)
+    return frozenset(roots).union(*(_names_below(_meta(model)) for model in models))
 
-    The parser would take the first one without an error.
-    """
+
+def _names_below(meta: XmlMeta) -> Iterator[str]:
     for var in meta.get_element_vars():
-        children = element.findall(var.qname)
-        if len(children) > 1 and not var.list_element:
+        if var.is_element:
             yield var.local_name
         if var.clazz is not None:
-            for child in children:
-                yield from _repeated(child, _meta(var.clazz))
+            yield from _names_below(_meta(var.clazz))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checker:
+    """Finds what the parser ignores, cuts off or reads as a different value without an error.
+
+    A problem is in words that follow the name of the message, and quotes no value.
+    """
+
+    known_names: frozenset[str]
+    may_be_empty: frozenset[str]
+
+    def problem(self, element: Element, name: str, meta: XmlMeta) -> str | None:
+        """The first problem of an element that has a model: a message, or a part with attributes."""
+        problem = _attribute_problem(element, name, meta)
+        if problem is not None:
+            return problem
+        if meta.text is not None:
+            return self._text_problem(element, name, meta.text)
+        found = set[str]()
+        for child in element:
+            tag = cast("str", child.tag)  # Comments, whose tag is a function, are removed.
+            if tag not in meta.elements:
+                local_name = tag.rpartition("}")[2]
+                if local_name in self.known_names:
+                    return f"has {local_name} in the wrong place or namespace"
+                continue
+            var = meta.elements[tag][0]
+            if tag in found and not var.list_element:
+                return f"has more than one {var.local_name}"
+            found.add(tag)
+            if var.clazz is None:
+                problem = self._text_problem(child, var.local_name, var)
+            else:
+                problem = self.problem(child, var.local_name, _meta(var.clazz))
+            if problem is not None:
+                return problem
+        return f"has {name} without a value (xsi:nil)" if _is_nil(element) else None
+
+    def _text_problem(self, element: Element, name: str, var: XmlVar) -> str | None:
+        text = element.text
+        if len(element):
+            return f"has an element inside the text of {name}"
+        if _is_nil(element):
+            return f"has {name} without a value (xsi:nil)"
+        if text is None or not text.strip():
+            return None if name in self.may_be_empty else f"has an empty {name}"
+        return None if _is_written_as(var, text) else f"has no readable {name}"
+
+
+def _attribute_problem(element: Element, name: str, meta: XmlMeta) -> str | None:
+    for attribute, value in element.items():
+        var = meta.attributes.get(attribute)
+        if var is None:
+            local_name = attribute.rpartition("}")[2]
+            if any(known.local_name == local_name for known in meta.attributes.values()):
+                return f"has the attribute {local_name} of {name} in the wrong namespace"
+        elif not _is_written_as(var, value):
+            return f"has no readable {var.local_name} of {name}"
+    return None
+
+
+def _is_nil(element: Element) -> bool:
+    nil = element.get(_XSI_NIL)
+    return nil is not None and nil.strip() not in ("false", "0")
+
+
+def _is_written_as(var: XmlVar, text: str) -> bool:
+    """Whether the text is a value of the field's type, as far as the parser would not notice."""
+    pattern = _WRITTEN_AS.get(var.types[0])
+    return pattern is None or pattern.fullmatch(text) is not None
 
 
 def moment(value: object) -> datetime | None:
     """A field of type xs:dateTime as an aware datetime. A time without an offset is read as UTC.
 
-    None if the field is missing, or if a datetime can't represent its value.
+    None if the field is missing, or if a datetime can't represent its value, in its own offset or in UTC.
     """
-    if not isinstance(value, XmlDateTime):
+    # xsdata leaves a time with more than nine digits after the point as text.
+    text = str(value).strip()
+    if _TIME.fullmatch(text) is None:
         return None
     try:
         # 24:00:00 is the next day's midnight (XML Schema 1.0, part 2, 3.2.7).
-        time = value.replace(hour=value.hour % 24).to_datetime() + timedelta(days=value.hour // 24)
+        time = datetime.fromisoformat(text.replace("T24", "T00"))
+        time += timedelta(days="T24" in text)
+        time = time if time.tzinfo else time.replace(tzinfo=UTC)
+        # Comparing and sorting convert to UTC.
+        time.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    return time
 
 
 def render(message: object) -> Secret[bytes]:
