@@ -243,13 +243,14 @@ class _Checker:
 
 
 def _attribute_problem(element: Element, name: str, meta: XmlMeta) -> str | None:
-    for attribute, value in element.items():
+    # With `items`, lxml would search for the value of each attribute from the first one on.
+    for attribute in element.keys():  # noqa: SIM118 - an element iterates over its children
         var = meta.attributes.get(attribute)
         if var is None:
             local_name = attribute.rpartition("}")[2]
             if any(known.local_name == local_name for known in meta.attributes.values()):
                 return f"has the attribute {local_name} of {name} in the wrong namespace"
-        elif not _is_written_as(var, value):
+        elif not _is_written_as(var, element.get(attribute, "")):
             return f"has no readable {var.local_name} of {name}"
     return None
 
