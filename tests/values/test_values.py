@@ -5,6 +5,8 @@ import dataclasses
 import hashlib
 import inspect
 import pickle
+import time
+import zoneinfo
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -466,3 +468,53 @@ def test_the_key_does_not_change_between_versions():
         b'[7, "COMPLETED_SUCCESSFULLY", [["17885512345", "SIGNED", "2026-01-02T00:00:00+00:00"]]]'
     )
     assert STATUS.deduplication_key == hashlib.sha256(state).hexdigest()
+
+
+def key_at(since: datetime) -> str:
+    signature = Signature(signer="one", status=SignerStatus.SIGNED, since=since)
+    return DirectJobStatusResponse(job_id=1, status="x", signatures=[signature]).deduplication_key
+
+
+def hours(count: int) -> timezone:
+    return timezone(timedelta(hours=count))
+
+
+FIRST = datetime.min.replace(tzinfo=UTC)
+LAST = datetime.max.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "different"),
+    [
+        (
+            FIRST.replace(tzinfo=hours(2)),
+            FIRST.replace(hour=1, tzinfo=hours(3)),
+            FIRST.replace(tzinfo=hours(3)),
+        ),
+        (
+            LAST.replace(tzinfo=hours(-2)),
+            LAST.replace(hour=22, tzinfo=hours(-3)),
+            LAST.replace(tzinfo=hours(-3)),
+        ),
+        (FIRST.replace(hour=1, tzinfo=hours(1)), FIRST, FIRST.replace(tzinfo=hours(1))),
+        (LAST.replace(hour=22, tzinfo=hours(-1)), LAST, LAST.replace(tzinfo=hours(-1))),
+    ],
+)
+def test_times_at_the_ends_of_the_calendar_have_keys(one, same, different):
+    """In UTC, some of them are outside the years that datetime knows."""
+    assert key_at(one) == key_at(same) != key_at(different)
+
+
+@pytest.mark.parametrize("time_zone", ["Europe/Oslo", "America/New_York"])
+def test_a_naive_time_is_local_time_and_has_a_key_in_every_year(monkeypatch, time_zone):
+    """A time zone west or east of Greenwich moves the first or the last hours out of the calendar."""
+    usual = datetime(2026, 1, 2, tzinfo=zoneinfo.ZoneInfo(time_zone))
+    monkeypatch.setenv("TZ", time_zone)
+    time.tzset()
+    try:
+        keys = {key_at(moment.replace(tzinfo=None)) for moment in (FIRST, usual, LAST)}
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert len(keys) == 3
+    assert key_at(usual) in keys

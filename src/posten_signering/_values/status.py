@@ -207,12 +207,25 @@ class DirectJobStatusResponse:
                 [
                     signature.signer or "",
                     signature.status,
-                    "" if signature.since is None else signature.since.astimezone(UTC).isoformat(),
+                    "" if signature.since is None else _instant(signature.since),
                 ]
                 for signature in self.signatures
             ),
         ]
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()
+
+
+def _instant(time: datetime) -> str:
+    """A text that is equal for equal instants, in whatever time zone. A naive time is local time."""
+    try:
+        return time.astimezone(UTC).isoformat()
+    except (OverflowError, ValueError, OSError):
+        # In UTC, the time is before the year 1 or after the year 9999. Or it is a naive time that the
+        # operating system can't convert.
+        offset = time.utcoffset()
+        if offset is None:
+            return time.isoformat()
+        return str(time.replace(tzinfo=UTC) - datetime.min.replace(tzinfo=UTC) - offset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
