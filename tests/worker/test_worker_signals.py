@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -15,9 +17,11 @@ import pytest
 import virtual_time
 from model_faults import Fault, Kind
 from model_service import ModelService, now
+from model_transport import process_of
 from model_worker import Handler, confirmed, working
 
 from posten_signering.errors import ConfigurationError
+from posten_signering.worker import StatusChangeWorker
 
 pytestmark = pytest.mark.anyio
 
@@ -27,26 +31,29 @@ def anyio_backend():
     return virtual_time.BACKEND
 
 
+@contextmanager
+def installed(number: signal.Signals, handler) -> Iterator[None]:
+    """Installs a signal handler, as other code of the process would."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_stops_the_worker(number, caplog):
     caplog.set_level(logging.INFO, "posten_signering")
     options = {"handle_signals": True, "concurrency": 1}
     before = signal.getsignal(number)
-
-    def own_handler(number, frame):
-        raise AssertionError("The worker handles the signal while it runs.")
-
-    signal.signal(number, own_handler)
     async with working(changes=2, handler=Handler(seconds=20), **options) as work:
         await anyio.sleep(5)
+        assert signal.getsignal(number) != before
         os.kill(os.getpid(), number)
         await work.ended()
         assert confirmed(work.service) == [1]
         assert f"Received {number.name}, stopping." in caplog.text
-    try:
-        assert signal.getsignal(number) is own_handler
-    finally:
-        signal.signal(number, before)
+    assert signal.getsignal(number) == before
 
 
 async def test_a_second_signal_cancels_the_handlers_and_the_poll_in_flight():
@@ -67,28 +74,24 @@ async def test_a_second_signal_cancels_the_handlers_and_the_poll_in_flight():
         assert confirmed(service) == []
 
 
-async def test_the_previous_signal_handler_is_restored_while_a_shielded_handler_still_runs():
+async def test_signals_are_handled_while_a_shielded_handler_still_runs():
     """Otherwise a signal would kill the process in the meantime."""
-    before, received = signal.getsignal(signal.SIGTERM), []
-    signal.signal(signal.SIGTERM, lambda *_: received.append("SIGTERM"))
+    before = signal.getsignal(signal.SIGTERM)
 
     async def shielded(change):
         with anyio.CancelScope(shield=True):
             await anyio.sleep(100)
 
-    try:
-        async with working(changes=1, handler=shielded, handle_signals=True) as work:
-            await anyio.sleep(5)
+    async with working(changes=1, handler=shielded, handle_signals=True) as work:
+        await anyio.sleep(5)
+        for _ in range(2):
             work.task.cancel()
             await anyio.sleep(1)
-            work.task.cancel()
-            await anyio.sleep(1)
-            assert not work.task.done()
-            os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.wait([work.task])
-        assert received == ["SIGTERM"]
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await anyio.sleep(1)
+        assert not work.task.done()
+        await asyncio.wait([work.task])
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 async def test_without_handle_signals_the_signal_handlers_do_not_change():
@@ -105,7 +108,7 @@ async def test_a_signal_handler_of_the_event_loop_is_not_replaced():
     loop.add_signal_handler(signal.SIGTERM, received.append, "SIGTERM")
     try:
         async with working(handle_signals=True) as work:
-            with pytest.raises(ConfigurationError, match="has a handler for SIGTERM"):
+            with pytest.raises(ConfigurationError, match="signal handler of SIGTERM, which"):
                 await work.ended()
             assert work.service.polls == []
         async with working() as work:
@@ -117,10 +120,79 @@ async def test_a_signal_handler_of_the_event_loop_is_not_replaced():
         loop.remove_signal_handler(signal.SIGTERM)
 
 
+class Server:
+    """A server that handles signals as uvicorn does."""
+
+    def handle_exit(self, number, frame):
+        pass
+
+
+@pytest.mark.parametrize(
+    "handler", [lambda *_: None, Server().handle_exit, partial(Server.handle_exit, Server())]
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_handler_of_other_code_is_not_replaced(number, handler):
+    """The worker would otherwise keep the signal from a web server, which would never end."""
+    message = (
+        rf"handler of {number.name}, .* Set handle_signals=False, and call the worker's stop\(\)"
+    )
+    with installed(number, handler):
+        async with working(handle_signals=True) as work:
+            with pytest.raises(ConfigurationError, match=message):
+                await work.ended()
+            assert work.service.polls == []
+        assert signal.getsignal(number) == handler
+
+
+async def test_a_signal_handler_that_python_did_not_install_is_not_replaced(monkeypatch):
+    """Python can't restore it."""
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    async with working(handle_signals=True) as work:
+        with pytest.raises(ConfigurationError, match="handler of SIGTERM and SIGINT, which"):
+            await work.ended()
+
+
+async def test_an_ignored_signal_stays_ignored_and_the_other_one_is_handled():
+    with installed(signal.SIGINT, signal.SIG_IGN):
+        async with working(handle_signals=True) as work:
+            await anyio.sleep(5)
+            os.kill(os.getpid(), signal.SIGINT)
+            await anyio.sleep(5)
+            assert not work.task.done()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await work.ended()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+async def test_a_signal_handler_that_is_installed_while_the_worker_runs_stays_installed():
+    async with working(handle_signals=True) as work:
+        await anyio.sleep(5)
+        handler = Server().handle_exit
+        with installed(signal.SIGTERM, handler):
+            work.worker.stop()
+            await work.ended()
+            assert signal.getsignal(signal.SIGTERM) == handler
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+async def test_signals_can_be_handled_in_the_main_thread_only():
+    def run() -> None:
+        async def work() -> None:
+            async with process_of(ModelService()) as client:
+                await StatusChangeWorker(client, Handler(), handle_signals=True).run()
+
+        with pytest.raises(ConfigurationError, match="in the main thread only"):
+            virtual_time.run(work)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+
+
 async def test_only_one_worker_of_a_process_can_handle_signals():
     """A second worker would replace the signal handlers of the first, and no signal could stop it."""
     async with working(handle_signals=True) as first, working(handle_signals=True) as second:
-        with pytest.raises(ConfigurationError, match="Another StatusChangeWorker"):
+        with pytest.raises(ConfigurationError, match="another worker or your program"):
             await second.ended()
         os.kill(os.getpid(), signal.SIGTERM)
         await first.ended()
@@ -144,7 +216,8 @@ async def test_stop_can_be_a_signal_handler_of_the_event_loop():
 
 
 PROGRAM = """
-import asyncio, datetime, logging, sys
+import asyncio, datetime, logging, signal, sys
+import anyio
 import doubles
 from posten_signering.worker import StatusChangeWorker
 
@@ -160,24 +233,35 @@ async def handler(change):
         print("cancelled", flush=True)
         raise
 
+def handlers():
+    return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
 async def main():
+    before = handlers()
     times = doubles.poll_headers(doubles.pki.NOW, datetime.timedelta(0))
     script = [doubles.Answer(200, doubles.status_xml(), times), doubles.Answer(204)]
     async with doubles.client_of(*script, sleep=asyncio.sleep) as (client, transport):
         worker = StatusChangeWorker(client, handler, concurrency=1, handle_signals=True)
         await worker.run()
     posts = [request for request in transport.sent if request.method == "POST"]
-    print("confirmed", len(posts) == 1, flush=True)
+    print("restored", handlers() == before, "confirmed", len(posts) == 1, flush=True)
 
-asyncio.run(main())
 """
+
+RUNS = {
+    "asyncio": "asyncio.run(main())",
+    "anyio": "anyio.run(main)",
+    "uvloop": "import uvloop; uvloop.run(main())",
+    "anyio on uvloop": "anyio.run(main, backend_options={'use_uvloop': True})",
+}
+ALL_RUNS = pytest.mark.parametrize("run", RUNS)
 
 
 @contextmanager
-def program() -> Iterator[subprocess.Popen[str]]:
-    """A separate process with asyncio's default event loop."""
+def program(run: str = "asyncio", prefix: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+    """A separate process with a real event loop."""
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
+        [*prefix, sys.executable, "-c", PROGRAM + RUNS[run]],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -201,25 +285,51 @@ def lines_until(process: subprocess.Popen[str], last: str) -> list[str]:
     return lines
 
 
+def end_handler(process: subprocess.Popen[str]) -> None:
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+@ALL_RUNS
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_process_gracefully(number):
-    with program() as process:
+def test_a_signal_ends_a_process_gracefully(run, number):
+    with program(run) as process:
         lines_until(process, "handling")
         process.send_signal(number)
         lines_until(process, f"Received {number.name}, stopping.")
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert lines_until(process, "confirmed")[-2:] == ["handled", "confirmed True"]
+        end_handler(process)
+        lines = lines_until(process, "confirmed")
+        assert lines[-2:] == ["handled", "restored True confirmed True"]
         assert process.wait(20) == 0
 
 
-def test_a_second_signal_ends_a_process_immediately():
-    with program() as process:
+@ALL_RUNS
+def test_a_second_signal_ends_a_process_immediately(run):
+    with program(run) as process:
         lines_until(process, "handling")
         process.send_signal(signal.SIGINT)
         lines_until(process, "Received SIGINT, stopping.")
         process.send_signal(signal.SIGINT)
-        assert lines_until(process, "confirmed")[-2:] == ["cancelled", "confirmed False"]
-        process.stdin.write("\n")  # lets the thread end, because a thread can't be cancelled
-        process.stdin.flush()
+        lines = lines_until(process, "confirmed")
+        assert lines[-2:] == ["cancelled", "restored True confirmed False"]
+        end_handler(process)  # lets the thread end, because a thread can't be cancelled
         assert process.wait(20) == 0
+
+
+def test_a_background_job_of_a_shell_ignores_sigint_and_stops_at_sigterm():
+    """A shell without job control starts its background jobs with SIGINT ignored."""
+    script = 'exec 3<&0; "$@" <&3 & echo "job $!"; wait $!'
+    with program(prefix=["sh", "-c", script, "sh"]) as shell:
+        job = int(lines_until(shell, "job")[-1].split()[1])
+        try:
+            lines_until(shell, "handling")
+            os.kill(job, signal.SIGINT)
+            os.kill(job, signal.SIGTERM)
+            assert lines_until(shell, "Received") == ["Received SIGTERM, stopping."]
+            end_handler(shell)
+            lines = lines_until(shell, "confirmed")
+            assert lines == ["handled", "restored True confirmed True"]
+            assert shell.wait(20) == 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(job, signal.SIGKILL)

@@ -56,7 +56,8 @@ class FailurePolicy:
         max_outage: Raise when the outage, including the next wait, would exceed this duration. None:
             never. The wait after a lost response is 10 minutes in production.
         on_failure: Called after each failure that is not raised, with the error and the time until the
-            next poll. It runs in the event loop, so it must not block.
+            next poll. It runs in the event loop, so it must not block. If it raises, the iterator logs
+            the error and continues.
 
     Raises:
         ConfigurationError: `max_failures` is less than 1, or `max_outage` is negative.
@@ -329,7 +330,13 @@ class StatusChanges:
         """
         self._loop.check()
         while not self._stopped:
-            change = await self._sleep_or_poll()
+            try:
+                change = await self._sleep_or_poll()
+            except StopAsyncIteration as error:
+                # The loop would end as if the iterator had been stopped.
+                raise RuntimeError(
+                    "A poll for status changes raised StopAsyncIteration."
+                ) from error
             if change is not None:
                 return change
         raise StopAsyncIteration
@@ -410,7 +417,10 @@ class StatusChanges:
         logger.warning("Polling for status changes failed; next poll in %.0f s: %s", delay, error)
         self._resume_at = now + delay
         if policy.on_failure is not None:
-            policy.on_failure(error, timedelta(seconds=delay))
+            try:
+                policy.on_failure(error, timedelta(seconds=delay))
+            except Exception:
+                logger.exception("FailurePolicy.on_failure raised an error. Polling continues.")
 
     def _delay(self, error: SigningError) -> float:
         random = self._time.random()

@@ -1,64 +1,72 @@
-"""The signals that stop a worker. Only one worker of a process can handle them at a time."""
+"""The signals that stop a worker, and the signal handlers that it may replace."""
 
+import asyncio
+import functools
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from types import FrameType
 
 from posten_signering.errors import ConfigurationError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-_RESERVED = threading.Lock()
-
 
 @contextmanager
-def reserve_signals() -> Generator[None]:
-    """Within the context, no other worker of the process can handle the signals.
+def receive_signals(on_signal: Callable[[signal.Signals], None]) -> Generator[None]:
+    """Within the context, the event loop calls `on_signal` for each signal, except ignored signals.
+
+    At the end of the context, restores the earlier handlers.
 
     Raises:
-        ConfigurationError: Another worker handles the signals, or the event loop has a handler for one.
+        ConfigurationError: A signal has a handler of other code, or this is not the main thread.
     """
-    if not _RESERVED.acquire(blocking=False):
+    # Python can install a signal handler in the main thread only.
+    if threading.current_thread() is not threading.main_thread():
         raise ConfigurationError(
-            "Another StatusChangeWorker of this process already handles signals. Set "
-            "handle_signals=False, and call stop() of each worker from your own signal handler."
+            "handle_signals works in the main thread only. Set handle_signals=False, and call the "
+            "worker's stop() to stop it."
         )
-    try:
-        _refuse_handlers_of_the_event_loop()
-        yield
-    finally:
-        _RESERVED.release()
-
-
-@contextmanager
-def restore_handlers() -> Generator[None]:
-    """At the end of the context, restores the signal handlers that were installed before.
-
-    An event loop would install the system's default handlers instead.
-    """
-    # None is a handler that Python did not install, so Python can't restore it.
-    handlers = {
-        number: handler for number in SIGNALS if (handler := signal.getsignal(number)) is not None
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _refuse_handlers_of_the_event_loop() -> None:
-    # An event loop has one handler for each signal. The worker's handler would replace it, and it could
-    # not be restored: signal.getsignal returns a function of asyncio that does nothing.
-    handled = [
-        number
+    # A shell makes the programs that it runs in the background ignore SIGINT.
+    earlier = {
+        number: handler
         for number in SIGNALS
-        if getattr(signal.getsignal(number), "__module__", None) == "asyncio.unix_events"
-    ]
-    if handled:
-        names = " and ".join(number.name for number in handled)
+        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+    }
+    if owned := [number.name for number, handler in earlier.items() if not _is_default(handler)]:
         raise ConfigurationError(
-            f"The event loop has a handler for {names} (loop.add_signal_handler), which handle_signals "
-            "would replace. Set handle_signals=False, and call the worker's stop() from that handler."
+            f"handle_signals would replace the signal handler of {' and '.join(owned)}, which belongs "
+            "to other code, such as a web server, another worker or your program. Set "
+            "handle_signals=False, and call the worker's stop() where your program learns that it must "
+            "stop: at the end of a web app's lifespan, or in your own signal handler."
         )
+    loop = asyncio.get_running_loop()
+
+    # Not loop.add_signal_handler: its removal installs a default handler, not the earlier one.
+    def receive(number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(on_signal, signal.Signals(number))
+
+    try:
+        for number in earlier:
+            signal.signal(number, receive)
+        yield
+    finally:
+        for number, handler in earlier.items():
+            # Other code may have installed its handler in the meantime.
+            if signal.getsignal(number) is receive:
+                signal.signal(number, handler)
+
+
+def _is_default(handler: object) -> bool:
+    """Whether Python or asyncio installed the handler, so that no other code expects the signal.
+
+    `asyncio.run` installs one for SIGINT, as do `anyio.run` and `uvloop.run`, which use its Runner.
+    None is a handler that Python did not install, so Python can't restore it.
+    """
+    if isinstance(handler, functools.partial):
+        handler = handler.func
+    return (
+        handler in (signal.SIG_DFL, signal.default_int_handler)
+        or getattr(handler, "__module__", None) == "asyncio.runners"
+    )

@@ -1,16 +1,18 @@
 """The worker: polls a queue, passes each status change to a handler, and then confirms it."""
 
+import asyncio
 import logging
+import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import anyio
-import anyio.abc
 
 from posten_signering._client.client import DirectClient
 from posten_signering._client.polling import FailurePolicy, PollCounts, StatusChanges
@@ -18,7 +20,7 @@ from posten_signering._session.loop import OwnLoop
 from posten_signering._values.job import Sender
 from posten_signering._values.status import DirectJobStatusResponse
 from posten_signering.errors import ClientStateError, ConfigurationError, SigningError
-from posten_signering.worker._signals import SIGNALS, reserve_signals, restore_handlers
+from posten_signering.worker._signals import receive_signals
 
 logger = logging.getLogger("posten_signering")
 
@@ -31,6 +33,15 @@ _BEING_HANDLED = WeakKeyDictionary[DirectClient, set[str]]()
 # When a handler has used this part of the lease, the worker logs a warning.
 _LATE_AFTER = 0.8
 
+_CANCELLED = (
+    "Handling a status change of job %s was cancelled, but not by the worker. The service will redeliver "
+    "the change, unless it is confirmed already."
+)
+_UNCONFIRMED = (
+    "A status change of job %s was handled, but could not be confirmed. The service will redeliver it, "
+    "unless it is confirmed already"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkCounts:
@@ -39,7 +50,8 @@ class WorkCounts:
     Attributes:
         handled: Changes whose handler returned.
         confirmed: Changes that were confirmed.
-        failed: Changes whose handler raised or was cancelled. The service redelivers them.
+        failed: Changes whose handler raised or was cancelled, or that could not be handled because of
+            a different error. The service redelivers them.
         unconfirmed: Changes that were handled but could not be confirmed. The service redelivers them.
         skipped: Redeliveries of changes that a worker of this client was still handling.
         late: Handlers that ran for 80 % of the lease or longer.
@@ -61,7 +73,8 @@ class StatusChangeWorker:
     Args:
         client: The client. It must be open while `run` runs. The worker does not close it.
         handler: An async function that handles one change. Several run concurrently, in no guaranteed
-            order. If one raises, the worker logs the error and does not confirm the change.
+            order. If one raises, the worker logs the error and does not confirm the change. It continues
+            whatever was raised, even SystemExit.
         sender: The sender whose queue the worker polls. None means the client's default sender.
         concurrency: The maximum number of changes that are handled at the same time. No more are
             fetched.
@@ -73,9 +86,9 @@ class StatusChangeWorker:
             `anyio.to_thread.run_sync`.
         failure_policy: When to give up after transient failures of polls. None means never.
         handle_signals: Whether SIGTERM and SIGINT stop the worker (only in the main thread). A second
-            signal cancels handlers and a poll in flight immediately. If the event loop has a handler for
-            one of the signals, or the process runs several workers, call `stop` from your own signal
-            handler instead.
+            signal cancels handlers and a poll in flight immediately. An ignored signal stays ignored.
+            If other code has a handler for one of the signals, such as a web server or another worker,
+            use False, and call `stop` at the end of the app's lifespan or in your own signal handler.
 
     Raises:
         ConfigurationError: `concurrency` is less than 1.
@@ -99,17 +112,16 @@ class StatusChangeWorker:
         self._handler = handler
         self._sender = sender
         self._free_slots = anyio.Semaphore(concurrency)
-        self._concurrency = concurrency
         self._lease = lease
         self._stop_within = stop_within
         self._failure_policy = failure_policy
         self._handle_signals = handle_signals
         self._changes: StatusChanges | None = None
         self._slot_wait: anyio.CancelScope | None = None
-        self._handler_scopes = dict[str, anyio.CancelScope]()
+        self._running = set[asyncio.Task[None]]()
+        self._handler_scopes = set[anyio.CancelScope]()
         self._being_handled = set[str]()
         self._poll_scope: anyio.CancelScope | None = None
-        self._cancel_at = float("inf")
         self._counts = Counter[str]()
         self._loop: OwnLoop | None = None
         self._stop_requested = False
@@ -151,13 +163,14 @@ class StatusChangeWorker:
         Raises:
             SigningError: Polling failed permanently, or for longer than `failure_policy` allows.
             ClientStateError: The worker has run before.
-            ConfigurationError: `handle_signals` is set, but the event loop has a handler for one of the
-                signals, or another worker handles them.
+            ConfigurationError: `handle_signals` is set, but other code has a handler for one of the
+                signals, or this is not the main thread.
+            Exception: An error of your own rate limiter or transport ended the polling.
         """
         if self._changes is not None:
             raise ClientStateError("This StatusChangeWorker was already run. Create a new one.")
         self._loop = OwnLoop("StatusChangeWorker")
-        with reserve_signals() if self._handle_signals else nullcontext():
+        with receive_signals(self._on_signal) if self._handle_signals else nullcontext():
             await self._poll_and_handle()
 
     async def _poll_and_handle(self) -> None:
@@ -165,114 +178,108 @@ class StatusChangeWorker:
         self._changes = self._client.status_changes(
             sender=self._sender, failure_policy=self._failure_policy
         )
-        failure: SigningError | None = None
         self._poll_scope = poll_scope = anyio.CancelScope()
-        async with anyio.create_task_group() as tasks:
-            if self._handle_signals:
-                await tasks.start(self._listen_for_signals, poll_scope)
-            try:
-                with poll_scope:
-                    await self._fetch(self._changes, tasks)
-            except SigningError as error:
-                failure = error
-            finally:
-                self._start_stopping()
-                await self._wait_for_handlers()
-                tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        try:
+            with poll_scope:
+                await self._fetch(self._changes)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                _log(logging.INFO, "The worker was cancelled, stopping.")
+            else:
+                # A task group would ignore the cancellation, and the worker would be missing silently.
+                _log(
+                    logging.ERROR,
+                    "The worker stops, because something that polling awaits was cancelled. The worker's "
+                    "task was not cancelled.",
+                    error=error,
+                )
+            raise
+        finally:
+            self._start_stopping()
+            await self._wait_for_handlers(poll_scope.deadline)
 
-    async def _fetch(self, changes: StatusChanges, tasks: anyio.abc.TaskGroup) -> None:
+    async def _fetch(self, changes: StatusChanges) -> None:
         """Fetches changes, and starts a handler for each. Waits for a free slot before each fetch."""
         while not self._stop_requested:
             with anyio.CancelScope() as self._slot_wait:
                 await self._free_slots.acquire()
             if self._slot_wait.cancelled_caught:
                 return
-            try:
-                change = await anext(changes)
-            except BaseException as error:
-                self._free_slots.release()
-                if isinstance(error, StopAsyncIteration):
-                    return
-                raise
-            tasks.start_soon(self._handle_and_confirm, change)
+            change = await anext(changes, None)
+            if change is None:
+                return
+            # Not a task group: one task that is cancelled from outside would cancel the whole group.
+            task = asyncio.create_task(self._handle_and_confirm(change))
+            self._running.add(task)
+            task.add_done_callback(partial(self._free_slot, change))
+
+    def _free_slot(self, change: DirectJobStatusResponse, task: "asyncio.Task[None]") -> None:
+        self._running.discard(task)
+        self._free_slots.release()
+        # The coroutine raises nothing. So other code cancelled the task, and the coroutine never began.
+        if task.cancelled():
+            self._counts["failed"] += 1
+            _log(logging.ERROR, _CANCELLED, change.job_id)
 
     async def _handle_and_confirm(self, change: DirectJobStatusResponse) -> None:
-        key = change.deduplication_key
+        """Handles and confirms a change. Raises nothing, and counts the change in every case."""
+        outcome = "failed"
         try:
+            key = change.deduplication_key
             if key in self._being_handled:
-                self._counts["skipped"] += 1
-                logger.warning(
+                outcome = "skipped"
+                _log(
+                    logging.WARNING,
                     "A status change of job %s was redelivered while this process was still handling it. "
                     "The redelivery is skipped.",
                     change.job_id,
                 )
                 return
-            # The shield gives the handler time to finish when the worker is cancelled.
-            with anyio.CancelScope(shield=True) as scope:
-                self._handler_scopes[key] = scope
-                self._being_handled.add(key)
-                if self._cancelling:
-                    scope.cancel()
-                try:
-                    if await self._handle(change):
-                        await self._confirm(change)
-                finally:
-                    del self._handler_scopes[key]
-                    self._being_handled.discard(key)
-        except anyio.get_cancelled_exc_class():
-            # This worker did not cancel the handler. Other code cancelled its task, or something that the
-            # handler awaits. If the cancellation left this task, it would silently end the whole worker.
-            logger.exception(
-                "Handling a status change of job %s was cancelled, but not by the worker. The service "
-                "will redeliver the change, unless it is confirmed already.",
-                change.job_id,
-            )
+            scope = anyio.CancelScope()
+            self._being_handled.add(key)
+            self._handler_scopes.add(scope)
+            try:
+                with scope:
+                    if self._cancelling:
+                        scope.cancel()
+                    await self._handle(change)
+                    self._counts["handled"] += 1
+                    outcome = "unconfirmed"
+                    await self._client.confirm(change)
+                    outcome = "confirmed"
+            finally:
+                self._being_handled.discard(key)
+                self._handler_scopes.discard(scope)
+        except BaseException as error:  # noqa: BLE001 - any error would end the worker's use of a slot
+            _log_failure(change, outcome, error)
         finally:
-            self._free_slots.release()
+            self._counts[outcome] += 1
 
-    async def _handle(self, change: DirectJobStatusResponse) -> bool:
-        """Runs the handler. Returns whether it returned without an error."""
-        returned = False
+    async def _handle(self, change: DirectJobStatusResponse) -> None:
+        """Runs the handler, and logs a warning when it has used most of the lease."""
+        lease_watch = asyncio.create_task(self._watch_lease(change))
         try:
-            async with anyio.create_task_group() as lease_watch:
-                lease_watch.start_soon(self._watch_lease, change)
-                try:
-                    await self._handler(change)
-                    returned = True
-                except Exception:
-                    logger.exception(
-                        "The handler of a status change of job %s failed. The change is not confirmed, "
-                        "and the service will redeliver it.",
-                        change.job_id,
-                    )
-                finally:
-                    lease_watch.cancel_scope.cancel()
+            await self._handler(change)
         finally:
-            self._counts["handled" if returned else "failed"] += 1
-        return returned
-
-    async def _confirm(self, change: DirectJobStatusResponse) -> None:
-        confirmed = False
-        try:
-            await self._client.confirm(change)
-            confirmed = True
-        except SigningError as error:
-            logger.warning(
-                "A status change of job %s was handled, but could not be confirmed. The service will "
-                "redeliver it, unless it is confirmed already: %s",
-                change.job_id,
-                error,
-            )
-        finally:
-            self._counts["confirmed" if confirmed else "unconfirmed"] += 1
+            lease_watch.cancel()
 
     async def _watch_lease(self, change: DirectJobStatusResponse) -> None:
         lease = self._lease.total_seconds()
-        await self._client.configuration.sleep(_LATE_AFTER * lease)
+        try:
+            await self._client.configuration.sleep(_LATE_AFTER * lease)
+        except Exception as error:  # noqa: BLE001 - an error of the watch does not concern the handler
+            _log(
+                logging.ERROR,
+                "The worker can't watch the lease of a status change of job %s, because the "
+                "configuration's sleep failed. Its handler continues.",
+                change.job_id,
+                error=error,
+            )
+            return
         self._counts["late"] += 1
-        logger.warning(
+        _log(
+            logging.WARNING,
             "The handler of a status change of job %s has run for %.0f s. After %.0f s the service "
             "redelivers the change, possibly to a different process.",
             change.job_id,
@@ -283,53 +290,69 @@ class StatusChangeWorker:
     def _start_stopping(self) -> None:
         if not self._stopping:
             self._stopping = True
-            now = self._client.configuration.monotonic()
-            self._cancel_at = now + self._stop_within.total_seconds()
             if self._poll_scope is not None:
                 # A poll in flight gets as much time as the handlers.
                 self._poll_scope.deadline = anyio.current_time() + self._stop_within.total_seconds()
 
-    async def _wait_for_handlers(self) -> None:
-        """Waits for the running handlers, and cancels those that take too long."""
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as time_limit:
-                time_limit.start_soon(self._cancel_handlers_after_time_limit)
-                try:
-                    for _ in range(self._concurrency):
-                        await self._free_slots.acquire()
-                except BaseException:
-                    # The worker was cancelled a second time: do not wait any longer.
-                    self._cancel_handlers()
-                    raise
-                finally:
-                    time_limit.cancel_scope.cancel()
-
-    async def _cancel_handlers_after_time_limit(self) -> None:
-        left = self._cancel_at - self._client.configuration.monotonic()
-        await self._client.configuration.sleep(max(0.0, left))
-        self._cancel_handlers()
+    async def _wait_for_handlers(self, deadline: float) -> None:
+        """Waits for the running handlers. Cancels those that still run at the deadline."""
+        cancellation: asyncio.CancelledError | None = None
+        while self._running:
+            try:
+                with anyio.CancelScope(shield=True, deadline=deadline):
+                    await asyncio.wait(self._running)
+            except asyncio.CancelledError as error:
+                # The worker was cancelled a second time: cancel the handlers now.
+                cancellation = error
+            if self._running:
+                self._cancel_handlers()
+                deadline = float("inf")
+        if cancellation is not None:
+            raise cancellation
 
     def _cancel_handlers(self) -> None:
         self._cancelling = True
         if self._handler_scopes:
-            logger.warning(
+            _log(
+                logging.WARNING,
                 "%d handler(s) are still running and are cancelled. The service will redeliver their "
                 "changes.",
                 len(self._handler_scopes),
             )
-        for scope in list(self._handler_scopes.values()):
+        for scope in self._handler_scopes:
             scope.cancel()
 
-    async def _listen_for_signals(
-        self, poll_scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]
-    ) -> None:
-        with restore_handlers(), anyio.open_signal_receiver(*SIGNALS) as signals:
-            task_status.started()
-            async for received in signals:
-                if self._stopping:
-                    self._cancel_handlers()
-                    poll_scope.cancel()
-                else:
-                    logger.info("Received %s, stopping.", received.name)
-                    self._stop_requested = True
-                    self._stop()
+    def _on_signal(self, received: signal.Signals) -> None:
+        if self._stopping:
+            self._cancel_handlers()
+            if self._poll_scope is not None:
+                self._poll_scope.cancel()
+        else:
+            _log(logging.INFO, "Received %s, stopping.", received.name)
+            self._stop_requested = True
+            self._stop()
+
+
+def _log_failure(change: DirectJobStatusResponse, outcome: str, error: BaseException) -> None:
+    if isinstance(error, asyncio.CancelledError):
+        # The worker did not cancel the handler. Other code cancelled its task, or something that the
+        # handler awaits.
+        _log(logging.ERROR, _CANCELLED, change.job_id, error=error)
+    elif outcome == "failed":
+        _log(
+            logging.ERROR,
+            "Handling a status change of job %s failed. The change is not confirmed, and the service "
+            "will redeliver it.",
+            change.job_id,
+            error=error,
+        )
+    elif isinstance(error, SigningError):
+        _log(logging.WARNING, f"{_UNCONFIRMED}: %s", change.job_id, error)
+    else:
+        _log(logging.ERROR, f"{_UNCONFIRMED}.", change.job_id, error=error)
+
+
+def _log(level: int, message: str, *args: object, error: BaseException | None = None) -> None:
+    """Logs a message. An error of the application's logging must not stop the worker."""
+    with suppress(Exception):
+        logger.log(level, message, *args, exc_info=error, stacklevel=2)
