@@ -324,6 +324,31 @@ async def test_the_backoff_grows_up_to_five_minutes(service, fault, caplog):
     assert len([line for line in caplog.messages if "Polling" in line]) == len(waits)
 
 
+async def test_an_error_of_on_failure_is_logged_and_polling_continues(service, caplog):
+    service.put(SENDER)
+    service.script += [HTTP_500] * 2
+
+    def on_failure(error, wait):
+        raise LookupError(wait)
+
+    async with process_of(service) as client:
+        changes = client.status_changes(failure_policy=FailurePolicy(on_failure=on_failure))
+        assert (await anext(changes)).job_id == 1001
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [record.exc_info[0] for record in errors] == [LookupError] * 2
+    assert all("on_failure raised" in record.getMessage() for record in errors)
+
+
+async def test_stop_async_iteration_inside_a_poll_does_not_end_the_loop_silently(service):
+    class StoppingRateLimiter:
+        async def acquire(self, organization_number):
+            raise StopAsyncIteration
+
+    async with process_of(service, rate_limiter=StoppingRateLimiter()) as client:
+        with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+            await anext(client.status_changes())
+
+
 async def test_a_change_resets_the_backoff(service):
     waits = []
     service.put(SENDER)
