@@ -170,15 +170,17 @@ class StatusChangeWorker:
         if self._changes is not None:
             raise ClientStateError("This StatusChangeWorker was already run. Create a new one.")
         self._loop = OwnLoop("StatusChangeWorker")
-        with receive_signals(self._on_signal) if self._handle_signals else nullcontext():
-            await self._poll_and_handle()
+        poll_scope = anyio.CancelScope()
+        on_signal = partial(self._on_signal, poll_scope)
+        with receive_signals(on_signal) if self._handle_signals else nullcontext():
+            await self._poll_and_handle(poll_scope)
 
-    async def _poll_and_handle(self) -> None:
+    async def _poll_and_handle(self, poll_scope: anyio.CancelScope) -> None:
         self._being_handled = _BEING_HANDLED.setdefault(self._client, set())
         self._changes = self._client.status_changes(
             sender=self._sender, failure_policy=self._failure_policy
         )
-        self._poll_scope = poll_scope = anyio.CancelScope()
+        self._poll_scope = poll_scope
         try:
             with poll_scope:
                 await self._fetch(self._changes)
@@ -322,11 +324,10 @@ class StatusChangeWorker:
         for scope in self._handler_scopes:
             scope.cancel()
 
-    def _on_signal(self, received: signal.Signals) -> None:
+    def _on_signal(self, poll_scope: anyio.CancelScope, received: signal.Signals) -> None:
         if self._stopping:
             self._cancel_handlers()
-            if self._poll_scope is not None:
-                self._poll_scope.cancel()
+            poll_scope.cancel()
         else:
             _log(logging.INFO, "Received %s, stopping.", received.name)
             self._stop_requested = True
