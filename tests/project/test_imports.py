@@ -44,7 +44,7 @@ FOLDERS: dict[str, set[str]] = {
         "_wire",
         *BELOW_WIRE,
     },
-    "worker": {"_client", *BELOW_WIRE},
+    "worker": {"_client", "_session", *BELOW_WIRE},
     "sandbox._values": set(),
     "sandbox._intake": {"sandbox._values"},
     "sandbox._state": {"sandbox._intake", "sandbox._values"},

@@ -8,10 +8,13 @@ from types import SimpleNamespace
 import anyio
 import pytest
 import virtual_time
-from model_service import SENDER
+from model_service import SENDER, ModelService
+from model_transport import process_of
 from model_worker import Handler, confirmed, working
+from virtual_time import run
 
 from posten_signering import DirectClient, DirectJobStatusResponse
+from posten_signering.worker import StatusChangeWorker
 
 pytestmark = pytest.mark.anyio
 
@@ -19,8 +22,6 @@ ERRORS = [
     LookupError("A"),
     ExceptionGroup("B", [ValueError("C")]),
     BaseExceptionGroup("D", [asyncio.CancelledError()]),
-    SystemExit(1),
-    KeyboardInterrupt(),
     GeneratorExit(),
     StopAsyncIteration(),
     asyncio.CancelledError(),
@@ -157,6 +158,26 @@ async def test_a_handler_that_is_cancelled_before_it_begins_frees_its_slot(caplo
     async with working(changes=3, concurrency=1) as work:
         await all_are_confirmed_in_the_end(work, caplog, failed=1)
         assert cancelled == [True]
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()], ids=["exit", "interrupt"])
+def test_a_handler_that_ends_the_program_ends_it(error, caplog):
+    service, workers = ModelService(), []
+    service.put(SENDER)
+
+    async def handler(change) -> None:
+        raise error
+
+    async def main() -> None:
+        async with process_of(service) as client:
+            workers.append(StatusChangeWorker(client, handler))
+            await workers[0].run()
+
+    with pytest.raises(type(error)):
+        run(main)
+    assert workers[0].counts.failed == 1
+    assert confirmed(service) == []
+    assert len(errors_in(caplog)) == 1
 
 
 # --- The end of polling is never silent

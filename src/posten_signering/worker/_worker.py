@@ -219,13 +219,20 @@ class StatusChangeWorker:
     def _free_slot(self, change: DirectJobStatusResponse, task: "asyncio.Task[None]") -> None:
         self._running.discard(task)
         self._free_slots.release()
-        # The coroutine raises nothing. So other code cancelled the task, and the coroutine never began.
         if task.cancelled():
+            # The coroutine lets no cancellation through, so it never began: other code cancelled the task.
             self._counts["failed"] += 1
             _log(logging.ERROR, _CANCELLED, change.job_id)
+        else:
+            # Tells asyncio that an exception that ends the program is known.
+            task.exception()
 
     async def _handle_and_confirm(self, change: DirectJobStatusResponse) -> None:
-        """Handles and confirms a change. Raises nothing, and counts the change in every case."""
+        """Handles and confirms a change, and counts it in every case.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: The handler ended the program. Nothing else is raised.
+        """
         outcome = "failed"
         try:
             key = change.deduplication_key
@@ -253,6 +260,10 @@ class StatusChangeWorker:
             finally:
                 self._being_handled.discard(key)
                 self._handler_scopes.discard(scope)
+        except (KeyboardInterrupt, SystemExit) as error:
+            # These end the program, as in any other task of asyncio.
+            _log_failure(change, outcome, error)
+            raise
         except BaseException as error:  # noqa: BLE001 - any error would end the worker's use of a slot
             _log_failure(change, outcome, error)
         finally:
