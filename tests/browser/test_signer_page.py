@@ -276,8 +276,8 @@ async def test_texts_of_the_sender_are_shown_and_not_executed(visit, sender):
         description=HOSTILE,
         documents=[hostile, text],
         exit_urls=ExitUrls(
-            completion=f"{sender.portal.completion}?a=\"><script>alert(3)</script>&b='",
-            rejection="javascript:alert(4)//https://a.example/",
+            completion=f"{sender.portal.completion}?a=%22%3E%3Cscript%3Ealert(3)%3C/script%3E&b='",
+            rejection="a.example:/';alert(4);'",
             error=sender.portal.error,
         ),
     )

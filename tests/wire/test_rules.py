@@ -155,7 +155,9 @@ def number(text: str) -> DirectSigner:
 
 
 def exits(**urls: str) -> ExitUrls:
-    return ExitUrls(**{"completion": "a", "rejection": "b", "error": "c", **urls})
+    return ExitUrls(
+        **{"completion": "https://a", "rejection": "https://b", "error": "https://c", **urls}
+    )
 
 
 def not_in_xml(character: str, position: int) -> str:
@@ -165,33 +167,43 @@ def not_in_xml(character: str, position: int) -> str:
 @pytest.mark.parametrize(
     ("fields", "broken"),
     [
-        ({"reference": "r" * 51}, "reference: at most 50 characters"),
+        ({"reference": "r" * 51}, "reference: at most 50 characters, but it has 51"),
         ({"title": ""}, "title: at least 1 character"),
-        ({"title": "t" * 81}, "title: at most 80 characters"),
-        ({"description": "d" * 221}, "description: at most 220 characters"),
+        ({"title": "t" * 81}, "title: at most 80 characters, but it has 81"),
+        ({"description": "d" * 221}, "description: at most 220 characters, but it has 221"),
         ({"signers": []}, "signers: at least one is required"),
-        ({"signers": [named(str(index)) for index in range(11)]}, "signers: at most 10"),
+        (
+            {"signers": [named(str(index)) for index in range(11)]},
+            "signers: at most 10, but there are 11",
+        ),
         (
             {"signers": [number("1234567891")]},
             "signers[0].personal_identification_number: exactly 11 digits",
         ),
-        ({"signers": [named("c" * 81)]}, "signers[0].custom_identifier: at most 80 characters"),
+        (
+            {"signers": [named("c" * 81)]},
+            "signers[0].custom_identifier: at most 80 characters, but it has 81",
+        ),
         ({"signers": [named("")]}, "signers[0].custom_identifier: at least 1 character"),
         ({"signers": [named(" \n")]}, "signers[0].custom_identifier: must not be only white space"),
         ({"signers": [named("c"), DirectSigner()]}, f"signers[1]: {BOTH}"),
         ({"documents": []}, "documents: at least one is required"),
-        ({"documents": [document()] * 21}, "documents: at most 20"),
+        ({"documents": [document()] * 21}, "documents: at most 20, but there are 21"),
         (
             {"documents": [document(), document(title="")]},
             "documents[1].title: at least 1 character",
         ),
-        ({"documents": [document(title="d" * 81)]}, "documents[0].title: at most 80 characters"),
         (
-            {"exit_urls": exits(completion="c" * 501)},
-            "exit_urls.completion: at most 500 characters",
+            {"documents": [document(title="d" * 81)]},
+            "documents[0].title: at most 80 characters, but it has 81",
         ),
-        ({"exit_urls": exits(rejection="r" * 501)}, "exit_urls.rejection: at most 500 characters"),
-        ({"exit_urls": exits(error="e" * 501)}, "exit_urls.error: at most 500 characters"),
+        *(
+            (
+                {"exit_urls": exits(**{name: f"https://{'x' * 493}"})},
+                f"exit_urls.{name}: at most 500 characters, but it has 501",
+            )
+            for name in ("completion", "rejection", "error")
+        ),
         (
             {"sender": Sender(organization_number="12345678")},
             "sender.organization_number: exactly 9 digits",
@@ -233,20 +245,144 @@ def test_a_broken_rule_is_reported_in_words(fields, broken):
         {"description": "", "authentication_level": "4"},
         {"documents": [document(title="d" * 80)] * 20},
         {"signers": [named(f"{index:080}") for index in range(10)]},
-        {"exit_urls": exits(completion="a" * 500, rejection="")},
+        {"exit_urls": exits(completion=f"https://{'x' * 492}")},
     ],
 )
 def test_values_at_the_limits_are_valid(fields):
     assert violations(job(**fields)) == []
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://shop.example", "HTTPS://Shop.Example:443/", "http://localhost:8000/done#end"),
+        *(
+            "http://127.0.0.1:8000",
+            "https://[::1]:8443/done?a=b",
+            "https://user:word@shop.example:/",
+        ),
+        *(
+            "https://xn--nkter-fra.example/sign%C3%A9?id[]=7&b='",
+            "https://a_b.example/(x);y,z@!$*+~",
+        ),
+        *("https://shop.example?next=javascript:alert(1)", "https://shop.example/data:,x"),
+        *(
+            "shop://signed",
+            "com.example.app:/signed",
+            "COM.Example-App+1:/signed?a=b#c",
+            "shop:///",
+        ),
+    ],
+)
+def test_an_exit_url_that_a_browser_follows_is_valid(url):
+    assert violations(job(exit_urls=ExitUrls(completion=url, rejection=url, error=url))) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "",
+            "/done",
+            "//shop.example/done",
+            "shop.example/done",
+            "localhost:8000/done",
+            "?a=b",
+            "#a",
+        ),
+        *("shop:", "shop:signed", "1shop:/signed", ":/signed", "mailto:a@b.example", "%20:/signed"),
+        *("http:", "http:/", "http://", "https:///done", "http:shop.example", "http:/shop.example"),
+        *(
+            "http://@/x",
+            "http://user@/x",
+            "http://:80/",
+            "https://?a=b",
+            "https://#a",
+            "https://a@b@c/",
+        ),
+        *("http://a:0/", "http://a:65536/", "http://a:-1/", "http://a:x/", "http://a:8:8/"),
+        *(
+            "http://[::1/",
+            "http://[::x]/",
+            "http://[1:2]/",
+            "http://::1/",
+            "http://[]/",
+            "http://a[1]/",
+        ),
+        *("http://256.0.0.1/", "http://1.2.3.999:80/", "https://a/[id]"),
+    ],
+)
+def test_an_exit_url_without_a_host_or_an_apps_scheme_is_reported(url):
+    [rejection, error] = violations(job(exit_urls=exits(rejection=url, error=url)))
+    assert rejection == (
+        "exit_urls.rejection: must be an http or https URL with a host, such as "
+        "https://shop.example/signed, or begin with an app's own scheme and :/, such as "
+        "com.example.app:/signed"
+    )
+    assert error == rejection.replace("rejection", "error")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "javascript:alert(1)",
+            "JavaScript://x.example/%0Aalert(1)",
+            "vbscript:x",
+            "data:text/html,x",
+        ),
+        *("DATA:/x", "file:///etc/passwd", "file:/x", "blob:https://a.example/x", "about:blank"),
+        *("view-source:https://a.example/", "filesystem:https://a.example/x"),
+    ],
+)
+def test_an_exit_url_with_a_scheme_that_browsers_do_not_follow_is_reported(url):
+    [broken] = violations(job(exit_urls=exits(completion=url)))
+    assert broken == (
+        f"exit_urls.completion: must not have the scheme {url.partition(':')[0].lower()}, because "
+        "browsers do not follow a redirect to it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "character", "position"),
+    [
+        *(
+            (f"https://a.example/{character}x", character, 18)
+            for character in ' "<>\\^`{|}\t\n\x7fæ\u200b😀'
+        ),
+        *((f"{space}https://a.example", space, 0) for space in (" ", "\n", "\xa0", "\ufeff")),
+        *(
+            ("https://a.example ", " ", 17),
+            ("java\tscript:alert(1)", "\t", 4),
+            ("shop://a b", " ", 8),
+        ),
+        *(("https://blåbær.example/", "å", 10), ("https://a.example/?id={id}", "{", 22)),
+        *(("https://a.example/?rebate=100%", "%", 29), ("https://a.example/%zz", "%", 18)),
+    ],
+)
+def test_a_character_that_is_not_allowed_in_a_url_is_reported(url, character, position):
+    [broken] = violations(job(exit_urls=exits(completion=url)))
+    assert broken == (
+        f"exit_urls.completion: must not contain U+{ord(character):04X} at position {position}, which "
+        "RFC 3986 does not allow there: percent-encode it (in a host name, use the form that begins "
+        "with xn--)"
+    )
+
+
+@pytest.mark.parametrize(("url", "broken"), [(None, "NoneType"), (b"https://a", "bytes")])
+def test_an_exit_url_that_is_not_text_is_reported_once(url, broken):
+    assert violations(job(exit_urls=exits(error=url))) == [
+        f"exit_urls.error: must be text, not {broken}"
+    ]
+
+
 def test_a_value_that_imitates_the_validators_words_is_not_quoted():
     value = "s3cr3t' is not accepted by the pattern 's3cr3t'. maximum length of '1'. " + "x" * 80
-    given = job(reference=value, signers=[number(value)], exit_urls=exits(completion=value * 9))
+    given = job(reference=value, signers=[number(value)], description=value * 3)
     assert violations(given) == [
-        "reference: at most 50 characters",
-        "exit_urls.completion: at most 500 characters",
+        f"reference: at most 50 characters, but it has {len(value)}",
         "signers[0].personal_identification_number: exactly 11 digits",
+        f"description: at most 220 characters, but it has {len(value) * 3}",
     ]
 
 
@@ -257,8 +393,8 @@ def test_several_violations_of_one_field_are_all_reported():
     assert violations(job(title="\0" * 81, reference="\1" * 51)) == [
         f"title: {not_in_xml('U+0000', 0)}",
         f"reference: {not_in_xml('U+0001', 0)}",
-        "reference: at most 50 characters",
-        "title: at most 80 characters",
+        "reference: at most 50 characters, but it has 51",
+        "title: at most 80 characters, but it has 81",
     ]
 
 
@@ -278,11 +414,11 @@ def test_signers_beyond_the_limit_are_checked_too(bad):
     signers = [named(str(index)) for index in range(26)]
     signers[bad] = number("x")
     assert violations(job(signers=signers)) == [
-        "signers: at most 10",
+        "signers: at most 10, but there are 26",
         f"signers[{bad}].personal_identification_number: exactly 11 digits",
     ]
     signers[bad] = named("x")
-    assert violations(job(signers=signers)) == ["signers: at most 10"]
+    assert violations(job(signers=signers)) == ["signers: at most 10, but there are 26"]
 
 
 @pytest.mark.parametrize("bad", [20, 39, 40, 44])
@@ -291,8 +427,8 @@ def test_documents_beyond_the_limit_are_checked_too(bad):
     documents[bad] = document(title="")
     documents[19] = document(title="x" * 81)
     assert violations(job(documents=documents)) == [
-        "documents[19].title: at most 80 characters",
-        "documents: at most 20",
+        "documents[19].title: at most 80 characters, but it has 81",
+        "documents: at most 20, but there are 45",
         f"documents[{bad}].title: at least 1 character",
     ]
 
@@ -302,10 +438,10 @@ def test_too_many_signers_and_too_many_documents_are_both_reported():
     documents = [document() for _ in range(41)]
     signers[20], documents[40] = named("x" * 81), document(title="")
     assert sorted(violations(job(signers=signers, documents=documents))) == [
-        "documents: at most 20",
+        "documents: at most 20, but there are 41",
         "documents[40].title: at least 1 character",
-        "signers: at most 10",
-        "signers[20].custom_identifier: at most 80 characters",
+        "signers: at most 10, but there are 21",
+        "signers[20].custom_identifier: at most 80 characters, but it has 81",
     ]
 
 
@@ -314,7 +450,7 @@ def test_both_identifiers_of_a_signer_are_checked_against_the_schema():
     assert violations(job(signers=[named("a"), signer])) == [
         f"signers[1]: {BOTH}",
         "signers[1].personal_identification_number: exactly 11 digits",
-        "signers[1].custom_identifier: at most 80 characters",
+        "signers[1].custom_identifier: at most 80 characters, but it has 81",
     ]
     right = DirectSigner(personal_identification_number=PERSON, custom_identifier="x" * 80)
     assert violations(job(signers=[named("a"), right])) == [f"signers[1]: {BOTH}"]
@@ -328,8 +464,8 @@ def test_both_identifiers_of_a_signer_are_checked_when_there_are_too_many_signer
     signers[2] = replace(signers[2], custom_identifier="x" * 81)
     reported = violations(job(signers=signers))
     assert {
-        "signers: at most 10",
-        "signers[2].custom_identifier: at most 80 characters",
+        "signers: at most 10, but there are 11",
+        "signers[2].custom_identifier: at most 80 characters, but it has 81",
         *(f"signers[{index}]: {BOTH}" for index in range(11)),
     } <= set(reported)
     assert len(reported) == len(set(reported))
@@ -372,5 +508,5 @@ def test_the_rule_is_reported_for_a_text_of_any_length(size):
     assert violations(job(description="d" * size, signers=[digits], sender=sender)) == [
         "signers[0].personal_identification_number: exactly 11 digits",
         "sender.organization_number: exactly 9 digits",
-        "description: at most 220 characters",
+        f"description: at most 220 characters, but it has {size}",
     ]

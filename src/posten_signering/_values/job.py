@@ -140,7 +140,9 @@ class DirectSigner:
 class ExitUrls:
     """The URLs that the service redirects the signer's browser to, each at most 500 characters.
 
-    All three are required, also for polled jobs. The service appends the query parameter
+    All three are required, also for polled jobs. Each is an http or https URL with a host, or begins with
+    the scheme of your own app and `:/` (`com.example.app:/signed`). Characters that RFC 3986 does not
+    allow in a URL must be percent-encoded. The service appends the query parameter
     `status_query_token` to the URL that it uses. The URLs must not contain personal data, because
     servers and proxies log them.
 

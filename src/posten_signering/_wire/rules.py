@@ -11,8 +11,15 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
-from posten_signering._values.job import DirectJob, DirectSigner, DocumentType, Sender
+from posten_signering._values.job import (
+    DirectJob,
+    DirectSigner,
+    DocumentType,
+    ExitUrls,
+    Sender,
+)
 from posten_signering._values.secret import Secret
+from posten_signering._wire.urls import exit_url_rule
 from posten_signering._wire.xml import SchemaFault, faults
 from posten_signering.errors import Violation
 
@@ -53,7 +60,8 @@ def rule_violations(
         for message in messages
         for fault in faults(message)
     )
-    violations = [*_signers(job), *_violations(job, sender, fields=True), *of_schema]
+    fields = _violations(job, sender, fields=True)
+    violations = [*_signers(job), *fields, *_exit_urls(job), *of_schema]
     return tuple(dict.fromkeys(violations))
 
 
@@ -163,6 +171,16 @@ def _identifiers(signer: DirectSigner) -> set[str]:
     both = (signer.personal_identification_number, signer.custom_identifier)
     # `_violations` reports a value that is not text. It may not be hashable.
     return {text.strip() for text in both if isinstance(text, str)}  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
+
+
+def _exit_urls(job: DirectJob) -> Iterator[Violation]:
+    """Each exit URL must be one that a browser follows, because a signer would be stranded otherwise."""
+    for name in _annotations(ExitUrls):
+        url = getattr(job.exit_urls, name)
+        if _text_rule(url) is None:  # `_violations` reports any other value
+            rule = exit_url_rule(Secret(url))
+            if rule is not None:
+                yield Violation(path=f"exit_urls.{name}", rule=rule)
 
 
 def text(value: object, *, stand_in: str = "-") -> str:

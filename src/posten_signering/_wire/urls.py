@@ -24,6 +24,24 @@ _PORTS = {"http": 80, "https": 443}
 # A proxy's URL has neither a path nor a query. It may have a user and a password.
 _PROXY = re.compile(r"([a-z]+://)(?:[^\s/?#@\\]*@)?([^/?#@]+)/?", re.IGNORECASE)
 
+# Every character that RFC 3986 does not allow in a URL, and a percent sign that begins no escape.
+_NOT_IN_URL = re.compile(r"[^!#-;=?-\[\]_a-z~]|%(?![0-9A-Fa-f]{2})")
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(/?)", re.IGNORECASE)
+
+# An http or https URL of RFC 3986, with a host. Square brackets are tolerated in the query and the
+# fragment, because browsers keep them and web frameworks use them, as in `?id[]=7`.
+_WEB_URL = re.compile(
+    r"https?://(?:[^/?#@\[\]]*@)?(\[[0-9a-f:.]+\]|[^/?#@:\[\]]+)(?::([0-9]{0,5}))?"
+    r"(?:/[^?#\[\]]*)?(?:\?[^#]*)?(?:#[^#]*)?",
+    re.IGNORECASE,
+)
+
+# Browsers run or open these themselves, or refuse them as the target of a redirect.
+_NOT_FOR_REDIRECTS = frozenset(
+    {"about", "blob", "data", "file", "filesystem", "javascript", "vbscript", "view-source"}
+)
+
 # httpx takes a host of this form for an IPv4 address, and raises an error if it is not one.
 _IPV4 = re.compile(r"[0-9]+.[0-9]+.[0-9]+.[0-9]+")
 
@@ -90,14 +108,44 @@ def address_of(url: Secret[str]) -> tuple[str, str, int] | None:
         return None
     scheme, host = match[1].lower(), match[2].lower()
     port = int(match[3] or _PORTS[scheme])
+    return (scheme, host, port) if _is_address(host, port) else None
+
+
+def _is_address(host: str, port: int) -> bool:
+    """Whether the port exists, and a host in the form of an IP address is one."""
     try:
         if host.startswith("["):
             IPv6Address(host[1:-1])
         elif _IPV4.fullmatch(host):
             IPv4Address(host)
     except ValueError:
+        return False
+    return 0 < port < 65536
+
+
+def exit_url_rule(url: Secret[str]) -> str | None:
+    """The rule that an exit URL breaks, in words that do not quote it; None if a browser can follow it."""
+    wrong = _NOT_IN_URL.search(url.reveal())
+    if wrong is not None:
+        return (
+            f"must not contain U+{ord(wrong[0]):04X} at position {wrong.start()}, which RFC 3986 does not "
+            "allow there: percent-encode it (in a host name, use the form that begins with xn--)"
+        )
+    scheme = _SCHEME.match(url.reveal())
+    name = "" if scheme is None else scheme[1].lower()
+    if name in _NOT_FOR_REDIRECTS:
+        return f"must not have the scheme {name}, because browsers do not follow a redirect to it"
+    if name in _PORTS:
+        web = _WEB_URL.fullmatch(url.reveal())
+        valid = web is not None and _is_address(web[1], int(web[2] or _PORTS[name]))
+    else:
+        valid = scheme is not None and scheme[2] == "/"
+    if valid:
         return None
-    return (scheme, host, port) if 0 < port < 65536 else None
+    return (
+        "must be an http or https URL with a host, such as https://shop.example/signed, or begin with "
+        "an app's own scheme and :/, such as com.example.app:/signed"
+    )
 
 
 def is_proxy(url: Secret[str]) -> bool:

@@ -6,6 +6,7 @@ Errors of lxml and xsdata quote values, which may be identity numbers. They are 
 import re
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -52,6 +53,8 @@ _WRITTEN_AS: dict[type, re.Pattern[str]] = {int: _INTEGER, XmlDateTime: _TIME}
 Element: TypeAlias = etree._Element  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - lxml has no public name for it
 
 M = TypeVar("M")
+
+_Path: TypeAlias = tuple[tuple[str, int | None], ...]
 
 
 def _construct(cls: Any, params: dict[str, Any]) -> Any:  # noqa: ANN401 - a generated model, which pydantic does not type
@@ -332,7 +335,7 @@ class SchemaFault:
         rule: The rule in words, without the offending value.
     """
 
-    path: tuple[tuple[str, int | None], ...]
+    path: _Path
     rule: str
 
 
@@ -341,6 +344,8 @@ def faults(document: Secret[bytes]) -> tuple[SchemaFault, ...]:
     # The document was rendered here, so a large tree is safe. The caller's texts may be very long.
     root = etree.fromstring(document.reveal(), etree.XMLParser(huge_tree=True))
     paths = {element: _path(element) for element in root.iter()}
+    counts = Counter(_of_all_siblings(path) for path in paths.values())
+    lengths = {path: len(element.text or "") for element, path in paths.items()}
     for element in paths:
         element.text = element.text and element.text[:_LONGEST_VALIDATED_TEXT]
     schema_faults = list[SchemaFault]()
@@ -352,7 +357,7 @@ def faults(document: Secret[bytes]) -> tuple[SchemaFault, ...]:
                 # Keep the first surplus element: the elements after it have not been checked yet.
                 surplus = element if surplus is None else surplus
                 continue
-            rule = _rule(entry.type_name, entry.message)
+            rule = _rule(entry.type_name, entry.message, lengths[paths[element]])
             schema_faults.append(SchemaFault(path=paths[element], rule=rule))
         if surplus is None:
             return tuple(dict.fromkeys(schema_faults))
@@ -360,10 +365,10 @@ def faults(document: Secret[bytes]) -> tuple[SchemaFault, ...]:
         # have been checked: the element is then within the limit, and the next run gets further.
         parent = cast("Element", surplus.getparent())
         siblings = list(surplus.itersiblings(etree.QName(surplus), preceding=True))
-        name, _ = paths[surplus][-1]
         if siblings:
-            path = (*paths[surplus][:-1], (name, None))
-            schema_faults.append(SchemaFault(path=path, rule=f"at most {len(siblings)}"))
+            path = _of_all_siblings(paths[surplus])
+            rule = f"at most {len(siblings)}, but there are {counts[path]}"
+            schema_faults.append(SchemaFault(path=path, rule=rule))
         # Without siblings it is the second of two elements that exclude each other.
         previous = surplus.getprevious()
         for checked in siblings or [surplus if previous is None else previous]:
@@ -375,7 +380,7 @@ def _schema_errors(root: Element) -> list[etree._LogEntry]:  # pyright: ignore[r
         return [] if schema().validate(root) else list(schema().error_log)
 
 
-def _path(element: Element) -> tuple[tuple[str, int | None], ...]:
+def _path(element: Element) -> _Path:
     parent = element.getparent()
     if parent is None:
         return ()
@@ -384,12 +389,20 @@ def _path(element: Element) -> tuple[tuple[str, int | None], ...]:
     return (*_path(parent), (name.localname, index))
 
 
-def _rule(type_name: str, message: str) -> str:
-    """The rule in a validator's message. The message quotes the value first, and then names the rule."""
+def _of_all_siblings(path: _Path) -> _Path:
+    """The path that names an element and its siblings with the same name."""
+    return (*path[:-1], *((name, None) for name, _ in path[-1:]))
+
+
+def _rule(type_name: str, message: str, length: int) -> str:
+    """The rule in a validator's message, with the length of the value where the rule limits it.
+
+    The message quotes the value first, and then names the rule.
+    """
     match type_name:
         case "SCHEMAV_CVC_MAXLENGTH_VALID":
             longest = _last(r"maximum length of .(\d+).", message)
-            return f"at most {longest} characters"
+            return f"at most {longest} characters, but it has {length}"
         case "SCHEMAV_CVC_MINLENGTH_VALID":
             shortest = _last(r"minimum length of .(\d+).", message)
             return f"at least {shortest} character{'' if shortest == '1' else 's'}"
