@@ -120,6 +120,32 @@ def test_identity_numbers_in_the_services_texts_are_masked() -> None:
     assert page.answer == "bad ***********"
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("12345678910", "123456 78910", "12 34 56 78910", "12.34.56-78910", "123456\u00a078910"),
+        *("123456%2078910", "123456+78910", "%2012345678910", "x12345678910y", "_12345678910_"),
+        *("=12345678910&", "\u0661\u0662345678910", "a/12345678910/b", "%3D123456%2078910"),
+    ],
+)
+def test_an_identity_number_is_masked_in_every_way_of_writing_it(written) -> None:
+    page = refusal("do it", response_with(502, f"of ({written})".encode()))
+    assert "*" * 11 in page.answer
+    assert "78910" not in page.answer
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("1234567891012345", "123456789101", "1234567891", "12345678-9101", "984661185"),
+        *("2026-11-26 10:00", "1234.56.78910", "123456\n78910", "0000123456 78910"),
+    ],
+)
+def test_a_number_of_a_different_length_is_not_masked(number) -> None:
+    page = refusal("do it", response_with(502, f"Request {number} failed".encode()))
+    assert page.answer == f"Request {number} failed"
+
+
 TOKEN = Secret("canary+token/1")
 
 
@@ -218,3 +244,30 @@ class TestStatus429:
 @given(st.integers(300, 599), st.binary(max_size=200), st.booleans())
 def test_every_response_outside_2xx_becomes_an_api_error(status, body, polling) -> None:
     assert isinstance(refusal("do it", response_with(status, body), polling=polling), ApiError)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "date", "seconds"),
+    [
+        ("7", None, 7),
+        ("Fri, 02 Jan 2026 03:04:15 GMT", None, 10),
+        ("Friday, 02-Jan-26 03:04:15 GMT", None, 10),
+        ("Fri, 02 Jan 2026 03:04:15 GMT", "Fri, 02 Jan 2026 03:04:12 GMT", 3),
+        ("Fri, 02 Jan 2026 03:04:15 GMT", "no date", 10),
+        ("Fri, 02 Jan 2026 03:04:00 GMT", None, 0),
+        ("Fri, 02 Jan 2026 03:04:15 GMT", "Fri, 02 Jan 2026 05:00:00 GMT", 0),
+        ("Sat, 03 Jan 2026 06:50:44 GMT", None, 99_999),
+        ("Sat, 03 Jan 2026 06:50:45 GMT", None, None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", None),
+        ("100000", None, None),
+        *(
+            (text, None, None)
+            for text in ("", "soon", "-5", "1.5", "Fri, 99 Jan 2026 03:04:15 GMT")
+        ),
+    ],
+)
+@pytest.mark.parametrize("body", [b"", error_document("BUSY")])
+def test_retry_after_may_be_seconds_or_a_date(retry_after, date, seconds, body) -> None:
+    headers = {"retry-after": retry_after} | ({} if date is None else {"date": date})
+    error = refusal("do it", response_with(503, body, **headers))
+    assert error.retry_after == (None if seconds is None else timedelta(seconds=seconds))

@@ -177,8 +177,13 @@ def next_permitted_poll_time(headers: Mapping[str, str]) -> datetime | None:
 
 def service_time(headers: Mapping[str, str]) -> datetime | None:
     """The header `Date`: when the service responded, by its own clock, without fractions of a second."""
+    return http_date(headers.get("date", ""))
+
+
+def http_date(text: str) -> datetime | None:
+    """The time in a header in HTTP's format for dates (RFC 9110, 5.6.7); None if it is not one."""
     try:
-        time = parsedate_to_datetime(headers.get("date", ""))
+        time = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -11,8 +11,10 @@ from posten_signering._values.secret import Secret
 from posten_signering._wire import messages
 from posten_signering._wire.exchange import (
     Response,
+    http_date,
     next_permitted_poll_time,
     permitted_wait,
+    service_time,
 )
 from posten_signering.errors import (
     ApiError,
@@ -38,8 +40,16 @@ _RATE_LIMIT_BLOCK = timedelta(seconds=30)
 
 _LONGEST_ANSWER = 2000
 _LONGEST_CONTENT_TYPE = 100
+_LONGEST_RETRY_AFTER = timedelta(seconds=99_999)
 
-_IDENTITY_NUMBER = re.compile(r"\d{11}")
+# Spaces, dots, slashes, hyphens and dashes, also as a part of a URL. No line ends.
+_GAP = r"(?:[^\S\r\n]|[._/+\-\u2010-\u2015\u2212]|%20)"
+# Six digits, or a date in three parts, and then five digits. A longer run of digits, such as the number of
+# a request, is not an identity number. The digits of a percent escape do not belong to the run.
+_IDENTITY_NUMBER = re.compile(
+    r"(?:(?<!\d)|(?<=%[0-9A-Fa-f]{2}))"
+    rf"(?:\d{{6}}|\d\d{_GAP}{{1,3}}\d\d{_GAP}{{1,3}}\d\d){_GAP}{{0,3}}\d{{5}}(?!\d)"
+)
 # The part of a URL after the host may contain a token, or be a signer's redirect URL.
 _BEYOND_HOST = re.compile(r"(https?://[^\s/?#<>\"']*[/?#])[^\s<>\"']+", re.IGNORECASE)
 
@@ -105,9 +115,20 @@ def _too_many(operation: str, response: Response, *, polling: bool) -> ApiError:
 
 
 def _retry_after(response: Response) -> timedelta | None:
-    """The header `Retry-After` in seconds. The form with a date is ignored."""
-    seconds = response.headers.get("retry-after", "").strip()
-    return timedelta(seconds=int(seconds)) if re.fullmatch("[0-9]{1,5}", seconds) else None
+    """The header `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
+
+    A date is compared with the header `Date`, so a wrong local clock does not matter. Without that header
+    it is compared with the local clock. A wait longer than 99,999 seconds is ignored.
+    """
+    text = response.headers.get("retry-after", "").strip()
+    if re.fullmatch("[0-9]{1,5}", text):
+        wait = timedelta(seconds=int(text))
+    else:
+        until = http_date(text)
+        if until is None:
+            return None
+        wait = until - (service_time(response.headers) or response.received)
+    return max(wait, timedelta(0)) if wait <= _LONGEST_RETRY_AFTER else None
 
 
 def _description(response: Response, *, empty: bool) -> str:
