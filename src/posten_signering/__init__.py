@@ -35,6 +35,7 @@ from posten_signering._values.job import (
     SignatureType,
     StatusRetrievalMethod,
 )
+from posten_signering._values.secret import Secret
 from posten_signering._values.status import (
     DirectJobResponse,
     DirectJobStatus,
@@ -79,6 +80,7 @@ __all__ = [
     "Request",
     "ResponseStream",
     "Retries",
+    "Secret",
     "Sender",
     "SharedRateLimiter",
     "Signature",

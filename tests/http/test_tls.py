@@ -9,6 +9,7 @@ import socket
 import ssl
 import stat
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pki
@@ -26,6 +27,7 @@ from posten_signering._http.tls import (
     client_context,
     organization_number_of,
 )
+from posten_signering._trust.certificates import complete_chain, key_and_chain
 from posten_signering.errors import ConfigurationError
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -39,9 +41,12 @@ def version(request):
 def context_for(*anchors, number=pki.SERVICE, certificate=None):
     anchors = [anchor.der for anchor in anchors or (pki.root(),)]
     certificate = certificate or pki.sender().enterprise()
-    chain, _ = certificate.complete_chain(anchors)
+    chain, _ = complete_chain(certificate, anchors)
     return client_context(
-        chain, certificate.pem, anchors=anchors, server_organization_number=number
+        chain,
+        partial(key_and_chain, certificate),
+        anchors=anchors,
+        server_organization_number=number,
     )
 
 

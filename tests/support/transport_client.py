@@ -1,10 +1,13 @@
 """A transport to a server on loopback, for tests of the HTTP layer."""
 
+from functools import partial
+
 import loopback
 import pki
 
 from posten_signering._http.tls import client_context
 from posten_signering._http.transport import HttpTransport
+from posten_signering._trust.certificates import complete_chain, key_and_chain
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Request
 
@@ -36,9 +39,12 @@ def server_context(version=None, *, issued=None, clients=None):
 def context_for(*anchors, certificate=None, number=pki.SERVICE):
     anchors_der = [anchor.der for anchor in anchors or (pki.root(),)]
     certificate = certificate or pki.sender().enterprise()
-    chain, _ = certificate.complete_chain(anchors_der)
+    chain, _ = complete_chain(certificate, anchors_der)
     return client_context(
-        chain, certificate.pem, anchors=anchors_der, server_organization_number=number
+        chain,
+        partial(key_and_chain, certificate),
+        anchors=anchors_der,
+        server_organization_number=number,
     )
 
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from doubles import frames_with_locals, shown_in
 
 from posten_signering import EnterpriseCertificate, load_pkcs12
+from posten_signering._trust.certificates import complete_chain
 from posten_signering.errors import ConfigurationError
 
 PASSWORD = "canary-passord-æøå"
@@ -477,16 +478,16 @@ class TestChain:
             issued.der for issued in (pki.root(), pki.intermediate(), pki.intermediate("Sender CA"))
         ]
 
-        chain, missing = alone.complete_chain(anchors)
+        chain, missing = complete_chain(alone, anchors)
 
         assert missing is None
         assert chain == pki.sender().enterprise().chain
 
     def test_the_name_of_a_missing_issuer_is_returned(self):
-        chain, missing = pki.sender().enterprise([]).complete_chain([])
+        chain, missing = complete_chain(pki.sender().enterprise([]), [])
         assert (len(chain), missing) == (1, "CN=Sender CA")
-        chain, missing = (
-            pki.sender().enterprise([]).complete_chain([pki.intermediate("Sender CA").der])
+        chain, missing = complete_chain(
+            pki.sender().enterprise([]), [pki.intermediate("Sender CA").der]
         )
         assert (len(chain), missing) == (2, "CN=Root")
 
@@ -494,7 +495,7 @@ class TestChain:
         impostor = pki.issue(
             pki.subject("Sender CA"), pki.root(), ca=True, key=pki.rsa_key("impostor")
         )
-        chain, missing = pki.sender().enterprise([impostor]).complete_chain([pki.root().der])
+        chain, missing = complete_chain(pki.sender().enterprise([impostor]), [pki.root().der])
         assert (len(chain), missing) == (1, "CN=Sender CA")
 
     def test_a_renewed_certificate_for_the_same_key_is_used(self):
@@ -514,7 +515,7 @@ class TestChain:
         b_by_a = pki.issue(b, self_a, ca=True)
         a_by_b = pki.issue(a, b_by_a, ca=True)
         leaf = pki.issue(pki.subject("leaf"), a_by_b)
-        chain, missing = leaf.enterprise([a_by_b, b_by_a]).complete_chain([])
+        chain, missing = complete_chain(leaf.enterprise([a_by_b, b_by_a]), [])
         assert len(chain) == 3
         assert missing == "CN=A"
 
@@ -533,7 +534,7 @@ class TestCrossSigned:
         certificate = self.leaf.enterprise([issuers[name] for name in order])
         expected = (self.leaf.certificate, self.by_root.certificate, pki.root().certificate)
         assert certificate.chain == expected
-        completed = self.leaf.enterprise([]).complete_chain([issuers[name].der for name in order])
+        completed = complete_chain(self.leaf.enterprise([]), [issuers[name].der for name in order])
         assert completed == (expected, None)
 
     @pytest.mark.parametrize("in_reverse", [False, True])
@@ -544,7 +545,7 @@ class TestCrossSigned:
         certificate = self.leaf.enterprise(issuers[::-1] if in_reverse else issuers)
         expected = (self.leaf, by_higher, higher)
         assert certificate.chain == tuple(issued.certificate for issued in expected)
-        assert certificate.complete_chain([])[1] == "CN=Far root"
+        assert complete_chain(certificate, [])[1] == "CN=Far root"
 
     def test_the_search_visits_each_authority_once(self):
         """Fourteen authorities all certify each other. Searching every chain would take far too long."""

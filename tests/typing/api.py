@@ -37,6 +37,7 @@ from posten_signering import (
     Request,
     ResponseStream,
     Retries,
+    Secret,
     Sender,
     SharedRateLimiter,
     Signature,
@@ -396,6 +397,7 @@ class OwnTransport:
             assert_type(request.body.length, int)
             async for chunk in request.body.chunks():
                 assert_type(chunk, bytes)
+        assert_type(request.url, Secret[str])
         assert_type(request.url.reveal(), str)
         yield EmptyResponse()
 

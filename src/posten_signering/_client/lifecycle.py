@@ -24,6 +24,7 @@ from posten_signering._session.loop import OwnLoop
 from posten_signering._session.rate import InMemoryRateLimiter
 from posten_signering._session.session import Session, Time
 from posten_signering._trust.anchors import explain_untrusted
+from posten_signering._trust.certificates import complete_chain, key_and_chain
 from posten_signering._values.job import Sender
 from posten_signering._values.secret import Secret
 from posten_signering._wire import xml
@@ -231,7 +232,7 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
     # ClientConfiguration has checked that there is an anchor. Only a custom transport needs none.
     with suppress(ConfigurationError):
         anchors = configuration.trust_anchors.select(environment, certificate=certificate)
-    chain, missing_issuer = certificate.complete_chain(anchors)
+    chain, missing_issuer = complete_chain(certificate, anchors)
     if missing_issuer is not None:
         logger.warning(
             "The enterprise certificate's chain is not complete: the certificate of %s is missing. "
@@ -246,7 +247,7 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
         service_root=environment.service_root,
         ssl_context=client_context(
             chain,
-            certificate.pem,
+            partial(key_and_chain, certificate),
             anchors=anchors,
             server_organization_number=environment.server_organization_number,
         ),

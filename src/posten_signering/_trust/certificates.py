@@ -174,43 +174,46 @@ class EnterpriseCertificate:
         """The signature of the data: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2)."""
         return self._private_key.sign(data, padding.PKCS1v15(), hashes.SHA256())
 
-    def complete_chain(
-        self, anchors: Iterable[bytes]
-    ) -> tuple[tuple[x509.Certificate, ...], str | None]:
-        """The chain up to and including a root. Missing issuers are taken from the trust anchors.
-
-        Args:
-            anchors: Trust anchors in DER form.
-
-        Returns:
-            The chain, which begins with this certificate, and the name of the issuer that is still
-            missing. The name is None when the chain ends in a root.
-        """
-        candidates = [*self.others, *(x509.load_der_x509_certificate(der) for der in anchors)]
-        chain = _chain(self.chain[0], candidates)
-        return chain, None if _is_root(chain[-1]) else chain[-1].issuer.rfc4514_string()
-
-    def pem(
-        self, chain: Iterable[x509.Certificate], passphrase: Secret[bytes] | None
-    ) -> Secret[bytes]:
-        """For internal use: the private key and a chain in PEM. With a passphrase, the key is encrypted."""
-        encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-        if passphrase is not None:
-            encryption = serialization.BestAvailableEncryption(passphrase.reveal())
-        return Secret(
-            self._private_key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-            )
-            + b"".join(
-                certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain
-            )
-        )
-
     def __repr__(self) -> str:
         return (
             f"EnterpriseCertificate(organization_number={self.organization_number!r}, "
             f"not_valid_after={self.not_valid_after.isoformat()!r})"
         )
+
+
+def complete_chain(
+    certificate: EnterpriseCertificate, anchors: Iterable[bytes]
+) -> tuple[tuple[x509.Certificate, ...], str | None]:
+    """The chain up to and including a root. Missing issuers are taken from the trust anchors.
+
+    Args:
+        certificate: The certificate at the beginning of the chain.
+        anchors: Trust anchors in DER form.
+
+    Returns:
+        The chain, and the name of the issuer that is still missing. The name is None when the chain
+        ends in a root.
+    """
+    candidates = [*certificate.others, *(x509.load_der_x509_certificate(der) for der in anchors)]
+    chain = _chain(certificate.chain[0], candidates)
+    return chain, None if _is_root(chain[-1]) else chain[-1].issuer.rfc4514_string()
+
+
+def key_and_chain(
+    certificate: EnterpriseCertificate,
+    chain: Iterable[x509.Certificate],
+    passphrase: Secret[bytes] | None,
+) -> Secret[bytes]:
+    """The private key and a chain in PEM. With a passphrase, the key is encrypted."""
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        encryption = serialization.BestAvailableEncryption(passphrase.reveal())
+    return Secret(
+        certificate._private_key.private_bytes(  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - only this module reads the key
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+        )
+        + b"".join(issuer.public_bytes(serialization.Encoding.PEM) for issuer in chain)
+    )
 
 
 async def load_pkcs12(source: bytes | str | Path, *, password: str | None) -> EnterpriseCertificate:

@@ -61,7 +61,8 @@ class Request:
 
     Attributes:
         method: The HTTP method.
-        url: An absolute URL with the same origin as the service root.
+        url: An absolute URL with the same origin as the service root. It may have a token, so do not
+            log the result of `url.reveal()`.
         headers: All headers except Host and Content-Length, which the transport adds.
         body: None if the request has no body. The Content-Length of a POST is then zero.
         timeout: Which timeout applies to the response.
