@@ -5,6 +5,7 @@ This module performs no I/O and imports only the standard library.
     SigningError
     ├── you: fix the call, the job or the configuration
     │   ├── ConfigurationError              certificate, password, environment, trust anchors, proxy
+    │   ├── ArgumentTypeError               also a TypeError: an argument has a wrong type
     │   ├── ClientStateError                the client is not open, or belongs to a different event loop
     │   ├── SenderNotSpecifiedError         the job, the call and the configuration name no sender
     │   ├── InvalidJobError                 .violations; the job was not created
@@ -44,6 +45,7 @@ from datetime import datetime, timedelta
 
 __all__ = [
     "ApiError",
+    "ArgumentTypeError",
     "BrokerNotAuthorizedError",
     "ClientStateError",
     "ConfigurationError",
@@ -90,6 +92,16 @@ def _without_constructor(kind: type[SigningError], args: tuple[object, ...]) -> 
 
 class ConfigurationError(SigningError):
     """A setting can't be used: certificate, password, environment, trust anchors, proxy or option."""
+
+
+class ArgumentTypeError(SigningError, TypeError):
+    """An argument has a wrong type, such as a response that is not the one that a method needs.
+
+    Nothing was sent. The message never quotes the argument.
+    """
+
+    def __init__(self, argument: str, *, expected: str, found: type) -> None:
+        super().__init__(f"The argument {argument} must be {expected}, not {found.__name__}.")
 
 
 class ClientStateError(SigningError):

@@ -2,9 +2,11 @@
 
 import logging
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import doubles
+import httpx
 import pki
 import pytest
 from client_calls import SENDER_OPERATIONS, TOKEN, URL, URL_OPERATIONS, status
@@ -17,6 +19,7 @@ from doubles import (
     SENDER,
     Answer,
     client_of,
+    frames_with_locals,
     signer_xml,
     status_xml,
 )
@@ -26,8 +29,11 @@ from posten_signering import (
     DirectJobResponse,
     DirectJobStatus,
     Sender,
+    StatusPoll,
+    status_query_token_in,
 )
 from posten_signering.errors import (
+    ArgumentTypeError,
     NotAvailableError,
     SenderNotSpecifiedError,
     StatusUrlMissingError,
@@ -189,3 +195,124 @@ async def test_without_a_sender_nothing_is_sent(name):
         with pytest.raises(SenderNotSpecifiedError, match="No sender is set"):
             await SENDER_OPERATIONS[name](client, None)
         assert transport.sent == []
+
+
+# --- Arguments of a wrong type
+
+ACCEPTED = {
+    "get_status": "job must be a DirectJobResponse or the stored status_url as text",
+    "request_new_redirect_url": "signer must be a DirectSignerResponse or the stored signer_url as text",
+    "confirm": "status must be a DirectJobStatusResponse or the stored confirmation_url as text",
+    **dict.fromkeys(
+        ("get_pades", "download_pades", "open_pades"),
+        "status must be a DirectJobStatusResponse or the stored pades_url as text",
+    ),
+    **dict.fromkeys(
+        ("get_xades", "download_xades", "open_xades"),
+        "signature must be a Signature or the stored xades_url as text",
+    ),
+    "delete_documents": (
+        "status must be a DirectJobStatusResponse or the stored delete_documents_url as text"
+    ),
+}
+CANARY = "https://canary.example/x"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [None, CANARY.encode(), Path(CANARY), (CANARY,), StatusPoll(), httpx.URL(CANARY), 7],
+    ids=lambda wrong: type(wrong).__name__,
+)
+@pytest.mark.parametrize("name", URL_OPERATIONS)
+async def test_an_argument_of_a_wrong_type_is_named_and_nothing_is_sent(name, wrong, tmp_path):
+    async with client_of() as (client, transport):
+        with pytest.raises(ArgumentTypeError) as caught:
+            await URL_OPERATIONS[name].call(client, wrong, tmp_path / "signed")
+    assert str(caught.value) == f"The argument {ACCEPTED[name]}, not {type(wrong).__name__}."
+    assert isinstance(caught.value, TypeError)
+    assert "canary" not in frames_with_locals(caught.value)
+    assert transport.sent == []
+
+
+@pytest.mark.parametrize("name", URL_OPERATIONS)
+async def test_a_response_of_a_different_operation_is_refused(name, tmp_path):
+    right = type(URL_OPERATIONS[name].holding(URL))
+    responses = {type(held): held for held in (o.holding(URL) for o in URL_OPERATIONS.values())}
+    async with client_of() as (client, transport):
+        for wrong in [held for kind, held in responses.items() if kind is not right]:
+            with pytest.raises(ArgumentTypeError, match=f"not {type(wrong).__name__}"):
+                await URL_OPERATIONS[name].call(client, wrong, tmp_path / "signed")
+    assert transport.sent == []
+
+
+@pytest.mark.parametrize("name", URL_OPERATIONS)
+async def test_a_url_in_a_response_must_be_text(name, tmp_path):
+    async with client_of() as (client, transport):
+        holding = URL_OPERATIONS[name].holding(CANARY.encode())
+        with pytest.raises(ArgumentTypeError, match="_url must be text or None, not b") as caught:
+            await URL_OPERATIONS[name].call(client, holding, tmp_path / "signed")
+    assert "canary" not in str(caught.value)
+    assert transport.sent == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: c.create(None), "job must be a DirectJob, not NoneType."),
+        (lambda c: c.create([doubles.job()]), "job must be a DirectJob, not list."),
+        (lambda c: c.get_status(URL, None), "status_query_token must be text, not NoneType."),
+        (lambda c: c.get_status(URL, b"canary"), "status_query_token must be text, not bytes."),
+        *(
+            (lambda c, call=call: call(c, "canary"), "sender must be a Sender, not str.")
+            for call in SENDER_OPERATIONS.values()
+        ),
+        (lambda c: c.get_status_change(sender=""), "sender must be a Sender, not str."),
+        (lambda c: c.download_pades(URL, None), "path must be text or a path, not NoneType."),
+        (lambda c: c.download_xades(URL, b"canary"), "path must be text or a path, not bytes."),
+        (
+            lambda c: c.download_pades(URL, "x", progress=True),
+            "progress must be a function or None, not bool.",
+        ),
+    ],
+)
+async def test_another_argument_of_a_wrong_type_is_named_too(call, message):
+    async with client_of() as (client, transport):
+        with pytest.raises(ArgumentTypeError) as caught:
+            await call(client)
+    assert str(caught.value) == f"The argument {message}"
+    assert transport.sent == []
+
+
+async def test_arguments_of_functions_that_send_nothing_are_checked():
+    async with client_of() as (client, _):
+        with pytest.raises(
+            ArgumentTypeError, match=r"^The argument job must be a DirectJob, not dict\.$"
+        ):
+            client.validate({})
+        with pytest.raises(
+            ArgumentTypeError, match=r"^The argument failure_policy must be a FailurePolicy, not"
+        ):
+            client.status_changes(failure_policy=3)
+    created = DirectJobResponse(
+        job_id=7, signers=[URL_OPERATIONS["request_new_redirect_url"].holding(URL)]
+    )
+    with pytest.raises(
+        ArgumentTypeError, match=r"^The argument identifier must be text, not NoneType\.$"
+    ):
+        created.signer(None)
+    with pytest.raises(
+        ArgumentTypeError, match=r"^The argument identifier must be text, not int\.$"
+    ):
+        status().signature_of(7)
+    with pytest.raises(
+        ArgumentTypeError, match=r"^The argument url_or_query must be text, not URL\.$"
+    ):
+        status_query_token_in(httpx.URL(CANARY))
+
+
+async def test_a_default_sender_of_a_wrong_type_is_named():
+    async with client_of(sender="123456789") as (client, _):
+        with pytest.raises(
+            ArgumentTypeError, match=r"^The argument sender must be a Sender, not str\.$"
+        ):
+            await client.get_status_change()

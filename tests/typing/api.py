@@ -55,6 +55,7 @@ from posten_signering import (
 )
 from posten_signering.errors import (
     ApiError,
+    ArgumentTypeError,
     BrokerNotAuthorizedError,
     ClientStateError,
     ConfigurationError,
@@ -435,7 +436,12 @@ def explain(error: SigningError) -> object:  # noqa: C901, PLR0911, PLR0912 - on
         case InvalidJobError():
             assert_type(error.violations, tuple[Violation, ...])
             return [(violation.path, violation.rule) for violation in error.violations]
-        case SenderNotSpecifiedError() | ConfigurationError() | ClientStateError():
+        case (
+            ArgumentTypeError()
+            | SenderNotSpecifiedError()
+            | ConfigurationError()
+            | ClientStateError()
+        ):
             return "fix the configuration"
         case UntrustedUrlError() | SignerNotFoundError():
             return "fix the call"

@@ -10,6 +10,7 @@ from posten_signering._client.creation import check
 from posten_signering._client.downloads import DownloadStream, Progress
 from posten_signering._client.lifecycle import ClientLifecycle
 from posten_signering._client.polling import FailurePolicy, StatusChanges
+from posten_signering._values.arguments import require
 from posten_signering._values.job import DirectJob, Sender
 from posten_signering._values.secret import Secret
 from posten_signering._values.status import (
@@ -18,6 +19,7 @@ from posten_signering._values.status import (
     DirectSignerResponse,
     Signature,
     StatusPoll,
+    optional_url_of,
     url_of,
 )
 from posten_signering._wire import operations
@@ -40,6 +42,8 @@ class DirectClient(ClientLifecycle):
     Every operation except `validate` may raise these errors of `posten_signering.errors`. A method
     lists only the errors that it raises in addition.
 
+    - `ArgumentTypeError`: An argument has a wrong type, such as a `DirectJobResponse` in place of a
+      `DirectJobStatusResponse`. Nothing was sent. `validate` raises it too.
     - `ClientStateError`: The client is not open, or the caller runs in a different event loop, thread
       or process. Nothing was sent. Call operations inside `async with`, in the same event loop.
     - `TransportError`: No complete response arrived. `TransportTimeoutError` means that the network
@@ -55,7 +59,8 @@ class DirectClient(ClientLifecycle):
         configuration: Which service to call, and the certificate and sender to use.
     """
 
-    # Methods delete a URL or token argument once a `Secret` holds it: a traceback may show local variables.
+    # Methods delete an argument once a `Secret` holds it: a traceback may show local variables, and a caller
+    # may pass a value of any type.
 
     # Creating a job
 
@@ -80,7 +85,7 @@ class DirectClient(ClientLifecycle):
             ApiError: The service refused the job. The job does not exist.
         """
         creation = self._open().creation
-        return await creation.create(self._root, job, self._sender(job.sender))
+        return await creation.create(self._root, job, self._sender_of(job))
 
     def validate(self, job: DirectJob) -> None:
         """Checks a job as `create` does, but sends nothing.
@@ -91,7 +96,7 @@ class DirectClient(ClientLifecycle):
             InvalidJobError: The job breaks rules of the service. `violations` lists the broken rules.
             SenderNotSpecifiedError: Neither the job nor the configuration names a sender.
         """
-        check(job, self._sender(job.sender), self._configuration.compression)
+        check(job, self._sender_of(job), self._configuration.compression)
 
     async def request_new_redirect_url(
         self, signer: DirectSignerResponse | str
@@ -107,8 +112,9 @@ class DirectClient(ClientLifecycle):
         Returns:
             The signer, with the new `redirect_url`.
         """
-        url = url_of(signer, "signer_url")
+        hidden = Secret(signer)
         del signer
+        url = url_of(hidden, "signer_url")
         return await self._send(operations.new_redirect_url(self._root, url))
 
     # Getting its status
@@ -130,8 +136,10 @@ class DirectClient(ClientLifecycle):
         """
         token = Secret(status_query_token)
         del status_query_token
-        url = url_of(job, "status_url")
+        require("status_query_token", token, "text", str)
+        hidden = Secret(job)
         del job
+        url = url_of(hidden, "status_url")
         return await self._send(operations.status(self._root, url, token))
 
     async def get_status_change(self, *, sender: Sender | None = None) -> StatusPoll:
@@ -169,11 +177,13 @@ class DirectClient(ClientLifecycle):
             SenderNotSpecifiedError: Neither the call nor the configuration names a sender.
         """
         opened, sender = self._open_elsewhere(), self._sender(sender)
+        failure_policy = FailurePolicy() if failure_policy is None else failure_policy
+        require("failure_policy", Secret(failure_policy), "a FailurePolicy", FailurePolicy)
         return StatusChanges(
             send=partial(opened.session.send, operations.poll(self._root, sender)),
             sender=sender,
             schedule=opened.schedule,
-            failure_policy=failure_policy or FailurePolicy(),
+            failure_policy=failure_policy,
             time=opened.time,
             loop=opened.loop,
         )
@@ -189,11 +199,12 @@ class DirectClient(ClientLifecycle):
             status: The status change, or the confirmation URL that you stored.
         """
         self._open()
-        if not isinstance(status, str) and status.confirmation_url is None:
+        hidden = Secret(status)
+        del status
+        url = optional_url_of(hidden, "confirmation_url")
+        if url is None:
             logger.info("The status has no confirmation URL, so there is nothing to confirm.")
             return
-        url = url_of(status, "confirmation_url")
-        del status
         await self._send(operations.confirm(self._root, url))
 
     # Getting the signed documents
@@ -207,8 +218,9 @@ class DirectClient(ClientLifecycle):
         Raises:
             SignedDocumentMissingError: The job has no signed PDF, because not every signer has signed.
         """
-        url = url_of(status, "pades_url")
+        hidden = Secret(status)
         del status
+        url = url_of(hidden, "pades_url")
         return await self._send(operations.pades(self._root, url))
 
     async def download_pades(
@@ -237,8 +249,9 @@ class DirectClient(ClientLifecycle):
                 to, or the path is a directory, nothing is requested.
             SignedDocumentMissingError: As for `get_pades`.
         """
-        url = url_of(status, "pades_url")
+        hidden = Secret(status)
         del status
+        url = url_of(hidden, "pades_url")
         return await self._to_file(operations.pades(self._root, url), path, progress)
 
     @asynccontextmanager
@@ -256,8 +269,9 @@ class DirectClient(ClientLifecycle):
         Raises:
             SignedDocumentMissingError: As for `get_pades`.
         """
-        url = url_of(status, "pades_url")
+        hidden = Secret(status)
         del status
+        url = url_of(hidden, "pades_url")
         opened = self._open()
         async with opened.session.open(operations.pades(self._root, url)) as stream:
             yield DownloadStream(stream, opened.loop)
@@ -271,8 +285,9 @@ class DirectClient(ClientLifecycle):
         Raises:
             SignedDocumentMissingError: The signer has no XAdES, because they have not signed.
         """
-        url = url_of(signature, "xades_url")
+        hidden = Secret(signature)
         del signature
+        url = url_of(hidden, "xades_url")
         return await self._send(operations.xades(self._root, url))
 
     async def download_xades(
@@ -296,8 +311,9 @@ class DirectClient(ClientLifecycle):
             OSError: As for `download_pades`.
             SignedDocumentMissingError: As for `get_xades`.
         """
-        url = url_of(signature, "xades_url")
+        hidden = Secret(signature)
         del signature
+        url = url_of(hidden, "xades_url")
         return await self._to_file(operations.xades(self._root, url), path, progress)
 
     @asynccontextmanager
@@ -310,8 +326,9 @@ class DirectClient(ClientLifecycle):
         Raises:
             SignedDocumentMissingError: As for `get_xades`.
         """
-        url = url_of(signature, "xades_url")
+        hidden = Secret(signature)
         del signature
+        url = url_of(hidden, "xades_url")
         opened = self._open()
         async with opened.session.open(operations.xades(self._root, url)) as stream:
             yield DownloadStream(stream, opened.loop)
@@ -328,8 +345,9 @@ class DirectClient(ClientLifecycle):
             DocumentsNotDeletableError: The documents can't be deleted now. The service permits it 24
                 hours after every signer has signed, at the earliest.
         """
-        url = url_of(status, "delete_documents_url")
+        hidden = Secret(status)
         del status
+        url = url_of(hidden, "delete_documents_url")
         await self._send(operations.delete_documents(self._root, url))
 
     async def check_access(self, *, sender: Sender | None = None) -> str:

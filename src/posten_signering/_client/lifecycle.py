@@ -25,12 +25,18 @@ from posten_signering._session.rate import InMemoryRateLimiter
 from posten_signering._session.session import Session, Time
 from posten_signering._trust.anchors import explain_untrusted
 from posten_signering._trust.certificates import complete_chain, key_and_chain
-from posten_signering._values.job import Sender
+from posten_signering._values.arguments import require
+from posten_signering._values.job import DirectJob, Sender
 from posten_signering._values.secret import Secret
 from posten_signering._wire import xml
 from posten_signering._wire.exchange import ResponseStream, Transport
 from posten_signering._wire.operations import Operation
-from posten_signering.errors import ClientStateError, ConfigurationError, SenderNotSpecifiedError
+from posten_signering.errors import (
+    ArgumentTypeError,
+    ClientStateError,
+    ConfigurationError,
+    SenderNotSpecifiedError,
+)
 
 T = TypeVar("T")
 
@@ -156,7 +162,16 @@ class ClientLifecycle:
         return self._opened
 
     def _sender(self, sender: Sender | None) -> Sender:
-        resolved = sender or self._configuration.sender
+        resolved = self._or_default(sender)
+        require("sender", Secret(resolved), "a Sender", Sender)
+        return resolved
+
+    def _sender_of(self, job: DirectJob) -> Sender:
+        require("job", Secret(job), "a DirectJob", DirectJob)
+        return self._or_default(job.sender)  # the checks of the job report a wrong type
+
+    def _or_default(self, sender: Sender | None) -> Sender:
+        resolved = self._configuration.sender if sender is None else sender
         if resolved is None:
             raise SenderNotSpecifiedError
         return resolved
@@ -168,6 +183,9 @@ class ClientLifecycle:
         self, operation: Operation[bytes], path: str | os.PathLike[str], progress: Progress | None
     ) -> int:
         opened = self._open()
+        require("path", Secret(path), "text or a path", str, os.PathLike)
+        if not (progress is None or callable(progress)):
+            raise ArgumentTypeError("progress", expected="a function or None", found=type(progress))
         await anyio.to_thread.run_sync(check_path, path, limiter=opened.limiter)
 
         async def write(stream: ResponseStream, _exchange: AsyncExitStack) -> int:

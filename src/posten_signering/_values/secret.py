@@ -2,10 +2,10 @@
 
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Secret(Generic[T]):
+class Secret(Generic[T_co]):
     """Wraps a URL, a token, a password or a message, so that its repr does not show the value.
 
     Call `reveal` inside the expression that uses the value. Do not assign the result to a local
@@ -14,10 +14,10 @@ class Secret(Generic[T]):
 
     __slots__ = ("_value",)
 
-    def __init__(self, value: T) -> None:
+    def __init__(self, value: T_co) -> None:
         self._value = value
 
-    def reveal(self) -> T:
+    def reveal(self) -> T_co:
         """The wrapped value."""
         return self._value
 

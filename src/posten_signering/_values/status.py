@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from types import NoneType
 
+from posten_signering._values.arguments import require
 from posten_signering._values.secret import Secret
 from posten_signering.errors import (
+    ArgumentTypeError,
     DocumentsNotDeletableError,
     NotAvailableError,
     SignedDocumentMissingError,
@@ -103,8 +106,10 @@ class DirectJobResponse:
         White space around the identifier does not matter: a response is read without it.
 
         Raises:
+            ArgumentTypeError: The identifier is not text.
             SignerNotFoundError: No signer of the job has this identifier.
         """
+        require("identifier", Secret(identifier), "text", str)
         for signer in self.signers:
             if {identifier, identifier.strip()} & {
                 signer.personal_identification_number,
@@ -180,8 +185,10 @@ class DirectJobStatusResponse:
         White space around the identifier does not matter: a response is read without it.
 
         Raises:
+            ArgumentTypeError: The identifier is not text.
             SignerNotFoundError: No signature of the response has this identifier.
         """
+        require("identifier", Secret(identifier), "text", str)
         for signature in self.signatures:
             if signature.signer in (identifier, identifier.strip()):
                 return signature
@@ -272,14 +279,47 @@ _MISSING_URLS: dict[str, tuple[type[NotAvailableError], str]] = {
 }
 
 
-def url_of(response: object, field_name: str) -> Secret[str]:
+# For each field with the URL of an operation: the name of the argument, and the response that has the field.
+_ARGUMENTS: dict[str, tuple[str, type]] = {
+    "signer_url": ("signer", DirectSignerResponse),
+    "status_url": ("job", DirectJobResponse),
+    "confirmation_url": ("status", DirectJobStatusResponse),
+    "pades_url": ("status", DirectJobStatusResponse),
+    "xades_url": ("signature", Signature),
+    "delete_documents_url": ("status", DirectJobStatusResponse),
+}
+
+
+def optional_url_of(response: Secret[object], field_name: str) -> Secret[str] | None:
     """The URL of an operation: from a response, or the text that the caller stored earlier.
 
+    None if the response has no URL for the operation.
+
     Raises:
+        ArgumentTypeError: The argument is not the response that has this field, and is not text.
+    """
+    argument, kind = _ARGUMENTS[field_name]
+    # A double that has the field is accepted, because a user's tests may pass one.
+    if not (isinstance(response.reveal(), str) or hasattr(response.reveal(), field_name)):
+        raise ArgumentTypeError(
+            argument,
+            expected=f"a {kind.__name__} or the stored {field_name} as text",
+            found=type(response.reveal()),
+        )
+    url = Secret(getattr(response.reveal(), field_name, response.reveal()))
+    require(f"{argument}.{field_name}", url, "text or None", str, NoneType)
+    return None if url.reveal() is None else Secret(str(url.reveal()))
+
+
+def url_of(response: Secret[object], field_name: str) -> Secret[str]:
+    """The same as `optional_url_of`, for an operation that needs the URL.
+
+    Raises:
+        ArgumentTypeError: As for `optional_url_of`.
         NotAvailableError: The response has no URL for the operation.
     """
-    url = response if isinstance(response, str) else getattr(response, field_name)
+    url = optional_url_of(response, field_name)
     if url is None:
         error_type, message = _MISSING_URLS[field_name]
         raise error_type(message)
-    return Secret(url)
+    return url

@@ -7,6 +7,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
+from posten_signering._values.arguments import require
 from posten_signering._values.secret import Secret
 from posten_signering.errors import StatusQueryTokenMissingError, UntrustedUrlError
 
@@ -86,10 +87,12 @@ def status_query_token_in(url_or_query: str) -> str:
             If it has two tokens, the last one counts: the service appends its token to your exit URL.
 
     Raises:
+        ArgumentTypeError: `url_or_query` is not text, for example a URL object of a web framework.
         StatusQueryTokenMissingError: `url_or_query` has no token.
     """
     hidden = Secret(url_or_query)
     del url_or_query
+    require("url_or_query", hidden, "text", str)
     query = Secret(hidden.reveal().partition("#")[0].split("?", 1)[-1])
     tokens = Secret(parse_qs(query.reveal()).get(STATUS_QUERY_TOKEN, []))
     if not tokens.reveal():

@@ -1,0 +1,20 @@
+"""Checks the types of arguments, because not every caller runs a type checker."""
+
+from posten_signering._values.secret import Secret
+from posten_signering.errors import ArgumentTypeError
+
+
+def require(argument: str, value: Secret[object], expected: str, *types: type) -> None:
+    """Checks that an argument has one of these types.
+
+    Args:
+        argument: The name of the argument.
+        value: The argument. No error and no traceback shows it.
+        expected: The types in words.
+        types: The types.
+
+    Raises:
+        ArgumentTypeError: The argument has a different type.
+    """
+    if not isinstance(value.reveal(), types):
+        raise ArgumentTypeError(argument, expected=expected, found=type(value.reveal()))
