@@ -40,7 +40,7 @@ class Timeouts:
     To limit the whole call, put `asyncio.timeout` around it.
 
     Attributes:
-        connect: To open a connection to the service, including TLS.
+        connect: To open a TCP connection to the service, and again for its TLS handshake.
         api: For the service to accept the next part of a request or send the next part of a response.
         download: The same for downloads. It is longer because the service creates a PAdES on request.
     """

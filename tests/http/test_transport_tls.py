@@ -113,6 +113,22 @@ class TestRefusedClients:
         message = await self.message(version, context)
         assert "client certificate" in message
 
+    async def test_a_handshake_without_a_shared_cipher_is_not_blamed_on_the_certificate_alone(self):
+        context = context_for()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+        served = server_context(ssl.TLSVersion.TLSv1_2)
+        served.set_ciphers("ECDHE-RSA-AES256-GCM-SHA384")
+        answer = loopback.answer(body=b"answer")
+        async with (
+            loopback.alerting_server(answer, served) as server,
+            Client(server, context=context) as client,
+        ):
+            with pytest.raises(TlsError, match="supports none of the client's cipher") as raised:
+                await client.fetch()
+        assert raised.value.request_may_have_left is False
+        assert "or it received no client certificate" in str(raised.value)
+
     async def test_a_refused_certificate_is_reported_while_a_large_body_is_sent(self, version):
         context = context_for(certificate=self.of_unknown_issuer().enterprise())
         async with alerting(version) as server, Client(server, context=context) as client:

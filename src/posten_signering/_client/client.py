@@ -68,8 +68,9 @@ class DirectClient(ClientLifecycle):
         """Creates a signature job.
 
         Reads every file to check it, and again to send it. Do not change a file until this method
-        returns. The client does not retry once any byte of the request may have reached the service,
-        because the service has no idempotency key.
+        returns. The client retries a transient failure only as long as no byte of the request can have
+        left, for example when it gets no connection. After that it does not retry, because the service
+        has no idempotency key.
 
         Returns:
             The created job, with its signers and their redirect URLs.

@@ -14,6 +14,7 @@ import anyio
 import httpx
 
 from posten_signering._http.tls import (
+    CERTIFICATE_ADVICE,
     UntrustedChain,
     WrongOrganization,
     describe,
@@ -26,9 +27,13 @@ Explain = Callable[[tuple[bytes, ...]], str]
 """Explains why a chain (the service's certificates in DER form) is not trusted."""
 
 
-# Some servers close the connection without a TLS alert. In TLS 1.3 an alert can also be lost while a
-# large body is being sent.
+# Some servers close the connection without a TLS alert.
 _HINT = (
+    " If every request fails like this, the service may be refusing the client certificate. "
+    f"{CERTIFICATE_ADVICE}"
+)
+# In TLS 1.3 an alert can also be lost while a large body is being sent. `check_access` sends no body.
+_HINT_WITH_BODY = (
     " If every request fails like this, the service may be refusing the client certificate. Call "
     "check_access, which may give a clearer error."
 )
@@ -54,7 +59,7 @@ class FailureContext:
     Attributes:
         service_root: The service's root URL.
         proxied: Whether the connection goes through a proxy.
-        connect_seconds: The timeout for making a connection.
+        connect_seconds: The timeout for the TCP connection, and again for the TLS handshake.
         silence_seconds: The timeout for the service to send or receive more.
         explain: Explains why a chain is not trusted.
     """
@@ -138,7 +143,8 @@ def _timeout(
         message = f"The proxy did not open a tunnel to the service at {root} within {silence}."
     elif unsent:
         message = (
-            f"No connection to the service at {root} within {context.connect_seconds:g} seconds."
+            f"No TCP connection to the service at {root}, or no TLS handshake, within "
+            f"{context.connect_seconds:g} seconds."
         )
     elif trace.response_begun:
         message = f"The response of the service at {root} stopped for {silence}."
@@ -155,10 +161,11 @@ def _lost_connection(
 ) -> str:
     root = context.service_root
     reason = reason_of(cause, trace.handled)
+    hint = _HINT_WITH_BODY if trace.sends_body else _HINT
     if unsent and context.proxied:
         return f"The service at {root} can't be reached through the proxy: {reason}."
     if unsent and trace.connected:
-        return f"The connection to the service at {root} was lost in the TLS handshake: {reason}.{_HINT}"
+        return f"The connection to the service at {root} was lost in the TLS handshake: {reason}.{hint}"
     if unsent:
         return f"The service at {root} can't be reached: {reason}."
     if trace.response_begun:
@@ -168,10 +175,8 @@ def _lost_connection(
             f"The response from {root} is not HTTP/1.1. Check the environment's service_root, and the "
             "proxy if there is one."
         )
-    hint = "" if trace.tls is None else _HINT
-    return (
-        f"The connection to the service at {root} was lost before a response came: {reason}.{hint}"
-    )
+    lost = f"The connection to the service at {root} was lost before a response came: {reason}."
+    return lost if trace.tls is None else lost + hint
 
 
 def reason_of(cause: BaseException, handled: BaseException | None) -> str:

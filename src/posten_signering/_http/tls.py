@@ -225,7 +225,7 @@ def _sent_by_peer(handshake: ssl.SSLObject) -> tuple[bytes, ...]:
         return ()
 
 
-_ADVICE = (
+CERTIFICATE_ADVICE = (
     "The issuer delivers two .p12 files: use the one for authentication. Use a test certificate in the "
     "test environment, and a production certificate in production."
 )
@@ -259,10 +259,13 @@ def describe(error: ssl.SSLError) -> str:
     alert = _alert(error)
     if alert == _HANDSHAKE_FAILURE:
         return (
-            f"ended the TLS handshake, perhaps because it received no client certificate. {_ADVICE}"
+            "ended the TLS handshake without a clear reason. Either it supports none of the client's "
+            "cipher suites or signature algorithms (check whether this machine's OpenSSL is restricted, "
+            "and whether a proxy or firewall answers in place of the service), or it received no client "
+            f"certificate. {CERTIFICATE_ADVICE}"
         )
     if alert in _REFUSALS:
-        return f"{_REFUSALS[alert]}. {_ADVICE}"
+        return f"{_REFUSALS[alert]}. {CERTIFICATE_ADVICE}"
     return f"caused a TLS error: {_reason_in_words(error)}."
 
 

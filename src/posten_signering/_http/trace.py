@@ -36,6 +36,7 @@ class Trace:
 
     Attributes:
         holder: Keeps the socket.
+        sends_body: Whether the request has a body.
         connected: A TCP connection to the service or the proxy was made for this exchange.
         tls: The TLS version of the handshake made for this exchange. None when there was no handshake
             yet, or when the connection is from an earlier exchange.
@@ -47,6 +48,7 @@ class Trace:
     """
 
     holder: SocketHolder
+    sends_body: bool = False
     connected: bool = False
     tls: str | None = None
     tunnel_requested: bool = False

@@ -127,7 +127,7 @@ class HttpTransport:
 
     async def _send(self, request: Request, connection: "_Connection") -> "HttpResponse":
         context = self._contexts[request.timeout]
-        trace = Trace(connection, handled=sys.exception())
+        trace = Trace(connection, sends_body=request.body is not None, handled=sys.exception())
         body = None if request.body is None else BodyChunks(request.body)
         try:
             with event_names_only():
