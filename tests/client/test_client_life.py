@@ -22,6 +22,7 @@ from doubles import (
 
 from posten_signering import (
     DirectClient,
+    Environment,
     TrustAnchors,
 )
 from posten_signering._client import lifecycle
@@ -241,6 +242,23 @@ async def test_a_missing_issuer_in_the_certificate_chain_is_logged(caplog):
     caplog.clear()
     issuers = TrustAnchors().trusting(*[issuer.pem for issuer in pki.sender().issuers])
     async with client_of(certificate=alone, trust_anchors=issuers):
+        pass
+    assert caplog.records == []
+
+
+async def test_certificates_for_a_different_environment_are_logged_when_the_client_is_entered(
+    caplog,
+):
+    """The configuration is valid, because certifi has one trust anchor of production."""
+    production = {"environment": Environment.PRODUCTION}
+    wrong = TrustAnchors.from_pem(pki.root().pem)
+    async with DirectClient(doubles.configuration(None, trust_anchors=wrong, **production)):
+        pass
+    [warning] = caplog.records
+    assert warning.levelno == logging.WARNING
+    assert "given 1 certificate(s), but PRODUCTION uses none of them" in warning.getMessage()
+    caplog.clear()
+    async with DirectClient(doubles.configuration(None, **production)):
         pass
     assert caplog.records == []
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from doubles import shown_in
 
 from posten_signering import CertificateAuthority, Environment, TrustAnchors
-from posten_signering._trust.anchors import explain_untrusted
+from posten_signering._trust.anchors import explain_untrusted, unpinned
 from posten_signering.errors import ConfigurationError
 
 pytestmark = pytest.mark.anyio
@@ -362,3 +362,31 @@ class TestExplainUntrusted:
         text = explain_untrusted(Environment.STAGING, [], sent)
         assert "issuer is not known" in text
         assert "http://crt.test4.buypassca.com/" in text
+
+    def test_given_certificates_that_the_environment_does_not_use_are_mentioned(self):
+        given = TrustAnchors.from_pem(pki.root().pem + pki.intermediate().pem)
+        note = unpinned(given, Environment.PRODUCTION)
+        assert note.startswith(
+            "The TrustAnchors were given 2 certificate(s), but PRODUCTION uses none of them"
+        )
+        text = explain_untrusted(Environment.PRODUCTION, [], self.sent, note=note)
+        assert text == f"{note} {explain_untrusted(Environment.PRODUCTION, [], self.sent)}"
+        with pytest.raises(ConfigurationError, match="were given 2 certificate"):
+            given.select(Environment.STAGING, certificate=None)
+
+    def test_the_environment_of_given_certificates_is_named(self):
+        certifi = TrustAnchors().select(Environment.PRODUCTION, certificate=None)
+        note = unpinned(TrustAnchors(candidates=certifi), Environment.STAGING)
+        assert "They belong to PRODUCTION: check the environment" in note
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            TrustAnchors(),
+            TrustAnchors().trusting(pki.root().pem),
+            TrustAnchors.from_pem(pki.root().pem + pki.intermediate().pem),
+        ],
+        ids=["none", "trusted", "one of two"],
+    )
+    def test_without_unused_certificates_nothing_is_mentioned(self, given):
+        assert unpinned(given, environment(authority(pki.root()))) is None

@@ -23,7 +23,7 @@ from posten_signering._http.transport import HttpTransport
 from posten_signering._session.loop import OwnLoop
 from posten_signering._session.rate import InMemoryRateLimiter
 from posten_signering._session.session import Session, Time
-from posten_signering._trust.anchors import explain_untrusted
+from posten_signering._trust.anchors import explain_untrusted, unpinned
 from posten_signering._trust.certificates import complete_chain, key_and_chain
 from posten_signering._values.arguments import require
 from posten_signering._values.job import DirectJob, Sender
@@ -261,6 +261,9 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
     sign = partial(signatures_xml, chain=chain, sign=certificate.sign)
     if configuration.transport is not None:
         return configuration.transport, sign
+    note = unpinned(configuration.trust_anchors, environment)
+    if note is not None:
+        logger.warning(note)
     transport = HttpTransport(
         service_root=environment.service_root,
         ssl_context=client_context(
@@ -273,7 +276,7 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
         api_seconds=configuration.timeouts.api,
         download_seconds=configuration.timeouts.download,
         user_agent=_user_agent(configuration.user_agent_suffix),
-        explain=partial(explain_untrusted, environment, anchors),
+        explain=partial(explain_untrusted, environment, anchors, note=note),
         proxy=None if configuration.proxy is None else Secret(configuration.proxy),
     )
     return transport, sign

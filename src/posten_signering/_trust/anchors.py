@@ -239,9 +239,10 @@ class TrustAnchors:
         pinned = [der for der in candidates if _sha256(der) in fingerprints]
         anchors = tuple(dict.fromkeys((*pinned, *self.trusted)))
         if not anchors:
+            note = unpinned(self, environment)
             raise ConfigurationError(
                 f"There is no trust anchor for {environment.name}: no certificate has one of its "
-                f"fingerprints. {_where_to_get_anchors(environment)}"
+                f"fingerprints. {'' if note is None else f'{note} '}{_where_to_get_anchors(environment)}"
             )
         return anchors
 
@@ -249,8 +250,30 @@ class TrustAnchors:
         return f"TrustAnchors({len(self.candidates)} candidates, {len(self.trusted)} trusted)"
 
 
+def unpinned(given: TrustAnchors, environment: Environment) -> str | None:
+    """A sentence about certificates of which the environment uses none; None if it uses one, or none was given."""
+    fingerprints = {_sha256(der) for der in given.candidates}
+
+    def pins(other: Environment) -> bool:
+        return any(authority.sha256 in fingerprints for authority in other.authorities)
+
+    if not fingerprints or pins(environment):
+        return None
+    owners = [other.name for other in (Environment.PRODUCTION, Environment.STAGING) if pins(other)]
+    advice = f"They belong to {owners[0]}: c" if owners else "C"
+    return (
+        f"The TrustAnchors were given {len(fingerprints)} certificate(s), but {environment.name} uses none "
+        f"of them, because their fingerprints are not pinned for it. {advice}heck the environment and the "
+        "files."
+    )
+
+
 def explain_untrusted(
-    environment: Environment, anchors: Iterable[bytes], sent: Iterable[bytes]
+    environment: Environment,
+    anchors: Iterable[bytes],
+    sent: Iterable[bytes],
+    *,
+    note: str | None = None,
 ) -> str:
     """The reason why a chain from the service ends in no trust anchor, and what to do.
 
@@ -258,7 +281,12 @@ def explain_untrusted(
         environment: The client's environment.
         anchors: The client's trust anchors, in DER form.
         sent: The certificates that the service sent, in DER form, its own first.
+        note: The result of `unpinned` for the client's TrustAnchors.
     """
+    return f"{'' if note is None else f'{note} '}{_reason(environment, anchors, sent)}"
+
+
+def _reason(environment: Environment, anchors: Iterable[bytes], sent: Iterable[bytes]) -> str:
     issuers = [certificate.issuer for certificate in map(_parsed, sent) if certificate is not None]
     known = [
         certificate.subject for certificate in map(_parsed, anchors) if certificate is not None
