@@ -26,7 +26,7 @@ from doubles import opened_files
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering._container.layout import Compression
+from posten_signering._container.layout import Compression, deflater
 from posten_signering._values.job import Document
 from posten_signering._wire.exchange import Body
 from posten_signering.errors import DocumentChangedError
@@ -263,6 +263,25 @@ def test_a_job_from_a_file_takes_little_memory(tmp_path, compression):
 def test_a_job_from_bytes_does_not_copy_them(compression):
     documents = [Document(title="x", content=pdf_of(10 * MIB))]
     assert peak_of(lambda: sent([], documents, compression=compression)) < 2 * MIB
+
+
+@pytest.mark.parametrize(
+    ("sizes", "again"),
+    [([100, 200], 0), ([MIB // 2, MIB], 1), ([MIB, 100], 1), ([MIB // 2] * 3, 2)],
+)
+async def test_compressed_bytes_are_kept_up_to_a_limit(monkeypatch, sizes, again):
+    """The others are compressed again each time that the body is produced."""
+    compressors = []
+    monkeypatch.setattr(
+        "posten_signering._container.documents.deflater",
+        lambda: compressors.append(deflater()) or compressors[-1],
+    )
+    contents = [b"%PDF-1.7\n" + os.urandom(size) for size in sizes]
+    job = from_bytes(*contents, compression=Compression.DEFLATED)
+    assert len(compressors) == len(sizes)
+    first, second = [b"".join(await produce(job.body)) for _ in range(2)]
+    assert first == second
+    assert len(compressors) == len(sizes) + 2 * again
 
 
 def test_the_repr_of_a_body_shows_no_content():

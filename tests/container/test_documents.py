@@ -271,4 +271,5 @@ def test_a_path_and_its_bytes_give_the_same_inspection(tmp_path_factory, data):
         from_paths.append(Document(title="x", content=path, type=type_))
     of_bytes = inspection_of(*from_bytes, compression=compression)
     of_paths = inspection_of(*from_paths, compression=compression)
-    assert of_bytes == replace(of_paths, documents=of_bytes.documents)
+    same = {"documents": of_bytes.documents, "deflated": of_bytes.deflated}
+    assert of_bytes == replace(of_paths, **same)

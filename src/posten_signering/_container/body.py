@@ -73,8 +73,10 @@ def _parts(layout: Layout, inspection: Inspection) -> Iterator[Secret[bytes] | D
         if isinstance(segment, Secret):
             yield segment
             continue
-        content = inspection.documents[segment].content
-        if isinstance(content, bytes) and inspection.compression is Compression.STORED:
+        content, deflated = inspection.documents[segment].content, inspection.deflated[segment]
+        if deflated is not None:
+            yield deflated
+        elif isinstance(content, bytes) and inspection.compression is Compression.STORED:
             # Bytes can't change, so they need no second check.
             yield Secret(content)
         else:

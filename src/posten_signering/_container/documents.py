@@ -22,6 +22,7 @@ from posten_signering._container.layout import (
     document_name,
 )
 from posten_signering._values.job import Document, DocumentType
+from posten_signering._values.secret import Secret
 from posten_signering.errors import DocumentChangedError, Violation
 
 LARGEST_TOTAL = 10_485_760
@@ -36,6 +37,11 @@ chunk is negligible (tests/benchmarks)."""
 _CHUNKS_PER_CALL = 16
 _DEFLATED_CHUNKS_PER_CALL = 8
 
+# In bytes, for each job. Documents that the caller gave as bytes stay in memory compressed up to this size,
+# until they are sent. Others are compressed a second time, because memory is limited, and because a file must
+# be read again to see whether it has changed.
+_LARGEST_KEPT = 1024 * 1024
+
 # White space and a byte order mark, with which a PDF that is declared as text may begin.
 _BEFORE_TEXT = b" \t\r\n\f\0" + codecs.BOM_UTF8
 
@@ -49,12 +55,14 @@ class Inspection:
         entries: The documents' entries in the container, in order. Only valid if there are no violations.
         violations: Every rule that the documents break.
         compression: How the documents are stored in the container.
+        deflated: The compressed documents; None for each one that has to be read again.
     """
 
     documents: tuple[Document, ...]
     entries: tuple[DocumentEntry, ...]
     violations: tuple[Violation, ...]
     compression: Compression
+    deflated: tuple[Secret[bytes] | None, ...]
 
 
 def inspect(documents: Sequence[Document], *, compression: Compression) -> Inspection:
@@ -64,14 +72,19 @@ def inspect(documents: Sequence[Document], *, compression: Compression) -> Inspe
     """
     violations = list[Violation]()
     entries = list[DocumentEntry]()
+    deflated = list[Secret[bytes] | None]()
+    room = _LARGEST_KEPT
     for index, document in enumerate(documents):
-        reading = _FirstReading(document, compression)
+        reading = _FirstReading(document, compression, room)
         reading.read()
         violations += [
             Violation(path=f"documents[{index}].content", rule=rule)
             for rule in reading.broken_rules
         ]
         entries.append(reading.entry(index))
+        kept = None if reading.deflated is None else Secret(bytes(reading.deflated))
+        deflated.append(kept)
+        room -= 0 if kept is None else len(kept.reveal())
     if sum(entry.size for entry in entries) > LARGEST_TOTAL:
         violations.append(
             Violation(path="documents", rule=f"at most {LARGEST_TOTAL:,} bytes in total")
@@ -81,6 +94,7 @@ def inspect(documents: Sequence[Document], *, compression: Compression) -> Inspe
         entries=tuple(entries),
         violations=tuple(violations),
         compression=compression,
+        deflated=tuple(deflated),
     )
 
 
@@ -110,9 +124,12 @@ def _open_without_waiting(path: str, flags: int) -> int:
 class _FirstReading:
     """Reads a document for the first time, before the job is signed."""
 
-    def __init__(self, document: Document, compression: Compression) -> None:
+    def __init__(self, document: Document, compression: Compression, room: int) -> None:
         self.size = 0
         self.broken_rules: list[str] = []
+        keeps = compression is Compression.DEFLATED and isinstance(document.content, bytes)
+        self.deflated = bytearray() if keeps else None
+        self._room = room
         self._document = document
         self._sha256 = hashlib.sha256()
         self._crc32 = 0
@@ -167,15 +184,22 @@ class _FirstReading:
         self._sha256.update(block)
         self._crc32 = zlib.crc32(block, self._crc32)
         if self._deflater is not None:
-            self._deflated_size += len(self._deflater.compress(block))
+            self._keep(self._deflater.compress(block))
         if self._document.type is DocumentType.TEXT:
             self._decode(block)
 
     def _finish(self) -> None:
         if self._deflater is not None:
-            self._deflated_size += len(self._deflater.flush())
+            self._keep(self._deflater.flush())
         if self._document.type is DocumentType.TEXT:
             self._decode(b"", final=True)
+
+    def _keep(self, deflated: bytes) -> None:
+        self._deflated_size += len(deflated)
+        if self._deflated_size > self._room:
+            self.deflated = None
+        elif self.deflated is not None:
+            self.deflated += deflated
 
     def _decode(self, block: memoryview | bytes, *, final: bool = False) -> None:
         if self._is_utf8:

@@ -32,7 +32,9 @@ class Compression(Enum):
     """Not compressed. This is the default, because PDFs are compressed already."""
 
     DEFLATED = "deflated"
-    """Compressed, as in the official clients. Useful for jobs with large plain text documents."""
+    """Compressed, as in the official clients. Useful for jobs with large plain text documents. The client
+    compresses documents once if they are given as bytes and need at most 1 MiB when compressed, and twice
+    otherwise: to know the size before sending, and again while sending."""
 
 
 # The methods of the entries' headers (APPNOTE.TXT 4.4.5).
