@@ -228,7 +228,7 @@ class TestStatus429:
 
     @pytest.mark.parametrize(
         ("retry_after", "seconds"),
-        [("7", 7), (" 60 ", 60), ("", None), ("soon", None), ("-1", None), ("9" * 400, None)],
+        [("7", 7), (" 60 ", 60), ("", None), ("soon", None), ("-1", None), ("9" * 5000, 99_999)],
     )
     def test_a_gateways_block_lasts_for_its_retry_after(self, retry_after, seconds) -> None:
         error = refusal("do it", response_with(429, retry_after=retry_after))
@@ -257,9 +257,9 @@ def test_every_response_outside_2xx_becomes_an_api_error(status, body, polling) 
         ("Fri, 02 Jan 2026 03:04:00 GMT", None, 0),
         ("Fri, 02 Jan 2026 03:04:15 GMT", "Fri, 02 Jan 2026 05:00:00 GMT", 0),
         ("Sat, 03 Jan 2026 06:50:44 GMT", None, 99_999),
-        ("Sat, 03 Jan 2026 06:50:45 GMT", None, None),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", None),
-        ("100000", None, None),
+        ("Sat, 03 Jan 2026 06:50:45 GMT", None, 99_999),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", 99_999),
+        ("100000", None, 99_999),
         *(
             (text, None, None)
             for text in ("", "soon", "-5", "1.5", "Fri, 99 Jan 2026 03:04:15 GMT")

@@ -1,10 +1,16 @@
-"""The packaged schema is loaded once, however many threads need it first."""
+"""Several threads use the schema and the parser at the same time."""
 
+import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from doubles import status_xml
+
+from posten_signering._values.secret import Secret
 from posten_signering._wire import xml
+from posten_signering._wire.messages import job_status_response
 
 
 def test_threads_that_need_the_schema_at_the_same_time_all_get_it(monkeypatch):
@@ -21,3 +27,17 @@ def test_threads_that_need_the_schema_at_the_same_time_all_get_it(monkeypatch):
     with ThreadPoolExecutor(8) as threads:
         loading = [threads.submit(xml.schema) for _ in range(8)]
     assert len({id(loaded.result()) for loaded in loading}) == 1
+
+
+def test_reading_in_several_threads_leaves_the_warning_filters_unchanged():
+    """The filters belong to the process. Here one thread restores them while the others change them."""
+    document, before = Secret(status_xml("NEW_STATUS")), list(warnings.filters)
+    switch_interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            statuses = list(threads.map(job_status_response, [document] * 100))
+    finally:
+        sys.setswitchinterval(switch_interval)
+    assert {status.status for status in statuses} == {"NEW_STATUS"}
+    assert warnings.filters == before

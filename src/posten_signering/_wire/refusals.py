@@ -118,17 +118,17 @@ def _retry_after(response: Response) -> timedelta | None:
     """The header `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
 
     A date is compared with the header `Date`, so a wrong local clock does not matter. Without that header
-    it is compared with the local clock. A wait longer than 99,999 seconds is ignored.
+    it is compared with the local clock. The longest result is 99,999 seconds.
     """
     text = response.headers.get("retry-after", "").strip()
-    if re.fullmatch("[0-9]{1,5}", text):
-        wait = timedelta(seconds=int(text))
+    if re.fullmatch("[0-9]+", text):
+        wait = timedelta(seconds=int(text)) if len(text) <= 5 else _LONGEST_RETRY_AFTER
     else:
         until = http_date(text)
         if until is None:
             return None
         wait = until - (service_time(response.headers) or response.received)
-    return max(wait, timedelta(0)) if wait <= _LONGEST_RETRY_AFTER else None
+    return min(max(wait, timedelta(0)), _LONGEST_RETRY_AFTER)
 
 
 def _description(response: Response, *, empty: bool) -> str:

@@ -63,6 +63,9 @@ def _construct(cls: Any, params: dict[str, Any]) -> Any:  # noqa: ANN401 - a gen
     return cls.model_construct(**params)
 
 
+# `catch_warnings` changes the filters of the whole process, and clients may run in several threads.
+_CHANGING_FILTERS = threading.Lock()
+
 # These are expensive to build, and hold no state between calls.
 _CONTEXT = XmlContext()
 _PARSER_CONFIG = ParserConfig(fail_on_unknown_properties=False, class_factory=_construct)
@@ -141,7 +144,7 @@ def parse(
     etree.strip_attributes(root, _XSI_TYPE)
     parser = XmlParser(config=_PARSER_CONFIG, context=_CONTEXT, handler=LxmlEventHandler)
     try:
-        with warnings.catch_warnings():
+        with _CHANGING_FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore", ConverterWarning)
             return parser.parse(root, cls)
     except (ParserError, ValueError):
