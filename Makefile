@@ -16,7 +16,7 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox example-fastapi example-aiohttp example-worker test bench bench-short soak soak-short check lint types generated exemptions generate format constraints clean
+.PHONY: help demo sandbox example-fastapi example-aiohttp example-django example-worker example-celery example-script test bench bench-short soak soak-short check lint types generated exemptions generate format constraints clean
 .PHONY: ready-demo ready-examples ready-test ready-dev
 
 help: ## list the targets
@@ -34,8 +34,17 @@ example-fastapi: ready-examples ## run a shop on FastAPI together with a sandbox
 example-aiohttp: ready-examples ## run the same shop on aiohttp
 	@$(PY) examples/run.py aiohttp $(ARGS)
 
+example-django: ready-examples ## run the same shop on Django under gunicorn, a WSGI server
+	@$(PY) examples/run.py django $(ARGS)
+
 example-worker: ready-examples ## run a worker that polls a queue, together with a sandbox and a few jobs
 	@$(PY) examples/run.py worker $(ARGS)
+
+example-celery: ready-examples ## run a Celery worker that creates and completes jobs; needs redis-server
+	@$(PY) examples/run.py celery $(ARGS)
+
+example-script: ready-examples ## run a script that creates one job and waits until you sign it in a browser
+	@$(PY) examples/run.py script $(ARGS)
 
 # The required branch coverage is 100 % for the SDK and 95 % for the sandbox. Generated code is not measured.
 test: ready-test ## run all tests and check coverage; ARGS="tests/client/test_x.py -k name" runs some, without coverage

@@ -1,6 +1,6 @@
 """Starts a sandbox and one of the examples. Ctrl-C stops both.
 
-    python run.py fastapi|aiohttp|worker [--port 8000]
+    python run.py fastapi|aiohttp|django|worker|celery|script [--port 8000]
 
 The example runs as it would with the real service. Only its environment variables differ.
 """
@@ -8,10 +8,13 @@ The example runs as it would with the real service. Only its environment variabl
 import argparse
 import asyncio
 import os
+import shutil
 import signal
+import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,7 +29,8 @@ from posten_signering import (
 from posten_signering.sandbox import Sandbox
 
 HERE = Path(__file__).parent
-PROGRAMS = {"fastapi": "fastapi_app.py", "aiohttp": "aiohttp_app.py", "worker": "worker.py"}
+WEB_APPS = ("fastapi", "aiohttp", "django")
+EXAMPLES = (*WEB_APPS, "worker", "celery", "script")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EXIT_URL = "https://shop.example"
 ORGANIZATION_NUMBER = "123456789"
@@ -41,22 +45,75 @@ async def run(example: str, port: int) -> int:
                 "SHOP_URL": f"http://127.0.0.1:{port}",
                 "SHOP_FOLDER": name,
                 "WORKER_DATABASE": str(folder / "worker.sqlite3"),
+                "CELERY_FOLDER": name,
             }
-            if example == "worker":
-                await create_jobs(sandbox)
-            else:
+            if example in WEB_APPS:
                 print(f"Open http://127.0.0.1:{port}/ in a browser. Ctrl-C stops it.", flush=True)
-            # In its own process group, so that Ctrl-C signals only this process, which forwards it once.
-            program = await asyncio.create_subprocess_exec(
-                sys.executable,
-                HERE / PROGRAMS[example],
-                env=os.environ | variables,
-                process_group=0,
-            )
-            for number in STOP_SIGNALS:
-                asyncio.get_running_loop().add_signal_handler(number, forward, program, number)
-            status = await program.wait()
+            elif example in {"worker", "celery"}:
+                await create_jobs(sandbox)
+            environment = os.environ | variables
+            if example != "celery":
+                return await run_program(command(example, port, folder), environment)
+            async with redis(folder) as environment["CELERY_BROKER"]:
+                order = [sys.executable, "celery_app.py", "order-1"]
+                await run_program(order, environment)
+                return await run_program(command(example, port, folder), environment)
+
+
+def command(example: str, port: int, folder: Path) -> list[str]:
+    """The command that starts an example. It runs in the folder of the examples."""
+    if example == "django":
+        server = ["-m", "gunicorn", "--no-control-socket", "--config", "django_gunicorn.py"]
+        server += ["--bind", f"127.0.0.1:{port}"]
+        return [sys.executable, *server, "django_app:application"]
+    if example == "celery":
+        worker = [
+            "worker",
+            "--beat",
+            "--concurrency",
+            "2",
+            "--loglevel",
+            "INFO",
+            "--without-mingle",
+        ]
+        return [sys.executable, "-m", "celery", "--app", "celery_app", *worker]
+    if example == "script":
+        return [sys.executable, "script.py", "lease.pdf", str(folder / "signed.pdf")]
+    programs = {"fastapi": "fastapi_app.py", "aiohttp": "aiohttp_app.py", "worker": "worker.py"}
+    return [sys.executable, programs[example]]
+
+
+async def run_program(arguments: Sequence[str], environment: dict[str, str]) -> int:
+    """Runs a program until it ends. Returns its exit status: 0 if a stop signal ended it."""
+    # In its own process group, so that Ctrl-C signals only this process, which sends it one SIGTERM.
+    program = await asyncio.create_subprocess_exec(
+        *arguments, cwd=HERE, env=environment, process_group=0
+    )
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop, program)
+    status = await program.wait()
     return 0 if -status in STOP_SIGNALS else status
+
+
+@asynccontextmanager
+async def redis(folder: Path) -> AsyncGenerator[str]:
+    """Runs a Redis server, the broker of Celery. Returns its URL."""
+    server = shutil.which("redis-server")
+    if server is None:
+        sys.exit(
+            "redis-server is not installed. On Debian and Ubuntu: apt-get install redis-server"
+        )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
+    process = await asyncio.create_subprocess_exec(
+        server, *options, stdout=asyncio.subprocess.DEVNULL, process_group=0
+    )
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 def write_files(sandbox: Sandbox, folder: Path) -> dict[str, str]:
@@ -90,16 +147,16 @@ async def create_jobs(sandbox: Sandbox) -> None:
     print("Three jobs are waiting for the worker. Ctrl-C stops it.", flush=True)
 
 
-def forward(program: asyncio.subprocess.Process, number: int) -> None:
-    """Forwards a signal to the example. The sandbox runs until the example has ended."""
+def stop(program: asyncio.subprocess.Process) -> None:
+    """Asks the example to stop. The sandbox runs until the example has ended."""
     if program.returncode is None:
-        program.send_signal(number)
+        program.terminate()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command. Returns its exit status."""
     parser = argparse.ArgumentParser(description="Starts a sandbox and an example that uses it.")
-    parser.add_argument("example", choices=PROGRAMS)
+    parser.add_argument("example", choices=EXAMPLES)
     parser.add_argument("--port", type=int, default=8000, help="port of the web app (%(default)s)")
     options = parser.parse_args(arguments)
     return asyncio.run(run(options.example, options.port))

@@ -31,14 +31,19 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "ready"), [("fastapi", "Uvicorn running on"), ("aiohttp", "Running on")]
+    ("name", "ready"),
+    [
+        ("fastapi", "Uvicorn running on"),
+        ("aiohttp", "Running on"),
+        ("django", "Listening at"),
+    ],
 )
 def test_a_web_app_runs_until_a_signal_stops_it(name, ready):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with start(name, "--port", str(port)) as process:
         try:
-            assert f"http://127.0.0.1:{port}/" in read_until(process, ready)
+            assert f"http://127.0.0.1:{port}" in read_until(process, ready)
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as customer:
                 page = customer.post("/contracts").headers["location"]
                 redirect_url = customer.post(f"{page}/signers/tenant").headers["location"]
@@ -65,3 +70,28 @@ def test_the_worker_handles_three_jobs_and_stops_at_a_signal():
     assert "Three jobs are waiting" in output
     assert process.returncode == 0
     assert "Handled 3, confirmed 3, failed 0" in remaining_output
+
+
+def test_celery_creates_a_job_handles_three_and_stops_at_a_signal(redis_server):
+    with start("celery") as process:
+        try:
+            output = read_until(process, "order-1: CREATED")
+            output += read_until(process, "Job 3: FAILED")
+            process.send_signal(signal.SIGINT)
+            remaining_output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert "Job 1: COMPLETED_SUCCESSFULLY" in output
+    assert process.returncode == 0
+    assert "Traceback" not in output + remaining_output
+
+
+def test_the_script_waits_for_a_signer_until_a_signal_stops_it():
+    with start("script") as process:
+        try:
+            assert "#/redirect/" in read_until(process, "Open this page to sign")
+            process.send_signal(signal.SIGINT)
+            remaining_output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, remaining_output) == (0, "")
