@@ -9,14 +9,17 @@ import asyncio
 import builtins
 import inspect
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
+import doubles
 import pytest
 
 import posten_signering
 from posten_signering import ClientConfiguration, DirectClient, errors
-from posten_signering.sandbox import Sandbox
+from posten_signering.sandbox import Sandbox, ThreadedSandbox
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -214,7 +217,7 @@ def test_the_readme_links_to_every_page():
     assert linked >= set(PAGES) - {ROOT / "README.md"}
 
 
-# The README's example runs
+# The examples run
 
 
 @pytest.mark.anyio
@@ -241,3 +244,51 @@ async def test_the_complete_example_runs(tmp_path):
         async with DirectClient(sandbox.client_configuration()) as client:
             poll = await client.get_status_change()
         assert poll.change is None  # the example confirmed its change
+
+
+def block_of(page: str, part: str) -> str:
+    """The only block of a page of docs that contains this text."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    [code] = [code for heading, code in blocks(text) if part in code and not heading]
+    return code
+
+
+def test_the_example_for_threads_runs():
+    names = {}
+    code = block_of("programs-without-a-loop.md", "def create_all")
+    exec(compile(code, "block", "exec"), names)
+    with ThreadedSandbox(rate_limit=None) as sandbox:
+        urls = names["create_all"](sandbox.client_configuration(), [doubles.job(), doubles.job()])
+        assert len(sandbox.received) == 2
+    assert all(url.startswith("https://") for url in urls)
+
+
+@pytest.mark.anyio
+async def test_the_example_for_jupyter_runs(monkeypatch, capsys):
+    code = block_of("programs-without-a-loop.md", "__aenter__")
+    cell = compile(code, "block", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    async with Sandbox() as sandbox:
+        configuration = sandbox.client_configuration()
+        monkeypatch.setattr(ClientConfiguration, "from_env", lambda: configuration)
+        await eval(cell, {})
+    assert "123456789" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("replaced", "outcome"),
+    [("", "2 passed"), ('(loop_scope="module")', "belongs to a different event loop")],
+)
+def test_the_example_for_pytest_asyncio_runs_only_with_the_loop_scope_of_its_fixture(
+    tmp_path, replaced, outcome
+):
+    code = block_of("programs-without-a-loop.md", "import pytest_asyncio")
+    (tmp_path / "test_block.py").write_text(code.replace(f"asyncio{replaced}", "asyncio"))
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tmp_path],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert outcome in result.stdout
