@@ -7,6 +7,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import doubles
@@ -30,7 +31,7 @@ from posten_signering.sandbox import ThreadedSandbox
 
 @pytest.fixture(scope="module")
 def _sandbox():
-    with ThreadedSandbox(rate_limit=None) as started:
+    with ThreadedSandbox(rate_limit=None, empty_queue_wait=timedelta(seconds=2)) as started:
         yield started
 
 
