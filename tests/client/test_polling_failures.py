@@ -195,6 +195,8 @@ REFUSALS = [
     Answer(500, error_xml("INTERNAL_ERROR")),
     Answer(503, b"<html>"),
     Answer(503, b"<", broken_by=UnexpectedResponseError("Can't be decoded.")),
+    Answer(503, b"<", broken_by=TransportError("It was cut off.", request_may_have_left=True)),
+    Answer(429, b"<", broken_by=TransportError("It was cut off.", request_may_have_left=True)),
 ]
 
 
