@@ -176,6 +176,7 @@ async def configurations(transport: Transport, limiter: RateLimiter) -> ClientCo
         proxy="http://localhost:8080",
         user_agent_suffix="shop/1.0",
         max_connections=8,
+        max_bytes_in_memory=64 * 1024 * 1024,
         compression=Compression.DEFLATED,
         retries=Retries(max_retries=2, budget=10, longest_retry_after=timedelta(seconds=20)),
         rate_limiter=limiters[0],
