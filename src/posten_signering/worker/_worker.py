@@ -117,15 +117,13 @@ class StatusChangeWorker:
         self._failure_policy = failure_policy
         self._handle_signals = handle_signals
         self._changes: StatusChanges | None = None
-        self._slot_wait: anyio.CancelScope | None = None
         self._running = set[asyncio.Task[None]]()
         self._handler_scopes = set[anyio.CancelScope]()
         self._being_handled = set[str]()
-        self._poll_scope: anyio.CancelScope | None = None
         self._counts = Counter[str]()
-        self._loop: OwnLoop | None = None
-        self._stop_requested = False
         self._stopping = False
+        # Makes a running worker notice that it must stop. Works from any thread.
+        self._wake: Callable[[], None] = lambda: None
         self._cancelling = False
 
     @property
@@ -143,16 +141,8 @@ class StatusChangeWorker:
         service would otherwise hide that change until its lease ends. Both waits end after `stop_within`.
         You may call this from any thread, and from a signal handler.
         """
-        self._stop_requested = True
-        if self._loop is not None:
-            self._loop.call_soon(self._stop)
-
-    def _stop(self) -> None:
-        self._start_stopping()
-        if self._slot_wait is not None:
-            self._slot_wait.cancel()
-        if self._changes is not None:
-            self._changes.stop()
+        self._stopping = True
+        self._wake()
 
     async def run(self) -> None:
         """Polls and handles changes until the worker is stopped. A worker can run only once.
@@ -169,7 +159,6 @@ class StatusChangeWorker:
         """
         if self._changes is not None:
             raise ClientStateError("This StatusChangeWorker was already run. Create a new one.")
-        self._loop = OwnLoop("StatusChangeWorker")
         poll_scope = anyio.CancelScope()
         on_signal = partial(self._on_signal, poll_scope)
         with receive_signals(on_signal) if self._handle_signals else nullcontext():
@@ -177,13 +166,14 @@ class StatusChangeWorker:
 
     async def _poll_and_handle(self, poll_scope: anyio.CancelScope) -> None:
         self._being_handled = _BEING_HANDLED.setdefault(self._client, set())
-        self._changes = self._client.status_changes(
+        self._changes = changes = self._client.status_changes(
             sender=self._sender, failure_policy=self._failure_policy
         )
-        self._poll_scope = poll_scope
+        loop = OwnLoop("StatusChangeWorker")
+        self._wake = partial(loop.call_soon, partial(self._stop, changes, poll_scope))
         try:
             with poll_scope:
-                await self._fetch(self._changes)
+                await self._fetch(changes)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -198,15 +188,14 @@ class StatusChangeWorker:
                 )
             raise
         finally:
-            self._start_stopping()
+            self._start_stopping(poll_scope)
             await self._wait_for_handlers(poll_scope.deadline)
 
     async def _fetch(self, changes: StatusChanges) -> None:
         """Fetches changes, and starts a handler for each. Waits for a free slot before each fetch."""
-        while not self._stop_requested:
-            with anyio.CancelScope() as self._slot_wait:
-                await self._free_slots.acquire()
-            if self._slot_wait.cancelled_caught:
+        while True:
+            await self._free_slots.acquire()
+            if self._stopping:
                 return
             change = await anext(changes, None)
             if change is None:
@@ -300,12 +289,17 @@ class StatusChangeWorker:
             lease,
         )
 
-    def _start_stopping(self) -> None:
-        if not self._stopping:
-            self._stopping = True
-            if self._poll_scope is not None:
-                # A poll in flight gets as much time as the handlers.
-                self._poll_scope.deadline = anyio.current_time() + self._stop_within.total_seconds()
+    def _stop(self, changes: StatusChanges, poll_scope: anyio.CancelScope) -> None:
+        self._start_stopping(poll_scope)
+        # Wakes `_fetch` if it waits for a slot.
+        self._free_slots.release()
+        changes.stop()
+
+    def _start_stopping(self, poll_scope: anyio.CancelScope) -> None:
+        self._stopping = True
+        if poll_scope.deadline == float("inf"):
+            # A poll in flight gets as much time as the handlers.
+            poll_scope.deadline = anyio.current_time() + self._stop_within.total_seconds()
 
     async def _wait_for_handlers(self, deadline: float) -> None:
         """Waits for the running handlers. Cancels those that still run at the deadline."""
@@ -341,8 +335,7 @@ class StatusChangeWorker:
             poll_scope.cancel()
         else:
             _log(logging.INFO, "Received %s, stopping.", received.name)
-            self._stop_requested = True
-            self._stop()
+            self.stop()
 
 
 def _log_failure(change: DirectJobStatusResponse, outcome: str, error: BaseException) -> None:
