@@ -249,12 +249,14 @@ class _Checker:
 
 
 def _attribute_problem(element: Element, name: str, meta: XmlMeta) -> str | None:
+    # An attribute of a different namespace is not the schema's. It is an error only in place of that one.
+    missing = {var.local_name for key, var in meta.attributes.items() if element.get(key) is None}
     # With `items`, lxml would search for the value of each attribute from the first one on.
     for attribute in element.keys():  # noqa: SIM118 - an element iterates over its children
         var = meta.attributes.get(attribute)
         if var is None:
             local_name = attribute.rpartition("}")[2]
-            if any(known.local_name == local_name for known in meta.attributes.values()):
+            if local_name in missing:
                 return f"has the attribute {local_name} of {name} in the wrong namespace"
         elif not _is_written_as(var, element.get(attribute, "")):
             return f"has no readable {var.local_name} of {name}"
