@@ -45,14 +45,15 @@ class TestEnvironment:
             "https://[1.2.3.4]/api",
             "https://[fe80::1%25eth0]/api",
             "https://999.1.1.1/api",
-            "https://1234567/api",
         ],
     )
     def test_a_service_root_that_is_not_an_absolute_https_url_is_refused(self, root):
         with pytest.raises(ConfigurationError, match="absolute https URL"):
             Environment(name="LOCAL", service_root=root)
 
-    @pytest.mark.parametrize("host", ["localhost:65535", "[::1]:1", "[::ffff:1.2.3.4]", "10.0.0.1"])
+    @pytest.mark.parametrize(
+        "host", ["localhost:65535", "[::1]:1", "[::ffff:1.2.3.4]", "10.0.0.1", "1234567"]
+    )
     def test_any_valid_host_and_port_is_accepted(self, host):
         root = f"https://{host}/api"
         assert Environment(name="LOCAL", service_root=root).service_root == root

@@ -266,6 +266,7 @@ def test_values_at_the_limits_are_valid(fields):
             "https://a_b.example/(x);y,z@!$*+~",
         ),
         *("https://shop.example?next=javascript:alert(1)", "https://shop.example/data:,x"),
+        *("http://10-20-30-40/done", "http://1234567/", "https://shop.example./a..b"),
         *(
             "shop://signed",
             "com.example.app:/signed",
@@ -310,6 +311,7 @@ def test_an_exit_url_that_a_browser_follows_is_valid(url):
             "http://a[1]/",
         ),
         *("http://256.0.0.1/", "http://1.2.3.999:80/", "https://a/[id]"),
+        *("https://shop..example/", "https://.example/", "https://./", "https://a@shop..example"),
     ],
 )
 def test_an_exit_url_without_a_host_or_an_apps_scheme_is_reported(url):

@@ -33,7 +33,8 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(/?)", re.IGNORECASE)
 # An http or https URL of RFC 3986, with a host. Square brackets are tolerated in the query and the
 # fragment, because browsers keep them and web frameworks use them, as in `?id[]=7`.
 _WEB_URL = re.compile(
-    r"https?://(?:[^/?#@\[\]]*@)?(\[[0-9a-f:.]+\]|[^/?#@:\[\]]+)(?::([0-9]{0,5}))?"
+    r"https?://(?:[^/?#@\[\]]*@)?"
+    r"(\[[0-9a-f:.]+\]|[^/?#@:\[\].]+(?:\.[^/?#@:\[\].]+)*\.?)(?::([0-9]{0,5}))?"
     r"(?:/[^?#\[\]]*)?(?:\?[^#]*)?(?:#[^#]*)?",
     re.IGNORECASE,
 )
@@ -44,7 +45,7 @@ _NOT_FOR_REDIRECTS = frozenset(
 )
 
 # httpx takes a host of this form for an IPv4 address, and raises an error if it is not one.
-_IPV4 = re.compile(r"[0-9]+.[0-9]+.[0-9]+.[0-9]+")
+_IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
 
 
 def organization(root: str, organization_number: str) -> Secret[str]:
