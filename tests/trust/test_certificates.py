@@ -1,5 +1,6 @@
 """The enterprise certificate: which files are accepted, that no secret shows, and how its chain is built."""
 
+import base64
 import itertools
 import logging
 import re
@@ -164,6 +165,21 @@ async def test_the_error_for_a_broken_file_without_encryption_does_not_show_the_
     for error in (raised.value, also_raised.value):
         assert repr(key)[2:40] not in frames_with_locals(error)
         assert repr(content)[2:40] not in frames_with_locals(error)
+
+
+@pytest.mark.parametrize(
+    "encode", [base64.b64encode, lambda content: b"\n" + base64.encodebytes(content)]
+)
+def test_a_pkcs12_file_in_base64_is_named_and_not_shown(encode):
+    content = encode(pki.sender().p12(b"a"))
+    with pytest.raises(ConfigurationError, match=r"is in Base64\. Decode it first") as raised:
+        EnterpriseCertificate.from_pkcs12(content, password="a")
+    with pytest.raises(ConfigurationError, match="bytes, decoded if it is in Base64") as as_path:
+        EnterpriseCertificate.from_pkcs12(content.decode(), password="a")
+    for error in (raised.value, as_path.value):
+        assert content.decode()[20:40] not in frames_with_locals(error)
+    decoded = base64.b64decode(content)
+    assert EnterpriseCertificate.from_pkcs12(decoded, password="a").chain
 
 
 class TestBer:

@@ -273,7 +273,8 @@ def _content(source: Secret[bytes | Path] | Secret[bytes | str | Path], what: st
     except (TypeError, ValueError):
         pass
     raise ConfigurationError(
-        f"{what} can't be read: {reason}. Check the path, or give the content as bytes."
+        f"{what} can't be read: {reason}. Check the path, or give the content as bytes, decoded if it is "
+        "in Base64."
     )
 
 
@@ -294,6 +295,10 @@ def _from_pkcs12(
     if bundle is None and b"-----BEGIN" in content.reveal():
         raise ConfigurationError(
             "The PKCS#12 file is in PEM form. Read it with EnterpriseCertificate.from_pem."
+        )
+    if bundle is None and content.reveal().lstrip().startswith(b"MI"):
+        raise ConfigurationError(
+            "The PKCS#12 file is in Base64. Decode it first, for example with base64.b64decode."
         )
     if bundle is None:
         raise ConfigurationError(
