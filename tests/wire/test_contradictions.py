@@ -301,7 +301,7 @@ def test_a_job_id_is_a_positive_whole_number_of_64_bits(text, job_id):
         if job_id is not None:
             assert read(good).job_id == job_id
         else:
-            with pytest.raises(UnexpectedResponseError, match=r"no readable signature.job.id"):
+            with pytest.raises(UnexpectedResponseError, match="no readable signature-job-id"):
                 read(good)
         with pytest.raises(UnexpectedResponseError) as caught:
             read(bad)

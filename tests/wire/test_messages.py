@@ -254,7 +254,7 @@ class TestIncoming:
     @pytest.mark.parametrize(
         ("inner", "missing"),
         [
-            ("<signature-job-status>FAILED</signature-job-status>", "signature_job_id"),
+            ("<signature-job-status>FAILED</signature-job-status>", "signature-job-id"),
             (
                 (
                     "<signature-job-id>seven</signature-job-id>"
@@ -262,12 +262,15 @@ class TestIncoming:
                 ),
                 "signature-job-id",
             ),
-            ("<signature-job-id>7</signature-job-id>", "signature_job_status"),
+            ("<signature-job-id>7</signature-job-id>", "signature-job-status"),
             (STATUS, "status"),
         ],
     )
-    def test_a_missing_required_field_is_named(self, inner: str, missing: str) -> None:
-        with pytest.raises(UnexpectedResponseError, match=f"has no readable {missing}"):
+    def test_a_missing_required_field_is_named_as_in_the_response(
+        self, inner: str, missing: str
+    ) -> None:
+        expected = f"direct-signature-job-status-response has no readable {missing}"
+        with pytest.raises(UnexpectedResponseError, match=expected):
             messages.job_status_response(response(inner))
 
     @pytest.mark.parametrize(

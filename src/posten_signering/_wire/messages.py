@@ -54,7 +54,10 @@ _MAY_BE_EMPTY = frozenset({"reference"})
 
 
 class _Unreadable(Exception):  # noqa: N818 - never leaves this module
-    """A value is missing or contradicts another. The traceback's frames hold models, whose repr shows identity numbers."""
+    """A value is missing or contradicts another. The traceback's frames hold models, whose repr shows identity numbers.
+
+    The text is the problem, in words that follow "has".
+    """
 
 
 def _reader(model: type[M]) -> Callable[[Callable[[M], T]], Callable[[Secret[bytes]], T]]:
@@ -70,8 +73,10 @@ def _reader(model: type[M]) -> Callable[[Callable[[M], T]], Callable[[Secret[byt
                 return read(
                     xml.parse(document, model, known=_RESPONSES, may_be_empty=_MAY_BE_EMPTY)
                 )
-            except (UnexpectedResponseError, _Unreadable) as error:
+            except UnexpectedResponseError as error:
                 message = str(error)
+            except _Unreadable as error:
+                message = xml.problem_text(model, f"has {error}")
             job_id = _job_id(document, model)
             if job_id is not None:
                 message += f" The response names job id {job_id}."
@@ -242,14 +247,14 @@ def job_response(message: generated.DirectSignatureJobResponse) -> DirectJobResp
 def _signers(message: generated.DirectSignatureJobResponse) -> list[DirectSignerResponse]:
     signers = list(dict.fromkeys(_signer_response(signer) for signer in message.signer))
     if not signers:
-        raise _missing(message, "signer")
+        raise _missing("signer")
     names = [
         name
         for signer in signers
         for name in {signer.personal_identification_number, signer.custom_identifier} - {None}
     ]
     if len(names) > len(set(names)):
-        raise _contradiction(message, "two different signers with the same identifier")
+        raise _Unreadable("two different signers with the same identifier")
     return signers
 
 
@@ -298,7 +303,7 @@ def _job_status(message: generated.DirectSignatureJobStatusResponse) -> DirectJo
     if isinstance(status, generated.DirectSignatureJobStatus):
         status = status.value
     if not isinstance(status, str):
-        raise _missing(message, "signature_job_status")
+        raise _missing("signature_job_status")
     return _member_or_text(DirectJobStatus, status.strip(), status.strip())
 
 
@@ -309,9 +314,9 @@ def _signatures(message: generated.DirectSignatureJobStatusResponse) -> list[Sig
         signature = _signature(status)
         # Statuses without a name may belong to different signers: the index tells them apart.
         if statuses.setdefault(signature.signer or index, signature) != signature:
-            raise _contradiction(message, "two different statuses for the same signer")
+            raise _Unreadable("two different statuses for the same signer")
     if not statuses:
-        raise _missing(message, "status")
+        raise _missing("status")
     xades = [(_text(url, "signer") or None, _required(url, "value")) for url in message.xades_url]
     if len(statuses) == 1:
         # With one signer, the service may leave out the attribute `signer`.
@@ -322,9 +327,9 @@ def _signatures(message: generated.DirectSignatureJobStatusResponse) -> list[Sig
     urls = dict[str | None, str]()
     for signer, url in xades:
         if signer not in statuses:
-            raise _contradiction(message, "an xades-url that belongs to no status")
+            raise _Unreadable("an xades-url that belongs to no status")
         if urls.setdefault(signer, url) != url:
-            raise _contradiction(message, "two different xades-urls for the same signer")
+            raise _Unreadable("two different xades-urls for the same signer")
     return [
         replace(signature, xades_url=urls[signature.signer])
         if signature.signer in urls
@@ -338,7 +343,7 @@ def _signature(message: generated.SignerStatus) -> Signature:
     since: object = getattr(message, "since", None)
     time = xml.moment(since)
     if time is None and since is not None:
-        raise _missing(message, "since")
+        raise _missing("since")
     return Signature(
         signer=_text(message, "signer") or None,
         status=_member_or_text(SignerStatus, text.upper(), text),
@@ -363,7 +368,7 @@ def _text(message: object, name: str) -> str | None:
 def _required(message: object, name: str) -> str:
     value = _text(message, name)
     if not value:
-        raise _missing(message, name)
+        raise _missing(name)
     return value
 
 
@@ -372,16 +377,9 @@ def _required_job_id(
 ) -> int:
     job_id: object = getattr(message, "signature_job_id", None)
     if not isinstance(job_id, int) or not 0 < job_id <= _LARGEST_JOB_ID:
-        raise _missing(message, "signature_job_id")
+        raise _missing("signature_job_id")
     return job_id
 
 
-def _missing(message: object, name: str) -> _Unreadable:
-    return _contradiction(message, f"no readable {name}")
-
-
-def _contradiction(message: object, problem: str) -> _Unreadable:
-    return _Unreadable(
-        f"The service's {type(message).__name__} has {problem}. "
-        "Contact Posten signering if this continues."
-    )
+def _missing(name: str) -> _Unreadable:
+    return _Unreadable(f"no readable {name.replace('_', '-')}")

@@ -35,8 +35,6 @@ _LONGEST_VALIDATED_TEXT = 15_000
 # message that the schema allows has fewer than 100.
 _MOST_PARTS = 500
 
-_ADVICE = "Contact Posten signering if this continues."
-
 _XSI_TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
 _XSI_NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 
@@ -132,14 +130,12 @@ def parse(
             "responded instead of the service."
         )
     if _has_too_many_parts(root):
-        raise UnexpectedResponseError(
-            f"The service's {expected.localname} has more than {_MOST_PARTS} elements, attributes and "
-            f"namespace declarations. {_ADVICE}"
-        )
+        too_many = f"has more than {_MOST_PARTS} elements, attributes and namespace declarations"
+        raise UnexpectedResponseError(problem_text(cls, too_many))
     checker = _Checker(known_names=_known_names(known), may_be_empty=may_be_empty)
     problem = checker.problem(root, expected.localname, meta)
     if problem is not None:
-        raise UnexpectedResponseError(f"The service's {expected.localname} {problem}. {_ADVICE}")
+        raise UnexpectedResponseError(problem_text(cls, problem))
     # With xsi:type, a response could choose which class the parser builds.
     etree.strip_attributes(root, _XSI_TYPE)
     parser = XmlParser(config=_PARSER_CONFIG, context=_CONTEXT, handler=LxmlEventHandler)
@@ -149,7 +145,18 @@ def parse(
             return parser.parse(root, cls)
     except (ParserError, ValueError):
         pass
-    raise UnexpectedResponseError(f"The service's {expected.localname} can't be read. {_ADVICE}")
+    raise UnexpectedResponseError(problem_text(cls, "can't be read"))
+
+
+def problem_text(cls: type, problem: str) -> str:
+    """The message of the error for a problem of the service's message with this model.
+
+    Args:
+        cls: The model of the message.
+        problem: The problem, in words that follow the name of the message.
+    """
+    name = etree.QName(_meta(cls).qname).localname
+    return f"The service's {name} {problem}. Contact Posten signering if this continues."
 
 
 def text_of_child(document: Secret[bytes], cls: type, name: str) -> str | None:
