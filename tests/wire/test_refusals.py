@@ -266,8 +266,13 @@ def test_every_response_outside_2xx_becomes_an_api_error(status, body, polling) 
         ),
     ],
 )
-@pytest.mark.parametrize("body", [b"", error_document("BUSY")])
-def test_retry_after_may_be_seconds_or_a_date(retry_after, date, seconds, body) -> None:
+def test_retry_after_of_any_refusal_may_be_seconds_or_a_date(retry_after, date, seconds) -> None:
     headers = {"retry-after": retry_after} | ({} if date is None else {"date": date})
-    error = refusal("do it", response_with(503, body, **headers))
-    assert error.retry_after == (None if seconds is None else timedelta(seconds=seconds))
+    for error in (
+        refusal("do it", response_with(503, **headers)),
+        refusal("do it", response_with(503, error_document("BUSY"), **headers)),
+        refusal("do it", response_with(429, **headers)),
+        refusal("do it", response_with(429, dosfilter="delayed", **headers)),
+        refusal("poll", response_with(429, **headers), polling=True),
+    ):
+        assert error.retry_after == (None if seconds is None else timedelta(seconds=seconds))

@@ -72,7 +72,9 @@ def refusal(
     error = messages.service_error(response.body)
     known = None if error is None else _BY_CODE.get(error.code)
     if response.status == 429 and known is None:
-        return _too_many(operation, response, polling=polling)
+        too_many = _too_many(operation, response, polling=polling)
+        too_many.retry_after = _retry_after(response)
+        return too_many
     if error is not None:
         return (known or ApiError)(
             operation=operation,
