@@ -166,8 +166,8 @@ class ClientConfiguration:
         def variable(name: str) -> str | None:
             return secret_environ.reveal().get(_PREFIX + name, "").strip() or None
 
-        certificate = variable("CERTIFICATE")
-        if certificate is None:
+        # Not a local variable either: by mistake, it may be the certificate with its key, not a path.
+        if variable("CERTIFICATE") is None:
             raise ConfigurationError(
                 f"{_PREFIX}CERTIFICATE is not set. Set it to the path of the enterprise certificate's "
                 "PKCS#12 file."
@@ -175,7 +175,7 @@ class ClientConfiguration:
         return cls(
             environment=_environment(variable("ENVIRONMENT"), variable("SERVICE_ROOT")),
             certificate=EnterpriseCertificate.from_pkcs12(
-                Path(certificate),
+                Path(variable("CERTIFICATE") or ""),
                 password=secret_environ.reveal().get(_PREFIX + "CERTIFICATE_PASSWORD"),
             ),
             trust_anchors=_trust_anchors(

@@ -255,6 +255,7 @@ def test_without_a_custom_service_root_only_listed_anchors_are_trusted(variables
     [
         ({"CERTIFICATE": ""}, "POSTEN_SIGNERING_CERTIFICATE is not set"),
         ({"CERTIFICATE": "gone.p12"}, "PKCS#12 file can't be read"),
+        ({"CERTIFICATE": "-----BEGIN PRIVATE KEY-----\ncanary"}, "given as text in PEM form"),
         ({"CERTIFICATE_PASSWORD": "canary"}, "password is wrong"),
         ({"ENVIRONMENT": "prod"}, "must be one of production, staging, difitest"),
         ({"SERVICE_ROOT": "http://service.example"}, "must be an absolute https URL"),
