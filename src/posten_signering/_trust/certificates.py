@@ -255,7 +255,7 @@ def _hint_at_white_space(password: Secret[bytes | None]) -> str:
     )
 
 
-def _content(source: Secret[bytes | Path] | Secret[bytes | str | Path], what: str) -> Secret[bytes]:
+def _content(source: Secret[bytes | str | Path], what: str) -> Secret[bytes]:
     """The content of a file, or the bytes themselves. No path is shown: it may be a key, by mistake."""
     if isinstance(source.reveal(), bytes):
         return cast("Secret[bytes]", source)
