@@ -125,14 +125,26 @@ async def test_an_exception_that_ends_the_program_is_raised_unchanged(error):
     assert caught.value is error
 
 
-async def test_an_unexpected_error_whose_text_may_quote_values_is_not_chained():
-    error = lxml.etree.XMLSyntaxError(f"Bad value {PERSON}", 1, 1, 1)
+def caused_by(error: Exception) -> Exception:
+    caused = RuntimeError("Failed.")
+    caused.__cause__ = error
+    return caused
+
+
+@pytest.mark.parametrize(
+    "error_of",
+    [lambda error: error, lambda error: ExceptionGroup("Failed.", [error]), caused_by],
+    ids=["itself", "in a group", "as a cause"],
+)
+async def test_an_unexpected_error_whose_text_may_quote_values_is_not_chained(error_of):
+    error = error_of(lxml.etree.XMLSyntaxError(f"Bad value {PERSON}", 1, 1, 1))
     async with client_of(error) as (client, _):
         with pytest.raises(
-            CreateOutcomeUnknownError, match="an unexpected XMLSyntaxError"
+            CreateOutcomeUnknownError, match=f"an unexpected {type(error).__name__}"
         ) as caught:
             await client.create(job())
     assert PERSON not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("status", [300, 302, 303, 307, 399, 500, 502, 503, 504])

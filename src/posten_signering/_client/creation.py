@@ -23,6 +23,7 @@ from posten_signering._container.layout import (
     multipart,
 )
 from posten_signering._container.processors import BundleProcessor
+from posten_signering._http.failures import causes
 from posten_signering._session.session import Session
 from posten_signering._values.job import DirectJob, DocumentType, Sender
 from posten_signering._values.secret import Secret
@@ -173,7 +174,9 @@ class JobCreation:
             unknown = _unknown_outcome(error, job, body_may_have_left=body_may_have_left)
             if unknown is None:
                 raise
-            raise unknown from (None if _quotes_values(error) else error)
+            cause = None if _may_quote_values(error) else error
+        # Outside `except`, so that the error has no context that quotes values either.
+        raise unknown from cause
 
     def _prepare(self, checked: CheckedJob) -> PreparedJob:
         """Signs a job and lays out its body. Call it in a worker thread, just before the job is sent.
@@ -224,8 +227,10 @@ def _unknown_outcome(
     return CreateOutcomeUnknownError(reference=job.reference, reason=reason) if unknown else None
 
 
-def _quotes_values(error: Exception) -> bool:
-    return type(error).__module__.partition(".")[0] in _QUOTING_LIBRARIES
+def _may_quote_values(error: Exception) -> bool:
+    """Whether the text of the error, or of an error that led to it, may quote a value."""
+    modules = (type(cause).__module__ for cause in causes(error))
+    return not _QUOTING_LIBRARIES.isdisjoint(module.partition(".")[0] for module in modules)
 
 
 def _reason(error: TransportError) -> str:

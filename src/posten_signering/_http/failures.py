@@ -78,7 +78,7 @@ def transport_error(cause: BaseException, trace: Trace, context: FailureContext)
     )
     if isinstance(cause, httpx.TimeoutException):
         return _timeout(cause, trace, context, unsent=unsent)
-    for error in _causes(cause, trace.handled):
+    for error in causes(cause, trace.handled):
         # The other subclasses of SSLError report a connection's state, such as closed or waiting to read.
         if type(error) is ssl.SSLError or isinstance(error, ssl.SSLCertVerificationError):
             return _tls_error(error, trace, context, unsent=unsent)
@@ -181,7 +181,7 @@ def _lost_connection(
 
 def reason_of(cause: BaseException, handled: BaseException | None) -> str:
     """The operating system's text for the failure. A library's text may quote what was sent or received."""
-    for error in _causes(cause, handled):
+    for error in causes(cause, handled):
         if isinstance(error, socket.gaierror):  # its numbers are not those of errno
             return str(error.strerror)
         # The service's certificate is handled before, so this is the certificate of a proxy.
@@ -192,7 +192,7 @@ def reason_of(cause: BaseException, handled: BaseException | None) -> str:
     return "the other side closed the connection"
 
 
-def _causes(cause: BaseException, handled: BaseException | None) -> Iterator[BaseException]:
+def causes(cause: BaseException, handled: BaseException | None = None) -> Iterator[BaseException]:
     """The exception and every exception that led to it, each of them once.
 
     Contexts are followed too, because libraries remove `__cause__` with `from None`.
