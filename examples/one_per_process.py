@@ -40,9 +40,8 @@ class OnePerProcess(Generic[T]):
                     self._closing = stack.pop_all()
                 atexit.register(self.close)  # an open portal would keep the interpreter from ending
                 self._opened, self._process_id = (portal, opened), os.getpid()
-            if (
-                self._process_id != os.getpid()
-            ):  # without this error, `portal.call` would never return
+            if self._process_id != os.getpid():
+                # `portal.call` would never return.
                 raise RuntimeError(
                     "It was open when this process was forked. Open it after the fork."
                 )

@@ -37,7 +37,7 @@ ORGANIZATION_NUMBER = "123456789"
 
 
 async def run(example: str, port: int) -> int:
-    """Runs the sandbox and the example until the example ends. Returns the example's exit status."""
+    """Runs the sandbox and the example until the example ends. Returns its exit status, as `run_program`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with Sandbox(empty_queue_wait=timedelta(seconds=5)) as sandbox:
@@ -56,8 +56,8 @@ async def run(example: str, port: int) -> int:
                 return await run_program(command(example, port, folder), environment)
             async with redis(folder) as environment["CELERY_BROKER"]:
                 order = [sys.executable, "celery_app.py", "order-1"]
-                await run_program(order, environment)
-                return await run_program(command(example, port, folder), environment)
+                status = await run_program(order, environment)
+                return status or await run_program(command(example, port, folder), environment)
 
 
 def command(example: str, port: int, folder: Path) -> list[str]:
@@ -84,15 +84,14 @@ def command(example: str, port: int, folder: Path) -> list[str]:
 
 
 async def run_program(arguments: Sequence[str], environment: dict[str, str]) -> int:
-    """Runs a program until it ends. Returns its exit status: 0 if a stop signal ended it."""
+    """Runs a program until it ends. Returns its exit status: negative if a signal ended it."""
     # In its own process group, so that Ctrl-C signals only this process, which sends it one SIGTERM.
     program = await asyncio.create_subprocess_exec(
         *arguments, cwd=HERE, env=environment, process_group=0
     )
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop, program)
-    status = await program.wait()
-    return 0 if -status in STOP_SIGNALS else status
+    return await program.wait()
 
 
 @asynccontextmanager
@@ -159,7 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("example", choices=EXAMPLES)
     parser.add_argument("--port", type=int, default=8000, help="port of the web app (%(default)s)")
     options = parser.parse_args(arguments)
-    return asyncio.run(run(options.example, options.port))
+    status = asyncio.run(run(options.example, options.port))
+    return 0 if -status in STOP_SIGNALS else status
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 
 import httpx
 import pytest
-from example_apps import EXAMPLES
+from example_apps import EXAMPLES, module
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -84,6 +84,26 @@ def test_celery_creates_a_job_handles_three_and_stops_at_a_signal(redis_server):
     assert "Job 1: COMPLETED_SUCCESSFULLY" in output
     assert process.returncode == 0
     assert "Traceback" not in output + remaining_output
+
+
+@pytest.mark.parametrize(("status", "exit_status"), [(-signal.SIGTERM, 0), (1, 1)])
+@pytest.mark.usefixtures("redis_server")
+def test_without_an_order_celery_does_not_start(status, exit_status, monkeypatch):
+    """A signal, or a broker that can't be reached, ended the program that places the order."""
+    run = module("run")
+    programs = []
+
+    async def end(arguments, environment):
+        programs.append(arguments)
+        return status
+
+    async def create_no_jobs(sandbox):
+        pass
+
+    monkeypatch.setattr(run, "run_program", end)
+    monkeypatch.setattr(run, "create_jobs", create_no_jobs)
+    assert run.main(["celery"]) == exit_status
+    assert [arguments[1:] for arguments in programs] == [["celery_app.py", "order-1"]]
 
 
 def test_the_script_waits_for_a_signer_until_a_signal_stops_it():
