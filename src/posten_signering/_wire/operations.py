@@ -57,8 +57,8 @@ class Operation(Generic[T]):
         request: The request. A create is still without its body.
         decode: Returns the value in a response, or raises the error that the response means.
         retryable: When the operation may be retried after a transient failure.
-        done_when_gone: Whether 404 and 410 mean success in a retry, because an earlier attempt
-            succeeded and its response was lost.
+        done_when_gone: Whether 404 and 410 mean success after an earlier attempt that may have reached
+            the service: it succeeded, and its response was lost.
         organization_number: The organisation whose rate budget is used; None if the URL does not name it.
         form: The format of the document that is downloaded; None if the operation is not a download.
     """
@@ -72,7 +72,7 @@ class Operation(Generic[T]):
     form: Form | None = None
 
     def decode_again(self, response: Response) -> T:
-        """The same as `decode`, for the response to a retry."""
+        """The same as `decode`, for a response after an attempt that may have reached the service."""
         already_done = self.done_when_gone and response.status in (404, 410)
         return self.decode(replace(response, status=204) if already_done else response)
 

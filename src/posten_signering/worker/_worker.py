@@ -73,8 +73,8 @@ class StatusChangeWorker:
     Args:
         client: The client. It must be open while `run` runs. The worker does not close it.
         handler: An async function that handles one change. Several run concurrently, in no guaranteed
-            order. If one raises, the worker logs the error and does not confirm the change. It continues
-            whatever was raised, even SystemExit.
+            order. If one raises, the worker logs the error, does not confirm the change, and continues.
+            SystemExit and KeyboardInterrupt are logged too, and end the program.
         sender: The sender whose queue the worker polls. None means the client's default sender.
         concurrency: The maximum number of changes that are handled at the same time. No more are
             fetched.
