@@ -102,13 +102,14 @@ def create_job(reference: str) -> None:
     state, job_id, signer_url = "CREATED", None, None
     try:
         created = portal.call(client.create, job)
-        job_id, signer_url = created.job_id, created.single_signer.signer_url
     except CreateOutcomeUnknownError:
         logger.exception("%s: the job may exist", reference)
         state = "OUTCOME_UNKNOWN"
     except SigningError:
         logger.exception("%s: the job was not created", reference)
         state = "NOT_CREATED"
+    else:
+        job_id, signer_url = created.job_id, created.single_signer.signer_url
     with transaction() as database:
         database.execute(
             "update job set state = ?, job_id = ?, signer_url = ? where reference = ?",

@@ -8,11 +8,12 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 import redis_process
 from celery import Celery
-from example_apps import EXAMPLES, LEASE, variables
+from example_apps import EXAMPLES, LEASE, module, variables
 
 from posten_signering import (
     ClientConfiguration,
@@ -24,6 +25,7 @@ from posten_signering import (
     ExitUrls,
     StatusRetrievalMethod,
 )
+from posten_signering.errors import SignerNotFoundError
 from posten_signering.sandbox import Fault, FaultKind, Operation, ThreadedSandbox
 
 
@@ -156,3 +158,16 @@ def test_a_client_that_was_opened_before_the_fork_raises_and_creates_no_job(sand
     )
     assert "Open it after the fork" in result.stdout
     assert len(sandbox.received) == 0
+
+
+def test_an_error_after_the_job_was_created_does_not_say_that_it_was_not(tmp_path, monkeypatch):
+    tasks = module("celery_app")
+    portal = SimpleNamespace(call=lambda *_: DirectJobResponse(job_id=7, signers=()))
+    opened = (portal, SimpleNamespace(create=None))
+    monkeypatch.setattr(tasks, "FOLDER", tmp_path)
+    monkeypatch.setattr(tasks, "signing", SimpleNamespace(open=lambda: opened))
+    with tasks.transaction() as database:
+        database.executescript(tasks.TABLES)
+    with pytest.raises(SignerNotFoundError):
+        tasks.create_job("order-1")
+    assert rows(tmp_path, "select state from job") == [("CREATING",)]
