@@ -211,13 +211,15 @@ class DirectClient(ClientLifecycle):
     # Getting the signed documents
 
     async def get_pades(self, status: DirectJobStatusResponse | str) -> bytes:
-        """Downloads the signed PDF of a job into memory.
+        """Downloads the signed PDF of a job into memory, up to `ClientConfiguration.max_bytes_in_memory`.
 
         Args:
             status: The status of the job, or the PAdES URL that you stored.
 
         Raises:
             SignedDocumentMissingError: The job has no signed PDF, because not every signer has signed.
+            UnexpectedResponseError: The document is larger. `download_pades` and `open_pades` have no
+                limit.
         """
         hidden = Secret(status)
         del status
@@ -278,13 +280,14 @@ class DirectClient(ClientLifecycle):
             yield DownloadStream(stream, opened.loop)
 
     async def get_xades(self, signature: Signature | str) -> bytes:
-        """Downloads the XAdES signature of a signer into memory.
+        """Downloads the XAdES signature of a signer into memory, as `get_pades` does.
 
         Args:
             signature: A signature from the status of the job, or the XAdES URL that you stored.
 
         Raises:
             SignedDocumentMissingError: The signer has no XAdES, because they have not signed.
+            UnexpectedResponseError: As for `get_pades`.
         """
         hidden = Secret(signature)
         del signature
