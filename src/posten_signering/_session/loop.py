@@ -8,11 +8,12 @@ from contextlib import suppress
 from posten_signering.errors import ClientStateError
 
 _REMEDY = (
-    "Enter the client in the event loop that calls it, such as one asyncio.run around all its calls. "
-    "A program without an event loop can run one with anyio.from_thread.start_blocking_portal. In "
-    "pytest-asyncio, give the fixture and its tests the same loop_scope."
+    "Use one {owner} for each event loop, and call it only there, such as in one asyncio.run around the "
+    "whole task. A program without an event loop can run one with "
+    "anyio.from_thread.start_blocking_portal. In pytest-asyncio, give the fixture and its tests the "
+    "same loop_scope."
 )
-_REMEDY_AFTER_FORK = "Create and enter a client in each process, after the fork."
+_REMEDY_AFTER_FORK = "Create a {owner} in each process, after the fork."
 
 
 class OwnLoop:
@@ -68,7 +69,7 @@ class OwnLoop:
     @property
     def remedy(self) -> str:
         """What the caller can do about it, in whole sentences."""
-        return _REMEDY_AFTER_FORK if self._is_forked else _REMEDY
+        return (_REMEDY_AFTER_FORK if self._is_forked else _REMEDY).format(owner=self._owner)
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Calls a function in this loop. Works from any thread, and from a signal handler.
