@@ -80,6 +80,27 @@ def test_a_block_that_one_event_loop_met_holds_for_the_others():
     assert slept == [30]
 
 
+def test_a_call_may_end_while_its_thread_uses_the_limiter():
+    """The garbage collector may end an abandoned call at any moment."""
+    ends = []
+
+    def monotonic() -> float:
+        if ends:
+            ends.pop()()
+        return 0.0
+
+    bucket = InMemoryRateLimiter(monotonic=monotonic)
+
+    async def calls() -> None:
+        ends.append(await bucket.acquire(OURS))
+        await bucket.acquire(OURS)
+
+    thread = threading.Thread(target=lambda: asyncio.run(calls()), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert (thread.is_alive(), ends) == (False, [])
+
+
 async def make_call(bucket: InMemoryRateLimiter, organization: str) -> None:
     """A call that gets its response immediately."""
     arrived = await bucket.acquire(organization)

@@ -89,8 +89,9 @@ class InMemoryRateLimiter:
         self._buckets = defaultdict[str, _Bucket](
             lambda: _Bucket(rate=rate, burst=burst, max_in_flight=max_in_flight, now=monotonic())
         )
-        # Guards the buckets, which the event loops of several threads may use.
-        self._using_buckets = threading.Lock()
+        # Guards the buckets, which the event loops of several threads may use. Reentrant, because the
+        # garbage collector may end an abandoned call in the thread that holds the lock.
+        self._using_buckets = threading.RLock()
         # A lock of anyio works in one event loop only.
         self._queues = WeakKeyDictionary[asyncio.AbstractEventLoop, defaultdict[str, anyio.Lock]]()
 
