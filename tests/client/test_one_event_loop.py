@@ -194,31 +194,22 @@ def test_closing_after_the_loop_was_closed_frees_the_sockets(caplog):
 # --- Stopping from elsewhere
 
 
-def test_an_iterator_that_sleeps_can_be_stopped_from_another_thread():
-    async def main() -> None:
-        asleep = asyncio.Event()
-
-        async def sleep(seconds: float) -> None:
-            asleep.set()
-            await asyncio.get_running_loop().create_future()
-
-        transport = ScriptedTransport(Answer(204))
-        configuration = doubles.configuration(transport, sleep=sleep)
-        async with DirectClient(configuration) as client:
-            changes = client.status_changes()
-            ended = asyncio.ensure_future(consume(changes))
-            await asleep.wait()
-            await asyncio.to_thread(changes.stop)
-            assert await ended == []
-
-    asyncio.run(main())
-
-
 async def consume(changes) -> list[object]:
     return [change async for change in changes]
 
 
-def test_a_worker_can_be_stopped_from_another_thread():
+def iterator(client):
+    changes = client.status_changes()
+    return changes.stop, consume(changes)
+
+
+def worker(client):
+    created = StatusChangeWorker(client, consume)
+    return created.stop, created.run()
+
+
+@pytest.mark.parametrize(("start", "result"), [(iterator, []), (worker, None)])
+def test_what_sleeps_can_be_stopped_from_another_thread(start, result):
     async def main() -> None:
         asleep = asyncio.Event()
 
@@ -227,13 +218,14 @@ def test_a_worker_can_be_stopped_from_another_thread():
             await asyncio.get_running_loop().create_future()
 
         transport = ScriptedTransport(Answer(204))
-        configuration = doubles.configuration(transport, sleep=sleep)
-        async with DirectClient(configuration) as client:
-            worker = StatusChangeWorker(client, consume)
-            running = asyncio.ensure_future(worker.run())
+        async with DirectClient(doubles.configuration(transport, sleep=sleep)) as client:
+            stop, polling = start(client)
+            running = asyncio.ensure_future(polling)
             await asleep.wait()
-            await asyncio.to_thread(worker.stop)
-            await running
+            assert not running.done()
+            await asyncio.to_thread(stop)
+            assert await running == result
+        assert len(transport.sent) == 1
 
     asyncio.run(main())
 
