@@ -103,6 +103,28 @@ async def test_a_fixture_can_enter_the_client(client):
     assert "123456789" in await client.check_access()
 """
 
+WRONG = """
+def test_it_fails(posten_sandbox):
+    assert posten_sandbox.overview().jobs
+"""
+
+OVERRIDE = """
+import pytest
+from datetime import timedelta
+
+@pytest.fixture(scope="session")
+def posten_sandbox_settings():
+    return {"rate_limit": None, "empty_queue_wait": timedelta(seconds=77)}
+"""
+
+SETTINGS = """
+from datetime import timedelta
+
+def test_the_settings_are_overridden(posten_sandbox):
+    environment = posten_sandbox.client_configuration().environment
+    assert environment.default_poll_wait == timedelta(seconds=77)
+"""
+
 OPTIONS = (
     "-W",
     "error",
@@ -125,38 +147,16 @@ def suite(pytester):
     return run
 
 
-def test_plain_anyio_and_asyncio_tests_use_the_same_fixtures(suite):
-    result = suite(test_plain=PLAIN, test_anyio=ANYIO, test_asyncio=ASYNCIO)
-    result.assert_outcomes(passed=6)
+def test_plain_anyio_and_asyncio_tests_use_the_same_fixtures_and_can_fail(suite):
+    result = suite(test_plain=PLAIN, test_anyio=ANYIO, test_asyncio=ASYNCIO, test_wrong=WRONG)
+    result.assert_outcomes(passed=6, failed=1)
+    result.stdout.fnmatch_lines(["FAILED test_wrong.py::test_it_fails*"])
 
 
-def test_it_works_in_the_automatic_mode_of_pytest_asyncio(suite):
-    result = suite("-o", "asyncio_mode=auto", test_auto=AUTO, test_plain=PLAIN)
-    result.assert_outcomes(passed=4)
-
-
-def test_a_fixture_overrides_the_settings(suite):
-    test = """
-    import pytest
-    from datetime import timedelta
-
-    @pytest.fixture(scope="session")
-    def posten_sandbox_settings():
-        return {"rate_limit": None, "empty_queue_wait": timedelta(seconds=77)}
-
-    def test_it(posten_sandbox):
-        environment = posten_sandbox.client_configuration().environment
-        assert environment.default_poll_wait == timedelta(seconds=77)
-    """
-    suite(test_settings=test).assert_outcomes(passed=1)
-
-
-def test_a_failing_test_fails(suite):
-    test = """
-    def test_it(posten_sandbox):
-        assert posten_sandbox.overview().jobs
-    """
-    suite(test_wrong=test).assert_outcomes(failed=1)
+def test_it_works_in_the_automatic_mode_of_pytest_asyncio_and_with_other_settings(suite):
+    files = {"conftest": CONFTEST + OVERRIDE, "test_auto": AUTO, "test_settings": SETTINGS}
+    result = suite("-o", "asyncio_mode=auto", **files)
+    result.assert_outcomes(passed=3)
 
 
 def test_without_the_line_in_conftest_the_fixtures_are_missing(suite):
