@@ -338,7 +338,7 @@ async def test_the_client_configuration_is_ready_for_use(sandbox, clock):
     assert configuration.sender.organization_number == "123456789"
     assert configuration.sender.polling_queue == "shop"
     assert configuration.max_connections == 3
-    assert configuration.clock is clock
+    assert configuration.clock() == clock()
     assert configuration.environment.default_poll_wait == timedelta(seconds=30)
 
 

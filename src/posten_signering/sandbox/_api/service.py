@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from aiohttp import web
 from cryptography import x509
@@ -31,7 +32,7 @@ from posten_signering.sandbox._values import links
 from posten_signering.sandbox._values.hidden import Hidden, Octets
 from posten_signering.sandbox._values.links import Links
 from posten_signering.sandbox._values.refusal import Refusal
-from posten_signering.sandbox._values.settings import Clock, Settings
+from posten_signering.sandbox._values.settings import AdvancedClock, Settings
 from posten_signering.sandbox._values.workers import Workers
 
 logger = logging.getLogger("posten_signering.sandbox")
@@ -43,8 +44,8 @@ class Service:
 
     Attributes:
         settings: Times and limits.
-        signing_clock: The clock that signing times of containers are compared with. It is not moved
-            forward with the sandbox's clock, because the senders' clocks are not.
+        clock: The clock that signing times of containers are compared with. They may also be by the
+            clock that it wraps, because `advance` can't move the clock of a sender in another process.
         exchanges: Handles every request before and after its endpoint.
         state: Jobs and queues.
         access: Decides who may call.
@@ -56,7 +57,7 @@ class Service:
     """
 
     settings: Settings
-    signing_clock: Clock
+    clock: AdvancedClock
     exchanges: Exchanges
     state: State
     access: Access
@@ -100,7 +101,8 @@ class Service:
             body=Octets(await request.read()),
             organization_number=_sender(request),
             trusted=self.trusted,
-            now=self.signing_clock,
+            now=self.clock.given,
+            advanced_by=timedelta(seconds=self.clock.ahead),
         )
         # The sender or its broker may sign the container, just as either may send the request.
         self.access.authorize(bundle.organization_number, _sender(request))

@@ -6,7 +6,7 @@ and performs no I/O: run it in a worker thread.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cryptography import x509
 
@@ -71,6 +71,7 @@ def judge(
     organization_number: str,
     trusted: Sequence[x509.Certificate],
     now: Callable[[], datetime],
+    advanced_by: timedelta = timedelta(0),
 ) -> Bundle:
     """The request and the container in the body of a create, if they pass all checks.
 
@@ -81,6 +82,8 @@ def judge(
         trusted: The certificates of the CAs whose enterprise certificates may sign, roots or
             intermediates.
         now: The service's clock. It returns aware times and is read once.
+        advanced_by: How far the sender's clock may be ahead of it, because the sandbox's time was
+            advanced. The signing time must be by one of the two clocks.
 
     Raises:
         Refusal: The request or the container breaks the schema or the profile.
@@ -109,6 +112,7 @@ def judge(
         media_types,
         trusted=trusted,
         now=time,
+        advanced_by=advanced_by,
     )
     return Bundle(
         request=request,

@@ -72,6 +72,7 @@ def check_package_signature(
     *,
     trusted: Sequence[x509.Certificate],
     now: datetime,
+    advanced_by: timedelta,
 ) -> PackageSignature:
     """The certificates and the signing time of `META-INF/signatures.xml`, if it passes all checks.
 
@@ -81,6 +82,7 @@ def check_package_signature(
         media_types: The media type that the signature must state for each of these files.
         trusted: The certificates of the CAs that the service trusts.
         now: The service's time.
+        advanced_by: How far the sender's clock may be ahead of it; see `judge`.
 
     Raises:
         Refusal: The signature does not verify, or the profile does not allow it.
@@ -113,7 +115,7 @@ def check_package_signature(
     _check_data_object_formats(properties, references, media_types)
     return PackageSignature(
         certificates=certificates,
-        signing_time=_check_signing_time(signature_properties, now),
+        signing_time=_check_signing_time(signature_properties, (now, now + advanced_by)),
     )
 
 
@@ -243,7 +245,7 @@ def _check_data_object_formats(
             )
 
 
-def _check_signing_time(signature_properties: Element, now: datetime) -> datetime:
+def _check_signing_time(signature_properties: Element, times: Sequence[datetime]) -> datetime:
     text = only_text(signature_properties, "xades:SigningTime")
     try:
         signing_time = datetime.fromisoformat(text if _DATE_TIME.fullmatch(text) else "")
@@ -253,7 +255,7 @@ def _check_signing_time(signature_properties: Element, now: datetime) -> datetim
         ) from None
     if signing_time.tzinfo is None:
         raise broken_signature("SigningTime has no time zone. Add Z or an offset such as +01:00.")
-    ahead = (signing_time - now).total_seconds()
+    ahead = min(((signing_time - time).total_seconds() for time in times), key=abs)
     if abs(ahead) > _SIGNING_TIME_TOLERANCE.total_seconds():
         direction = "behind" if ahead < 0 else "ahead of"
         raise broken_signature(

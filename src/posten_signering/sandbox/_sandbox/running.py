@@ -24,7 +24,7 @@ from posten_signering.sandbox._signed.pki import Authority
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.job import Job
 from posten_signering.sandbox._state.state import State
-from posten_signering.sandbox._state.storage import ADVANCED_BY, Storage
+from posten_signering.sandbox._state.storage import Storage
 from posten_signering.sandbox._values import links
 from posten_signering.sandbox._values.links import Links
 from posten_signering.sandbox._values.settings import (
@@ -57,6 +57,7 @@ class Running:
 async def start(
     settings: Settings,
     *,
+    clock: AdvancedClock,
     receive: Callable[[Job, Bundle], None],
     forget_received: Callable[[], None],
 ) -> Running:
@@ -64,6 +65,7 @@ async def start(
 
     Args:
         settings: The settings that the user gave.
+        clock: The sandbox's clock. It wraps the one in the settings.
         receive: Called for each created job, with the job and the bundle that it was created from.
         forget_received: Called when the sandbox is reset.
 
@@ -78,8 +80,7 @@ async def start(
         stack.push_async_callback(storage.aclose)
         workers = Workers()
         stack.push_async_callback(workers.aclose)
-        signing_clock = settings.now
-        clock = AdvancedClock(settings.clock, storage.tables.clock, ADVANCED_BY)
+        clock.offsets = storage.tables.clock
         settings = replace(settings, clock=clock)
         authority = await workers.run(
             Authority,
@@ -99,7 +100,7 @@ async def start(
         access = Access(settings, storage.tables.calls, storage.tables.brokers)
         service = Service(
             settings=settings,
-            signing_clock=signing_clock,
+            clock=clock,
             exchanges=Exchanges(
                 settings=settings,
                 access=access,

@@ -23,7 +23,7 @@ from posten_signering.sandbox._sandbox.running import Running, start
 from posten_signering.sandbox._state.job import Act, Job
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import SandboxError
-from posten_signering.sandbox._values.settings import Settings, SettingsArguments
+from posten_signering.sandbox._values.settings import AdvancedClock, Settings, SettingsArguments
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +76,7 @@ class Sandbox:
 
     def __init__(self, **settings: Unpack[SettingsArguments]) -> None:
         self._settings = Settings(**settings)
+        self._clock = AdvancedClock(self._settings.clock)
         self._received: list[Received] = []
         self._running: Running | None = None
 
@@ -86,7 +87,10 @@ class Sandbox:
             )
         self._received.clear()
         self._running = await start(
-            self._settings, receive=self._receive, forget_received=self._received.clear
+            self._settings,
+            clock=self._clock,
+            receive=self._receive,
+            forget_received=self._received.clear,
         )
         return self
 
@@ -178,6 +182,10 @@ class Sandbox:
     ) -> ClientConfiguration:
         """A complete configuration for a client of this sandbox.
 
+        `advance` also moves the client's clocks, and ends waits of the client that are then over: an
+        iterator polls, and a lease or a block by the rate limit ends. Pass `clock`, `monotonic` or
+        `sleep` to replace them.
+
         Args:
             organization_number: The organisation number in the client's enterprise certificate.
             polling_queue: The polling queue of the default sender; not used with `sender`.
@@ -197,7 +205,9 @@ class Sandbox:
             "trust_anchors": TrustAnchors().trusting(running.control.authority.root_pem),
             "sender": sender
             or Sender(organization_number=organization_number, polling_queue=polling_queue),
-            "clock": self._settings.clock,
+            "clock": self._clock,
+            "monotonic": self._clock.monotonic,
+            "sleep": self._clock.sleep,
         }
         if self._settings.rate_limit is None:
             fields["rate_limiter"] = _Unlimited()
@@ -277,8 +287,8 @@ class Sandbox:
     async def advance(self, seconds: float) -> None:
         """Advances the sandbox's time: leases end, polls are permitted, jobs expire.
 
-        The sandbox still checks the signing times of containers against the setting `clock`, so that a
-        client whose clock is right is not refused.
+        The clients of `client_configuration` follow. Other clients can't: the sandbox also accepts
+        signing times by the setting `clock`, so their jobs are accepted as before.
 
         Raises:
             SandboxError: `seconds` is zero, negative or more than a year.

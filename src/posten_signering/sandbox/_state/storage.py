@@ -31,7 +31,6 @@ FORMAT = 2
 
 FILE = "sandbox.sqlite3"
 
-ADVANCED_BY = "advanced by"
 LAST_JOB = "last job"
 
 _SCHEMA = f"""
@@ -89,7 +88,7 @@ class Tables:
         calls: By organisation number, the calls that still count towards the rate limit.
         brokers: The permissions of brokers; the value is always True.
         sessions: By signer, the browser that opened the signer's pages.
-        clock: Under `ADVANCED_BY`, how many seconds the sandbox's time is ahead of its clock.
+        clock: Under one name, how many seconds the sandbox's time is ahead of its clock.
         ids: Under `LAST_JOB`, the id of the newest job before the latest reset.
         keys: By name, the keys of the CAs and of the service.
         enterprises: By organisation number, the issued enterprise certificates.

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import secrets
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,11 @@ from pathlib import Path
 from typing import TypedDict
 
 Clock = Callable[[], datetime]
+
+ADVANCED_BY = "advanced by"
+
+# In seconds: how soon a sleep notices that the clock was advanced.
+_LONGEST_SLEEP = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,28 +36,46 @@ class RateLimit:
 class AdvancedClock:
     """A clock that can be moved forward. It is then ahead of the clock that it wraps.
 
-    Args:
-        clock: The clock to wrap.
-        offsets: Stores under `name` how many seconds this clock is ahead.
-        name: The key in `offsets`.
+    The sandbox and the clients in its process use it, in any thread.
+
+    Attributes:
+        given: The wrapped clock.
+        offsets: Stores under `ADVANCED_BY` how many seconds this clock is ahead. A sandbox replaces it
+            when it starts.
     """
 
-    def __init__(self, clock: Clock, offsets: MutableMapping[str, float], name: str) -> None:
-        self._clock = clock
-        self._offsets = offsets
-        self._name = name
+    def __init__(self, given: Clock) -> None:
+        self.given = given
+        self.offsets: MutableMapping[str, float] = {}
+        self._skipped = 0.0
 
     def __call__(self) -> datetime:
-        return self._clock() + timedelta(seconds=self.ahead)
+        return self.given() + timedelta(seconds=self.ahead)
 
     @property
     def ahead(self) -> float:
         """How many seconds this clock is ahead of the wrapped clock."""
-        return self._offsets.get(self._name, 0.0)
+        return self.offsets.get(ADVANCED_BY, 0.0)
 
     def advance(self, seconds: float) -> None:
         """Moves the clock forward."""
-        self._offsets[self._name] = self.ahead + seconds
+        self.offsets[ADVANCED_BY] = self.ahead + seconds
+        self._skipped += seconds
+
+    def monotonic(self) -> float:
+        """Seconds that only grow. `advance` adds to them, and a reset or a restart takes nothing away."""
+        return time.monotonic() + self._skipped
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits until `monotonic` has grown by this much, so that `advance` can end the wait."""
+        end = self.monotonic() + seconds
+        remaining = max(0.0, seconds)
+        while True:
+            # In short sleeps, because `advance` may be called in a different thread.
+            await asyncio.sleep(min(remaining, _LONGEST_SLEEP))
+            remaining = end - self.monotonic()
+            if remaining <= 0:
+                return
 
 
 def system_clock() -> datetime:
