@@ -5,6 +5,7 @@ import gc
 import ssl
 import threading
 import traceback
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -16,8 +17,10 @@ import pytest
 from bundles import NOW, SENDER
 from callers import Clock, caller_of, client_context, holder_in, redirect_urls
 from cryptography.hazmat.primitives.serialization import Encoding
+from doubles import job
 
-from posten_signering import Sender
+from posten_signering import DirectClient, Sender
+from posten_signering.errors import TlsError, TransportError
 from posten_signering.sandbox import Sandbox, SandboxError
 
 pytestmark = pytest.mark.anyio
@@ -347,3 +350,23 @@ async def test_the_client_of_a_broker_has_the_brokers_certificate(sandbox):
     configuration = sandbox.client_configuration(OTHER, sender=sender)
     assert configuration.sender == sender
     assert configuration.certificate.organization_number == OTHER
+
+
+async def test_a_client_of_an_earlier_start_gets_errors_that_say_so():
+    async with AsyncExitStack() as stack:
+        async with Sandbox(rate_limit=None) as first:
+            port = urlsplit(first.service_root).port
+            old = first.client_configuration()
+            client = await stack.enter_async_context(DirectClient(old))
+            await client.check_access()  # opens a connection, which the restart closes
+        second = await stack.enter_async_context(Sandbox(port=port, rate_limit=None))
+        for call in (client.check_access, lambda: client.create(job()), client.get_status_change):
+            with pytest.raises(TlsError, match="is the CA of a sandbox, and not one of") as error:
+                await call()
+            assert not error.value.request_may_have_left
+            assert "--directory" in str(error.value)
+        new = second.client_configuration(certificate=old.certificate)
+        async with DirectClient(new) as client:
+            with pytest.raises(TransportError, match="A sandbox issued this certificate") as error:
+                await client.check_access()
+            assert "--directory" in str(error.value)

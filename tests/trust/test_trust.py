@@ -350,6 +350,19 @@ class TestExplainUntrusted:
         text = explain_untrusted(environment(), [pki.intermediate().der], self.sent)
         assert "among the trust anchors" in text
 
+    @pytest.mark.parametrize("name", ["Sandbox Root CA 1", "Sandbox Root CA 2"])
+    def test_a_sandbox_that_has_a_new_ca_is_recognised(self, name):
+        """The new CA may have the same name as the old one, which is a trust anchor."""
+        owner = {"organization_name": "posten-signering sandbox"}
+        old = pki.issue(pki.subject("Sandbox Root CA 1", **owner), ca=True)
+        new = pki.issue(pki.subject(name, **owner), ca=True, key=pki.rsa_key("new"))
+        sent = [pki.issue(pki.subject("Posten"), new).der]
+        text = explain_untrusted(environment(), [old.der], sent)
+        assert "A sandbox makes a new CA at each start" in text
+        assert ("among the trust anchors" in text) == (name == "Sandbox Root CA 1")
+        other = pki.issue(pki.subject("Posten"), pki.issue(pki.subject(name), ca=True))
+        assert "sandbox makes" not in explain_untrusted(environment(), [old.der], [other.der])
+
     def test_an_issuer_without_a_common_name_is_named_by_its_subject(self):
         nameless = pki.issue(
             x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Org")]), ca=True

@@ -18,13 +18,19 @@ from posten_signering._client.downloads import DownloadStream, Progress, check_p
 from posten_signering._client.polling import PollSchedule
 from posten_signering._configuration import ClientConfiguration
 from posten_signering._container.xades import signatures_xml
-from posten_signering._http.tls import client_context
+from posten_signering._http.tls import CERTIFICATE_ADVICE, client_context
 from posten_signering._http.transport import HttpTransport
 from posten_signering._session.loop import OwnLoop
 from posten_signering._session.rate import InMemoryRateLimiter
 from posten_signering._session.session import Session, Time
 from posten_signering._trust.anchors import explain_untrusted, unpinned
-from posten_signering._trust.certificates import complete_chain, key_and_chain
+from posten_signering._trust.certificates import (
+    SANDBOX_CA_ADVICE,
+    EnterpriseCertificate,
+    complete_chain,
+    is_from_sandbox,
+    key_and_chain,
+)
 from posten_signering._values.arguments import require
 from posten_signering._values.job import DirectJob, Sender
 from posten_signering._values.secret import Secret
@@ -277,9 +283,16 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
         download_seconds=configuration.timeouts.download,
         user_agent=_user_agent(configuration.user_agent_suffix),
         explain=partial(explain_untrusted, environment, anchors, note=note),
+        certificate_advice=_certificate_advice(certificate),
         proxy=None if configuration.proxy is None else Secret(configuration.proxy),
     )
     return transport, sign
+
+
+def _certificate_advice(certificate: EnterpriseCertificate) -> str:
+    if is_from_sandbox(certificate.chain[0]):
+        return f"A sandbox issued this certificate, and no other service accepts it. {SANDBOX_CA_ADVICE}"
+    return CERTIFICATE_ADVICE
 
 
 def _user_agent(suffix: str | None) -> str:

@@ -28,15 +28,9 @@ Explain = Callable[[tuple[bytes, ...]], str]
 
 
 # Some servers close the connection without a TLS alert.
-_HINT = (
-    " If every request fails like this, the service may be refusing the client certificate. "
-    f"{CERTIFICATE_ADVICE}"
-)
+_HINT = " If every request fails like this, the service may be refusing the client certificate. "
 # In TLS 1.3 an alert can also be lost while a large body is being sent. `check_access` sends no body.
-_HINT_WITH_BODY = (
-    " If every request fails like this, the service may be refusing the client certificate. Call "
-    "check_access, which may give a clearer error."
-)
+_ADVICE_WITH_BODY = "Call check_access, which may give a clearer error."
 
 
 FAILURES = (
@@ -62,6 +56,7 @@ class FailureContext:
         connect_seconds: The timeout for the TCP connection, and again for the TLS handshake.
         silence_seconds: The timeout for the service to send or receive more.
         explain: Explains why a chain is not trusted.
+        certificate_advice: What to do when the service refuses the client certificate.
     """
 
     service_root: str
@@ -69,6 +64,7 @@ class FailureContext:
     connect_seconds: float
     silence_seconds: float
     explain: Explain
+    certificate_advice: str = CERTIFICATE_ADVICE
 
 
 def transport_error(cause: BaseException, trace: Trace, context: FailureContext) -> TransportError:
@@ -130,7 +126,8 @@ def _tls_error(
         trace.tls == "TLSv1.3" and not trace.response_begun and is_client_certificate_alert(error)
     )
     return TlsError(
-        f"The service at {root} {describe(error)}", request_may_have_left=not (unsent or refused)
+        f"The service at {root} {describe(error, context.certificate_advice)}",
+        request_may_have_left=not (unsent or refused),
     )
 
 
@@ -161,7 +158,7 @@ def _lost_connection(
 ) -> str:
     root = context.service_root
     reason = reason_of(cause, trace.handled)
-    hint = _HINT_WITH_BODY if trace.sends_body else _HINT
+    hint = _HINT + (_ADVICE_WITH_BODY if trace.sends_body else context.certificate_advice)
     if unsent and context.proxied:
         return f"The service at {root} can't be reached through the proxy: {reason}."
     if unsent and trace.connected:

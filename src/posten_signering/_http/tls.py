@@ -254,18 +254,23 @@ def is_client_certificate_alert(error: ssl.SSLError) -> bool:
     return _alert(error) in _REFUSALS
 
 
-def describe(error: ssl.SSLError) -> str:
-    """What failed in TLS, as the end of a sentence that begins with "The service"."""
+def describe(error: ssl.SSLError, certificate_advice: str = CERTIFICATE_ADVICE) -> str:
+    """What failed in TLS, as the end of a sentence that begins with "The service".
+
+    Args:
+        error: The failure.
+        certificate_advice: What to do when the service refuses the client certificate.
+    """
     alert = _alert(error)
     if alert == _HANDSHAKE_FAILURE:
         return (
             "ended the TLS handshake without a clear reason. Either it supports none of the client's "
             "cipher suites or signature algorithms (check whether this machine's OpenSSL is restricted, "
             "and whether a proxy or firewall answers in place of the service), or it received no client "
-            f"certificate. {CERTIFICATE_ADVICE}"
+            f"certificate. {certificate_advice}"
         )
     if alert in _REFUSALS:
-        return f"{_REFUSALS[alert]}. {CERTIFICATE_ADVICE}"
+        return f"{_REFUSALS[alert]}. {certificate_advice}"
     return f"caused a TLS error: {_reason_in_words(error)}."
 
 

@@ -18,7 +18,7 @@ import httpx
 from posten_signering._http.failures import FAILURES, Explain, FailureContext, transport_error
 from posten_signering._http.log import event_names_only
 from posten_signering._http.pool import Pool
-from posten_signering._http.tls import proxy_context
+from posten_signering._http.tls import CERTIFICATE_ADVICE, proxy_context
 from posten_signering._http.trace import BodyChunks, NetworkStream, Trace
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Request, TimeoutKind
@@ -49,6 +49,7 @@ class HttpTransport:
         download_seconds: The longest time that the service may be silent in a download.
         user_agent: The value of the User-Agent header.
         explain: Explains why a chain (in DER form) is not trusted.
+        certificate_advice: What to do when the service refuses the client certificate, for errors.
         proxy: The proxy's http or https URL, with user and password if the proxy requires them.
 
     Raises:
@@ -65,6 +66,7 @@ class HttpTransport:
         download_seconds: float,
         user_agent: str,
         explain: Explain,
+        certificate_advice: str = CERTIFICATE_ADVICE,
         proxy: Secret[str] | None = None,
     ) -> None:
         if re.fullmatch("[ -~]+", user_agent) is None:
@@ -82,6 +84,7 @@ class HttpTransport:
                 connect_seconds=connect_seconds,
                 silence_seconds=seconds,
                 explain=explain,
+                certificate_advice=certificate_advice,
             )
             for kind, seconds in (
                 (TimeoutKind.API, api_seconds),

@@ -24,7 +24,11 @@ from cryptography.x509.oid import NameOID
 
 from posten_signering._http.fetch import fetch_file
 from posten_signering._http.transport import httpx_proxy
-from posten_signering._trust.certificates import EnterpriseCertificate
+from posten_signering._trust.certificates import (
+    SANDBOX_CA_ADVICE,
+    EnterpriseCertificate,
+    is_from_sandbox,
+)
 from posten_signering._trust.environment import CertificateAuthority, Environment
 from posten_signering._values.secret import Secret
 from posten_signering.errors import ConfigurationError, TransportError
@@ -287,7 +291,9 @@ def explain_untrusted(
 
 
 def _reason(environment: Environment, anchors: Iterable[bytes], sent: Iterable[bytes]) -> str:
-    issuers = [certificate.issuer for certificate in map(_parsed, sent) if certificate is not None]
+    certificates = [certificate for certificate in map(_parsed, sent) if certificate is not None]
+    issuers = [certificate.issuer for certificate in certificates]
+    from_sandbox = any(map(is_from_sandbox, certificates))
     known = [
         certificate.subject for certificate in map(_parsed, anchors) if certificate is not None
     ]
@@ -297,9 +303,14 @@ def _reason(environment: Environment, anchors: Iterable[bytes], sent: Iterable[b
         return (
             "Its issuer is among the trust anchors, so check the clock of this machine, and whether "
             "the trust anchor is a different certificate with the same name. Otherwise the service's "
-            "certificate itself is not valid."
+            f"certificate itself is not valid.{f' {SANDBOX_CA_ADVICE}' if from_sandbox else ''}"
         )
     missing = [_common_name(issuer) for issuer in issuers]
+    if from_sandbox:
+        return (
+            f"Its issuer “{missing[0]}” is the CA of a sandbox, and not one of the client's trust "
+            f"anchors. {SANDBOX_CA_ADVICE}"
+        )
     for name in missing:
         for authority in environment.authorities:
             if authority.name == name:

@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import NameOID
 
 from posten_signering._http.tls import organization_number_of
 from posten_signering._values.secret import Secret
@@ -179,6 +180,19 @@ class EnterpriseCertificate:
             f"EnterpriseCertificate(organization_number={self.organization_number!r}, "
             f"not_valid_after={self.not_valid_after.isoformat()!r})"
         )
+
+
+SANDBOX_CA_ADVICE = (
+    "A sandbox makes a new CA at each start, unless it keeps its data in a directory. Use the variables "
+    "that it printed at its latest start (in Python: a new `sandbox.client_configuration()`), or start it "
+    "with --directory (`Sandbox(directory=...)`), which keeps the CA."
+)
+
+
+def is_from_sandbox(certificate: x509.Certificate) -> bool:
+    """Whether the CA of a sandbox issued the certificate, by the issuer's name."""
+    issuers = certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return any(issuer.value == "posten-signering sandbox" for issuer in issuers)
 
 
 def complete_chain(
