@@ -34,13 +34,14 @@ EXAMPLES = (*WEB_APPS, "worker", "celery", "script")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EXIT_URL = "https://shop.example"
 ORGANIZATION_NUMBER = "123456789"
+EMPTY_QUEUE_WAIT = timedelta(seconds=5)
 
 
 async def run(example: str, port: int) -> int:
     """Runs the sandbox and the example until the example ends. Returns its exit status, as `run_program`."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        async with Sandbox(empty_queue_wait=timedelta(seconds=5)) as sandbox:
+        async with Sandbox(empty_queue_wait=EMPTY_QUEUE_WAIT) as sandbox:
             variables = write_files(sandbox, folder) | {
                 "SHOP_URL": f"http://127.0.0.1:{port}",
                 "SHOP_FOLDER": name,
@@ -127,6 +128,7 @@ def write_files(sandbox: Sandbox, folder: Path) -> dict[str, str]:
         "POSTEN_SIGNERING_CERTIFICATE_PASSWORD": password,
         "POSTEN_SIGNERING_TRUST_ANCHORS": str(folder / "ca.pem"),
         "POSTEN_SIGNERING_ORGANIZATION_NUMBER": ORGANIZATION_NUMBER,
+        "POSTEN_SIGNERING_DEFAULT_POLL_WAIT": f"{EMPTY_QUEUE_WAIT.total_seconds():g}",
     }
 
 

@@ -2,11 +2,12 @@
 
 import os
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from inspect import iscoroutinefunction
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from posten_signering._wire.exchange import Transport
 from posten_signering.errors import ConfigurationError
 
 _PREFIX = "POSTEN_SIGNERING_"
+# In seconds. A client polls at least once in 24 hours in any case.
+_SHORTEST_POLL_WAIT, _LONGEST_POLL_WAIT = 0.001, 24 * 60 * 60.0
 _ENVIRONMENTS = {
     "production": Environment.PRODUCTION,
     "staging": Environment.STAGING,
@@ -148,6 +151,7 @@ class ClientConfiguration:
         | `POSTEN_SIGNERING_ORGANIZATION_NUMBER` | organisation number of the default sender |
         | `POSTEN_SIGNERING_POLLING_QUEUE` | polling queue of the default sender |
         | `POSTEN_SIGNERING_PROXY` | URL of an HTTP proxy |
+        | `POSTEN_SIGNERING_DEFAULT_POLL_WAIT` | seconds until the next poll after a lost response, such as `30` |
 
         Without `_SERVICE_ROOT`, only CA certificates whose fingerprints the environment pins are trusted.
         With it, all of `_TRUST_ANCHORS` are trusted, because no fingerprints are known for that service.
@@ -173,7 +177,9 @@ class ClientConfiguration:
                 "PKCS#12 file."
             )
         return cls(
-            environment=_environment(variable("ENVIRONMENT"), variable("SERVICE_ROOT")),
+            environment=_environment(
+                variable("ENVIRONMENT"), variable("SERVICE_ROOT"), variable("DEFAULT_POLL_WAIT")
+            ),
             certificate=EnterpriseCertificate.from_pkcs12(
                 Path(variable("CERTIFICATE") or ""),
                 password=secret_environ.reveal().get(_PREFIX + "CERTIFICATE_PASSWORD"),
@@ -186,7 +192,26 @@ class ClientConfiguration:
         )
 
 
-def _environment(name: str | None, service_root: str | None) -> Environment:
+def _environment(
+    name: str | None, service_root: str | None, default_poll_wait: str | None
+) -> Environment:
+    environment = _installation(name, service_root)
+    if default_poll_wait is None:
+        return environment
+    return replace(environment, default_poll_wait=_poll_wait(default_poll_wait))
+
+
+def _poll_wait(text: str) -> timedelta:
+    seconds = float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text, re.ASCII) else 0.0
+    if not _SHORTEST_POLL_WAIT <= seconds <= _LONGEST_POLL_WAIT:
+        raise ConfigurationError(
+            f"{_PREFIX}DEFAULT_POLL_WAIT is {text!r}, but must be a number of seconds from "
+            f"{_SHORTEST_POLL_WAIT:g} to {_LONGEST_POLL_WAIT:g} (24 hours), such as 30."
+        )
+    return timedelta(seconds=seconds)
+
+
+def _installation(name: str | None, service_root: str | None) -> Environment:
     environment = _ENVIRONMENTS.get((name or "production").lower())
     if environment is None and service_root is None:
         raise ConfigurationError(

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -205,6 +205,23 @@ def test_the_name_of_an_environment_may_have_any_case(variables, name, expected)
         environ["POSTEN_SIGNERING_TRUST_ANCHORS"] = ""
         with pytest.raises(ConfigurationError, match="no trust anchor for STAGING"):
             ClientConfiguration.from_env(environ)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30", 30), (" 2.5 ", 2.5), ("86400", 86400)])
+def test_the_default_poll_wait_is_read_in_seconds(variables, text, seconds):
+    environment = ClientConfiguration.from_env(variables(DEFAULT_POLL_WAIT=text)).environment
+    wait = timedelta(seconds=seconds)
+    assert environment == dataclasses.replace(Environment.PRODUCTION, default_poll_wait=wait)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["30s", "nan", "inf", "-1", "0", "0.0001", "1e3", "86401", "9" * 400, "٣", "1_0", "PT30S"],
+)
+def test_a_default_poll_wait_that_is_not_a_sensible_number_is_refused(variables, text):
+    expected = "POSTEN_SIGNERING_DEFAULT_POLL_WAIT is .* a number of seconds from 0.001 to 86400"
+    with pytest.raises(ConfigurationError, match=expected):
+        ClientConfiguration.from_env(variables(DEFAULT_POLL_WAIT=text))
 
 
 @pytest.mark.parametrize(("name", "expected"), [(None, "custom"), ("sandbox", "sandbox")])

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,8 @@ def test_it_prints_what_to_export_and_runs_until_a_signal_stops_it(tmp_path, num
         remaining, errors = process.communicate(timeout=30)
     assert (process.returncode, remaining, errors) == (0, "Stopped.\n", "")
     assert configuration.environment.name == "Sandbox"
+    # As in `Sandbox.client_configuration`: a lost response to a poll must not stop polling for minutes.
+    assert configuration.environment.default_poll_wait == timedelta(seconds=30)
     assert configuration.sender.organization_number == "123456789"
     assert configuration.certificate.organization_number == "123456789"
     assert (
@@ -172,18 +175,22 @@ def test_old_files_are_replaced_and_readable_by_this_user_only(tmp_path, monkeyp
     assert old.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_port_in_use_is_reported_in_one_line(capsys):
+@pytest.mark.parametrize("option", ["--port", "--pages-port"])
+def test_a_port_in_use_is_reported_in_one_line_with_its_option(option, capsys):
     with socket.create_server(("127.0.0.1", 0)) as other_server:
-        status = command.main(["--port", str(other_server.getsockname()[1]), "--pages-port", "0"])
-    assert status == 1
-    assert re.fullmatch("The sandbox can't run: .*in use.*\n", capsys.readouterr().err)
+        port = str(other_server.getsockname()[1])
+        assert command.main([*ANY_PORTS, option, port]) == 1
+    expected = (
+        f"The sandbox can't run: Port {port} .* {option}\\) .*: Address already in use. Stop .*\n"
+    )
+    assert re.fullmatch(expected, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("option", ["--port", "--pages-port"])
 def test_a_port_out_of_range_is_reported_in_one_line(option, capsys):
     assert command.main([*ANY_PORTS, option, "99999"]) == 1
     message = capsys.readouterr().err
-    expected = "The sandbox can't run: The port 99999 is out of range.*65535.*\n"
+    expected = f"The sandbox can't run: The port 99999 .* {option}\\) is out of range.*65535.*\n"
     assert re.fullmatch(expected, message)
 
 

@@ -1,7 +1,9 @@
 """The class `Sandbox`: start and stop, TLS, certificates, and acting as a signer."""
 
 import asyncio
+import errno
 import gc
+import socket
 import ssl
 import threading
 import traceback
@@ -220,7 +222,7 @@ async def test_no_certificate_is_issued_for_an_invalid_organisation_number(sandb
 @pytest.mark.parametrize("port", [-1, 65536, 99999])
 async def test_a_port_out_of_range_is_reported(port):
     for ports in ({"port": port}, {"pages_port": port}):
-        with pytest.raises(SandboxError, match=f"port {port} is out of range"):
+        with pytest.raises(SandboxError, match=f"port {port} .* is out of range"):
             async with Sandbox(**ports):
                 pass
 
@@ -370,3 +372,20 @@ async def test_a_client_of_an_earlier_start_gets_errors_that_say_so():
             with pytest.raises(TransportError, match="A sandbox issued this certificate") as error:
                 await client.check_access()
             assert "--directory" in str(error.value)
+
+
+@pytest.mark.parametrize("setting", ["port", "pages_port"])
+async def test_the_error_for_a_port_in_use_names_the_port_and_the_setting(setting):
+    with socket.create_server(("127.0.0.1", 0)) as other_server:
+        port = other_server.getsockname()[1]
+        with pytest.raises(OSError, match=f"Port {port} .`{setting}`, ") as error:
+            await Sandbox(**{setting: port}).__aenter__()
+    assert error.value.errno == errno.EADDRINUSE
+
+
+async def test_a_sandbox_without_a_wait_has_clients():
+    async with (
+        Sandbox(empty_queue_wait=timedelta(0)) as sandbox,
+        DirectClient(sandbox.client_configuration()) as client,
+    ):
+        assert (await client.get_status_change()).change is None

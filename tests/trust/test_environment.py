@@ -1,5 +1,7 @@
 """Environments: the service's URLs, and the authorities of each one."""
 
+from datetime import timedelta
+
 import pytest
 
 from posten_signering import CertificateAuthority, Environment
@@ -62,6 +64,13 @@ class TestEnvironment:
         own = Environment(name="LOCAL", service_root="https://localhost:8443/api", authorities=[])
         assert own.authorities == ()
         assert hash(own) == hash(own)
+
+    @pytest.mark.parametrize("wait", [timedelta(0), timedelta(seconds=-1), 30, None])
+    def test_a_default_poll_wait_that_is_not_a_positive_time_is_refused(self, wait):
+        with pytest.raises(ConfigurationError, match=r"default_poll_wait must be .* not "):
+            Environment(name="LOCAL", service_root="https://localhost", default_poll_wait=wait)
+        shortest = timedelta(microseconds=1)
+        Environment(name="LOCAL", service_root="https://localhost", default_poll_wait=shortest)
 
     @pytest.mark.parametrize("number", ["", "98466118", "9846611850", "٩٨٤٦٦١١٨٥"])
     def test_an_invalid_organisation_number_is_refused(self, number):

@@ -58,11 +58,11 @@ class Environment:
             environment has its own, so trust anchors of production and test are never mixed.
         server_organization_number: The organisation number that the service's certificate must have.
             It is checked instead of a host name. The default is 984661185, Posten Bring AS.
-        default_poll_wait: How long to wait before the next poll when the service gave no time. The
-            default is ten minutes; `STAGING` has 30 seconds.
+        default_poll_wait: How long to wait before the next poll when the service gave no time. More
+            than zero. The default is ten minutes; `STAGING` has 30 seconds.
 
     Raises:
-        ConfigurationError: The service root or the organisation number is not valid.
+        ConfigurationError: The service root, the organisation number or the wait is not valid.
     """
 
     PRODUCTION: ClassVar["Environment"]
@@ -88,6 +88,12 @@ class Environment:
             )
         if re.fullmatch("[0-9]{9}", self.server_organization_number) is None:
             raise ConfigurationError("The server_organization_number must be nine digits.")
+        wait: object = self.default_poll_wait
+        if not isinstance(wait, timedelta) or wait <= timedelta(0):
+            raise ConfigurationError(
+                "Environment.default_poll_wait must be a timedelta of more than 0 seconds, not "
+                f"{wait!r}."
+            )
 
 
 # One row for each authority: name, issuer, published_at, sha256.

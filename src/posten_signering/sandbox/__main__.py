@@ -117,6 +117,7 @@ def _introduction(
 ) -> str:
     """The text that explains how to use the sandbox."""
     pkcs12, trust = directory / PKCS12, directory / TRUST
+    environment = sandbox.client_configuration(organization_number).environment
     variables = {
         "ENVIRONMENT": "Sandbox",
         "SERVICE_ROOT": sandbox.service_root,
@@ -124,6 +125,7 @@ def _introduction(
         "CERTIFICATE_PASSWORD": password,
         "TRUST_ANCHORS": str(trust / "root.pem"),
         "ORGANIZATION_NUMBER": organization_number,
+        "DEFAULT_POLL_WAIT": f"{environment.default_poll_wait.total_seconds():g}",
     }
     exports = "\n".join(
         f"export POSTEN_SIGNERING_{name}={shlex.quote(value)}" for name, value in variables.items()

@@ -1,6 +1,7 @@
 """Connections: the listening sockets, the client's certificate, and the sending of responses."""
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -22,18 +23,31 @@ _STOP_WITHIN = 5.0
 _CHUNK = 64 * 1024
 
 
-def listen(port: int) -> socket.socket:
+def listen(port: int, *, setting: str = "port") -> socket.socket:
     """A socket that listens on loopback. Port 0 means any free port.
 
+    Args:
+        port: The port.
+        setting: The name of the setting that the port comes from, for errors.
+
     Raises:
-        OSError: The port is in use.
+        OSError: The port can't be used, for example because it is in use.
         SandboxError: The port is out of range.
     """
+    names = f"`{setting}`, on the command line --{setting.replace('_', '-')}"
     if not 0 <= port <= _LAST_PORT:
         raise SandboxError(
-            f"The port {port} is out of range. Use 1 to {_LAST_PORT}, or 0 for any free port."
+            f"The port {port} ({names}) is out of range. Use 1 to {_LAST_PORT}, or 0 for any free port."
         )
-    return socket.create_server((_HOST, port))
+    try:
+        return socket.create_server((_HOST, port))
+    except OSError as error:
+        number = error.errno or 0
+    raise OSError(
+        number,
+        f"Port {port} ({names}) can't be used: {os.strerror(number)}. Stop the program that uses it,"
+        " or choose a different port; 0 means any free port",
+    )
 
 
 def address_of(listening: socket.socket) -> str:

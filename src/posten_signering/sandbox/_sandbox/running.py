@@ -94,8 +94,8 @@ async def start(
         faults = Faults(random=settings.random, changed=feed.touch)
         delays = Delays(settings.sleep)
         context = await workers.run(_server_context, authority, faults)
-        api_socket = stack.enter_context(listen(settings.port))
-        pages_socket = stack.enter_context(listen(settings.pages_port))
+        api_socket = stack.enter_context(listen(settings.port, setting="port"))
+        pages_socket = stack.enter_context(listen(settings.pages_port, setting="pages_port"))
         activity = Activity()
         access = Access(settings, storage.tables.calls, storage.tables.brokers)
         service = Service(

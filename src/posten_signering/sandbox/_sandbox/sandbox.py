@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, Unpack
 
@@ -199,7 +200,8 @@ class Sandbox:
             "environment": Environment(
                 name="Sandbox",
                 service_root=running.links.service_root,
-                default_poll_wait=self._settings.empty_queue_wait,
+                # A client needs a wait, even if it is too short to notice.
+                default_poll_wait=max(self._settings.empty_queue_wait, timedelta.resolution),
             ),
             "certificate": EnterpriseCertificate.from_pkcs12(content, password=password),
             "trust_anchors": TrustAnchors().trusting(running.control.authority.root_pem),
