@@ -1,5 +1,7 @@
 """The command `python -m posten_signering.sandbox`, started, used and stopped as a person would do it."""
 
+import errno
+import io
 import os
 import re
 import shlex
@@ -160,6 +162,45 @@ def test_without_a_directory_the_files_are_removed_at_the_end(monkeypatch):
     assert not Path(variables["POSTEN_SIGNERING_CERTIFICATE"]).parent.exists()
 
 
+def test_it_survives_a_reader_that_leaves_and_ends_with_its_terminal():
+    """As with `| head -1`. Closing a terminal sends SIGHUP."""
+    with started("-W", "error", "-m", "posten_signering.sandbox", *ANY_PORTS) as process:
+        for line in process.stdout:
+            if "CERTIFICATE=" in line:
+                break
+        process.stdout.close()
+        [path] = exports([line]).values()
+        process.send_signal(signal.SIGHUP)
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, "")
+    assert not Path(path).parent.exists()
+
+
+def test_nohup_keeps_it_running_without_its_terminal(monkeypatch):
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run_until_introduced(monkeypatch)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "errors", "written"),
+    [
+        ("ascii", "strict", b"kj\\xf8p \\u2192 \\udcff\n"),
+        ("latin-1", "strict", b"kj\xf8p \\u2192 \\udcff\n"),
+        ("utf-8", "strict", "kjøp → \\udcff\n".encode()),
+        ("utf-8", "surrogateescape", "kjøp → ".encode() + b"\xff\n"),
+    ],
+)
+def test_a_path_that_the_terminal_cannot_show_is_escaped(encoding, errors, written):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors, newline="")
+    command._write(terminal, "kjøp → \udcff")
+    assert terminal.buffer.getvalue() == written
+    command._write(None, "nothing to write to")
+
+
 def test_old_files_are_replaced_and_readable_by_this_user_only(tmp_path, monkeypatch):
     old = tmp_path / "client.p12"
     old.write_bytes(bytes(10_000))
@@ -202,8 +243,29 @@ def test_an_impossible_directory_is_reported_with_its_path(tmp_path, capsys, nam
     directory = tmp_path / name
     assert command.main([*ANY_PORTS, "--directory", str(directory)]) == 1
     assert re.fullmatch(
-        f"The sandbox can't run: .*: {re.escape(str(directory))}.\n", capsys.readouterr().err
+        f"The sandbox can't run: .*: {re.escape(str(directory))}. Check that --directory .*\n",
+        capsys.readouterr().err,
     )
+
+
+def test_a_full_disk_is_reported_with_the_file(tmp_path, monkeypatch, capsys):
+    write = Path.write_bytes
+
+    def write_bytes(path, content):
+        if path.name == command.PKCS12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    assert command.main([*ANY_PORTS, "--directory", str(tmp_path)]) == 1
+    expected = f"The sandbox can't run: No space left on device: {tmp_path}/client.p12. Check .*\n"
+    assert re.fullmatch(expected, capsys.readouterr().err)
+
+
+def test_an_empty_directory_name_is_refused_before_the_start(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main([*ANY_PORTS, "--directory", ""])
+    assert "--directory: the path is empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", ["12", "1234567890", "12345678x", ""])

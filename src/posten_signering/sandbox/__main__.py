@@ -1,10 +1,11 @@
-"""`python -m posten_signering.sandbox`: runs a sandbox until Ctrl-C or SIGTERM stops it.
+"""`python -m posten_signering.sandbox`: runs a sandbox until Ctrl-C, SIGTERM or SIGHUP stops it.
 
 It writes the files that a client needs, and prints how to configure each kind of client with them.
 """
 
 import argparse
 import asyncio
+import os
 import re
 import shlex
 import signal
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from posten_signering.sandbox._values.refusal import SandboxError
 
@@ -55,15 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ImportError as error:
             return _failed(error.msg)
         except OSError as error:
-            where = "" if error.filename is None else f": {error.filename}"
-            return _failed(f"The sandbox can't run: {error.strerror or error}{where}.")
+            return _failed(f"The sandbox can't run: {_reason(error)}.")
         except SandboxError as error:
             return _failed(f"The sandbox can't run: {error}")
     return 0
 
 
 async def _run(options: Options) -> None:
-    """Runs a sandbox until SIGINT or SIGTERM arrives.
+    """Runs a sandbox until a signal stops it.
 
     Raises:
         ImportError: The extra `sandbox` is not installed.
@@ -73,6 +73,7 @@ async def _run(options: Options) -> None:
     """
     from posten_signering.sandbox import Sandbox  # noqa: PLC0415 - fails without the extra
 
+    stopped = _stop_signal()
     with ExitStack() as stack:
         directory = options.directory or Path(
             stack.enter_context(
@@ -83,7 +84,6 @@ async def _run(options: Options) -> None:
             port=options.port, pages_port=options.pages_port, directory=options.directory
         )
         async with sandbox:
-            stopped = _stop_signal()
             pkcs12, password = sandbox.enterprise_pkcs12(options.organization_number)
             _write_client_files(directory, pkcs12, password, sandbox.ca_certificates)
             # The printed paths are absolute, so that they are valid in any working directory.
@@ -92,7 +92,12 @@ async def _run(options: Options) -> None:
             )
             for line in introduction.splitlines():
                 _print_line(line)
-            place = "in memory" if options.directory is None else f"in {directory}"
+            place = (
+                "in memory, and the next start makes new certificates: paste its variables then, or use"
+                " --directory"
+                if options.directory is None
+                else f"in {directory}"
+            )
             _print_line(f"The sandbox keeps its data {place}. Press Ctrl-C to stop it.")
             await stopped.wait()
         _print_line("Stopped.")
@@ -107,9 +112,13 @@ def _write_client_files(
     (directory / TRUST).mkdir(parents=True, exist_ok=True, mode=0o700)
     for path, content in files.items():
         # Only this user may read the key and its password, even if others may read the directory.
-        path.touch(mode=0o600)
-        path.chmod(0o600)
-        path.write_bytes(content)
+        try:
+            path.touch(mode=0o600)
+            path.chmod(0o600)
+            path.write_bytes(content)
+        except OSError as error:
+            error.filename = path  # not known when the disk is full
+            raise
 
 
 def _introduction(
@@ -157,13 +166,24 @@ Configuration of the official C# client:
 
 
 def _stop_signal() -> asyncio.Event:
+    """An event that a signal sets. Also a signal during the start, so that no temporary file is left."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # `nohup` ignores SIGHUP, so that the program outlives its terminal.
+        if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+            continue
         # The event loop on Windows has no signal handlers. Ctrl-C raises KeyboardInterrupt there.
         with suppress(NotImplementedError):
             loop.add_signal_handler(number, stopped.set)
     return stopped
+
+
+def _reason(error: OSError) -> str:
+    if error.filename is None:
+        return error.strerror or str(error)
+    return f"{error.strerror}: {error.filename}. Check that --directory is a directory that you may write to"
 
 
 def _parse(arguments: Sequence[str] | None) -> Options:
@@ -186,7 +206,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     )
     parser.add_argument(
         "--directory",
-        type=Path,
+        type=_directory,
         help="directory in which the sandbox keeps its data for the next start, and writes the"
         " client's files (default: nothing is kept after the sandbox stops)",
     )
@@ -200,6 +220,13 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     return parser.parse_args(arguments, namespace=Options())
 
 
+def _directory(text: str) -> Path:
+    # An empty variable in a script must not fill the working directory with files.
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
 def _organization_number(text: str) -> str:
     if re.fullmatch("[0-9]{9}", text) is None:
         raise argparse.ArgumentTypeError("an organisation number must have nine digits")
@@ -207,14 +234,31 @@ def _organization_number(text: str) -> str:
 
 
 def _print_line(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    # A program that reads these lines from a pipe must get them immediately.
-    sys.stdout.flush()
+    _write(sys.stdout, text)
 
 
 def _failed(message: str) -> int:
-    sys.stderr.write(f"{message}\n")
+    _write(sys.stderr, message)
     return 1
+
+
+def _write(stream: TextIO | None, line: str) -> None:
+    """Writes a line. A stream that is closed, such as a pipe after `| head -1`, does not stop the sandbox."""
+    if stream is None:  # closed before the start
+        return
+    try:
+        try:
+            stream.write(f"{line}\n")
+        except UnicodeEncodeError:  # a path with a character that the terminal can't show
+            encoding = stream.encoding
+            stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        # A program that reads these lines from a pipe must get them immediately.
+        stream.flush()
+    except OSError:
+        # What is left in the buffer goes nowhere. Otherwise it would fail again at the exit.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 
 import bundles
@@ -181,7 +182,7 @@ async def test_a_file_of_an_earlier_format_is_an_error_and_stays_unchanged(tmp_p
         connection.execute("INSERT INTO entries VALUES ('clock', '\"advanced by\"', '1.0')")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
-    with pytest.raises(SandboxError, match=f"format 1.*reads format {FORMAT}: remove the file"):
+    with pytest.raises(SandboxError, match=f"^{tmp_path / FILE} has format 1.* {FORMAT}: remove"):
         await Storage.open(tmp_path)
     with sqlite3.connect(tmp_path / FILE) as connection:
         assert list(connection.execute("SELECT value FROM entries")) == [("1.0",)]
@@ -200,6 +201,11 @@ async def test_a_damaged_file_and_a_file_of_something_else_are_errors(tmp_path):
     (tmp_path / "folder" / FILE).mkdir(parents=True)
     with pytest.raises(SandboxError, match="unable to open database file"):
         await Storage.open(tmp_path / "folder")
+    (tmp_path / "other").mkdir()
+    with closing(sqlite3.connect(tmp_path / "other" / FILE)) as connection:
+        connection.execute("CREATE TABLE entries (something_else)")
+    with pytest.raises(SandboxError, match=f"other/{FILE} is not a file of a sandbox: remove"):
+        await Storage.open(tmp_path / "other")
 
 
 async def file_with_entries_in(directory):

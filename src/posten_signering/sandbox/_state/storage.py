@@ -157,11 +157,11 @@ class Storage:
         self._executor = executor
         self._statements: list[_Statement] = []
         self._failed = False
-        path = ":memory:" if directory is None else _create_file(directory)
+        self._path = path = ":memory:" if directory is None else _create_file(directory)
         with _as_sandbox_errors(path):
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None)
             try:
-                _prepare(self._connection)
+                _prepare(self._connection, path)
                 self.tables = Tables(
                     **{table.name: self._table(table.name) for table in fields(Tables)}
                 )
@@ -266,7 +266,7 @@ class Storage:
             }
         except (KeyError, TypeError, ValueError):
             raise SandboxError(
-                f"An entry of the table {name} in {FILE} can't be read:"
+                f"An entry of the table {name} in {self._path} can't be read:"
                 " remove the file, and start the sandbox again."
             ) from None
         return _Table(name, entries, self._statements)
@@ -291,7 +291,8 @@ class Storage:
                 self._failed = True
         if self._failed:
             raise SandboxError(
-                f"The sandbox can't write to {FILE} any more: check the disk, and restart the sandbox."
+                f"The sandbox can't write to {self._path} any more: check the disk, and restart the"
+                " sandbox."
             )
 
 
@@ -336,6 +337,8 @@ def _as_sandbox_errors(path: Path | str) -> Generator[None, None, None]:
         raise SandboxError(
             f"{path} is in use by another sandbox: stop it, or use a different directory."
             if error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            else f"{path} is not a file of a sandbox: remove the file, or use a different directory."
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR
             else f"{path} can't be opened: {error}. Check that it is a file that you may write to."
         ) from None
     except sqlite3.DatabaseError:
@@ -345,7 +348,7 @@ def _as_sandbox_errors(path: Path | str) -> Generator[None, None, None]:
         ) from None
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path | str) -> None:
     # The file stays locked until it is closed, so that a second sandbox can't use it.
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
@@ -359,7 +362,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
     if version not in {0, FORMAT}:
         raise SandboxError(
-            f"{FILE} has format {version}, but this version of the sandbox reads format {FORMAT}:"
+            f"{path} has format {version}, but this version of the sandbox reads format {FORMAT}:"
             " remove the file, or use a different directory."
         )
 
