@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from posten_signering._values.secret import Secret
 from posten_signering._wire.urls import address_of, origin_of
@@ -88,7 +88,7 @@ class Environment:
             )
         if re.fullmatch("[0-9]{9}", self.server_organization_number) is None:
             raise ConfigurationError("The server_organization_number must be nine digits.")
-        wait: object = self.default_poll_wait
+        wait = cast("object", self.default_poll_wait)
         if not isinstance(wait, timedelta) or wait <= timedelta(0):
             raise ConfigurationError(
                 "Environment.default_poll_wait must be a timedelta of more than 0 seconds, not "

@@ -293,7 +293,8 @@ class Sandbox:
         signing times by the setting `clock`, so their jobs are accepted as before.
 
         Raises:
-            SandboxError: `seconds` is zero, negative or more than a year.
+            SandboxError: `seconds` is zero, negative or more than a year, or the sandbox's time would be
+                more than 50 years ahead. `reset` undoes every `advance`.
         """
         control = self._now_running.control
         control.advance(seconds)

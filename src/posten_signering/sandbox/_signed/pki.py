@@ -37,7 +37,7 @@ _FOREIGN_ORGANIZATION = "900000001"
 _CA_ORGANIZATION = "999999999"
 
 _DAY = timedelta(days=1)
-# Longer than anyone advances a sandbox's time. A real enterprise certificate is valid for three years.
+# Longer than a sandbox's time can be advanced. A real enterprise certificate is valid for three years.
 _LIFETIME = timedelta(days=100 * 365)
 
 _ROOT, _ISSUING, _SERVICE, _PERSONS, _FIRST_ENTERPRISE = range(5)

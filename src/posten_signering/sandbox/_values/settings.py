@@ -10,10 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypedDict
 
+from posten_signering.sandbox._values.refusal import Refusal
+
 Clock = Callable[[], datetime]
 
 ADVANCED_BY = "advanced by"
 
+_FURTHEST_AHEAD = timedelta(days=50 * 365)
 # In seconds: how soon a sleep notices that the clock was advanced.
 _LONGEST_SLEEP = 0.05
 
@@ -58,8 +61,19 @@ class AdvancedClock:
         return self.offsets.get(ADVANCED_BY, 0.0)
 
     def advance(self, seconds: float) -> None:
-        """Moves the clock forward."""
-        self.offsets[ADVANCED_BY] = self.ahead + seconds
+        """Moves the clock forward.
+
+        Raises:
+            Refusal: The clock would be more than 50 years ahead. Certificates and dates have an end.
+        """
+        ahead = self.ahead + seconds
+        if ahead > _FURTHEST_AHEAD.total_seconds():
+            raise Refusal(
+                400,
+                "BAD_REQUEST",
+                "The sandbox's time can be at most 50 years ahead of its clock: reset the sandbox first.",
+            )
+        self.offsets[ADVANCED_BY] = ahead
         self._skipped += seconds
 
     def monotonic(self) -> float:
