@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import bundles
@@ -114,6 +115,21 @@ def test_it_controls_jobs_queues_and_the_clock(sandbox):
     assert sandbox.counters["123456789"].calls["create"] == 2
     sandbox.reset()
     assert sandbox.overview().jobs == sandbox.received == ()
+
+
+def test_a_client_in_another_thread_follows_the_clock(sandbox, clock, caplog):
+    created = create(sandbox, status_retrieval_method=StatusRetrievalMethod.POLLING)
+
+    async def wait_for_a_change(client):
+        assert (await client.get_status_change()).change is None
+        sandbox.sign(created.single_signer.redirect_url)
+        sandbox.advance(3600)
+        assert client.configuration.clock() == clock() + timedelta(hours=1)
+        await client.create(job())
+        return await anext(client.status_changes())
+
+    assert call(sandbox, wait_for_a_change).job_id == created.job_id
+    assert [record for record in caplog.records if record.name == "posten_signering"] == []
 
 
 def test_a_broker_is_authorised(sandbox):

@@ -6,15 +6,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
 import bundles
 import pytest
 from bundles import NOW, SENDER
 from callers import caller_of, client_context, holder_in, redirect_urls
+from doubles import job
 
-from posten_signering import DirectClient
+from posten_signering import DirectClient, DirectSigner
+from posten_signering.errors import TransportError
 from posten_signering.sandbox import Sandbox, SandboxError
 from posten_signering.sandbox._state.storage import FILE
 
@@ -156,6 +159,27 @@ async def test_a_reset_survives_a_restart(new_sandbox, clock, tmp_path):
         job = on_new_port(created.text("//s:status-url/text()"), sandbox)
         assert (await sender.get(job)).error == (404, "NOT_FOUND")
         assert (await sender.create()).text("//s:signature-job-id/text()") == "2"
+
+
+async def test_a_client_with_open_connections_continues_after_a_restart(tmp_path):
+    async with AsyncExitStack() as stack:
+        async with Sandbox(directory=tmp_path, rate_limit=None) as first:
+            port = urlsplit(first.service_root).port
+            client = await stack.enter_async_context(DirectClient(first.client_configuration()))
+            changes = client.status_changes()
+            assert (await client.create(job())).job_id == 1
+            await first.reset()
+        with pytest.raises(TransportError, match="can't be reached"):
+            await client.get_status_change()
+        second = Sandbox(directory=tmp_path, rate_limit=None, port=port)
+        await stack.enter_async_context(second)
+        polled = job(
+            signers=[DirectSigner(custom_identifier="a")], status_retrieval_method="POLLING"
+        )
+        created = await client.create(polled)
+        assert created.job_id == 2
+        await second.sign(created.single_signer.redirect_url)
+        assert (await anext(changes)).job_id == 2
 
 
 async def test_deleted_documents_are_gone_from_the_file(new_sandbox, clock, tmp_path):
