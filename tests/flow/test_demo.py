@@ -101,6 +101,11 @@ def test_the_demo_without_arguments_runs_every_step(sample, xmlsec1, pdfsig, pdf
         assert canary not in demo_run.text
 
 
+def test_every_terminal_can_show_what_the_demo_prints(sample):
+    demo_run, _ = sample
+    assert demo_run.text.isascii()
+
+
 def test_the_printed_commands_detect_a_change(sample, tmp_path, xmlsec1, pdfsig):
     demo_run, folder = sample
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)

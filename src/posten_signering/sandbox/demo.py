@@ -301,7 +301,7 @@ class _Demo:
             reference=reference,
             status_retrieval_method=status_retrieval_method,
         )
-        self.say(f"  Signing the container of {len(job.documents)} document(s) and sending it …")
+        self.say(f"  Signing the container of {len(job.documents)} document(s) and sending it ...")
         created = await self.client.create(job)
         self.say(f"  Created job {created.job_id} with {len(created.signers)} signers.")
         return created
@@ -333,7 +333,7 @@ class _Demo:
     def progress(self, received: int, expected: int | None) -> None:
         """Prints the progress of a download."""
         total = "" if expected is None else f" of {expected:,}"
-        self.say(f"  … {received:,}{total} bytes")
+        self.say(f"  ... {received:,}{total} bytes")
 
 
 def _keep_container(sandbox: Sandbox, output: Path, say: Print) -> None:
