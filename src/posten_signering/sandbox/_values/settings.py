@@ -81,13 +81,14 @@ class AdvancedClock:
         return time.monotonic() + self._skipped
 
     async def sleep(self, seconds: float) -> None:
-        """Waits until `monotonic` has grown by this much, so that `advance` can end the wait."""
-        end = self.monotonic() + seconds
+        """Waits as `asyncio.sleep` does. `advance` shortens the wait."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._skipped + seconds
         remaining = max(0.0, seconds)
         while True:
             # In short sleeps, because `advance` may be called in a different thread.
             await asyncio.sleep(min(remaining, _LONGEST_SLEEP))
-            remaining = end - self.monotonic()
+            remaining = end - loop.time() - self._skipped
             if remaining <= 0:
                 return
 
