@@ -94,7 +94,7 @@ async def test_the_front_page_has_contrast_and_fits_the_screen(visit, shop):
     ("button", "message"),
     [
         ("Reject", "The tenant did not want to sign"),
-        ("Simulate a failure", "The tenant could not sign, for a technical reason"),
+        ("Simulate an error", "The tenant could not sign, for a technical reason"),
     ],
 )
 async def test_a_person_does_not_sign(visit, shop, button, message):

@@ -82,7 +82,7 @@ async def test_a_person_reads_the_documents_and_signs(visit, sender):
             ["NOT_APPLICABLE", "REJECTED"],
         ),
         (
-            "Simulate a failure",
+            "Simulate an error",
             "error",
             "Signing failed, and you are back",
             ["FAILED", "NOT_APPLICABLE"],
@@ -223,7 +223,7 @@ async def test_it_works_with_the_keyboard_alone(visit, sender):
         style = await focused.evaluate("at => getComputedStyle(at).outlineStyle")
         assert style == "solid", f"{seen[-1]} has no visible focus"
     assert seen[:2] == ["Skip to the content", "Norsk"]
-    assert seen[-3:] == ["Sign", "Reject", "Simulate a failure"]
+    assert seen[-3:] == ["Sign", "Reject", "Simulate an error"]
     await person.screenshot("signer-focus")
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Enter")

@@ -60,6 +60,25 @@ async def test_a_signer_who_has_not_acted_is_not_sent_to_the_exit_url(sandbox, s
     assert (answer.status, answer.headers["Location"]) == (303, "/signing/1/1")
 
 
+async def test_the_page_says_which_signer_it_is_for_and_masks_identity_numbers(sender, browser):
+    named = (
+        f"<personal-identification-number>{bundles.PERSON}</personal-identification-number>",
+        "<signer-identifier>kunde-42</signer-identifier>",
+        f"<signer-identifier>nr. {bundles.PERSON}</signer-identifier>",
+    )
+    signers = "".join(f"<signer>{name}</signer>" for name in named)
+    urls = redirect_urls(await sender.create(signers=signers))
+    for number, shown in enumerate(("***********", "kunde-42", "nr. ***********"), start=1):
+        await browser.enter(urls[number - 1])
+        for language, phrase in (
+            ("en", "You sign as signer {} of 3:"),
+            ("nb", "Du signerer som undertegner {} av 3:"),
+        ):
+            await browser.get(f"/signing/1/{number}?lang={language}")
+            assert f'{phrase.format(number)} <strong dir="auto">{shown}</strong>' in browser.page
+            assert bundles.PERSON not in browser.page
+
+
 @pytest.mark.parametrize("form", [{"act": "dance"}, {}])
 async def test_an_unknown_act_is_refused(sandbox, sender, browser, form):
     first, _ = redirect_urls(await sender.create())

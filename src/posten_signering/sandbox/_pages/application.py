@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from posten_signering.sandbox._pages.texts import TEXTS, Language
+from posten_signering.sandbox._values.masking import masked
 from posten_signering.sandbox._values.refusal import Refusal
 
 logger = logging.getLogger("posten_signering.sandbox")
@@ -95,6 +96,7 @@ def page(
         "texts": TEXTS[language_of(request)],
         "overview_address": OVERVIEW,
         "grouped": grouped,
+        "masked": masked,
         "shown_size": shown_size,
     }
     content = _TEMPLATES.get_template(template).render(common | values)
