@@ -37,7 +37,8 @@ from posten_signering.errors import (
 
 LEASE = Path(__file__).with_name("lease.pdf")
 FOLDER = Path(os.environ.get("CELERY_FOLDER", "."))
-EXIT_URL = "https://shop.example"
+# Pages of the sandbox, where the signer's browser ends. With the service: pages of your web site.
+EXIT_URL = os.environ.get("EXIT_URL", "http://127.0.0.1:9080/exit")
 TABLES = """
 create table if not exists job (
     reference text primary key, state text not null, job_id integer, signer_url text
@@ -95,7 +96,11 @@ def create_job(reference: str) -> None:
         title="Lease of a flat",
         documents=[Document(title="Lease of a flat", content=LEASE)],
         signers=[DirectSigner(custom_identifier="tenant")],
-        exit_urls=ExitUrls(completion=EXIT_URL, rejection=EXIT_URL, error=EXIT_URL),
+        exit_urls=ExitUrls(
+            completion=f"{EXIT_URL}/completed",
+            rejection=f"{EXIT_URL}/rejected",
+            error=f"{EXIT_URL}/error",
+        ),
         reference=reference,
         status_retrieval_method=StatusRetrievalMethod.POLLING,
     )

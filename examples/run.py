@@ -23,7 +23,6 @@ from posten_signering import (
     DirectJob,
     DirectSigner,
     Document,
-    ExitUrls,
     StatusRetrievalMethod,
 )
 from posten_signering.sandbox import Sandbox
@@ -32,7 +31,6 @@ HERE = Path(__file__).parent
 WEB_APPS = ("fastapi", "aiohttp", "django")
 EXAMPLES = (*WEB_APPS, "worker", "celery", "script")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-EXIT_URL = "https://shop.example"
 ORGANIZATION_NUMBER = "123456789"
 EMPTY_QUEUE_WAIT = timedelta(seconds=5)
 
@@ -47,6 +45,7 @@ async def run(example: str, port: int) -> int:
                 "SHOP_FOLDER": name,
                 "WORKER_DATABASE": str(folder / "worker.sqlite3"),
                 "CELERY_FOLDER": name,
+                "EXIT_URL": f"{sandbox.signing_pages_url}exit",
             }
             if example in WEB_APPS:
                 print(f"Open http://127.0.0.1:{port}/ in a browser. Ctrl-C stops it.", flush=True)
@@ -141,7 +140,7 @@ async def create_jobs(sandbox: Sandbox) -> None:
                 title="Lease of a flat",
                 documents=[lease],
                 signers=[DirectSigner(custom_identifier="tenant")],
-                exit_urls=ExitUrls(completion=EXIT_URL, rejection=EXIT_URL, error=EXIT_URL),
+                exit_urls=sandbox.exit_urls,
                 status_retrieval_method=StatusRetrievalMethod.POLLING,
             )
             await act((await client.create(job)).single_signer.redirect_url)

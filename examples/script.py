@@ -8,6 +8,7 @@ in which the client of the first can't be used.
 """
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from posten_signering import (
     StatusRetrievalMethod,
 )
 
+# Pages of the sandbox, where the signer's browser ends. With the service: pages of your web site.
+EXIT_URL = os.environ.get("EXIT_URL", "http://127.0.0.1:9080/exit")
+
 
 async def main(contract: Path, signed: Path) -> None:
     """Creates a job and waits for its outcome."""
@@ -30,9 +34,9 @@ async def main(contract: Path, signed: Path) -> None:
         documents=[Document(title="Contract", content=contract)],
         signers=[DirectSigner(custom_identifier="customer")],
         exit_urls=ExitUrls(
-            completion="https://shop.example/signed",
-            rejection="https://shop.example/rejected",
-            error="https://shop.example/failed",
+            completion=f"{EXIT_URL}/completed",
+            rejection=f"{EXIT_URL}/rejected",
+            error=f"{EXIT_URL}/error",
         ),
         status_retrieval_method=StatusRetrievalMethod.POLLING,
     )

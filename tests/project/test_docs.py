@@ -7,6 +7,7 @@ It then contains exactly the source of those classes and functions, including do
 import ast
 import asyncio
 import builtins
+import dataclasses
 import inspect
 import re
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 import posten_signering
 from posten_signering import ClientConfiguration, DirectClient, errors
 from posten_signering.sandbox import Sandbox, ThreadedSandbox
+from posten_signering.sandbox.__main__ import PAGES_PORT
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -240,7 +242,11 @@ async def test_the_complete_example_runs(tmp_path):
         )
         assert len(await asyncio.gather(*signing)) == 1
         assert (tmp_path / "signed.pdf").read_bytes().startswith(b"%PDF-")
-        assert len(sandbox.received) == 1
+        [received] = sandbox.received
+        # The first run of the example ends at a page of the sandbox on its default port.
+        for name, url in dataclasses.asdict(sandbox.exit_urls).items():
+            default = re.sub(r":\d+/", f":{PAGES_PORT}/", url)
+            assert f"<{name}-url>{default}</{name}-url>" in received.request.decode()
         async with DirectClient(sandbox.client_configuration()) as client:
             poll = await client.get_status_change()
         assert poll.change is None  # the example confirmed its change

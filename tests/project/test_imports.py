@@ -129,6 +129,7 @@ SANDBOX_VALUES = {
     "ClientConfiguration",
     "EnterpriseCertificate",
     "Environment",
+    "ExitUrls",
     "Sender",
     "TrustAnchors",
 }

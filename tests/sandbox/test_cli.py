@@ -129,6 +129,10 @@ def test_it_prints_the_configuration_of_the_official_clients_and_the_urls(tmp_pa
     assert f'environment.Url = new Uri("{root.removesuffix("/api")}")' in output
     assert re.search("Overview: http://127.0.0.1:[0-9]+/overview", output)
     assert re.search("http://127.0.0.1:[0-9]+/control/openapi.json", output)
+    exit_pages = [
+        rf"http://127.0.0.1:[0-9]+/exit/{name}" for name in ("completed", "rejected", "error")
+    ]
+    assert re.search(f"Exit URLs for a first run: {' '.join(exit_pages)}\n", output)
     assert "The sandbox keeps its data in here. Press Ctrl-C to stop it." in output
 
 

@@ -139,11 +139,13 @@ def _introduction(
     exports = "\n".join(
         f"export POSTEN_SIGNERING_{name}={shlex.quote(value)}" for name, value in variables.items()
     )
+    exit_urls = sandbox.exit_urls
     # The official C# client adds /api to its paths itself.
     return f"""\
 API (mutual TLS): {sandbox.service_root}
 The signer's pages: {sandbox.signing_pages_url}
 Overview: {sandbox.overview_url}
+Exit URLs for a first run: {exit_urls.completion} {exit_urls.rejection} {exit_urls.error}
 Control API: {sandbox.control_url} (OpenAPI document: {sandbox.control_url}/openapi.json)
 Client certificate: {pkcs12} (password: {directory / PASSWORD})
 CA certificates: {trust}

@@ -165,12 +165,7 @@ def _simulated_signers(sandbox: Sandbox, say: Print) -> tuple[ExitUrls, Follow]:
         say("  The signer opens it and signs.")
         return await sandbox.sign(redirect_url)
 
-    exit_urls = ExitUrls(
-        completion="https://shop.example/signed",
-        rejection="https://shop.example/rejected",
-        error="https://shop.example/failed",
-    )
-    return exit_urls, follow
+    return sandbox.exit_urls, follow
 
 
 def _signers_in_a_browser(portal: Portal, say: Print) -> tuple[ExitUrls, Follow]:

@@ -92,8 +92,14 @@ def page(
         status: The HTTP status.
         values: The values for the template. They override the values that every template gets.
     """
+    # A change of the language keeps the rest of the query, such as the token of an exit URL.
+    language_links = {
+        language: f"?{request.rel_url.update_query({_LANGUAGE_PARAMETER: language}).raw_query_string}"
+        for language in Language
+    }
     common: dict[str, object] = {
         "texts": TEXTS[language_of(request)],
+        "language_links": language_links,
         "overview_address": OVERVIEW,
         "grouped": grouped,
         "masked": masked,

@@ -95,6 +95,22 @@ _BOKMAL = {
     "rejection_text": "Dette er rejection-URL-en. Avsenderen bruker nå status_query_token fra adressen til å hente status. Du kan lukke fanen.",
     "error_title": "Signeringen feilet, og du er tilbake hos avsenderen",
     "error_text": "Dette er error-URL-en. Avsenderen bruker nå status_query_token fra adressen til å hente status. Du kan lukke fanen.",
+    # The sandbox's own exit pages.
+    "exit_completed_title": "Undertegneren har signert",
+    "exit_completed_text": "Undertegnerens nettleser er sendt til oppdragets completion-URL. Denne siden i sandkassen står der nettstedet ditt ellers ville vært.",
+    "exit_completed_then": "Når alle har signert, er status COMPLETED_SUCCESSFULLY. Last ned de signerte dokumentene, og bekreft deretter statusen.",
+    "exit_rejected_title": "Undertegneren har avvist oppdraget",
+    "exit_rejected_text": "Undertegnerens nettleser er sendt til oppdragets rejection-URL. Denne siden i sandkassen står der nettstedet ditt ellers ville vært.",
+    "exit_rejected_then": "Oppdraget har status FAILED, og undertegneren har status REJECTED. Det finnes ingen signerte dokumenter. Bekreft statusen.",
+    "exit_error_title": "Signeringen feilet for undertegneren",
+    "exit_error_text": "Undertegnerens nettleser er sendt til oppdragets error-URL. Denne siden i sandkassen står der nettstedet ditt ellers ville vært.",
+    "exit_error_then": "Oppdraget har status FAILED, og undertegneren har status FAILED. Det finnes ingen signerte dokumenter. Bekreft statusen.",
+    "exit_token": "Adressen har et status_query_token, som programmet ditt trenger for å hente status:",
+    "exit_without_token": "Adressen har ikke noe gyldig status_query_token. Tjenesten legger det til når den sender en undertegner hit.",
+    "exit_next": "Dette gjør programmet ditt nå",
+    "exit_by_token": "Hvis du henter status med token, bruker du oppdragets status-URL og tokenet. I Python:",
+    "exit_by_polling": "Hvis du poller, ligger statusendringen i køen. I Python:",
+    "exit_own": "Hvem som helst kan åpne en exit-URL. Bare statusen viser hva som har skjedd. Oppgi dine egne adresser som exit-URL-er når du lager oppdraget, så kommer undertegneren til nettstedet ditt.",
 }
 
 _ENGLISH = {
@@ -174,6 +190,21 @@ _ENGLISH = {
     "rejection_text": "This is the rejection URL. The sender now uses the status_query_token in the address to get the status. You can close this tab.",
     "error_title": "Signing failed, and you are back at the sender",
     "error_text": "This is the error URL. The sender now uses the status_query_token in the address to get the status. You can close this tab.",
+    "exit_completed_title": "The signer has signed",
+    "exit_completed_text": "The signer's browser was sent to the completion URL of the job. This page of the sandbox stands in for a page of your web site.",
+    "exit_completed_then": "When all signers have signed, the status is COMPLETED_SUCCESSFULLY. Download the signed documents, then confirm the status.",
+    "exit_rejected_title": "The signer has rejected the job",
+    "exit_rejected_text": "The signer's browser was sent to the rejection URL of the job. This page of the sandbox stands in for a page of your web site.",
+    "exit_rejected_then": "The status of the job is FAILED, and that of the signer is REJECTED. There are no signed documents. Confirm the status.",
+    "exit_error_title": "Signing failed for the signer",
+    "exit_error_text": "The signer's browser was sent to the error URL of the job. This page of the sandbox stands in for a page of your web site.",
+    "exit_error_then": "The status of the job is FAILED, and that of the signer is FAILED. There are no signed documents. Confirm the status.",
+    "exit_token": "The address has a status_query_token, which your program needs to get the status:",
+    "exit_without_token": "The address has no valid status_query_token. The service adds it when it sends a signer here.",
+    "exit_next": "What your program does next",
+    "exit_by_token": "If you get the status by token, use the job's status URL and the token. In Python:",
+    "exit_by_polling": "If you poll, the status change is in the queue. In Python:",
+    "exit_own": "Anybody can open an exit URL. Only the status shows what happened. Give addresses of your own as exit URLs when you create the job, and the signer comes to your web site.",
 }
 
 TEXTS: Mapping[Language, Mapping[str, str]] = MappingProxyType(

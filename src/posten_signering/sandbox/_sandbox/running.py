@@ -16,6 +16,7 @@ from posten_signering.sandbox._control.control import Control
 from posten_signering.sandbox._control.endpoints import ControlApi
 from posten_signering.sandbox._intake.judge import Bundle
 from posten_signering.sandbox._pages.application import OVERVIEW, application, explain_refusals
+from posten_signering.sandbox._pages.exits import add_exit_pages
 from posten_signering.sandbox._pages.guard import guard
 from posten_signering.sandbox._pages.overview import show_overview
 from posten_signering.sandbox._pages.signer import SignerPages
@@ -150,6 +151,7 @@ async def start(
             documents=service.documents,
             cookie=f"posten-signering-{pages_port}",
         ).add_to(pages.router)
+        add_exit_pages(pages.router)
         pages.router.add_get(OVERVIEW, show_overview)
         ControlApi(control=control).add_to(pages)
         await serve(stack, pages, pages_socket)

@@ -10,6 +10,7 @@ from posten_signering import (
     ClientConfiguration,
     EnterpriseCertificate,
     Environment,
+    ExitUrls,
     Sender,
     TrustAnchors,
 )
@@ -19,6 +20,7 @@ from posten_signering.sandbox._control.control import require_organization_numbe
 from posten_signering.sandbox._control.openapi import PREFIX
 from posten_signering.sandbox._control.overview import Overview
 from posten_signering.sandbox._intake.judge import Bundle
+from posten_signering.sandbox._pages import exits
 from posten_signering.sandbox._pages.application import OVERVIEW
 from posten_signering.sandbox._sandbox.running import Running, start
 from posten_signering.sandbox._state.job import Act, Job
@@ -118,6 +120,16 @@ class Sandbox:
     def overview_url(self) -> str:
         """The URL of the overview page, which shows the sandbox's state and can change it."""
         return self.signing_pages_url.rstrip("/") + OVERVIEW
+
+    @property
+    def exit_urls(self) -> ExitUrls:
+        """Exit URLs that lead to pages of the sandbox, for jobs of a sender without a web site."""
+        root = self.signing_pages_url.rstrip("/")
+        return ExitUrls(
+            completion=root + exits.COMPLETED,
+            rejection=root + exits.REJECTED,
+            error=root + exits.ERROR,
+        )
 
     @property
     def control_url(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Self, Unpack
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from posten_signering import ClientConfiguration, Sender
+from posten_signering import ClientConfiguration, ExitUrls, Sender
 from posten_signering.sandbox._api.activity import OrganizationCounters
 from posten_signering.sandbox._api.faults import Fault, Faults, PendingFault
 from posten_signering.sandbox._control.overview import Overview
@@ -84,6 +84,11 @@ class ThreadedSandbox:
     def overview_url(self) -> str:
         """See `Sandbox`."""
         return self._sandbox.overview_url
+
+    @property
+    def exit_urls(self) -> ExitUrls:
+        """See `Sandbox`."""
+        return self._sandbox.exit_urls
 
     @property
     def ca_pem(self) -> bytes:
