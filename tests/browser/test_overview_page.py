@@ -5,7 +5,14 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from posten_signering import DirectJobStatus
+from posten_signering import (
+    DirectClient,
+    DirectJob,
+    DirectJobStatus,
+    DirectSigner,
+    Document,
+    DocumentType,
+)
 from posten_signering.errors import ApiError, SigningError
 
 pytestmark = pytest.mark.anyio
@@ -64,40 +71,34 @@ async def test_it_shows_changes_without_a_reload(visit, sender):
     assert await person.contrast_faults() == []
 
 
-async def test_no_identity_number_and_no_token_is_shown(visit, sender):
+async def test_a_refusal_is_shown_with_the_reason_and_without_identity_numbers_and_tokens(
+    visit, sender
+):
+    page = await watching(await visit(), sender)
     created = await sender.create(title=f"Avtale med {PERSON}")
-    page = await watching(await visit(), sender)
-    exit_url = await sender.sandbox.sign(sender.signers(created)[0].redirect_url)
-    token = exit_url.rpartition("=")[2]
-    await sender.client.get_status(created, token)
-    await expect(page.locator("[data-part=requests]")).to_contain_text("status_query_token=***")
-    content = await page.content()
-    assert "***********" in content
-    for secret in (PERSON, token, sender.signers(created)[1].redirect_url.rpartition("/")[2]):
-        assert secret not in content
-
-
-async def test_a_refused_request_is_shown_with_the_reason(visit, sender):
-    page = await watching(await visit(), sender)
-    created = await sender.create()
     token = sender.sandbox.status_query_token(sender.signers(created)[0].redirect_url)
     with pytest.raises(ApiError):
         await sender.client.get_status(created, token)
     latest = page.locator("[data-part=requests] tbody tr").first
     await expect(latest).to_contain_text("404")
     await expect(latest).to_contain_text(f"has not finished with job {created.job_id}")
+    await expect(latest).to_contain_text("status_query_token=***")
+    content = await page.content()
+    assert "***********" in content
+    for secret in (PERSON, token, sender.signers(created)[1].redirect_url.rpartition("/")[2]):
+        assert secret not in content
 
 
 async def test_it_acts_as_any_signer_expires_jobs_and_deletes_documents(visit, sender):
     person = await visit()
     page = await watching(person, sender)
-    done = page.get_by_role("status").filter(has_text="ob")
+    done = page.get_by_role("status").filter(has_text="has signed")
     created = await sender.create()
     for number in (1, 2):
         await page.get_by_role(
             "button", name=f"Sign: signer {number} of job {created.job_id}"
         ).click()
-        await expect(done).to_have_text(f"signer {number} of job {created.job_id} signed.")
+        await expect(done).to_have_text(f"Signer {number} of job {created.job_id} has signed.")
     job = card(page, created)
     await expect(job).to_contain_text("COMPLETED_SUCCESSFULLY")
     await job.get_by_role("button", name="Delete documents").click()
@@ -123,12 +124,12 @@ async def test_a_late_action_shows_the_error(visit, sender):
     button = page.get_by_role("button", name=f"Sign: signer 1 of job {created.job_id}")
     await expect(button).to_be_visible()
     # The page can't update before the button is pressed.
-    await page.route("**/control/overview", lambda route: route.abort())
+    await page.route("**/overview/data*", lambda route: route.abort())
     await sender.sandbox.sign(sender.signers(created)[0].redirect_url)
     await button.click()
     await expect(page.get_by_role("alert")).to_contain_text("this signer has finished")
     await person.screenshot("overview-too-late")
-    await page.unroute("**/control/overview")
+    await page.unroute("**/overview/data*")
     await sender.sandbox.sign(sender.signers(created)[1].redirect_url)
     await expect(card(page, created)).to_contain_text("COMPLETED_SUCCESSFULLY")
 
@@ -199,34 +200,147 @@ async def test_the_keyboard_focus_is_kept_while_the_page_updates(visit, sender):
     await expect(page.get_by_role("heading", name="Jobs")).to_be_focused()
 
 
-@pytest.mark.parametrize("dark", [False, True])
-async def test_it_fits_a_phone_and_has_contrast(visit, sender, dark):
-    await sender.create(polled=True, title="Rammeavtale om " + "strømleveranse" * 4)
-    person = await visit(phone=True, dark=dark)
+async def in_view(page, name):
+    """Whether the heading of a section is at the top of the screen."""
+    heading = page.locator(f"#{name}-title")
+    top = await heading.evaluate("at => at.getBoundingClientRect().top")
+    last = await page.evaluate("scrollY + innerHeight >= document.documentElement.scrollHeight - 1")
+    return -1 <= top < 60 or (last and 0 <= top < 800)
+
+
+async def create_many(sender):
+    """Creates 17 jobs, of which the first three are rejected, and one of another sender."""
+    jobs = []
+    for number in range(17):
+        created = await sender.create(title=f"Avtale {number}", polled=number % 2 == 0)
+        if number < 3:
+            await sender.sandbox.reject(sender.signers(created)[0].redirect_url)
+        jobs.append(created)
+    other = sender.sandbox.client_configuration("987654321")
+    async with DirectClient(other) as client:
+        job = DirectJob(
+            title="Rammeavtale om " + "strømleveranse" * 4,
+            documents=[Document(title="Avtale", content=b"Avtale", type=DocumentType.TEXT)],
+            signers=[DirectSigner(custom_identifier="customer-42")],
+            exit_urls=sender.sandbox.exit_urls,
+        )
+        return [*jobs, await client.create(job)]
+
+
+async def test_many_jobs_are_shown_in_pages_by_filter_and_by_direct_link(visit, sender):
+    await sender.sandbox.reset()
+    first, *_, newest = await create_many(sender)
+    person = await visit()
     page = await watching(person, sender)
-    await expect(page.locator("[data-part=jobs] article").first).to_be_visible()
-    await person.screenshot("overview-dark" if dark else "overview")
+    jobs, cards = page.locator("[data-part=jobs]"), page.locator("[data-part=jobs] article")
+    await expect(cards).to_have_count(6)
+    await expect(cards.first).to_have_attribute("data-job", str(newest.job_id))
+    await expect(jobs).to_contain_text("Page 1 of 3")
+    assert await page.evaluate("document.documentElement.scrollHeight") < 3500
+
+    # Pages: with the keyboard, the focus stays on the link.
+    older = jobs.get_by_role("link", name="Older")
+    await older.focus()
+    await page.keyboard.press("Enter")
+    await expect(jobs).to_contain_text("Page 2 of 3")
+    await expect(older).to_be_focused()
+    await expect(page).to_have_url(re.compile(r"overview\?page=2$"))
+    await page.reload()
+    await expect(jobs).to_contain_text("Page 2 of 3")
+    await jobs.get_by_role("link", name="Oldest").click()
+    await expect(cards.last).to_have_attribute("data-job", str(first.job_id))
+    await page.go_back()
+    await expect(jobs).to_contain_text("Page 2 of 3")
+
+    # The filter, which is kept by a switch of the language.
+    await page.get_by_label("Status of the job").select_option("FAILED")
+    await expect(jobs).to_contain_text("3 of 18 jobs")
+    await expect(page).to_have_url(re.compile(r"overview\?state=FAILED$"))
+    await page.get_by_label("Sender").select_option("987654321")
+    await expect(jobs).to_contain_text("No job matches the selection.")
+    await page.get_by_label("Status of the job").select_option("")
+    await expect(cards).to_have_count(1)
+    await page.get_by_role("link", name="Norsk").click()
+    await expect(page.get_by_label("Avsender")).to_have_value("987654321")
+    await expect(jobs).to_contain_text("1 av 18 oppdrag")
+    await jobs.get_by_role("link", name="Vis alle oppdrag").click()
+    await expect(cards).to_have_count(6)
+
+    # Direct links to one job: by number, and from a queue.
+    await page.get_by_label("Oppdragsnummer").fill(str(newest.job_id))
+    await page.keyboard.press("Enter")
+    await expect(cards).to_have_count(1)
     assert await person.overflow() == 0
-    assert await person.contrast_faults() == []
+    queues = page.locator("[data-part=queues]")
+    await queues.get_by_role("link", name=f"Oppdrag {first.job_id}", exact=True).click()
+    await expect(cards).to_have_attribute("data-job", str(first.job_id))
+    await expect(page).to_have_url(re.compile(rf"job={first.job_id}#jobs$"))
+
+
+async def test_anchors_lead_to_their_section_on_load_and_while_the_page_updates(visit, sender):
+    for _ in range(8 - len(sender.sandbox.overview().jobs)):
+        await sender.create()
+    person = await visit()
+    page, cards = person.page, person.page.locator("[data-part=jobs] article")
+    root = f"{sender.sandbox.signing_pages_url}overview"
+    for name in ("requests", "faults"):
+        await page.goto("about:blank")
+        await page.goto(f"{root}?lang=en#{name}")
+        await expect(cards).to_have_count(6)
+        await expect(page.locator("[data-live=yes]")).to_be_visible()
+        assert await in_view(page, name)
+    created = await sender.create(title="Den nyeste " * 5)
+    await expect(card(page, created)).to_have_count(1)
+    assert await in_view(page, "faults")
+
+    # Desktop and phone, light and dark, in both languages.
+    for language, phone, dark in (("nb", False, False), ("nb", True, True), ("en", True, False)):
+        person = await visit(language=language, phone=phone, dark=dark)
+        await person.page.goto(root)
+        await expect(person.page.locator("[data-live=yes]")).to_be_visible()
+        await expect(person.page.locator("html")).to_have_attribute("lang", language)
+        await person.screenshot(f"overview-{language}{'-dark' if dark else ''}")
+        assert await person.overflow() == 0
+        assert await person.contrast_faults() == []
 
 
 async def test_without_the_feed_the_page_polls(visit, sender):
     person = await visit()
     person.expects("/control/events", "ERR_FAILED")
+    await person.page.clock.install()
     await person.page.route("**/control/events", lambda route: route.abort())
     await person.page.goto(f"{sender.sandbox.signing_pages_url}overview")
     await expect(person.page.locator("[data-live=asking]")).to_be_visible()
     created = await sender.create()
+    await person.page.clock.run_for(2000)
     await expect(card(person.page, created)).to_contain_text("IN_PROGRESS")
 
 
-async def test_the_clock_can_be_moved_forward_and_the_sandbox_reset(visit, sender):
-    page = await watching(await visit(), sender)
+async def test_in_bokmal_the_clock_can_be_moved_forward_and_the_sandbox_reset(visit, sender):
+    person = await visit(language="nb-NO")
+    person.expects("status of 400")
+    page = person.page
     created = await sender.create()
-    await page.get_by_role("button", name="Move the clock forward by 10 minutes").click()
-    await expect(page.locator("[data-advanced]")).to_contain_text("moved forward by 600 s")
+    await page.goto(f"{sender.sandbox.signing_pages_url}overview")
+    await expect(page.locator("[data-live=yes]")).to_have_text("Oppdateres automatisk")
+    job = card(page, created)
+    await expect(job).to_contain_text("utløper om 30 dager")
+    await job.get_by_role("button", name=f"Avvis: undertegner 2 i oppdrag {created.job_id}").click()
+    await expect(page.locator("[data-result]")).to_have_text(
+        f"Undertegner 2 i oppdrag {created.job_id} har avvist oppdraget."
+    )
+    # The control API explains errors in English, and the page marks them as English.
+    await page.get_by_role("button", name="Legg inn", exact=True).click()
+    problem = page.get_by_role("alert").locator("[lang=en]")
+    await expect(problem).to_contain_text("needs the field seconds")
+
+    await page.get_by_role("button", name="Still klokken 24 timer fram").click()
+    await expect(page.locator("[data-advanced]")).to_contain_text("stilt fram 86400 s")
+    time = r"\d\d:\d\d:\d\d"
+    date = r"\d{1,2}\. [a-z]{3,4}\.? \d{4}"
+    await expect(job.locator("time").first).to_have_text(re.compile(f"^{date} {time}$"))
     page.on("dialog", lambda dialog: dialog.accept())
-    await page.get_by_role("button", name="Reset the sandbox").click()
-    await expect(page.locator("[data-part=jobs]")).to_contain_text("No jobs yet.")
+    await page.get_by_role("button", name="Nullstill sandkassen").click()
+    await expect(page.locator("[data-part=jobs]")).to_contain_text("Ingen oppdrag ennå.")
     await expect(page.locator("[data-advanced]")).to_be_empty()
     await expect(card(page, created)).to_have_count(0)

@@ -108,15 +108,26 @@ async def test_a_person_does_not_sign(visit, sender, button, exit_url, thanks, o
     await other.screenshot("signer-ended")
 
 
-async def test_two_signers_sign_one_after_the_other(visit, sender):
-    created = await sender.create()
-    for signer in sender.signers(created):
-        page = await opened(await visit(), signer)
+async def test_two_signers_sign_one_after_the_other_and_end_at_pages_of_the_sandbox(visit, sender):
+    created = await sender.create(exit_urls=sender.sandbox.exit_urls)
+    for number, signer in enumerate(sender.signers(created), start=1):
+        person = await visit(phone=number == 2, dark=number == 2)
+        page = await opened(person, signer)
+        await expect(page.locator("main")).to_contain_text(f"You sign as signer {number} of 2:")
         await page.get_by_role("button", name="Sign").dblclick()
-        await expect(page).to_have_url(re.compile(r"/completion\?"))
-    [token] = parse_qs(urlsplit(page.url).query)["status_query_token"]
+        await expect(page).to_have_url(re.compile(r"/exit/completed\?"))
+        await expect(heading(page)).to_have_text("The signer has signed")
+        [token] = parse_qs(urlsplit(page.url).query)["status_query_token"]
+        await page.get_by_role("link", name="Norsk").click()
+        await expect(heading(page)).to_have_text("Undertegneren har signert")
+        await expect(page.get_by_text(token, exact=True)).to_be_visible()
+        await person.screenshot("exit-page")
+        assert await person.overflow() == 0
+        assert await person.contrast_faults() == []
     status = await sender.client.get_status(created, token)
     assert status.status == "COMPLETED_SUCCESSFULLY"
+    await page.get_by_role("link", name="Oversikt over sandkassen").first.click()
+    await expect(page.locator(f"[data-job='{created.job_id}']")).to_contain_text("COMPLETED")
 
 
 async def test_a_job_that_expires_while_its_page_is_open_is_shown_as_expired(visit, sender):

@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 import anyio
 
@@ -14,11 +15,12 @@ from posten_signering.sandbox._api.faults import FaultKind, Faults
 from posten_signering.sandbox._api.service import Service
 from posten_signering.sandbox._control.control import Control
 from posten_signering.sandbox._control.endpoints import ControlApi
+from posten_signering.sandbox._control.page import overview_excerpt
 from posten_signering.sandbox._intake.judge import Bundle
-from posten_signering.sandbox._pages.application import OVERVIEW, application, explain_refusals
+from posten_signering.sandbox._pages.application import application, explain_refusals
 from posten_signering.sandbox._pages.exits import add_exit_pages
 from posten_signering.sandbox._pages.guard import guard
-from posten_signering.sandbox._pages.overview import show_overview
+from posten_signering.sandbox._pages.overview import OverviewPage
 from posten_signering.sandbox._pages.signer import SignerPages
 from posten_signering.sandbox._signed.documents import JobDocuments
 from posten_signering.sandbox._signed.pki import Authority
@@ -152,7 +154,7 @@ async def start(
             cookie=f"posten-signering-{pages_port}",
         ).add_to(pages.router)
         add_exit_pages(pages.router)
-        pages.router.add_get(OVERVIEW, show_overview)
+        OverviewPage(excerpt=partial(overview_excerpt, control)).add_to(pages.router)
         ControlApi(control=control).add_to(pages)
         await serve(stack, pages, pages_socket)
         return Running(links=service.links, control=control, stack=stack)

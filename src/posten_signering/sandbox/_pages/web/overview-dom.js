@@ -1,4 +1,11 @@
-// Builds HTML elements from data. Every text becomes a text node, never markup.
+// Builds HTML elements from data, in the reader's language. Every text becomes a text node, never markup.
+
+const TEXTS = JSON.parse(document.querySelector("[data-texts]").textContent);
+const LOCALE = document.documentElement.lang === "nb" ? "nb-NO" : "en-GB";
+
+// A text of the page, with values for the names in braces.
+export const text = (name, values = {}) =>
+  TEXTS[name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
 
 export const element = (name, attributes = {}, ...children) => {
   const node = document.createElement(name);
@@ -28,6 +35,7 @@ export const replace = (place, ...children) => {
   }
 };
 
+// Each column has a name, for the style sheet, and the text `column_<name>`.
 export const table = (caption, columns, rows) =>
   element(
     "table",
@@ -36,7 +44,11 @@ export const table = (caption, columns, rows) =>
     element(
       "thead",
       {},
-      element("tr", {}, columns.map((column) => element("th", { scope: "col" }, column))),
+      element(
+        "tr",
+        {},
+        columns.map((column) => element("th", { scope: "col" }, text(`column_${column}`))),
+      ),
     ),
     element(
       "tbody",
@@ -45,16 +57,22 @@ export const table = (caption, columns, rows) =>
         element(
           "tr",
           { class: kind },
-          cells.map((cell, index) => element("td", { "data-column": columns[index] }, cell)),
+          cells.map((cell, index) =>
+            element(
+              "td",
+              { "data-column": columns[index], "data-label": text(`column_${columns[index]}`) },
+              cell,
+            ),
+          ),
         ),
       ),
     ),
   );
 
-export const empty = (text) => element("p", { class: "empty" }, text);
+export const empty = (words) => element("p", { class: "empty" }, words);
 
-const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
-const calendar = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium" });
+const clock = new Intl.DateTimeFormat(LOCALE, { timeStyle: "medium" });
+const calendar = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium" });
 
 // A time of day, with the date if the day differs from that of `now`.
 export const shownTime = (iso, now) => {
@@ -66,21 +84,22 @@ export const shownTime = (iso, now) => {
 export const timeElement = (iso, now) =>
   element("time", { datetime: iso, title: iso }, shownTime(iso, now));
 
-// The remaining time until a moment. `tick` updates it.
-export const countdown = (iso, { ahead, past }) =>
+// The remaining time until a moment: the text `ahead`, then the text `past`. `tick` updates it.
+export const countdown = (iso, ahead, past) =>
   element("span", { class: "countdown", "data-until": iso, "data-ahead": ahead, "data-past": past });
 
 const span = (seconds) => {
-  if (seconds < 90) return `${Math.ceil(seconds)} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 129600) return `${Math.round(seconds / 3600)} h`;
-  return `${Math.round(seconds / 86400)} days`;
+  if (seconds < 90) return text("seconds", { number: Math.ceil(seconds) });
+  if (seconds < 5400) return text("minutes", { number: Math.round(seconds / 60) });
+  if (seconds < 129600) return text("hours", { number: Math.round(seconds / 3600) });
+  return text("days", { number: Math.round(seconds / 86400) });
 };
 
 export const tick = (now) => {
   for (const node of document.querySelectorAll("[data-until]")) {
     const left = (new Date(node.dataset.until) - now) / 1000;
-    const text = left > 0 ? `${node.dataset.ahead} ${span(left)}` : node.dataset.past;
-    if (node.textContent !== text) node.textContent = text;
+    const words =
+      left > 0 ? text(node.dataset.ahead, { time: span(left) }) : text(node.dataset.past);
+    if (node.textContent !== words) node.textContent = words;
   }
 };

@@ -1,11 +1,30 @@
-// The parts of the overview page, as HTML elements made from the values of the control API.
+// The parts of the overview page, as HTML elements made from the values of the sandbox.
 
-import { countdown, element, empty, table, timeElement } from "/web/overview-dom.js";
+import { ALL_JOBS, address, oneJob } from "/web/overview-address.js";
+import { countdown, element, empty, table, text, timeElement } from "/web/overview-dom.js";
 
-const organization = (number) =>
-  number === null ? "unknown" : number.replace(/(\d{3})(?=\d)/g, "$1\u00a0");
+const grouped = (number) => number.replace(/(\d{3})(?=\d)/g, "$1\u00a0");
 
-const queueName = (name) => (name === null ? "default queue" : `queue ${name}`);
+const queueName = (name) => (name === null ? text("default_queue") : text("queue", { name }));
+
+// A link that changes what the page shows. `go` does so without loading the page again.
+const link = (go, parameters, words, { hash = "", ...attributes } = {}) =>
+  element(
+    "a",
+    {
+      href: address(parameters) + hash,
+      onclick: (event) => {
+        if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+        event.preventDefault();
+        go(parameters, hash);
+      },
+      ...attributes,
+    },
+    words,
+  );
+
+const jobLink = (go, id, key) =>
+  link(go, oneJob(id), text("job", { job: id }), { hash: "#jobs", "data-key": key });
 
 const TONES = {
   SIGNED: "good",
@@ -17,17 +36,30 @@ const TONES = {
 
 const badge = (status) => element("span", { class: `badge ${TONES[status] ?? "plain"}` }, status);
 
-const button = (act, text, key, request, more = {}) =>
-  element("button", { type: "button", "data-key": key, onclick: () => act(request), ...more }, text);
+const button = (act, words, key, request, more = {}) =>
+  element("button", { type: "button", "data-key": key, onclick: () => act(request), ...more }, words);
+
+// The links to the other pages of a list, which shows its newest items first.
+const pager = (go, name, label, { page, pages }) => {
+  if (pages === 1) return null;
+  const item = (key, number) =>
+    page === number || number < 1 || number > pages
+      ? element("span", { class: "off", "aria-hidden": "true" }, text(key))
+      : link(go, { [name]: number === 1 ? "" : number }, text(key), { "data-key": `${name}-${key}` });
+  return element(
+    "nav",
+    { class: "pager", "aria-label": label },
+    item("newest", 1),
+    item("newer", page - 1),
+    element("span", { "aria-current": "page" }, text("page_of", { page, pages })),
+    item("older", page + 1),
+    item("oldest", pages),
+  );
+};
 
 const signerItem = (job, signer, act) => {
   const key = `job-${job.id}-signer-${signer.number}`;
-  const name = `signer ${signer.number} of job ${job.id}`;
-  const acts = [
-    ["sign", "Sign", "signed"],
-    ["reject", "Reject", "rejected"],
-    ["fail", "Fail", "failed"],
-  ];
+  const name = text("signer_of_job", { signer: signer.number, job: job.id });
   return element(
     "li",
     { class: "signer" },
@@ -36,19 +68,19 @@ const signerItem = (job, signer, act) => {
       { class: "who" },
       element("span", { class: "identifier", dir: "auto" }, signer.identifier),
       badge(signer.status),
-      element("span", { class: "help" }, "since ", timeElement(signer.since, job.now)),
+      element("span", { class: "help" }, `${text("since")} `, timeElement(signer.since, job.now)),
     ),
     signer.can_act
       ? element(
           "div",
           { class: "actions" },
-          acts.map(([verb, text, done]) =>
+          ["sign", "reject", "fail"].map((verb) =>
             button(
               act,
-              text,
+              text(verb),
               `${key}-${verb}`,
-              { name: "act", job: job.id, signer: signer.number, act: verb, done: `${name} ${done}` },
-              { "aria-label": `${text}: ${name}` },
+              { name: "act", job: job.id, signer: signer.number, act: verb },
+              { "aria-label": `${text(verb)}: ${name}` },
             ),
           ),
         )
@@ -56,9 +88,14 @@ const signerItem = (job, signer, act) => {
   );
 };
 
-const jobCard = (job, act) => {
+const jobCard = (job, act, go) => {
   const running = job.status === "IN_PROGRESS";
-  const statusSource = job.polled ? queueName(job.polling_queue) : "status by token";
+  const statusSource = job.polled ? queueName(job.polling_queue) : text("by_token");
+  const name = text("job", { job: job.id });
+  const jobButton = (verb) =>
+    button(act, text(verb), `job-${job.id}-${verb}`, { name: verb, job: job.id }, {
+      "aria-label": `${text(verb)}: ${name}`,
+    });
   return element(
     "article",
     { class: "job", "data-job": job.id, "aria-labelledby": `job-${job.id}` },
@@ -68,29 +105,31 @@ const jobCard = (job, act) => {
       element(
         "h3",
         { id: `job-${job.id}` },
-        element("span", { class: "number" }, `Job ${job.id}`),
+        element("span", { class: "number" }, jobLink(go, job.id, `job-${job.id}`)),
         " ",
         element("span", { dir: "auto" }, job.title),
       ),
       badge(job.status),
-      job.unconfirmed ? element("span", { class: "badge wait" }, "not confirmed") : null,
-      job.documents_deleted ? element("span", { class: "badge plain" }, "documents deleted") : null,
+      job.unconfirmed ? element("span", { class: "badge wait" }, text("unconfirmed")) : null,
+      job.documents_deleted
+        ? element("span", { class: "badge plain" }, text("documents_deleted"))
+        : null,
     ),
     element(
       "p",
       { class: "help" },
-      `Organisation ${organization(job.sender)} · ${statusSource} · `,
+      `${text("organization", { number: grouped(job.sender) })} · ${statusSource} · `,
       job.reference === null ? null : element("span", { dir: "auto" }, `${job.reference} · `),
-      "created ",
+      `${text("created")} `,
       timeElement(job.created, job.now),
       running ? " · " : null,
-      running ? countdown(job.expires, { ahead: "expires in", past: "expires now" }) : null,
+      running ? countdown(job.expires, "expires", "expires_now") : null,
     ),
     element("ol", { class: "signers" }, job.signers.map((signer) => signerItem(job, signer, act))),
     element(
       "p",
       { class: "help" },
-      "Documents: ",
+      `${text("documents")} `,
       job.documents.map((document, index) => [
         index === 0 ? null : ", ",
         element("span", { dir: "auto" }, document.title),
@@ -99,113 +138,115 @@ const jobCard = (job, act) => {
     element(
       "div",
       { class: "actions" },
-      running
-        ? button(act, "Expire", `job-${job.id}-expire`, {
-            name: "expire",
-            job: job.id,
-            done: `Job ${job.id} expired`,
-          }, { "aria-label": `Expire: job ${job.id}` })
-        : null,
-      running || job.documents_deleted
-        ? null
-        : button(act, "Delete documents", `job-${job.id}-delete`, {
-            name: "delete",
-            job: job.id,
-            done: `Documents of job ${job.id} deleted`,
-          }, { "aria-label": `Delete documents: job ${job.id}` }),
+      running ? jobButton("expire") : null,
+      running || job.documents_deleted ? null : jobButton("delete"),
     ),
   );
 };
 
-// A list shows its newest items first, and the older ones when the reader asks for them.
-const FIRST_SHOWN = 30;
-
-const newest = (all, name, { expanded, showAll }) => {
-  if (all.length <= FIRST_SHOWN || expanded.has(name)) return [all, null];
-  const more = element(
-    "button",
-    { type: "button", "data-key": `all-${name}`, onclick: () => showAll(name) },
-    `Show ${all.length - FIRST_SHOWN} older`,
-  );
-  return [all.slice(0, FIRST_SHOWN), element("p", { class: "more" }, more)];
+export const jobs = ({ jobs: shown, jobs_place: place, jobs_total: total, now }, act, go) => {
+  if (total === 0) return [empty(text("no_jobs"))];
+  const filtered = place.found < total;
+  return [
+    element(
+      "p",
+      { class: "found" },
+      text("found", { found: place.found, total }),
+      filtered ? " · " : null,
+      filtered ? link(go, ALL_JOBS, text("show_all"), { "data-key": "all-jobs" }) : null,
+    ),
+    shown.length === 0
+      ? empty(text("no_match"))
+      : element("div", { class: "jobs" }, shown.map((job) => jobCard({ ...job, now }, act, go))),
+    pager(go, "page", text("pages_of_jobs"), place),
+  ];
 };
 
-export const jobs = ({ jobs: all, now }, act, view) => {
-  if (all.length === 0) {
-    return [empty("No jobs yet. Create one with your client, and it appears here.")];
-  }
-  const [shown, more] = newest(all, "jobs", view);
-  return [shown.map((job) => jobCard({ ...job, now }, act)), more];
-};
-
-const changeItem = (queue, change, act) =>
-  element(
+const changeItem = (queue, change, act, go) => {
+  const key = `lease-${queue.sender}-${queue.name}-${change.number}`;
+  const name = text("change_of_job", { change: change.number, job: change.job_id });
+  return element(
     "li",
     {},
-    element("span", {}, `Job ${change.job_id}`),
+    jobLink(go, change.job_id, `${key}-job`),
     badge(change.status),
     change.leased_until === null
-      ? element("span", { class: "help" }, "waits for a poll")
-      : countdown(change.leased_until, { ahead: "lease ends in", past: "lease has ended" }),
+      ? element("span", { class: "help" }, text("waits"))
+      : countdown(change.leased_until, "leased", "lease_over"),
     change.leased_until === null
       ? null
       : button(
           act,
-          "End lease",
-          `lease-${queue.sender}-${queue.name}-${change.number}`,
-          {
-            name: "end_lease",
-            job: change.job_id,
-            change: change.number,
-            done: `Lease of job ${change.job_id} ended`,
-          },
-          { "aria-label": `End lease: change ${change.number} of job ${change.job_id}` },
+          text("end_lease"),
+          key,
+          { name: "end_lease", job: change.job_id, change: change.number },
+          { "aria-label": `${text("end_lease")}: ${name}` },
         ),
   );
+};
 
-export const queues = ({ queues: all }, act) =>
-  all.length === 0
-    ? [empty("No queue yet. A queue appears here after its first poll or status change.")]
-    : all.map((queue) =>
-        element(
-          "article",
-          { class: "queue" },
-          element(
-            "h3",
-            {},
-            `Organisation ${organization(queue.sender)}, `,
-            element("span", { dir: "auto" }, queueName(queue.name)),
-          ),
-          element(
-            "p",
-            {},
-            queue.next_permitted_poll_time === null
-              ? "Never polled."
-              : countdown(queue.next_permitted_poll_time, {
-                  ahead: "Next poll permitted in",
-                  past: "A poll is permitted now.",
-                }),
-          ),
-          queue.changes.length === 0
-            ? element("p", { class: "help" }, "Empty.")
-            : element("ul", { class: "changes" }, queue.changes.map((change) => changeItem(queue, change, act))),
+const queueCard = ({ queue, left_out: leftOut }, act, go) =>
+  element(
+    "article",
+    { class: "queue" },
+    element(
+      "h3",
+      {},
+      `${text("queue_of", { number: grouped(queue.sender) })} `,
+      element("span", { dir: "auto" }, queueName(queue.name)),
+    ),
+    element(
+      "p",
+      {},
+      queue.next_permitted_poll_time === null
+        ? text("never_polled")
+        : countdown(queue.next_permitted_poll_time, "poll_later", "poll_now"),
+    ),
+    queue.changes.length === 0
+      ? element("p", { class: "help" }, text("empty_queue"))
+      : element(
+          "ul",
+          { class: "changes" },
+          queue.changes.map((change) => changeItem(queue, change, act, go)),
         ),
-      );
+    leftOut === 0 ? null : element("p", { class: "help" }, text("more_changes", { count: leftOut })),
+  );
+
+export const queues = ({ queues: shown, queues_left_out: leftOut }, act, go) => {
+  if (shown.length === 0) return [empty(text("no_queues"))];
+  const whole = leftOut === 0 && shown.every(({ left_out: changes }) => changes === 0);
+  return [
+    element("div", { class: "queues" }, shown.map((excerpt) => queueCard(excerpt, act, go))),
+    leftOut === 0 ? null : element("p", { class: "help" }, text("more_queues", { count: leftOut })),
+    whole
+      ? null
+      : element("p", {}, link(go, { queues: "all" }, text("whole_queues"), { "data-key": "queues" })),
+  ];
+};
+
+// The fields that every fault has. The other fields are shown as the control API names them.
+const GENERAL = new Set(["kind", "times", "operation", "path", "probability", "after"]);
 
 const faultText = ({ fault, left }) => {
-  const phrases = [left === null ? "every request" : left === 1 ? "the next request" : `the next ${left} requests`];
-  if (fault.operation !== null) phrases.push(`to ${fault.operation}`);
-  if (fault.path !== null) phrases.push(`with a path that matches ${fault.path}`);
-  if (fault.probability < 1) phrases.push(`with probability ${fault.probability}`);
-  for (const name of ["seconds", "status", "code", "header"]) {
-    if (fault[name] !== null) phrases.push(`${name} ${fault[name]}`);
+  const phrases = [
+    left === null
+      ? text("every_request")
+      : left === 1
+        ? text("next_request")
+        : text("next_requests", { count: left }),
+  ];
+  if (fault.operation !== null) phrases.push(text("of_operation", fault));
+  if (fault.path !== null) phrases.push(text("with_path", fault));
+  if (fault.probability < 1) phrases.push(text("with_probability", fault));
+  for (const [name, value] of Object.entries(fault)) {
+    if (!GENERAL.has(name) && value !== null && value !== false) phrases.push(`${name} ${value}`);
   }
-  if (fault.after) phrases.push("after the request took effect");
+  if (fault.after) phrases.push(text("after"));
   return phrases.join(", ");
 };
 
 export const faults = ({ faults: all }, act) => {
-  if (all.length === 0) return [empty("No faults are pending.")];
+  if (all.length === 0) return [empty(text("no_faults"))];
   const rows = all.map((pending) =>
     element(
       "li",
@@ -214,10 +255,10 @@ export const faults = ({ faults: all }, act) => {
       element("span", {}, faultText(pending)),
       button(
         act,
-        "Remove",
+        text("remove"),
         `fault-${pending.number}`,
-        { name: "remove_fault", fault: pending.number, done: `Fault ${pending.fault.kind} removed` },
-        { "aria-label": `Remove: ${pending.fault.kind}` },
+        { name: "remove_fault", fault: pending.number, kind: pending.fault.kind },
+        { "aria-label": `${text("remove")}: ${pending.fault.kind}` },
       ),
     ),
   );
@@ -226,19 +267,25 @@ export const faults = ({ faults: all }, act) => {
     element(
       "p",
       { class: "actions" },
-      button(act, "Clear all faults", "faults-clear", { name: "clear_faults", done: "Faults cleared" }),
+      button(act, text("clear"), "faults-clear", { name: "clear_faults" }),
     ),
   ];
 };
 
 const statusCell = (status) =>
   status === null
-    ? element("span", { class: "badge bad" }, "cut off")
+    ? element("span", { class: "badge bad" }, text("cut_off"))
     : element("span", { class: `badge ${status < 400 ? "good" : "bad"}` }, String(status));
 
-export const requests = ({ requests: all, now }, _act, view) => {
-  if (all.length === 0) return [empty("No requests to the API yet.")];
-  const [shown, more] = newest(all, "requests", view);
+// The reason of a refusal is the service's own text, which is English.
+const refusalCell = ({ refusal, faults: kinds }) => [
+  refusal === null ? null : element("span", { lang: "en" }, refusal),
+  refusal === null || kinds.length === 0 ? null : " · ",
+  kinds.map((kind) => text("fault", { kind })).join(" · ") || null,
+];
+
+export const requests = ({ requests: shown, requests_place: place, now }, _act, go) => {
+  if (shown.length === 0) return [empty(text("no_requests"))];
   const rows = shown.map((request) => ({
     kind: request.status === null || request.status >= 400 ? "refused" : null,
     cells: [
@@ -246,13 +293,13 @@ export const requests = ({ requests: all, now }, _act, view) => {
       request.method,
       element("code", {}, request.path),
       statusCell(request.status),
-      [request.refusal, ...request.faults.map((fault) => `fault: ${fault}`)]
-        .filter((text) => text !== null)
-        .join(" · "),
+      refusalCell(request).filter((cell) => cell !== null),
     ],
   }));
-  const columns = ["Time", "Method", "Path", "Status", "Refusal and faults"];
-  return [table("The last requests to the API, newest first", columns, rows), more];
+  return [
+    table(text("requests_caption"), ["time", "method", "path", "status", "refusal"], rows),
+    pager(go, "requests", text("pages_of_requests"), place),
+  ];
 };
 
 const counted = (counts) =>
@@ -262,18 +309,20 @@ const counted = (counts) =>
 
 export const counters = ({ counters: all }) => {
   const rows = Object.entries(all);
-  if (rows.length === 0) return [empty("No calls yet.")];
+  if (rows.length === 0) return [empty(text("no_calls"))];
   return [
     table(
-      "Calls, refusals and early polls of each organisation",
-      ["Organisation", "Calls", "Refused", "Early polls"],
+      text("counters_caption"),
+      ["organization", "calls", "refused", "early"],
       rows.map(([number, counts]) => ({
         cells: [
-          organization(number),
+          grouped(number),
           counted(counts.calls),
           counted(counts.refusals),
-          `${counts.early_polls_of_one_client} by one client, ` +
-            `${counts.early_polls_between_clients} between clients`,
+          text("early", {
+            one: counts.early_polls_of_one_client,
+            between: counts.early_polls_between_clients,
+          }),
         ],
       })),
     ),
