@@ -51,11 +51,13 @@ test: ready-test ## run all tests and check coverage; ARGS="tests/client/test_x.
 ifneq ($(strip $(ARGS)),)
 	$(PY) -m pytest $(ARGS)
 else
+	rm -rf test-output/screenshots
 	$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest -n $(JOBS) --maxprocesses 8
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report --include='src/posten_signering/*' --omit='src/posten_signering/sandbox/*' --fail-under=100
 	$(PY) -m coverage report --include='src/posten_signering/sandbox/*' --fail-under=95
+	@echo "The browser tests have saved what the pages look like in test-output/screenshots."
 endif
 
 bench: ready-test ## compare CPU, memory, event loop and connections with their baselines; fails if a limit is exceeded

@@ -496,6 +496,7 @@ async def sandbox() -> None:
         assert_type(configuration, ClientConfiguration)
         assert_type((running.service_root, running.signing_pages_url), tuple[str, str])
         assert_type((running.overview_url, running.control_url), tuple[str, str])
+        assert_type(running.exit_urls, ExitUrls)
         assert_type(running.ca_pem, bytes)
         assert_type(running.ca_certificates, Mapping[str, bytes])
         assert_type(running.enterprise_pkcs12("123456789"), tuple[bytes, str])

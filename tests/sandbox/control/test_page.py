@@ -8,7 +8,7 @@ from callers import Clock, caller_of, redirect_urls
 from visitors import visitor
 
 from posten_signering.sandbox import Sandbox
-from posten_signering.sandbox._control.page import CHANGES, JOBS, QUEUES, REQUESTS
+from posten_signering.sandbox._control.page import CHANGES, JOBS, ORGANIZATIONS, QUEUES, REQUESTS
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +38,9 @@ async def data(tmp_path_factory):
             await sandbox.sign(url)
         for number in range(QUEUES):
             await sender.get(f"{sender.jobs}?polling_queue=queue-{number}")
+        for number in range(ORGANIZATIONS):
+            path = f"/api/{100_000_000 + number}/direct/signature-jobs"
+            await sender.get(sender.sandbox.service_root.removesuffix("/api") + path)
 
         async def get(query):
             answer = await browser.get(f"/overview/data?{query}")
@@ -89,7 +92,7 @@ async def test_the_query_selects_jobs_newest_first(data, query, expected, found,
 async def test_requests_have_pages_too(data):
     first, last = await data("page=2"), await data("requests=99")
     place = first["requests_place"]
-    assert place["found"] == TOTAL + QUEUES
+    assert place["found"] == TOTAL + QUEUES + ORGANIZATIONS
     assert (place["page"], place["pages"]) == (1, -(-place["found"] // REQUESTS))
     assert len(first["requests"]) == REQUESTS
     assert first["requests"][0]["operation"] == "poll"
@@ -105,6 +108,15 @@ async def test_queues_show_their_beginning_until_the_reader_asks_for_everything(
     excerpt = page["queues"][0]
     assert [change["job_id"] for change in excerpt["queue"]["changes"]] == REJECTED_IDS[::-1]
     assert (excerpt["left_out"], len(page["queues"]), page["queues_left_out"]) == (0, QUEUES + 1, 0)
+
+
+async def test_the_counters_of_many_organisations_are_bounded(data):
+    page = await data("")
+    assert len(page["counters"]) == ORGANIZATIONS
+    assert page["counters_left_out"] == 2
+    page = await data(f"organization={OTHER}")
+    assert list(page["counters"]) == [OTHER]
+    assert page["counters_left_out"] == ORGANIZATIONS + 1
 
 
 async def test_the_data_is_for_the_sandboxs_own_page(data):

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TypeVar
 
 from posten_signering.sandbox._api.activity import OrganizationCounters, RequestSnapshot
@@ -24,6 +25,7 @@ from posten_signering.sandbox._state.queues import Change, QueueName
 
 JOBS = 6
 REQUESTS = 10
+ORGANIZATIONS = 20
 QUEUES = 10
 CHANGES = 5
 
@@ -75,7 +77,8 @@ class OverviewExcerpt:
         queues_left_out: The number of further queues.
         requests: One page of the last requests, newest first.
         requests_place: Which page of requests it is.
-        counters: The counters by organisation number.
+        counters: The counters of the first organisations, by organisation number.
+        counters_left_out: The number of further organisations.
         faults: The pending faults, oldest first.
     """
 
@@ -90,6 +93,7 @@ class OverviewExcerpt:
     requests: tuple[RequestSnapshot, ...]
     requests_place: Place
     counters: Mapping[str, OrganizationCounters]
+    counters_left_out: int
     faults: tuple[PendingFault, ...]
 
 
@@ -98,8 +102,9 @@ def overview_excerpt(control: Control, query: Mapping[str, str]) -> OverviewExce
 
     Args:
         control: The sandbox.
-        query: `job`, an id; `state`, a job's status or `unconfirmed`; `organization`; `page`, of jobs;
-            `requests`, a page too; `queues`, which shows whole queues if it is `all`. All are optional.
+        query: `job`, an id; `state`, a job's status or `unconfirmed`; `organization`, for jobs and counters;
+            `page`, of jobs; `requests`, a page too; `queues`, which shows whole queues if it is `all`.
+            All are optional.
     """
     now = control.settings.now()
     control.state.pass_time(now)
@@ -115,6 +120,10 @@ def overview_excerpt(control: Control, query: Mapping[str, str]) -> OverviewExce
     ]
     jobs, jobs_place = _page(selected, query.get("page", ""), JOBS)
     requests, requests_place = _page(control.activity.requests, query.get("requests", ""), REQUESTS)
+    counters = control.activity.counters
+    wanted = query.get("organization", "")
+    of_wanted = ((number, counts) for number, counts in counters.items() if wanted in {"", number})
+    shown_counters = dict(islice(of_wanted, ORGANIZATIONS))
     names = sorted(tables.queues, key=lambda name: (name.sender, name.name or ""))
     whole = query.get("queues") == "all"
     shown_names = names if whole else names[:QUEUES]
@@ -134,7 +143,8 @@ def overview_excerpt(control: Control, query: Mapping[str, str]) -> OverviewExce
         queues_left_out=len(names) - len(shown_names),
         requests=tuple(requests),
         requests_place=requests_place,
-        counters=control.activity.counters,
+        counters=shown_counters,
+        counters_left_out=len(counters) - len(shown_counters),
         faults=control.faults.pending,
     )
 

@@ -16,7 +16,7 @@ from posten_signering.sandbox._pages.overview_texts import OVERVIEW_TEXTS
 from posten_signering.sandbox._state.job import JobStatus
 from posten_signering.sandbox._state.storage import to_json
 
-_INPUTS = {bool: "checkbox", int: "number", float: "number", str: "text"}
+_INPUTS = {bool: "checkbox", int | None: "number", float | None: "number"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,9 +58,7 @@ def _fault_fields() -> dict[str, str]:
     taken = {name for names in TAKES.values() for name in names}
     types = get_type_hints(Fault)
     inputs = {
-        field.name: next(
-            name for kind, name in _INPUTS.items() if types[field.name] in {kind, kind | None}
-        )
+        field.name: _INPUTS.get(types[field.name], "text")
         for field in fields(Fault)
         if field.name in taken
     }

@@ -137,6 +137,7 @@ _BOKMAL = {
     "column_calls": "Kall",
     "column_refused": "Avslått",
     "column_early": "For tidlige pollinger",
+    "more_organizations": "Organisasjoner som ikke vises: {count}",
     "early": "{one} av én klient, {between} mellom klienter",
     # Units of time.
     "seconds": "{number} s",
@@ -270,6 +271,7 @@ _ENGLISH = {
     "column_calls": "Calls",
     "column_refused": "Refused",
     "column_early": "Early polls",
+    "more_organizations": "Organisations that are not shown: {count}",
     "early": "{one} by one client, {between} between clients",
     "seconds": "{number} s",
     "minutes": "{number} min",

@@ -307,8 +307,8 @@ const counted = (counts) =>
     .map(([name, count]) => `${name} ${count}`)
     .join(", ");
 
-export const counters = ({ counters: all }) => {
-  const rows = Object.entries(all);
+export const counters = ({ counters: shown, counters_left_out: leftOut }) => {
+  const rows = Object.entries(shown);
   if (rows.length === 0) return [empty(text("no_calls"))];
   return [
     table(
@@ -326,5 +326,8 @@ export const counters = ({ counters: all }) => {
         ],
       })),
     ),
+    leftOut === 0
+      ? null
+      : element("p", { class: "help" }, text("more_organizations", { count: leftOut })),
   ];
 };

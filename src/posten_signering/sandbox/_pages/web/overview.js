@@ -25,16 +25,28 @@ const live = (state, name) => {
   if (indicator.textContent !== text(name)) indicator.textContent = text(name);
 };
 
-const say = (words) => {
-  place("result").textContent = words;
-  place("wrong").textContent = "";
+// Changes the page, and keeps what the reader sees where it is when the content above changes its height.
+const steadily = (change) => {
+  const sections = [...document.querySelectorAll("main > section")];
+  const seen =
+    sections.find((section) => section.getBoundingClientRect().bottom > 0) ?? sections.at(-1);
+  const top = seen.getBoundingClientRect().top;
+  change();
+  scrollBy(0, seen.getBoundingClientRect().top - top);
 };
 
+const say = (words) =>
+  steadily(() => {
+    place("result").textContent = words;
+    place("wrong").textContent = "";
+  });
+
 // The control API explains its errors in English, also on a page in bokmål.
-const complain = (words, lang = null) => {
-  place("result").textContent = "";
-  place("wrong").replaceChildren(element("span", { lang }, words));
-};
+const complain = (words, lang = null) =>
+  steadily(() => {
+    place("result").textContent = "";
+    place("wrong").replaceChildren(element("span", { lang }, words));
+  });
 
 // Shows what these parameters of the address select, as a link with this address would.
 const go = (parameters, hash = "") => {
@@ -59,15 +71,6 @@ const offerOrganizations = (numbers) => {
   const options = offered.map((number) => element("option", {}, number));
   select.replaceChildren(select.options[0], ...options);
   select.value = chosen;
-};
-
-// Changes the page, and keeps what the reader sees where it is when the content above changes its height.
-const steadily = (change) => {
-  const sections = [...document.querySelectorAll("main > section")];
-  const seen = sections.find((section) => section.getBoundingClientRect().bottom > 0);
-  const top = seen.getBoundingClientRect().top;
-  change();
-  scrollBy(0, seen.getBoundingClientRect().top - top);
 };
 
 const draw = (overview) => {
