@@ -119,7 +119,15 @@ async def test_the_counters_of_many_organisations_are_bounded(data):
     assert page["counters_left_out"] == ORGANIZATIONS + 1
 
 
-async def test_the_data_is_for_the_sandboxs_own_page(data):
-    headers = {"Host": "evil.example"}
-    assert (await data.browser.get("/overview/data", headers=headers)).status == 403
-    assert "organizations" not in data.browser.page
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+)
+async def test_only_the_sandboxs_own_page_gets_the_data(data, headers, status):
+    assert (await data.browser.get("/overview/data", headers=headers)).status == status
+    assert ("organizations" in data.browser.page) == (status == 200)

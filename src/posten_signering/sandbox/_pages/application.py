@@ -20,6 +20,9 @@ logger = logging.getLogger("posten_signering.sandbox")
 OVERVIEW = "/overview"
 """The path of the overview page."""
 
+OVERVIEW_DATA = "/overview/data"
+"""The path of what the overview page shows, as JSON for its script."""
+
 STYLE = "/web/style.css"
 """The path of the style sheet that every page loads."""
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from posten_signering.sandbox._api.activity import Feed
-from posten_signering.sandbox._pages.application import is_control
+from posten_signering.sandbox._pages.application import OVERVIEW_DATA, is_control
 from posten_signering.sandbox._state.storage import Storage
 from posten_signering.sandbox._values.refusal import SandboxError
 
@@ -35,7 +35,8 @@ def guard(*, port: int, storage: Storage, feed: Feed) -> Middleware:
                 "The Host header is not an address of the sandbox: use 127.0.0.1 or localhost.",
             )
         changes = request.method not in _SAFE
-        if (changes or is_control(request)) and _is_foreign(request, origins):
+        private = is_control(request) or request.path == OVERVIEW_DATA
+        if (changes or private) and _is_foreign(request, origins):
             return _refusal(
                 request,
                 403,

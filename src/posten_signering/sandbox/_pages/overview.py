@@ -11,7 +11,7 @@ from typing import get_type_hints
 from aiohttp import web
 
 from posten_signering.sandbox._api.faults import ERROR_CODES, TAKES, Fault, FaultKind, Operation
-from posten_signering.sandbox._pages.application import OVERVIEW, language_of, page
+from posten_signering.sandbox._pages.application import OVERVIEW, OVERVIEW_DATA, language_of, page
 from posten_signering.sandbox._pages.overview_texts import OVERVIEW_TEXTS
 from posten_signering.sandbox._state.job import JobStatus
 from posten_signering.sandbox._state.storage import to_json
@@ -32,7 +32,7 @@ class OverviewPage:
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Adds the routes of the page and its data."""
         router.add_get(OVERVIEW, self._show)
-        router.add_get(f"{OVERVIEW}/data", self._data)
+        router.add_get(OVERVIEW_DATA, self._data)
 
     async def _show(self, request: web.Request) -> web.Response:
         return page(
