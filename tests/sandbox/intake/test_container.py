@@ -152,6 +152,20 @@ def test_too_many_entries_are_refused():
     assert "103 entries" in refusal_of(zipped([*PLAIN, *entries]))
 
 
+def test_a_directory_that_is_too_large_is_refused_before_it_is_read():
+    entries = [(f"{number}.pdf", b"") for number in range(2_000)]
+    assert "The directory of the container" in refusal_of(zipped([*PLAIN, *entries]))
+    long_name = ("a" * 65_500, b"")
+    assert "under short names" in refusal_of(zipped([*PLAIN, long_name]) + b"comment\1")
+
+
+def test_a_zip64_file_is_refused():
+    content = zipped(PLAIN)
+    end = content.rindex(b"PK\5\6")
+    locator = b"PK\6\7" + bytes(16)
+    assert "ZIP64" in refusal_of(content[:end] + locator + content[end:])
+
+
 @given(st.data())
 def test_a_container_with_changed_bytes_is_refused_or_opens_with_the_same_contents(data):
     """No other exception is raised, whichever bytes change and wherever the file is cut off."""

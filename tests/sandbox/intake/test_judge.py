@@ -37,6 +37,11 @@ def refusal_of(*arguments, code="ASICE_VALIDATION_FAILED", **named):
     return caught.value.message
 
 
+def parts(part, count=500):
+    """Numbered parts of an XML document."""
+    return "".join(part.format(number) for number in range(count)).encode()
+
+
 def with_manifest(manifest, files=None):
     return Recipe(manifest=manifest, files=files or bundles.two_files())
 
@@ -161,7 +166,18 @@ def test_a_sender_that_differs_from_the_sender_in_the_url_is_refused():
             "DOCTYPE",
         ),
         (lambda x: x.replace(b"ordre-77", b"<?php ?>ordre-77"), "processing instruction"),
-        (lambda x: x + b" " * 1024 * 1024, "larger than"),
+        (lambda x: x + b" " * 128 * 1024, "larger than"),
+        (lambda x: x.replace(b"UTF-8", b"utf-7"), "not well-formed"),
+        (lambda x: x.replace(b"UTF-8", b"nonsense"), "not well-formed XML"),
+        (lambda x: x.replace(b"ordre-77", b"<a/>" * 500), "more than 500 elements, attributes"),
+        (
+            lambda x: x.replace(b"<exit-urls", b"<exit-urls" + parts(' a{0}="b"')),
+            "more than 500 elements, attributes",
+        ),
+        (
+            lambda x: x.replace(b"<exit-urls", b"<exit-urls" + parts(' xmlns:a{0}="b"')),
+            "attributes and namespace declarations",
+        ),
         (lambda _: b" ", "not well-formed"),
     ],
 )
@@ -174,6 +190,23 @@ def test_nested_entities_are_refused():
     levels = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
     bomb = f'<!DOCTYPE x [<!ENTITY e0 "lol">{levels}]><x>&e11;</x>'.encode()
     refusal_of(request=bomb, code="SCHEMA_VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_doctype_is_refused_before_its_declarations_are_read(encoding):
+    """lxml needs minutes for a hundred thousand declarations of attributes."""
+    declarations = parts('a{0} CDATA "b" ', 3_000).decode()
+    document = f"<!-- a --><!DOCTYPE x [<!ATTLIST x {declarations}>"  # without an end
+    message = refusal_of(request=document.encode(encoding), code="SCHEMA_VALIDATION_ERROR")
+    assert "DOCTYPE" in message
+
+
+def test_a_refusal_names_at_most_twenty_violations():
+    document = b"<document/>" * 40
+    manifest = bundles.manifest_xml(bundles.two_files())
+    manifest = manifest.replace(b"<documents>", b"<documents>" + document)
+    message = refusal_of(with_manifest(manifest), code="SCHEMA_VALIDATION_ERROR")
+    assert message.count(";") == 19
 
 
 def test_a_refusal_lists_the_path_of_every_violation_without_values():

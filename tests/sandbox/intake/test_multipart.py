@@ -69,6 +69,8 @@ def test_a_preamble_and_an_epilogue_are_ignored():
         (" ", "must be multipart/mixed, but is missing"),
         ("multipart", "must be multipart/mixed, but is unreadable"),
         ("multipart/mixed", "has no boundary"),
+        ('multipart/mixed; boundary=""', "has no boundary"),
+        ("multipart/mixed; boundary=\u00e6", "has no boundary in ASCII"),
         ("multipart/mixed; boundary=different", "does not contain the boundary"),
         (f"multipart/mixed; boundary={BOUNDARY}\r\nX: y", "must be multipart/mixed"),
     ],
@@ -84,6 +86,35 @@ def test_a_body_that_was_cut_off_is_refused():
 def test_a_body_without_exactly_one_request_and_one_container_is_refused():
     two_requests = body(REQUEST, PACKED).replace(b"application/octet-stream", b"application/xml")
     assert "has 2 XML parts and 0 other parts" in refusal_of(two_requests)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"--b\r\n\r\n\r\n" * 20_000 + b"--b--\r\n", "has more than 2 parts"),
+        (b"--b\n" * 20_000, "no empty line within its first 8192 bytes"),
+        (b"--b\nA: " + b"x" * 10_000 + b"\n\n\n--b--", "no empty line"),
+        (b"--b\nA: b\n" + b" c\n" * 10_000 + b"\n\n--b--", "no empty line"),
+        (
+            b"--b\n" + b"Content-Type: message/rfc822\n\n" * 5_000 + b"\n--b--\n",
+            "0 XML parts and 1 other",
+        ),
+        (
+            b"--b\nContent-Type: multipart/mixed; boundary=c\n\n--c\n\n\n--c--\n--b--",
+            "0 XML parts and 1 other",
+        ),
+        (b"\n--bx" * 20_000, "does not contain the boundary"),
+    ],
+)
+def test_a_body_of_very_many_parts_headers_or_levels_is_refused(content, reason):
+    """The standard library's parser needs seconds for the first ones, or exceeds the recursion limit."""
+    assert reason in refusal_of(content, "multipart/mixed; boundary=b")
+
+
+def test_only_a_whole_line_is_a_delimiter():
+    packed = b"a--b\r\n --b\r\n--bc\r\n--b-\r\n"
+    content = b"--b\nContent-Type: text/xml\n\n<a/>\n--b \t\r\n\r\n" + packed + b"\r\n--b--"
+    assert split(content, "multipart/mixed; boundary=b") == (b"<a/>", packed)
 
 
 def test_a_transfer_encoding_that_changes_the_bytes_is_refused():

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+from posten_signering.sandbox._intake.xml import MAX_XML_BYTES
 from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import broken_bundle
 
@@ -22,11 +23,18 @@ MIMETYPE = "mimetype"
 MAX_DOCUMENT_BYTES = 10_485_760
 """The most bytes that all documents of a job may have in total (the documentation's 10 MB)."""
 
-_MAX_OTHER_FILE_BYTES = 1024 * 1024
 _MAX_ENTRIES = 64
 _ASICE_TYPE = b"application/vnd.etsi.asic-e+zip"
 _ENCRYPTED = 0x1 | 0x40
 _LOCAL_HEADER = b"PK\x03\x04"
+
+# The end of a ZIP file: a record of 22 bytes, then a comment (APPNOTE 4.3.16).
+_END_RECORD = b"PK\x05\x06"
+_END_RECORD_BYTES = 22
+_MAX_COMMENT_BYTES = 65_536
+_ZIP64_LOCATOR = b"PK\x06\x07"
+_ZIP64_LOCATOR_BYTES = 20
+_MAX_DIRECTORY_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +63,7 @@ def open_container(content: Octets) -> Container:
             "The container is not a ZIP file: it does not start with the header of an entry. Send"
             " the bytes of the ASiC-E file unchanged."
         )
+    _check_directory(content)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             files = _read_entries(archive)
@@ -101,6 +110,28 @@ def form_url_decoded(text: str) -> str:
     return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "replace")
 
 
+def _check_directory(content: Octets) -> None:
+    """Limits the directory at the end of the ZIP file, because `zipfile` reads the whole directory first."""
+    end = len(content) - _END_RECORD_BYTES
+    # `zipfile` finds the record in the same way.
+    if not (content.startswith(_END_RECORD, max(end, 0)) and content.endswith(b"\0\0")):
+        end = content.rfind(_END_RECORD, max(end - _MAX_COMMENT_BYTES, 0))
+    if end < 0:
+        # `zipfile` finds no record either, and refuses the file.
+        return
+    if content.startswith(_ZIP64_LOCATOR, max(end - _ZIP64_LOCATOR_BYTES, 0)):
+        raise broken_bundle(
+            "The container is a ZIP64 file, a format for files above 4 GiB. Write an ordinary ZIP file."
+        )
+    size = int.from_bytes(content[end + 12 : end + 16], "little")
+    if size > _MAX_DIRECTORY_BYTES:
+        raise broken_bundle(
+            f"The directory of the container, which lists its entries, has {size} bytes, and the limit"
+            f" is {_MAX_DIRECTORY_BYTES}. Include only the documents, the manifest and the signature,"
+            " under short names."
+        )
+
+
 def _read_entries(archive: zipfile.ZipFile) -> dict[str, Octets]:
     entries = archive.infolist()
     if len(entries) > _MAX_ENTRIES:
@@ -124,7 +155,7 @@ def _read_entries(archive: zipfile.ZipFile) -> dict[str, Octets]:
                 f" ({zipfile.ZIP_STORED}) or deflated ({zipfile.ZIP_DEFLATED})."
             )
         is_document = name not in {MANIFEST, SIGNATURES, MIMETYPE}
-        limit = remaining if is_document else _MAX_OTHER_FILE_BYTES
+        limit = remaining if is_document else MAX_XML_BYTES
         # The declared size may be wrong, so read one byte more than the limit.
         with archive.open(entry) as file:
             files[name] = Octets(file.read(limit + 1))
@@ -133,7 +164,7 @@ def _read_entries(archive: zipfile.ZipFile) -> dict[str, Octets]:
                 f"The documents have more than {MAX_DOCUMENT_BYTES} bytes in total. Send smaller or"
                 " fewer documents."
                 if is_document
-                else f"The entry {name} is larger than {_MAX_OTHER_FILE_BYTES} bytes. Make it smaller."
+                else f"The entry {name} is larger than {MAX_XML_BYTES} bytes. Make it smaller."
             )
         if is_document:
             remaining -= len(files[name])
