@@ -1,6 +1,7 @@
 """The certificate that signs a container: its key, and its chain to a CA that the service trusts."""
 
 import socket
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import certificates
@@ -126,3 +127,11 @@ def test_issuers_and_revocations_are_not_fetched_from_the_network(monkeypatch):
         in refusal_of(without_chain, trusted=[certificates.root().certificate]).message
     )
     assert lookups == []
+
+
+def test_many_certificates_in_key_info_are_refused():
+    """The search for a chain through many CAs with one name takes minutes."""
+    holder = certificates.enterprise()
+    three_times = replace(holder, chain=holder.chain * 3)
+    assert "KeyInfo has 7 certificates" in refusal_of(Recipe(holder=three_times)).message
+    assert judged(Recipe(holder=replace(holder, chain=holder.chain * 2)))

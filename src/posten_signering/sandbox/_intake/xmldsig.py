@@ -33,6 +33,10 @@ RSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
 SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
 
 
+# The number of paths through certificates with equal names grows with the factorial of their number.
+_MAX_CERTIFICATES = 5
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class References:
     """The files and elements that a signature signs. Their digests are correct.
@@ -110,11 +114,17 @@ def key_info_certificates(signature: Element) -> tuple[x509.Certificate, ...]:
     """The certificates of `KeyInfo`, in document order.
 
     Raises:
-        Refusal: `KeyInfo` has no certificate, or a certificate can't be read.
+        Refusal: `KeyInfo` has no certificate or too many, or a certificate can't be read.
     """
     key_info = only_child(signature, "ds:KeyInfo")
+    elements = key_info.findall("ds:X509Data/ds:X509Certificate", PREFIXES)
+    if len(elements) > _MAX_CERTIFICATES:
+        raise broken_signature(
+            f"KeyInfo has {len(elements)} certificates, and the limit is {_MAX_CERTIFICATES}. Include"
+            " only the signing certificate and its issuers."
+        )
     certificates: list[x509.Certificate] = []
-    for element in key_info.findall("ds:X509Data/ds:X509Certificate", PREFIXES):
+    for element in elements:
         der = decoded(element.text or "", name="X509Certificate")
         try:
             certificate = x509.load_der_x509_certificate(der)
