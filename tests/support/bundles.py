@@ -98,9 +98,7 @@ def request_xml(*, reference: str = "ordre-77", extra: str = "") -> bytes:
     return f"""<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
 <direct-signature-job-request xmlns="{SERVICE}"><reference>{reference}</reference><exit-urls>
 <completion-url>https://example.com/done?a=1&amp;b=2</completion-url>
-<rejection-url>
-  https://example.com/rejected
-</rejection-url>
+<rejection-url>https://example.com/rejected</rejection-url>
 <error-url>https://example.com/error</error-url></exit-urls>{extra}</direct-signature-job-request>
 """.encode()
 

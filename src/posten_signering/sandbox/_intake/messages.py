@@ -6,6 +6,7 @@ or URLs.
 
 from dataclasses import dataclass, field
 
+from posten_signering.sandbox._intake.exit_urls import exit_url_problem
 from posten_signering.sandbox._intake.xml import Element, parse, validate
 from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import broken_bundle, broken_schema
@@ -96,14 +97,23 @@ def read_job_request(content: Octets) -> JobRequest:
     """The values of the request (`direct-signature-job-request`) in the body of a create.
 
     Raises:
-        Refusal: It is not well-formed, has a forbidden construct such as DOCTYPE, or breaks the schema.
+        Refusal: It is not well-formed, has a forbidden construct such as DOCTYPE, breaks the schema, or
+            has an exit URL that no browser can follow.
     """
     root = _message(content, "The request", root_name="direct-signature-job-request")
+    exit_urls = {
+        name: _text(root, "exit-urls", name)
+        for name in ("completion-url", "rejection-url", "error-url")
+    }
+    for name, url in exit_urls.items():
+        problem = exit_url_problem(url)
+        if problem is not None:
+            raise broken_schema(f"The request: exit-urls/{name} {problem}")
     return JobRequest(
         reference=_optional_text(root, "reference"),
-        completion_url=_text(root, "exit-urls", "completion-url").strip(),
-        rejection_url=_text(root, "exit-urls", "rejection-url").strip(),
-        error_url=_text(root, "exit-urls", "error-url").strip(),
+        completion_url=exit_urls["completion-url"],
+        rejection_url=exit_urls["rejection-url"],
+        error_url=exit_urls["error-url"],
         status_retrieval_method=_text(root, "status-retrieval-method") or "WAIT_FOR_CALLBACK",
         # One of the official clients can send an empty name. It means the default queue.
         polling_queue=_text(root, "polling-queue") or None,
@@ -124,7 +134,7 @@ def read_manifest(content: Octets) -> Manifest:
 
     Raises:
         Refusal: It is not well-formed, has a forbidden construct such as DOCTYPE, breaks the schema, or
-            has two signers with the same identifier.
+            has a signer with a blank identifier, or two with the same one.
     """
     root = _message(content, "manifest.xml", root_name="direct-signature-job-manifest")
     legacy = root.find("{*}document")
@@ -142,7 +152,14 @@ def read_manifest(content: Octets) -> Manifest:
     )
     positions: dict[str, int] = {}
     for position, signer in enumerate(signers):
-        earlier = positions.setdefault(signer.identifier, position)
+        # White space around an identifier does not count, because clients read responses without it.
+        identifier = signer.identifier.strip()
+        if not identifier:
+            raise broken_bundle(
+                f"manifest.xml: signer[{position}]/signer-identifier is only white space. Give the"
+                " signer an identifier of your own."
+            )
+        earlier = positions.setdefault(identifier, position)
         if earlier != position:
             raise broken_bundle(
                 f"manifest.xml: signer[{earlier}] and signer[{position}] have the same identifier."
