@@ -26,6 +26,10 @@ def pdf(content) -> Document:
     return Document(title="A document", content=content)
 
 
+def control(character: str) -> str:
+    return f"must not contain {character}, a control character that is not white space"
+
+
 def text(content) -> Document:
     return Document(title="A document", content=content, type=DocumentType.TEXT)
 
@@ -94,8 +98,13 @@ def test_entries_have_the_order_of_the_documents(given_as):
         (lambda c: text(c("æ".encode()[:1])), "must be text in UTF-8"),
         (lambda c: text(c(b"x" * MIB + b"\xff")), "must be text in UTF-8"),
         (lambda c: text(c(b"\xff" + b"x" * MIB)), "must be text in UTF-8"),
-        (lambda c: text(c(b"a\0b")), "must be text without NUL characters"),
-        (lambda c: text(c(b"x" * MIB + b"\0")), "must be text without NUL characters"),
+        (lambda c: text(c(b"a\0b")), control("U+0000")),
+        (lambda c: text(c(b"x" * MIB + b"\0\x07")), control("U+0000")),
+        (lambda c: text(c(b"a\x1b[8mb")), control("U+001B")),
+        (lambda c: text(c("a\x9fb".encode())), control("U+009F")),
+        (lambda c: text(c(b" \t\r\n\f")), "must not be only white space"),
+        (lambda c: text(c(b"\xef\xbb\xbf")), "must not be only white space"),
+        (lambda c: text(c(b"\n" * MIB + b"\xc2\xa0")), "must not be only white space"),
     ],
 )
 def test_content_that_does_not_match_its_type_is_reported(given_as, document, rule):
@@ -113,6 +122,8 @@ def test_content_that_does_not_match_its_type_is_reported(given_as, document, ru
         lambda c: text(c(b"\xef\xbb\xbf % PDF-1.7")),
         lambda c: text(c("æ".encode() * 400_000)),
         lambda c: text(c("\ufeffæ \U0001f44d".encode())),
+        lambda c: text(c("a\t\n\v\f\r\x85b".encode())),
+        lambda c: text(c(b"\n" * MIB + b"a")),
     ],
 )
 def test_content_that_matches_its_type_passes(given_as, document):

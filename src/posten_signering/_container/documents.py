@@ -8,6 +8,7 @@ import codecs
 import hashlib
 import io
 import os
+import re
 import stat
 import zlib
 from collections.abc import Generator, Iterator, Sequence
@@ -44,6 +45,9 @@ _LARGEST_KEPT = 1024 * 1024
 
 # White space and a byte order mark, with which a PDF that is declared as text may begin.
 _BEFORE_TEXT = b" \t\r\n\f\0" + codecs.BOM_UTF8
+
+# All control characters except those that are white space in Unicode.
+_CONTROL_CHARACTER = re.compile("[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +141,8 @@ class _FirstReading:
         self._deflated_size = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._is_utf8 = True
-        self._holds_nul = False
+        self._control_character: str | None = None
+        self._is_blank = True
 
     def entry(self, index: int) -> DocumentEntry:
         """The document's entry in the container. Call `read` first."""
@@ -204,9 +209,13 @@ class _FirstReading:
     def _decode(self, block: memoryview | bytes, *, final: bool = False) -> None:
         if self._is_utf8:
             try:
-                self._holds_nul |= "\0" in self._decoder.decode(block, final)
+                text = self._decoder.decode(block, final)
             except UnicodeDecodeError:
                 self._is_utf8 = False
+                return
+            if self._control_character is None and (found := _CONTROL_CHARACTER.search(text)):
+                self._control_character = found[0]
+            self._is_blank = self._is_blank and not text.replace("\ufeff", "").strip()
 
     def _find_broken_rules(self, at: pdf.Read) -> Iterator[str]:
         start = at(0, pdf.HEADER_WITHIN)
@@ -217,8 +226,11 @@ class _FirstReading:
                 yield "must be plain text, but is a PDF"
             if not self._is_utf8:
                 yield "must be text in UTF-8"
-            if self._holds_nul:
-                yield "must be text without NUL characters"
+            elif self._is_blank and self.size <= LARGEST_TOTAL:
+                yield "must not be only white space"
+            if self._control_character is not None:
+                character = f"U+{ord(self._control_character):04X}"
+                yield f"must not contain {character}, a control character that is not white space"
         elif not pdf.has_header(start):
             yield "must be a PDF"
         elif pdf.is_encrypted(at, self.size):

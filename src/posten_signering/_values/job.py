@@ -77,7 +77,10 @@ class DocumentType(StrEnum):
     """PDF 1.1 to 1.7 or PDF/A, without password protection."""
 
     TEXT = "text/plain"
-    """Plain text, which must be in UTF-8: no message of the service can name a different encoding."""
+    """Plain text, which must be in UTF-8: no message of the service can name a different encoding.
+
+    It may begin with a byte order mark. It must not be only white space, and its only control characters
+    may be white space such as tabs, line ends and form feeds: signers would not see others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -264,7 +264,6 @@ def test_the_manifest_must_name_every_document_of_the_container_once():
     ("file", "reason"),
     [
         (File("aaaa.pdf", b"hello"), "is not a PDF of version 1.1 to 1.7"),
-        (File("aaaa.pdf", b""), "is not a PDF of version 1.1 to 1.7"),
         (File("aaaa.pdf", b"%PDF-1.4\n%%EOF\n"), "is not a readable PDF"),
         (File("aaaa.txt", "æ".encode("latin-1"), "text/plain"), "is not text in UTF-8"),
         (File("aaaa.png", b"png", "image/png"), "has the media type image/png"),

@@ -22,12 +22,14 @@ from posten_signering import (
     Sender,
 )
 from posten_signering._client.creation import check
+from posten_signering._container.documents import inspect
 from posten_signering._container.layout import Compression, document_name
 from posten_signering._values.secret import Secret
 from posten_signering._wire.messages import job_messages
 from posten_signering._wire.urls import exit_url_rule
 from posten_signering.errors import InvalidJobError
 from posten_signering.sandbox._intake.exit_urls import exit_url_problem
+from posten_signering.sandbox._intake.judge import _document_problem
 from posten_signering.sandbox._intake.messages import read_job_request
 from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import Refusal
@@ -103,8 +105,19 @@ BROKEN = {
     ),
     "an empty PDF": (
         {"documents": [Document(title="Empty", content=b"")]},
-        "is not a PDF",
+        "is empty",
     ),
+    "an empty text": (text(b""), "is empty"),
+    "a blank text": (text(b" \n\t\xc2\xa0\f"), "is only white space"),
+    "a byte order mark alone": (text(b"\xef\xbb\xbf\n"), "is only white space"),
+    "a text with NUL": (text(b"a\0b"), "has the control character U+0000"),
+    "a text with a terminal's codes": (text(b"a\x1b[8mb"), "has the control character U+001B"),
+    "a text with a C1 control character": (text(b"a\xc2\x9fb"), "control character U+009F"),
+    "a text in Latin-1": (text(b"Vilk\xe5r"), "is not text in UTF-8"),
+    "a text in UTF-16": (text("Vilkår".encode("utf-16")), "is not text in UTF-8"),
+    "a text that is cut off in a character": (text("æ".encode()[:1]), "is not text in UTF-8"),
+    "a PDF as text": (text(bundles.pdf()), "is a PDF, but has the media type text/plain"),
+    "a PDF after a byte order mark": (text(b"\xef\xbb\xbf \n%PDF-1.7"), "is a PDF, but"),
     "no PDF": ({"documents": [Document(title="Page", content=b"<html>")]}, "is not a PDF"),
     "too many signers": (named(*map(str, range(11))), "signer[10] is not expected"),
     "a short identity number": (
@@ -171,6 +184,9 @@ ACCEPTED = {
     "ten signers": named(*map(str, range(10))),
     "twenty documents": {"documents": [PDF] * 20},
     "10 MiB of documents": text(b"x" * 10_485_760),
+    "a text with a byte order mark": text(b"\xef\xbb\xbfVilk\xc3\xa5r"),
+    "a text with white space of every kind": text("a\t\n\v\f\r\x85\xa0b".encode()),
+    "a text that mentions PDF": text(b"A text about %PDF-1.7"),
     "a polling queue": {
         "sender": Sender(organization_number=SENDER, polling_queue=" k\xf8 <&> \U0001f600")
     },
@@ -180,6 +196,13 @@ ACCEPTED = {
 @pytest.mark.parametrize("fields", ACCEPTED.values(), ids=ACCEPTED)
 def test_the_sandbox_accepts_what_the_client_accepts(fields):
     assert (clients_verdict(job(**fields)), sandboxs_verdict(job(**fields))) == (None, None)
+
+
+@given(st.one_of(st.binary(max_size=40), st.text(max_size=20).map(str.encode)))
+def test_the_sandbox_and_the_client_agree_about_every_text(content):
+    inspection = inspect(job(**text(content)).documents, compression=Compression.STORED)
+    problem = _document_problem("text/plain", Octets(content))
+    assert (problem is None) == (inspection.violations == ())
 
 
 # --- Exit URLs

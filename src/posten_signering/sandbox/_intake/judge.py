@@ -4,6 +4,7 @@ This module shares no code with the client, so a mistake of the client can't hid
 and performs no I/O: run it in a worker thread.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,6 +35,12 @@ from posten_signering.sandbox._values.refusal import broken_bundle
 PDF = "application/pdf"
 TEXT = "text/plain"
 _XML = "application/xml"
+
+# A PDF may begin with white space and a byte order mark, within the first 1024 bytes.
+_PDF_START = re.compile(rb"[ \t\r\n\f\0\xef\xbb\xbf]*%PDF-")
+_PDF_SEARCH_BYTES = 1024
+# All control characters except those that are white space in Unicode.
+_CONTROL_CHARACTER = re.compile("[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,12 +159,28 @@ def _documents(manifest: Manifest, container: Container) -> dict[str, Octets]:
 
 def _document_problem(media_type: str, content: Octets) -> str | None:
     """Why a document can't be signed, as text that follows "The document X ". `None` if it can."""
+    if not content:
+        return "is empty. Send a document with content."
     if media_type == PDF:
         return pdf_problem(content)
-    if media_type != TEXT:
-        return f"has the media type {media_type}. Send {PDF} or {TEXT}."
+    if media_type == TEXT:
+        return _text_problem(content)
+    return f"has the media type {media_type}. Send {PDF} or {TEXT}."
+
+
+def _text_problem(content: Octets) -> str | None:
+    """Why a text can't be signed. It can if its signers see all of its characters, and there are some."""
+    if _PDF_START.match(content, 0, _PDF_SEARCH_BYTES):
+        return f"is a PDF, but has the media type {TEXT}. Use {PDF}."
     try:
-        content.decode("utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
         return "is not text in UTF-8. Encode the text as UTF-8."
+    control = _CONTROL_CHARACTER.search(text)
+    if control is not None:
+        return (
+            f"has the control character U+{ord(control[0]):04X}. Remove it, because nobody sees it."
+        )
+    if not text.replace("\ufeff", "").strip():
+        return "is only white space. Send a document with content."
     return None
