@@ -141,3 +141,18 @@ def test_the_same_seed_gives_the_same_faults():
     assert run(7) == run(7)
     assert run(7) != run(8)
     assert 5 < sum(run(7)) < 35
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": FaultKind.RESET, "path": "/api/*/01817099921"},
+        {"kind": FaultKind.RESET, "path": "/api/*/018170%2099921"},
+        {"kind": FaultKind.ERROR_DOCUMENT, "code": "CODE_01817099921"},
+        {"kind": FaultKind.MISSING_HEADER, "header": "X-01817099921"},
+    ],
+)
+def test_a_fault_with_an_identity_number_is_refused_without_quoting_it(fields):
+    with pytest.raises(ValueError, match="must not contain a national identity number") as caught:
+        Fault(**fields)
+    assert "99921" not in str(caught.value)

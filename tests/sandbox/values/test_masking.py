@@ -1,7 +1,7 @@
 """Identity numbers in every spelling, and the values of secret parameters, are masked."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from posten_signering.sandbox._values.masking import masked, masked_path
@@ -39,8 +39,46 @@ def test_an_identity_number_with_any_separators_is_masked(number, gaps, before, 
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/170889%2012345/a%20b", "/***********/a%20b"),
+        ("?q=%2017088912345", "?q=%20***********"),
+        ("170889+12345", "***********"),
+        ("170889%252012345", "***********"),
+        ("170889%C2%A012345", "***********"),
+        ("170889%A012345", "***********"),
+        ("%31%37%30%38%38%39%31%32%33%34%35", "***********"),
+        ("%EF%BC%91708891234%35.pdf", "***********.pdf"),
+        ("170889&#32;12345", "***********"),
+        ("170889&#xA0;12345", "***********"),
+        ("170889&nbsp;12345", "***********"),
+        ("&#49;7088912345 &amp; co", "*********** &amp; co"),
+        ("170889&amp;#32;12345", "***********"),
+        (
+            "\uff11\uff17\uff10\uff18\uff18\uff19 \uff11\uff12\uff13\uff14\uff15 and 17088912345",
+            "*********** and ***********",
+        ),
+        ("170889 123 45", "***********"),
+        ("a+b 17088912345 170889%2012345", "a+b *********** ***********"),
+    ],
+)
+def test_an_escaped_identity_number_is_masked_and_the_rest_is_kept(text, shown):
+    assert masked(text) == shown
+    assert masked_path(text, []) == shown
+
+
+@pytest.mark.parametrize(
     "kept",
     [
+        "a%2Fb%3Fc=%zz&amp;&#65;+",
+        "999888777%20MVA",
+        "1234%2056%2078901",
+        "178855%0A99999",
+        "%20123456789012",
+        "2026-03-05T12%3A30%3A00.000%2B01%3A00",
+        "550e8400-e29b-41d4-a716-446655440000",
+        "1772713800123",
+        "\uff19\uff19\uff19 \uff18\uff18\uff18 \uff17\uff17\uff17",
         "0181709992",
         "018170999210",
         "ordre-77",
@@ -67,3 +105,14 @@ def test_a_text_without_an_identity_number_is_not_changed(kept):
 def test_a_refusal_masks_identity_numbers(number):
     refusal = Refusal(400, "BAD_REQUEST", f"The entry {number}.pdf of 123456789012 is wrong.")
     assert str(refusal) == refusal.message == "The entry ***********.pdf of 123456789012 is wrong."
+
+
+def test_a_refusal_has_only_characters_that_its_error_document_can_have():
+    refusal = Refusal(400, "BAD_REQUEST", "The issuer is CN=a\0\x1b\ud800\uffffb\n.")
+    assert refusal.message == "The issuer is CN=a\ufffd\ufffd\ufffd\ufffdb\n."
+
+
+@settings(max_examples=50)
+@given(st.text(st.sampled_from("0123456789 %25&#;+x"), max_size=60))
+def test_text_of_any_form_is_masked_without_an_error(text):
+    assert masked(masked(text)) == masked(text)

@@ -209,7 +209,7 @@ class Exchange:
             message = "The client closed the connection before the request was complete."
             return self._refused(400, "BAD_REQUEST", message)
         except Exception:
-            method = self.request.method
+            method = masked(self.request.method)
             logger.exception("A %s request failed because of a bug in the sandbox", method)
             message = "The request failed because of a bug in the sandbox: see the sandbox's log."
             return error_answer(500, "INTERNAL_ERROR", message)

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from lxml import etree
 
 from posten_signering.sandbox._intake.xml import SERVICE_NAMESPACE, Element, local_name
+from posten_signering.sandbox._values.masking import masked
 
 
 class Operation(StrEnum):
@@ -161,6 +162,12 @@ class Fault:
             raise ValueError(f"A fault of kind {self.kind} has no field {name}: leave it out.")
         for name in sorted(_NEEDS.get(self.kind, set()) - given):
             raise ValueError(f"A fault of kind {self.kind} needs the field {name}: add it.")
+        for name in ("path", "code", "header"):
+            text = getattr(self, name)
+            if text is not None and masked(text) != text:
+                raise ValueError(
+                    f"{name} must not contain a national identity number, because the overview shows it."
+                )
         self._check_range()
 
     def _check_range(self) -> None:

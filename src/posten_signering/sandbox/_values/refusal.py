@@ -1,8 +1,12 @@
 """The error that the sandbox raises, and the refusals of the service that it imitates."""
 
+import re
+
 from posten_signering.sandbox._values.masking import masked
 
 _LONGEST_MESSAGE = 2000
+# Every character that an XML document can't have (XML 1.0, 2.2).
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 SCHEMA_VALIDATION_ERROR = "SCHEMA_VALIDATION_ERROR"
 """The error code when the request, or the manifest in the container, breaks the schema."""
@@ -27,8 +31,9 @@ class Refusal(SandboxError):  # noqa: N818 - a response of the service, not an e
     """
 
     def __init__(self, status: int, code: str, message: str) -> None:
-        # The sender chose the names of files and elements, so they may contain an identity number.
-        message = masked(message)
+        # The sender chose the names of files, elements and certificates. They may contain an identity
+        # number, or a character that the error document can't have.
+        message = _NOT_IN_XML.sub("\N{REPLACEMENT CHARACTER}", masked(message))
         message = message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
         super().__init__(message)
         self.status = status
