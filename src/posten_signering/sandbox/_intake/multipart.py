@@ -85,9 +85,13 @@ def _boundary(content_type: str) -> bytes:
         raise _not_multipart("unreadable")
     message = Message()
     message["Content-Type"] = content_type
-    if message.get_content_type() != "multipart/mixed":
-        raise _not_multipart(message.get_content_type()[:_MAX_SHOWN_CHARACTERS])
-    boundary = message.get_boundary()
+    try:
+        media_type, boundary = message.get_content_type(), message.get_boundary()
+    except (TypeError, ValueError):
+        # `email` does not catch every error of a parameter in the form of RFC 2231.
+        raise _not_multipart("unreadable") from None
+    if media_type != "multipart/mixed":
+        raise _not_multipart(media_type[:_MAX_SHOWN_CHARACTERS])
     if not boundary or not boundary.isascii():
         raise broken_bundle(
             "The Content-Type multipart/mixed has no boundary in ASCII characters. Add the parameter"
