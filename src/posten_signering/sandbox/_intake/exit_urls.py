@@ -14,7 +14,7 @@ _NOT_FOLLOWED = frozenset(
 )
 # User, host and port (RFC 3986, 3.2), and where square brackets are tolerated: in query and fragment.
 _AFTER_SCHEME = re.compile(
-    r"//(?:[^/?#@\[\]]*@)?(\[[^/?#@\[\]]*\]|[^/?#@\[\]:]+)(?::([0-9]{0,5}))?"
+    r"//(?:[^/?#@\[\]]*@)?(\[[0-9A-Fa-f:.]+\]|[^/?#@\[\]:]+)(?::([0-9]{0,5}))?"
     r"(?:/[^?#\[\]]*)?(?:\?[^#]*)?(?:#[^#]*)?"
 )
 _LARGEST_PORT = 65_535
