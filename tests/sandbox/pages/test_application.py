@@ -91,6 +91,30 @@ async def test_an_unknown_address_shows_an_error_page(browser):
         assert "This page does not exist" in browser.page
 
 
+FORM = "application/x-www-form-urlencoded"
+PARTS = b'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\n\r\n' * 200
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "status"),
+    [
+        (FORM, b"token=x", 303),
+        (FORM, b"token=\xff", 400),
+        (f"{FORM}; charset=unknown", b"token=x", 400),
+        (FORM, b"x" * 65_537, 413),
+        ("multipart/form-data; boundary=x", PARTS, 415),
+        ("multipart/form-data", b"", 415),
+        ("application/json", b"{}", 415),
+    ],
+)
+async def test_a_form_that_no_page_sends_is_refused(browser, caplog, content_type, content, status):
+    answer = await browser.ask(
+        "POST", "/signing", data=content, headers={"Content-Type": content_type}
+    )
+    assert answer.status == status
+    assert caplog.records == []
+
+
 async def test_a_bug_in_the_sandbox_shows_an_error_page_and_is_logged(
     sandbox, sender, browser, monkeypatch, caplog
 ):

@@ -79,6 +79,9 @@ async def serve(
         # aiohttp's access log would contain redirect tokens and status query tokens.
         access_log=None,
         shutdown_timeout=_STOP_WITHIN,
+        # aiohttp would decompress even the rest of a body that was refused as too large, and a small body can
+        # become gigabytes. The event loop would be blocked meanwhile.
+        auto_decompress=False,
         handler_cancellation=cancel_when_client_leaves,
     )
     stack.push_async_callback(runner.cleanup)

@@ -4,7 +4,7 @@ The pages are in `signer`, `overview` and `portal`. All are served as plain HTTP
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -29,6 +29,9 @@ STYLE = "/web/style.css"
 LANGUAGE_COOKIE = "posten-signering-language"
 _LANGUAGE_PARAMETER = "lang"
 _YEAR = 365 * 24 * 3600
+
+# A larger body than any form or any body of the control API. It is read and parsed without a noticeable delay.
+_LARGEST_BODY = 64 * 1024
 
 # A page loads only from the sandbox, runs no inline script or style, and can't be shown in a frame.
 _POLICY = (
@@ -74,7 +77,7 @@ _LANGUAGES = {
 
 def application(middlewares: Sequence[Middleware]) -> web.Application:
     """An application that serves the files in `web/`, and adds the security headers to every response."""
-    pages = web.Application(middlewares=middlewares)
+    pages = web.Application(middlewares=middlewares, client_max_size=_LARGEST_BODY)
     pages.on_response_prepare.append(_add_headers)
     for suffix, content_type in _CONTENT_TYPES.items():
         for path in _WEB.glob(f"*{suffix}"):
@@ -115,6 +118,20 @@ def page(
 def notice(request: web.Request, message: str, *, status: int = 200) -> web.Response:
     """A response with a page of one message: the texts `<message>_title` and `<message>_text`."""
     return page(request, "notice.html", status=status, message=message)
+
+
+async def form_of(request: web.Request) -> Mapping[str, object]:
+    """The fields of a form that a page sends.
+
+    Raises:
+        HTTPException: The body is not a form in the encoding that pages use, or is malformed.
+    """
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise web.HTTPUnsupportedMediaType
+    try:
+        return await request.post()
+    except (ValueError, LookupError, web.RequestPayloadError, ConnectionError):
+        raise web.HTTPBadRequest from None
 
 
 def language_of(request: web.Request) -> Language:
@@ -164,7 +181,8 @@ def shown_size(size: int, language: str) -> str:
 
 def is_control(request: web.Request) -> bool:
     """Whether a request is for the control API, whose errors are JSON and not pages."""
-    return f"{request.path}/".startswith("/control/")
+    # The router compares this form of the path too: it does not decode `%2F`.
+    return f"{request.rel_url.raw_path}/".startswith("/control/")
 
 
 @web.middleware

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from posten_signering.sandbox._pages.application import REASONS, notice, page
+from posten_signering.sandbox._pages.application import REASONS, form_of, notice, page
 from posten_signering.sandbox._signed.documents import JobDocuments
 from posten_signering.sandbox._state import job as job_rules
 from posten_signering.sandbox._state.job import Act, Job, SignerOf, SignerStatus
@@ -69,7 +69,7 @@ class SignerPages:
         return page(request, "front.html")
 
     async def _enter(self, request: web.Request) -> web.Response:
-        token = Hidden((await request.post()).get("token", ""))
+        token = Hidden((await form_of(request)).get("token", ""))
         try:
             signer = self.state.signer_of(token, now=self.settings.now())
         except Refusal as refusal:
@@ -107,7 +107,7 @@ class SignerPages:
         )
 
     async def _choose(self, request: web.Request) -> web.Response:
-        act = _act((await request.post()).get("act"))
+        act = _act((await form_of(request)).get("act"))
         signer, _, redirect_token = self._admitted(request)
         # A late or second act is refused. The next page shows the signer's actual status.
         with suppress(Refusal):
