@@ -1,6 +1,7 @@
 """A client of the sandbox's control API that uses only HTTP, like a test in another language."""
 
 import json
+from io import BytesIO
 
 
 class ControlCaller:
@@ -16,3 +17,8 @@ class ControlCaller:
         ) as answer:
             text = await answer.text()
             return answer.status, json.loads(text) if text else None
+
+    async def send(self, method, path, content, headers=None):
+        """Calls with these bytes as the body."""
+        headers = {"Content-Type": "application/json"} | (headers or {})
+        return await self(method, path, data=BytesIO(content), headers=headers)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
+from posten_signering.sandbox._api.faults import FaultKind, Operation
 from posten_signering.sandbox._state.queues import QueueName
 
 _KEPT_REQUESTS = 200
@@ -39,12 +40,12 @@ class RequestSnapshot:
     time: datetime
     method: str
     path: str
-    operation: str | None
+    operation: Operation | None
     organization: str | None
     client: str
     status: int | None
     refusal: str | None
-    faults: tuple[str, ...]
+    faults: tuple[FaultKind, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -311,7 +311,7 @@ class Exchange:
                 client=self.client,
                 status=None if answer is None else answer.status,
                 refusal=refusal,
-                faults=tuple(fault.kind.value for fault in self.faults),
+                faults=tuple(fault.kind for fault in self.faults),
             ),
             refusal_code=code,
         )

@@ -89,14 +89,26 @@ TAKES: Mapping[FaultKind, frozenset[str]] = {
 }
 """The fields that a kind of fault takes, of `seconds`, `status`, `code`, `header` and `after`."""
 
-_LONGEST = 365 * 24 * 3600
-
-_NEEDS = {
-    FaultKind.DELAY: {"seconds"},
-    FaultKind.ERROR_DOCUMENT: {"code"},
-    FaultKind.MISSING_HEADER: {"header"},
-    FaultKind.CLOCK_SKEW: {"seconds"},
+NEEDS: Mapping[FaultKind, frozenset[str]] = {
+    FaultKind.DELAY: frozenset({"seconds"}),
+    FaultKind.ERROR_DOCUMENT: frozenset({"code"}),
+    FaultKind.MISSING_HEADER: frozenset({"header"}),
+    FaultKind.CLOCK_SKEW: frozenset({"seconds"}),
 }
+"""The fields that a kind of fault needs."""
+
+OF_CONNECTIONS = frozenset({FaultKind.FOREIGN_CERTIFICATE})
+"""The kinds that happen to a connection, not to a request. They have no `operation` and no `path`."""
+
+LONGEST = 365 * 24 * 3600
+"""The largest number of `seconds`: one year."""
+
+CODE = "[A-Za-z0-9_.-]{1,100}"
+"""The pattern of an error code."""
+
+HEADER = "[!-9;-~]{1,100}"
+"""The pattern of the name of an HTTP header."""
+
 _STATUSES = {
     "ASICE_VALIDATION_FAILED": 400,
     "BROKER_NOT_AUTHORIZED": 403,
@@ -160,7 +172,7 @@ class Fault:
         given |= {"after"} if self.after else set()
         for name in sorted(given - TAKES.get(self.kind, frozenset())):
             raise ValueError(f"A fault of kind {self.kind} has no field {name}: leave it out.")
-        for name in sorted(_NEEDS.get(self.kind, set()) - given):
+        for name in sorted(NEEDS.get(self.kind, frozenset()) - given):
             raise ValueError(f"A fault of kind {self.kind} needs the field {name}: add it.")
         for name in ("path", "code", "header"):
             text = getattr(self, name)
@@ -180,15 +192,15 @@ class Fault:
         if self.status is not None and not 400 <= self.status <= 599:
             raise ValueError("status must be the HTTP status of an error, from 400 to 599.")
         # At most one year. Rejects NaN.
-        if self.seconds is not None and not abs(self.seconds) <= _LONGEST:
-            raise ValueError(f"seconds must be between -{_LONGEST} and {_LONGEST} (one year).")
-        if self.code is not None and re.fullmatch(r"[\w.-]{1,100}", self.code) is None:
+        if self.seconds is not None and not abs(self.seconds) <= LONGEST:
+            raise ValueError(f"seconds must be between -{LONGEST} and {LONGEST} (one year).")
+        if self.code is not None and re.fullmatch(CODE, self.code) is None:
             raise ValueError(
-                "code must be 1 to 100 letters, digits, underscores, dots and hyphens."
+                "code must be 1 to 100 letters (A to Z), digits, underscores, dots and hyphens."
             )
-        if self.header is not None and re.fullmatch(r"[!-9;-~]{1,100}", self.header) is None:
+        if self.header is not None and re.fullmatch(HEADER, self.header) is None:
             raise ValueError("header must be an HTTP header name of at most 100 characters.")
-        if self.kind is FaultKind.FOREIGN_CERTIFICATE and (self.operation or self.path):
+        if self.kind in OF_CONNECTIONS and (self.operation, self.path) != (None, None):
             raise ValueError(
                 f"A fault of kind {self.kind} happens to a connection, not to a request: leave"
                 " operation and path out."

@@ -26,7 +26,8 @@ from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import AdvancedClock, Settings
 from posten_signering.sandbox._values.workers import Workers
 
-_LONGEST_ADVANCE = 365 * 24 * 3600
+LONGEST_ADVANCE = 365 * 24 * 3600
+"""The largest number of seconds by which one `advance` moves the clock: one year."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,11 +114,11 @@ class Control:
 
     def advance(self, seconds: float) -> None:
         """Moves the sandbox's clock forward."""
-        if not 0 < seconds <= _LONGEST_ADVANCE:
+        if not 0 < seconds <= LONGEST_ADVANCE:
             raise Refusal(
                 400,
                 "BAD_REQUEST",
-                f"seconds must be more than 0 and at most {_LONGEST_ADVANCE} (one year).",
+                f"seconds must be more than 0 and at most {LONGEST_ADVANCE} (one year).",
             )
         self.clock.advance(seconds)
 

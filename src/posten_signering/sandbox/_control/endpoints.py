@@ -1,7 +1,7 @@
 """The control API: HTTP endpoints for tests in any language and for the overview page.
 
-It consists of the endpoints below, a feed of changes, and the OpenAPI document of both. The response to a
-failed request is `{"error": "..."}`. The middleware `guard` commits what a request changed.
+The endpoints below are served and described in the OpenAPI document. The response to a failed request is
+`{"error": "..."}`. The middleware `guard` commits what a request changed.
 """
 
 import asyncio
@@ -11,22 +11,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from inspect import isawaitable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 from aiohttp import web
-from pydantic import ConfigDict, TypeAdapter, ValidationError, WithJsonSchema, with_config
+from aiohttp.typedefs import Handler
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Json,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    with_config,
+)
 
 from posten_signering.sandbox._api.activity import OrganizationCounters, RequestSnapshot
 from posten_signering.sandbox._api.faults import Fault, PendingFault
-from posten_signering.sandbox._control.control import Control, require_organization_number
+from posten_signering.sandbox._control.control import LONGEST_ADVANCE, Control
 from posten_signering.sandbox._control.openapi import (
+    EVENT_STREAM,
     JSON,
     PREFIX,
     Endpoint,
     Problem,
     openapi_document,
 )
-from posten_signering.sandbox._control.overview import BrokerSnapshot, JobSnapshot, QueueSnapshot
+from posten_signering.sandbox._control.overview import (
+    BrokerSnapshot,
+    JobSnapshot,
+    OrganizationNumber,
+    QueueSnapshot,
+)
 from posten_signering.sandbox._state.job import Act
 from posten_signering.sandbox._state.storage import to_json
 from posten_signering.sandbox._values.hidden import Octets
@@ -68,7 +84,7 @@ class Advance:
         seconds: The number of seconds: more than 0, at most one year.
     """
 
-    seconds: float
+    seconds: Annotated[float, Field(gt=0, le=LONGEST_ADVANCE)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +106,7 @@ class Organization:
         organization_number: Any nine digits.
     """
 
-    organization_number: str
+    organization_number: OrganizationNumber
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,9 +119,33 @@ class EnterpriseCertificateFile:
         password: The password of the file.
     """
 
-    organization_number: str
+    organization_number: OrganizationNumber
     pkcs12: Base64 = field(repr=False)
     password: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """The number of changes so far.
+
+    Attributes:
+        version: A number that grows with every change.
+    """
+
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangeEvent:
+    """One Server-Sent Event.
+
+    Attributes:
+        event: The type of the event.
+        data: The number of changes so far, as JSON text.
+    """
+
+    event: Literal["change"]
+    data: Json[Version]
 
 
 # The operations without a method in `Control`. Their docstrings are the summaries in the OpenAPI document.
@@ -187,7 +227,6 @@ def clear_faults(control: Control) -> None:
 async def issue(control: Control, body: Organization) -> EnterpriseCertificateFile:
     """The enterprise certificate of an organisation. Every call returns the same certificate."""
     number = body.organization_number
-    require_organization_number(number)
     issued = await control.workers.run(control.authority.enterprise_pkcs12, number)
     return EnterpriseCertificateFile(
         organization_number=number,
@@ -206,25 +245,67 @@ def ca(control: Control) -> str:
     return control.authority.root_pem.decode()
 
 
+def events(control: Control) -> ChangeEvent:
+    """Reports every change, as Server-Sent Events: the first when the client connects.
+
+    Between events there are comment lines, so that a client notices a dead connection.
+    """
+    return ChangeEvent(event="change", data=Version(version=control.feed.version))
+
+
+def openapi(_: Control) -> Mapping[str, Any]:
+    """This document."""
+    return _document()
+
+
+def root(_: Control) -> Mapping[str, Any]:
+    """The same document as `/control/openapi.json`."""
+    return _document()
+
+
 ENDPOINTS = (
+    Endpoint.of("GET", "", root),
+    Endpoint.of("GET", "/openapi.json", openapi),
     Endpoint.of("GET", "/overview", Control.overview),
-    Endpoint.of("GET", "/jobs", jobs),
-    Endpoint.of("GET", "/jobs/{job}", job),
-    Endpoint.of("GET", "/queues", queues),
+    Endpoint.of("GET", "/events", events, media_type=EVENT_STREAM),
+    Endpoint.of("GET", "/jobs", jobs, gives={"job": "/0/id", "signer": "/0/signers/0/number"}),
+    Endpoint.of("GET", "/jobs/{job}", job, gives={"signer": "/signers/0/number"}),
+    Endpoint.of(
+        "GET",
+        "/queues",
+        queues,
+        gives={"job": "/0/changes/0/job_id", "change": "/0/changes/0/number"},
+    ),
     Endpoint.of("GET", "/requests", requests),
     Endpoint.of("GET", "/counters", counters),
-    Endpoint.of("POST", "/jobs/{job}/signers/{signer}/{act}", act),
+    Endpoint.of("POST", "/jobs/{job}/signers/{signer}/{act}", act, refusals=(409,)),
     Endpoint.of("GET", "/jobs/{job}/signers/{signer}/status-query-token", status_query_token),
-    Endpoint.of("POST", "/jobs/{job}/expire", Control.expire),
+    Endpoint.of("POST", "/jobs/{job}/expire", Control.expire, refusals=(409,)),
     Endpoint.of("POST", "/jobs/{job}/changes/{change}/end-lease", Control.end_lease),
-    Endpoint.of("DELETE", "/jobs/{job}/documents", Control.delete_documents),
-    Endpoint.of("POST", "/advance", advance),
-    Endpoint.of("GET", "/faults", faults),
-    Endpoint.of("POST", "/faults", add_fault),
+    Endpoint.of("DELETE", "/jobs/{job}/documents", Control.delete_documents, refusals=(409,)),
+    Endpoint.of("POST", "/advance", advance, example={"seconds": 600}),
+    Endpoint.of("GET", "/faults", faults, gives={"fault": "/0/number"}),
+    Endpoint.of(
+        "POST",
+        "/faults",
+        add_fault,
+        gives={"fault": "/number"},
+        example={"kind": "server_error", "status": 502, "times": 3},
+    ),
     Endpoint.of("DELETE", "/faults/{fault}", remove_fault),
     Endpoint.of("DELETE", "/faults", clear_faults),
-    Endpoint.of("POST", "/enterprise-certificates", issue),
-    Endpoint.of("POST", "/brokers", authorize_broker),
+    Endpoint.of(
+        "POST",
+        "/enterprise-certificates",
+        issue,
+        example={"organization_number": "987654321"},
+    ),
+    Endpoint.of(
+        "POST",
+        "/brokers",
+        authorize_broker,
+        example={"certificate_organization": "987654321", "sender": "123456789"},
+    ),
     Endpoint.of("POST", "/reset", Control.reset),
     Endpoint.of("GET", "/ca.pem", ca, media_type="application/x-pem-file"),
 )
@@ -238,41 +319,32 @@ class ControlApi:
         control: The actions that the endpoints call.
         heartbeat: The feed sends a comment after this many seconds without a change. Otherwise a dead
             connection would go unnoticed.
+        body_timeout: A request is refused when its body has not arrived after this many seconds.
     """
 
     control: Control
     heartbeat: float = 15.0
+    body_timeout: float = 30.0
 
     def add_to(self, application: web.Application) -> None:
         """Adds every route, and closes the feeds when the application shuts down."""
-        router = application.router
+        api = web.Application(middlewares=[_explain])
         for endpoint in ENDPOINTS:
-            router.add_route(endpoint.method, endpoint.route, partial(self._handle, endpoint))
-        router.add_route("GET", f"{PREFIX}/events", self._events)
-        for path in (PREFIX, f"{PREFIX}/", f"{PREFIX}/openapi.json"):
-            router.add_route("GET", path, self._openapi)
-        for path in (PREFIX, PREFIX + "/{rest:.*}"):
-            router.add_route("*", path, self._unknown)
-        application.on_shutdown.append(self._end_feeds)
-
-    async def _handle(self, endpoint: Endpoint, request: web.Request) -> web.Response:
-        try:
-            return await self._answer(endpoint, request)
-        except Refusal as refusal:
-            return _problem(refusal.status, refusal.message)
-        except SandboxError as error:
-            return _problem(500, str(error))
-        except web.HTTPRequestEntityTooLarge:
-            return _problem(413, "The body of the request is too large for the control API.")
-        except Exception:
-            logger.exception("A control API request failed because of a bug in the sandbox")
-            message = "The request failed because of a bug in the sandbox: see the sandbox's log."
-            return _problem(500, message)
+            if endpoint.media_type == EVENT_STREAM:
+                api.router.add_route(endpoint.method, endpoint.route, self._events)
+                continue
+            handler = partial(self._answer, endpoint)
+            api.router.add_route(endpoint.method, endpoint.route, handler)
+            if endpoint.method == "GET":
+                api.router.add_head(endpoint.route, handler)
+        api.router.add_get("/", partial(self._answer, ENDPOINTS[0]))
+        api.on_shutdown.append(self._end_feeds)
+        application.add_subapp(PREFIX, api)
 
     async def _answer(self, endpoint: Endpoint, request: web.Request) -> web.Response:
         arguments = [kind(request.match_info[name]) for name, kind in endpoint.parameters.items()]
         if endpoint.body is not None:
-            arguments.append(await _body(request, endpoint.body))
+            arguments.append(await self._body(request, endpoint.body))
         answer = endpoint.call(self.control, *arguments)
         if isawaitable(answer):
             answer = await answer
@@ -282,28 +354,50 @@ class ControlApi:
             return web.Response(body=answer.encode(), content_type=endpoint.media_type)
         return _json(answer)
 
-    async def _openapi(self, _: web.Request) -> web.Response:
-        return _json(_document())
-
-    async def _unknown(self, _: web.Request) -> web.Response:
-        message = (
-            "The control API has no endpoint with this method and path:"
-            f" see {PREFIX}/openapi.json for its endpoints."
-        )
-        return _problem(404, message)
+    async def _body(self, request: web.Request, kind: type[Any]) -> object:
+        if request.content_type != JSON or "Content-Encoding" in request.headers:
+            raise Refusal(
+                415,
+                "UNSUPPORTED_MEDIA_TYPE",
+                f"The body must be JSON: set Content-Type to {JSON}, and no Content-Encoding.",
+            )
+        try:
+            async with asyncio.timeout(self.body_timeout):
+                content = Octets(await request.read())
+        except TimeoutError:
+            raise Refusal(
+                408,
+                "REQUEST_TIMEOUT",
+                f"The body did not arrive within {self.body_timeout:g} seconds: send all of it at once.",
+            ) from None
+        except web.HTTPRequestEntityTooLarge:
+            raise Refusal(
+                413, "TOO_LARGE", f"The body is larger than {request.client_max_size} bytes."
+            ) from None
+        except (web.RequestPayloadError, ConnectionError):
+            raise Refusal(
+                400,
+                "BAD_REQUEST",
+                "The body is incomplete, or its chunks are malformed.",
+            ) from None
+        try:
+            return _READERS[kind].validate_json(content, strict=True)
+        except ValidationError as error:
+            reason = _reason(error, kind)
+        # Raised outside `except`: otherwise pydantic's error, which quotes the body, would be its `__context__`.
+        raise Refusal(400, "BAD_REQUEST", reason)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+            headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
         )
-        feed = self.control.feed
         try:
             await response.prepare(request)
-            while not feed.closed:
-                version = feed.version
-                event = f'event: change\ndata: {{"version": {version}}}\n\n'
-                await response.write(event.encode())
-                while not await self._changes(version):
+            while not self.control.feed.closed:
+                change = events(self.control)
+                text = f"event: {change.event}\ndata: {to_json(change.data)}\n\n"
+                await response.write(text.encode())
+                while not await self._changes(change.data.version):
                     await response.write(b": heartbeat\n\n")
         except ConnectionError:
             # The client has disconnected.
@@ -328,36 +422,53 @@ def _document() -> Mapping[str, Any]:
     return openapi_document(ENDPOINTS)
 
 
-async def _body(request: web.Request, kind: type[Any]) -> object:
-    if request.content_type != JSON:
-        raise Refusal(
-            415, "UNSUPPORTED_MEDIA_TYPE", f"The body must be JSON: set Content-Type to {JSON}."
-        )
-    content = Octets(await request.read())
+@web.middleware
+async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Responds to a failed request with the reason."""
     try:
-        return _READERS[kind].validate_json(content, strict=True)
-    except ValidationError as error:
-        reason = _reason(error, kind)
-    # Raised outside `except`: otherwise pydantic's error, which quotes the body, would be its `__context__`.
-    raise Refusal(400, "BAD_REQUEST", reason)
+        return await handler(request)
+    except Refusal as refusal:
+        return _problem(refusal.status, refusal.message)
+    except SandboxError as error:
+        return _problem(500, str(error))
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        problem = f"This path does not support {request.method}. It supports: {allowed}."
+        return _problem(405, problem, Allow=allowed)
+    except web.HTTPNotFound:
+        problem = (
+            "The control API has no such path, or a number in it is out of range:"
+            f" see {PREFIX}/openapi.json."
+        )
+        return _problem(404, problem)
+    except Exception:
+        logger.exception("A control API request failed because of a bug in the sandbox")
+        message = "The request failed because of a bug in the sandbox: see the sandbox's log."
+        return _problem(500, message)
+
+
+def _with_whole_numbers(body: object) -> object:
+    """The body with 1 in place of 1.0: JSON does not tell them apart, but pydantic does."""
+    if not isinstance(body, dict):
+        return body
+    values = cast("dict[str, object]", body)
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in values.items()
+    }
+
+
+def _reader(kind: type[Any]) -> TypeAdapter[Any]:
+    """The adapter that validates bodies of a type. It refuses unknown fields, NaN and Infinity."""
+    closed = with_config(ConfigDict(extra="forbid", allow_inf_nan=False))(kind)
+    form: Any = Annotated[closed, BeforeValidator(_with_whole_numbers)]
+    return TypeAdapter(form)
 
 
 _READERS = {
-    endpoint.body: TypeAdapter[Any](with_config(ConfigDict(extra="forbid"))(endpoint.body))
-    for endpoint in ENDPOINTS
-    if endpoint.body is not None
+    endpoint.body: _reader(endpoint.body) for endpoint in ENDPOINTS if endpoint.body is not None
 }
-"""Type of a body -> the adapter that validates it. Unknown fields are refused."""
-
 _REPORTED_FIRST = {"unexpected_keyword_argument": 0, "missing": 1}
-_TYPES = {
-    "dataclass_type": "an object",
-    "bool_type": "true or false",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-}
-"""Type of a pydantic error -> what the value must be."""
 
 
 def _reason(error: ValidationError, kind: type[Any]) -> str:
@@ -370,8 +481,6 @@ def _reason(error: ValidationError, kind: type[Any]) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else "The body"
     context = problem.get("ctx", {})
     match problem["type"]:
-        case "json_invalid":
-            return "The body is not valid JSON."
         case "unexpected_keyword_argument":
             known = ", ".join(field.name for field in fields(kind))
             return f"The body has an unknown field '{masked(name)[:40]}'. Its fields are: {known}."
@@ -379,18 +488,15 @@ def _reason(error: ValidationError, kind: type[Any]) -> str:
             return f"The body has no field {name}: add it."
         case "value_error":
             return str(context["error"])
-        case "enum":
-            one_of = context["expected"].replace(" or ", ", ").replace("'", "")
-            return f"{name} must be one of {one_of}."
-        case wrong_type:
-            return (
-                f"{name} must be {_TYPES.get(wrong_type, f'as {PREFIX}/openapi.json describes')}."
-            )
+        case _:
+            return f"{name}: {problem['msg']}."
 
 
 def _json(answer: object, status: int = 200) -> web.Response:
     return web.Response(status=status, text=to_json(answer), content_type=JSON)
 
 
-def _problem(status: int, error: str) -> web.Response:
-    return _json(Problem(error=error), status)
+def _problem(status: int, error: str, **headers: str) -> web.Response:
+    answer = _json(Problem(error=error), status)
+    answer.headers.update(headers)
+    return answer

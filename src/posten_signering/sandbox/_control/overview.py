@@ -7,12 +7,16 @@ the number of the signer or of the change.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
 
 from posten_signering.sandbox._api.activity import OrganizationCounters, RequestSnapshot
 from posten_signering.sandbox._api.faults import PendingFault
 from posten_signering.sandbox._intake.messages import ManifestSigner
 from posten_signering.sandbox._state.job import (
     Job,
+    JobStatus,
     Signer,
     SignerStatus,
     awaits_confirmation,
@@ -21,6 +25,8 @@ from posten_signering.sandbox._state.job import (
 from posten_signering.sandbox._state.queues import Change, Queue, QueueName, is_leased
 from posten_signering.sandbox._values.masking import masked
 from posten_signering.sandbox._values.settings import Settings
+
+OrganizationNumber = Annotated[str, Field(pattern="^[0-9]{9}$")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +63,7 @@ class SignerSnapshot:
     number: int
     identifier: str
     by_identity_number: bool
-    status: str
+    status: SignerStatus
     since: datetime
     signature_type: str | None
     on_behalf_of: str
@@ -85,12 +91,12 @@ class JobSnapshot:
     """
 
     id: int
-    sender: str
+    sender: OrganizationNumber
     reference: str | None
     title: str
     created: datetime
     expires: datetime
-    status: str
+    status: JobStatus
     polled: bool
     polling_queue: str | None
     signers: tuple[SignerSnapshot, ...]
@@ -112,7 +118,7 @@ class ChangeSnapshot:
 
     number: int
     job_id: int
-    status: str
+    status: JobStatus
     leased_until: datetime | None
 
 
@@ -128,7 +134,7 @@ class QueueSnapshot:
         changes: The unconfirmed changes, oldest first.
     """
 
-    sender: str
+    sender: OrganizationNumber
     name: str | None
     next_permitted_poll_time: datetime | None
     changes: tuple[ChangeSnapshot, ...]
@@ -143,8 +149,8 @@ class BrokerSnapshot:
         sender: The organisation number of the sender.
     """
 
-    certificate_organization: str
-    sender: str
+    certificate_organization: OrganizationNumber
+    sender: OrganizationNumber
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,7 +197,7 @@ def job_snapshot(job: Job, settings: Settings, now: datetime, *, change_waits: b
         title=masked(manifest.title),
         created=job.created,
         expires=job.created + settings.lifetime,
-        status=job.status.value,
+        status=job.status,
         polled=job.polled,
         polling_queue=None if request.polling_queue is None else masked(request.polling_queue),
         signers=tuple(
@@ -214,7 +220,7 @@ def _signer(number: int, signer: Signer, manifest_signer: ManifestSigner) -> Sig
         number=number,
         identifier=masked(manifest_signer.identifier),
         by_identity_number=manifest_signer.personal_identification_number is not None,
-        status=signer.state.status.value,
+        status=signer.state.status,
         since=signer.state.since,
         signature_type=manifest_signer.signature_type,
         on_behalf_of=manifest_signer.on_behalf_of,
@@ -234,7 +240,7 @@ def queue_snapshot(
             ChangeSnapshot(
                 number=change.number,
                 job_id=change.job_id,
-                status=change.status.value,
+                status=change.status,
                 leased_until=change.hidden_until if is_leased(change, now=now) else None,
             )
             for change in changes

@@ -312,7 +312,9 @@ class State:
         Raises:
             Refusal: There is no such job or signer, the signer has finished, or the job has ended.
         """
-        signer = _signer(self.job_of_any_sender(job_id, now=now), position)
+        job = self.job_of_any_sender(job_id, now=now)
+        signer = _signer(job, position)
+        job_rules.require_waiting(job, position)
         return self.act(signer.redirect_token, action, now=now)
 
     def status_query_token(self, job_id: int, position: int, *, now: datetime) -> Hidden:
