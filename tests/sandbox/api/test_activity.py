@@ -1,10 +1,12 @@
 """The counters of each organisation, and the record of the last requests."""
 
+import asyncio
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 from bundles import NOW, PERSON, SENDER
-from callers import caller_of, redirect_urls
+from callers import caller_of, client_context, redirect_urls
 
 from posten_signering.sandbox import Fault, FaultKind, RateLimit, Sandbox
 
@@ -140,6 +142,18 @@ async def test_the_record_contains_no_token_and_no_identity_number(sandbox, send
     assert paths[0] == f"/api/{SENDER}/***********/***********"
     assert paths[1].endswith("?polling_queue=queue of ***********&status_query_token=***")
     assert paths[2].endswith("/status?status_query_token=***")
+
+
+async def test_a_user_agent_that_is_not_text_is_recorded_as_text(sandbox, sender, tmp_path):
+    url = urlsplit(sender.root)
+    context = client_context(sandbox.ca_pem, tmp_path, sender.holder)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port, ssl=context)
+    writer.write(f"GET {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\n".encode())
+    writer.write(b"User-Agent: client \xe6\xff\r\n\r\n")
+    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    writer.close()
+    [request] = sandbox.overview().requests
+    assert request.client == "client \ufffd\ufffd"
 
 
 async def test_a_reset_clears_the_record_and_the_counters(sandbox, sender):

@@ -1,5 +1,6 @@
 """The signer's pages over HTTP: which browser may open them, and where an act redirects it."""
 
+import asyncio
 from urllib.parse import urlsplit
 
 import bundles
@@ -86,6 +87,17 @@ async def test_an_unknown_act_is_refused(sandbox, sender, browser, form):
     assert (await browser.ask("POST", "/signing/1/1", data=form)).status == 400
     await browser.get("/signing/1/1")
     assert 'value="sign"' in browser.page
+
+
+async def test_a_cookie_that_is_not_text_is_refused(sandbox, sender, browser):
+    first, _ = redirect_urls(await sender.create())
+    await browser.enter(first)
+    host, _, port = browser.root.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(f"GET /signing/1/1 HTTP/1.1\r\nHost: {host}:{port}\r\n".encode())
+    writer.write(f"Cookie: posten-signering-{port}=".encode() + b"\xff\r\n\r\n")
+    assert await reader.readline() == b"HTTP/1.1 403 Forbidden\r\n"
+    writer.close()
 
 
 async def test_only_the_signers_browser_can_read_the_documents(sandbox, sender, browser, clock):

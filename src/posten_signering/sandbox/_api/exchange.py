@@ -90,12 +90,14 @@ class Exchanges:
     @web.middleware
     async def _exchange(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         name = request.match_info.route.name
+        # aiohttp keeps bytes that are not UTF-8 as surrogates, which have no place in the control API's JSON.
+        client = request.headers.get("User-Agent", "").encode(errors="surrogateescape")
         exchange = Exchange(
             common=self,
             request=request,
             operation=None if name is None else Operation(name),
             organization=request.match_info.get("organization", certificate_organization(request)),
-            client=masked(request.headers.get("User-Agent", ""))[:_LONGEST_SHOWN],
+            client=masked(client.decode(errors="replace"))[:_LONGEST_SHOWN],
         )
         _current.set(exchange)
         work = asyncio.ensure_future(exchange.run(handler))

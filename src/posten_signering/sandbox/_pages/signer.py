@@ -19,7 +19,7 @@ from posten_signering.sandbox._state import job as job_rules
 from posten_signering.sandbox._state.job import Act, Job, SignerOf, SignerStatus
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._state.storage import Session
-from posten_signering.sandbox._values.hidden import Hidden
+from posten_signering.sandbox._values.hidden import Hidden, Octets
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Settings
 
@@ -149,9 +149,9 @@ class SignerPages:
         signer = SignerOf(
             job_id=int(request.match_info["job"]), position=int(request.match_info["signer"]) - 1
         )
-        key = Hidden(request.cookies.get(self.cookie, ""))
+        key = Octets(request.cookies.get(self.cookie, "").encode(errors="surrogateescape"))
         session = self.state.tables.sessions.get(signer)
-        if session is None or not hmac.compare_digest(session.key.encode(), key.encode()):
+        if session is None or not hmac.compare_digest(session.key.encode(), key):
             raise Refusal(
                 403,
                 "REDIRECT_URL_OPENED",
