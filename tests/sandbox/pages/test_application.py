@@ -7,8 +7,10 @@ import jinja2
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from callers import redirect_urls
+from visitors import visitor
 from yarl import URL
 
+from posten_signering.sandbox import Sandbox
 from posten_signering.sandbox._pages.application import (
     LANGUAGE_COOKIE,
     grouped,
@@ -91,6 +93,12 @@ async def test_an_unknown_address_shows_an_error_page(browser):
         assert "This page does not exist" in browser.page
 
 
+@pytest.fixture(scope="module")
+async def shared_browser():
+    async with Sandbox() as sandbox, visitor(sandbox) as opened:
+        yield opened
+
+
 FORM = "application/x-www-form-urlencoded"
 PARTS = b'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\n\r\n' * 200
 
@@ -107,8 +115,10 @@ PARTS = b'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\n\r\n' * 200
         ("application/json", b"{}", 415),
     ],
 )
-async def test_a_form_that_no_page_sends_is_refused(browser, caplog, content_type, content, status):
-    answer = await browser.ask(
+async def test_a_form_that_no_page_sends_is_refused(
+    shared_browser, caplog, content_type, content, status
+):
+    answer = await shared_browser.ask(
         "POST", "/signing", data=content, headers={"Content-Type": content_type}
     )
     assert answer.status == status

@@ -1,10 +1,24 @@
 """Only programs on this machine and the sandbox's own pages may use the pages and the control API."""
 
+import aiohttp
 import pytest
+from control_caller import ControlCaller
 
-from posten_signering.sandbox import Fault, FaultKind
+from posten_signering.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def sandbox():
+    async with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def control_api(sandbox):
+    async with aiohttp.ClientSession() as session:
+        yield ControlCaller(session, sandbox.control_url)
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
@@ -43,6 +57,7 @@ async def test_programs_and_own_pages_may_use_it(sandbox, control_api, name):
 async def test_requests_from_other_sites_are_refused(sandbox, control_api, headers):
     port = sandbox.signing_pages_url.rpartition(":")[2].rstrip("/")
     headers = {name: value.format(port=port) for name, value in headers.items()}
+    sandbox.faults.clear()
     sandbox.faults.add(Fault(kind=FaultKind.DELAY, seconds=0))
     for method, path in (
         ("DELETE", "/faults"),
