@@ -43,7 +43,7 @@ _REFUSALS = {
     403: "The header `Host`, `Origin` or `Sec-Fetch-Site` names another site.",
     404: "There is no such job, signer, leased status change, document or fault.",
     408: "The body did not arrive in time.",
-    409: "The status of the job or of the signer does not allow this.",
+    409: "The state does not allow this: for example, the job has ended or the signer has finished.",
     413: "The body is too large.",
     415: "The body is not of the media type `application/json`.",
     500: "The sandbox can't write to its directory, or it has a bug.",
