@@ -118,7 +118,7 @@ async def test_it_acts_as_any_signer_expires_jobs_and_deletes_documents(visit, s
 
 async def test_a_late_action_shows_the_error(visit, sender):
     person = await visit()
-    person.expects("status of 410", "ERR_FAILED")
+    person.expects("status of 409", "ERR_FAILED")
     page = await watching(person, sender)
     created = await sender.create()
     button = page.get_by_role("button", name=f"Sign: signer 1 of job {created.job_id}")
