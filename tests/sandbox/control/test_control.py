@@ -188,6 +188,13 @@ async def test_an_action_is_reported_once(sandbox, control_api):
     assert sandbox.overview().version == before + 2
 
 
+async def test_the_clock_can_only_be_50_years_ahead(sandbox, control_api):
+    for _ in range(50):
+        await sandbox.advance(365 * 24 * 3600)
+    status, answer = await control_api("POST", "/advance", {"seconds": 1})
+    assert (status, "at most 50 years" in answer["error"]) == (409, True)
+
+
 @pytest.mark.parametrize("seconds", [0, -1, 366 * 24 * 3600])
 async def test_the_clock_moves_forward_by_at_most_a_year_and_never_back(
     sandbox, control_api, seconds

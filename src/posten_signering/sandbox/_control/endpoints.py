@@ -283,7 +283,7 @@ ENDPOINTS = (
     Endpoint.of("POST", "/jobs/{job}/expire", Control.expire, refusals=(409,)),
     Endpoint.of("POST", "/jobs/{job}/changes/{change}/end-lease", Control.end_lease),
     Endpoint.of("DELETE", "/jobs/{job}/documents", Control.delete_documents, refusals=(409,)),
-    Endpoint.of("POST", "/advance", advance, example={"seconds": 600}),
+    Endpoint.of("POST", "/advance", advance, refusals=(409,), example={"seconds": 600}),
     Endpoint.of("GET", "/faults", faults, gives={"fault": "/0/number"}),
     Endpoint.of(
         "POST",

@@ -69,8 +69,8 @@ class AdvancedClock:
         ahead = self.ahead + seconds
         if ahead > _FURTHEST_AHEAD.total_seconds():
             raise Refusal(
-                400,
-                "BAD_REQUEST",
+                409,
+                "TOO_FAR_AHEAD",
                 "The sandbox's time can be at most 50 years ahead of its clock: reset the sandbox first.",
             )
         self.offsets[ADVANCED_BY] = ahead
