@@ -152,6 +152,7 @@ async def test_a_user_agent_that_is_not_text_is_recorded_as_text(sandbox, sender
     writer.write(b"User-Agent: client \xe6\xff\r\n\r\n")
     assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
     writer.close()
+    await writer.wait_closed()
     [request] = sandbox.overview().requests
     assert request.client == "client \ufffd\ufffd"
 

@@ -428,6 +428,7 @@ async def test_a_body_that_does_not_arrive_is_refused(clock, monkeypatch):
         writer.write(b'nds": 1}')
         assert b"did not arrive" in await reader.read()
         writer.close()
+        await writer.wait_closed()
 
 
 async def test_a_client_may_leave_in_the_middle_of_a_body(sandbox, control_api, caplog):
@@ -435,6 +436,7 @@ async def test_a_client_may_leave_in_the_middle_of_a_body(sandbox, control_api, 
     await writer.drain()
     await control_api("GET", "/faults")
     writer.close()
+    await writer.wait_closed()
     for _ in range(3):
         assert (await control_api("GET", "/faults"))[0] == 200
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

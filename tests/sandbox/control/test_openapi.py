@@ -4,17 +4,35 @@ import asyncio
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from callers import Clock, caller_of, redirect_urls
 from openapi_spec_validator import validate
 
+from posten_signering import (
+    DirectClient,
+    DirectJob,
+    DirectSigner,
+    Document,
+    DocumentType,
+    ExitUrls,
+    StatusRetrievalMethod,
+)
 from posten_signering.sandbox import FaultKind, ThreadedSandbox
 from posten_signering.sandbox._control.endpoints import ENDPOINTS, openapi
 
-POLLED = "<status-retrieval-method>POLLING</status-retrieval-method>"
+JOB = DirectJob(
+    title="Lease",
+    documents=[Document(title="Lease", content=b"A lease", type=DocumentType.TEXT)],
+    signers=[DirectSigner(custom_identifier=f"customer-{number}") for number in (1, 2)],
+    exit_urls=ExitUrls(
+        completion="https://shop.example/signed",
+        rejection="https://shop.example/rejected",
+        error="https://shop.example/failed",
+    ),
+)
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
 
 
@@ -60,22 +78,22 @@ def test_the_body_of_a_fault_has_a_variant_for_each_kind(document):
 # --- The responses
 
 
+async def create_jobs(sandbox):
+    async with DirectClient(sandbox.client_configuration()) as client:
+        polled = await client.create(
+            replace(JOB, status_retrieval_method=StatusRetrievalMethod.POLLING)
+        )
+        sandbox.sign(polled.signer("customer-2").redirect_url)
+        assert (await client.get_status_change()).change is not None
+        await client.create(JOB)
+
+
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
+def sandbox():
     """A sandbox with jobs. Every operation succeeds for job 1, signer 1 and change 1: the examples."""
-    clock = Clock()
-    folder = tmp_path_factory.mktemp("sender")
-
-    async def create_jobs(sandbox):
-        async with caller_of(sandbox, clock, folder) as sender:
-            created = await sender.create(extra=POLLED)
-            sandbox.sign(redirect_urls(created)[1])
-            assert (await sender.get(sender.jobs)).status == 200
-            await sender.create()
-
     # schemathesis moves the clock forward, but the jobs must not expire.
     long = timedelta(days=100_000)
-    with ThreadedSandbox(clock=clock, rate_limit=None, lifetime=long, lease=long) as sandbox:
+    with ThreadedSandbox(rate_limit=None, lifetime=long, lease=long) as sandbox:
         asyncio.run(create_jobs(sandbox))
         yield sandbox
 

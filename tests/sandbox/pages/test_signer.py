@@ -98,6 +98,7 @@ async def test_a_cookie_that_is_not_text_is_refused(sandbox, sender, browser):
     writer.write(f"Cookie: posten-signering-{port}=".encode() + b"\xff\r\n\r\n")
     assert await reader.readline() == b"HTTP/1.1 403 Forbidden\r\n"
     writer.close()
+    await writer.wait_closed()
 
 
 async def test_only_the_signers_browser_can_read_the_documents(sandbox, sender, browser, clock):
