@@ -99,6 +99,12 @@ def openssl() -> str:
 
 
 @pytest.fixture(scope="session")
+def curl() -> str:
+    """The path of `curl`."""
+    return _program("curl", package="curl")
+
+
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of Chromium."""
     return _program("chromium", "chromium-browser", "google-chrome", package="chromium")

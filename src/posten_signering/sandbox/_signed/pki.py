@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from posten_signering.sandbox._signed.handshake import ServerContext
 from posten_signering.sandbox._state.storage import FILE, Pkcs12, StoredKey
 from posten_signering.sandbox._values.hidden import Hidden, Octets
 from posten_signering.sandbox._values.refusal import SandboxError
@@ -154,7 +155,7 @@ class Authority:
         Args:
             served: The certificate and the key of the server.
         """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
         # Trust the issuing CA too, because a client may send its own certificate without the issuer's.
