@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -23,11 +25,13 @@ from posten_signering.errors import (
     UnexpectedResponseError,
 )
 from posten_signering.sandbox import Fault, FaultKind, Operation, Sandbox
+from posten_signering.sandbox._api import exchange
 
 pytestmark = pytest.mark.anyio
 
 ONE_SIGNER = "<signer><signer-identifier>kunde-42</signer-identifier></signer>"
 NEXT_POLL = "X-Next-permitted-poll-time"
+UNKNOWN = "NOBODY_KNOWS_THIS"
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ async def sandbox(clock, slept):
 
 @pytest.fixture
 async def client(sandbox):
-    async with DirectClient(sandbox.client_configuration()) as opened:
+    async with DirectClient(sandbox.client_configuration(bundles.SENDER)) as opened:
         yield opened
 
 
@@ -226,16 +230,28 @@ async def test_without_its_unknown_elements_the_message_follows_the_schema(sandb
     conforms(root, "direct-signature-job-response")
 
 
-async def test_unknown_statuses_happen_only_to_a_message_with_a_status(sandbox, sender):
-    sandbox.faults.add(Fault(kind=FaultKind.UNKNOWN_STATUSES, times=1))
-    created = await sender.create(signers=ONE_SIGNER)
-    exit_url = await sandbox.sign(redirect_urls(created)[0])
+@pytest.mark.parametrize(
+    ("kinds", "job_status", "signer_status"),
+    [
+        (["UNKNOWN_SIGNER_STATUS"], "COMPLETED_SUCCESSFULLY", UNKNOWN),
+        (["UNKNOWN_JOB_STATUS"], UNKNOWN, "SIGNED"),
+        (["UNKNOWN_SIGNER_STATUS", "UNKNOWN_JOB_STATUS"], UNKNOWN, UNKNOWN),
+        ([], "COMPLETED_SUCCESSFULLY", "SIGNED"),
+    ],
+)
+async def test_an_unknown_status_happens_only_to_a_message_with_that_status(
+    sandbox, sender, client, kinds, job_status, signer_status
+):
+    for kind in kinds:
+        sandbox.faults.add(Fault(kind=FaultKind[kind]))
+    created = await client.create(job())
+    exit_url = await sandbox.sign(created.single_signer.redirect_url)
     token = exit_url.rpartition("=")[2]
-    url = f"{created.text('//s:status-url/text()')}?status_query_token={token}"
-    unknown = await sender.get(url)
-    assert unknown.text("//s:signature-job-status/text()") == "NOBODY_KNOWS_THIS"
-    assert unknown.texts("//s:status/text()") == ["NOBODY_KNOWS_THIS"]
-    assert (await sender.get(url)).texts("//s:status/text()") == ["SIGNED"]
+    answer = await sender.get(f"{created.status_url}?status_query_token={token}")
+    assert answer.text("//s:signature-job-status/text()") == job_status
+    assert answer.texts("//s:status/text()") == [signer_status]
+    status = await client.get_status(created, token)
+    assert (status.status, status.signatures[0].status) == (job_status, signer_status)
 
 
 async def test_a_xades_signature_can_only_be_cut_short(sandbox, sender):
@@ -249,7 +265,8 @@ async def test_a_xades_signature_can_only_be_cut_short(sandbox, sender):
         FaultKind.WRONG_ROOT,
         FaultKind.DOUBLED_ELEMENTS,
         FaultKind.UNKNOWN_ELEMENTS,
-        FaultKind.UNKNOWN_STATUSES,
+        FaultKind.UNKNOWN_SIGNER_STATUS,
+        FaultKind.UNKNOWN_JOB_STATUS,
     }
     for kind in messages:
         sandbox.faults.add(Fault(kind=kind, times=1))
@@ -271,6 +288,100 @@ async def test_a_missing_header_fault_waits_for_a_response_with_that_header(sand
     polled = await sender.get(sender.jobs)
     assert NEXT_POLL not in polled.headers
     assert "Date" in polled.headers
+
+
+async def test_a_far_poll_time_is_only_in_the_header(sandbox, sender, client, clock):
+    sandbox.faults.add(Fault(kind=FaultKind.FAR_POLL_TIME, seconds=86400, times=2))
+    assert (await sender.get(sender.root)).status == 200  # has no poll time, so it does not happen
+    polled = await sender.get(sender.jobs)
+    far = NOW + timedelta(seconds=30 + 86400)
+    assert datetime.fromisoformat(polled.headers[NEXT_POLL]) == far
+    assert parsedate_to_datetime(polled.headers["Date"]) == NOW
+    clock.wait(seconds=30)
+    poll = await client.get_status_change()
+    assert poll.next_permitted_poll_time == far + timedelta(seconds=30)
+
+
+@asynccontextmanager
+async def raw_answer(sandbox, sender, path, version="1.1"):
+    """The head of the answer to a GET, as it is on the wire, and a reader of its body."""
+    address = urlsplit(sandbox.service_root)
+    reader, writer = await asyncio.open_connection(
+        address.hostname, address.port, ssl=sender.session.connector._ssl
+    )
+    try:
+        writer.write(f"GET {urlsplit(path).path} HTTP/{version}\r\nHost: sandbox\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        yield head.lower(), reader
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "header"),
+    [
+        ("OVERSIZED_BODY", "1.1", f"\r\ncontent-length: {1024**3}\r\n"),
+        ("ENDLESS_BODY", "1.1", "\r\ntransfer-encoding: chunked\r\n"),
+        ("ENDLESS_BODY", "1.0", "\r\n\r\n"),  # HTTP/1.0 has no chunks
+    ],
+)
+async def test_a_body_goes_on_with_spaces_beyond_every_limit(
+    sandbox, sender, caplog, kind, version, header
+):
+    sandbox.faults.add(Fault(kind=FaultKind[kind]))
+    async with raw_answer(sandbox, sender, sender.root, version) as (head, reader):
+        assert head.startswith(f"http/{version} 200 ok")
+        assert header in head
+        assert ("content-length" in head) is (kind == "OVERSIZED_BODY")
+        assert ("chunked" in head) is (kind == "ENDLESS_BODY" and version == "1.1")
+        assert b"You are Sandbox Enterprise" in await reader.readexactly(100)
+        assert set(await reader.readexactly(3 * 2**20)) <= set(b" \r\n0123456789abcdef")
+        # Other requests are answered meanwhile.
+        sandbox.faults.clear()
+        assert (await sender.get(sender.root)).status == 200
+        await sandbox.reset()
+        with pytest.raises(ConnectionResetError):
+            await reader.readexactly(2**30)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_an_oversized_body_ends_at_its_length(sandbox, sender, monkeypatch):
+    monkeypatch.setitem(exchange._FLOODS, FaultKind.OVERSIZED_BODY, 100_000)
+    sandbox.faults.add(Fault(kind=FaultKind.OVERSIZED_BODY, times=1))
+    sandbox.faults.add(Fault(kind=FaultKind.ENDLESS_BODY, times=1))
+    large = await sender.get(sender.root)
+    assert len(large.body) == 100_000
+    # One request meets one of these faults.
+    assert len(sandbox.faults.pending) == 1
+
+
+async def test_no_header_is_sent_in_place_of_a_missing_one(sandbox, sender):
+    sandbox.faults.add(Fault(kind=FaultKind.MISSING_HEADER, header="Date", times=1))
+    for present in (False, True):
+        async with raw_answer(sandbox, sender, sender.root) as (head, _):
+            assert ("\r\ndate:" in head) is present
+
+
+@pytest.mark.parametrize(
+    "replacement",
+    [
+        Fault(kind=FaultKind.ERROR_DOCUMENT, code="SCHEMA_VALIDATION_ERROR", status=422),
+        Fault(kind=FaultKind.SERVER_ERROR, status=422),
+    ],
+    ids=lambda fault: fault.kind.value,
+)
+async def test_an_error_can_be_cut_off(sandbox, sender, client, replacement):
+    sandbox.faults.add(replacement)
+    sandbox.faults.add(Fault(kind=FaultKind.TRUNCATED_BODY))
+    async with raw_answer(sandbox, sender, sender.root) as (head, reader):
+        assert head.startswith("http/1.1 422 ")
+        length = int(head.partition("content-length: ")[2].split()[0])
+        assert len(await reader.read()) == length // 2
+    for call in (client.check_access, partial(client.create, job()), client.get_status_change):
+        with pytest.raises(ApiError) as raised:
+            await call()
+        assert raised.value.status == 422
+    assert jobs(sandbox) == 0
 
 
 async def test_a_clock_skew_changes_the_date_and_the_poll_time_equally(sandbox, sender):
@@ -335,6 +446,8 @@ async def test_faults_with_a_probability_use_the_random_argument(clock, tmp_path
     [
         (Fault(kind=FaultKind.RESET, after=True), CreateOutcomeUnknownError),
         (Fault(kind=FaultKind.TRUNCATED_BODY), CreateOutcomeUnknownError),
+        (Fault(kind=FaultKind.OVERSIZED_BODY), CreateOutcomeUnknownError),
+        (Fault(kind=FaultKind.ENDLESS_BODY), CreateOutcomeUnknownError),
         (Fault(kind=FaultKind.SERVER_ERROR, status=502, after=True), CreateOutcomeUnknownError),
         (Fault(kind=FaultKind.MALFORMED_XML), CreateOutcomeUnknownError),
         (Fault(kind=FaultKind.WRONG_ROOT), CreateOutcomeUnknownError),
@@ -360,12 +473,16 @@ async def test_the_client_accepts_unknown_elements_and_a_missing_date(sandbox, c
     assert created.reference == "ordre-77"
 
 
-async def test_the_client_detects_a_truncated_download(sandbox, client):
+async def test_the_client_detects_a_truncated_or_oversized_download(sandbox, client):
     created = await client.create(job())
     exit_url = await sandbox.sign(created.single_signer.redirect_url)
     status = await client.get_status(created, exit_url.rpartition("=")[2])
     sandbox.faults.add(Fault(kind=FaultKind.TRUNCATED_BODY, operation=Operation.PADES))
     with pytest.raises((TransportError, UnexpectedResponseError)):
+        await client.get_pades(status)
+    sandbox.faults.clear()
+    sandbox.faults.add(Fault(kind=FaultKind.OVERSIZED_BODY))
+    with pytest.raises(UnexpectedResponseError, match="larger than"):
         await client.get_pades(status)
     sandbox.faults.clear()
     assert (await client.get_pades(status)).startswith(b"%PDF-")

@@ -12,6 +12,7 @@ NEEDED = {
     FaultKind.ERROR_DOCUMENT: {"code": "NOT_FOUND"},
     FaultKind.MISSING_HEADER: {"header": "Date"},
     FaultKind.CLOCK_SKEW: {"seconds": -60},
+    FaultKind.FAR_POLL_TIME: {"seconds": 86400},
 }
 VALUES = {"seconds": 1.5, "status": 502, "code": "NOT_FOUND", "header": "Date", "after": True}
 
@@ -42,6 +43,7 @@ def test_a_missing_required_field_is_refused(kind):
         ({"kind": FaultKind.DELAY, "seconds": -1}, "negative"),
         ({"kind": FaultKind.DELAY, "seconds": float("nan")}, "one year"),
         ({"kind": FaultKind.CLOCK_SKEW, "seconds": -4e7}, "one year"),
+        ({"kind": FaultKind.FAR_POLL_TIME, "seconds": -1}, "negative"),
         ({"kind": FaultKind.ERROR_DOCUMENT, "code": "A\x00"}, "code"),
         ({"kind": FaultKind.ERROR_DOCUMENT, "code": ""}, "code"),
         ({"kind": FaultKind.MISSING_HEADER, "header": "A: b"}, "header"),

@@ -5,11 +5,12 @@ import os
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import cast
+from functools import lru_cache, partial
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 from cryptography import x509
@@ -21,6 +22,8 @@ _HOST = "127.0.0.1"
 _LAST_PORT = 65535
 _STOP_WITHIN = 5.0
 _CHUNK = 64 * 1024
+
+T = TypeVar("T")
 
 
 def listen(port: int, *, setting: str = "port") -> socket.socket:
@@ -117,12 +120,12 @@ class Caller:
     Attributes:
         left: Whether the connection is lost.
         discarded: Whether the sandbox was reset, or began to stop, during a delay of the request.
-        delay: The delay that the request is waiting for; None when it is not delayed.
+        delay: What the request waits for: a delay, or the sending of an endless response. None: nothing.
     """
 
     left: bool = False
     discarded: bool = False
-    delay: "asyncio.Future[None] | None" = None
+    delay: "asyncio.Future[Any] | None" = None
 
     def leave(self) -> None:
         """Called when the connection is lost."""
@@ -161,12 +164,20 @@ class Delays:
         Raises:
             CutOffError: The client has disconnected, or the sandbox was reset or is stopping.
         """
+        await self.run(caller, partial(self._sleep, seconds))
+
+    async def run(self, caller: Caller, work: Callable[[], Awaitable[T]]) -> T:
+        """Does work that takes long, or never ends, for the request of this caller.
+
+        Raises:
+            CutOffError: The client has disconnected, or the sandbox was reset or is stopping.
+        """
         if caller.left or self.closed:
             raise CutOffError
-        caller.delay = asyncio.ensure_future(self._sleep(seconds))
+        caller.delay = running = asyncio.ensure_future(work())
         self._delayed.add(caller)
         try:
-            await caller.delay
+            return await running
         except asyncio.CancelledError:
             raise CutOffError from None
         finally:
@@ -207,10 +218,8 @@ async def send(request: web.Request, answer: web.Response, *, cut: bool) -> web.
     body = body_of(answer)
     if not cut and len(body) <= _CHUNK:
         return answer
-    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    response = _streamed(answer)
     response.content_length = len(body)
-    if answer.keep_alive is False:
-        response.force_close()
     sent = body[: len(body) // 2] if cut else body
     try:
         await response.prepare(request)
@@ -223,4 +232,38 @@ async def send(request: web.Request, answer: web.Response, *, cut: bool) -> web.
     except ConnectionError:
         # The client has disconnected, so the rest of the body is not needed.
         pass
+    return response
+
+
+async def flood(
+    request: web.Request, answer: web.Response, *, length: int | None
+) -> web.StreamResponse:
+    """Sends a response whose body is followed by spaces.
+
+    Args:
+        request: The request.
+        answer: The complete response.
+        length: The number of bytes to send, which the header says too. None: without end.
+    """
+    response = _streamed(answer)
+    response.content_length = length
+    left = (length or sys.maxsize) - len(body_of(answer))
+    spaces = b" " * _CHUNK
+    with suppress(ConnectionError):  # the client disconnects when it has had enough
+        await response.prepare(request)
+        await response.write(body_of(answer))
+        while left > 0:
+            await response.write(spaces[:left])
+            left -= _CHUNK
+            # A client that reads fast must not keep the event loop from other requests.
+            await asyncio.sleep(0)
+        await response.write_eof()
+    return response
+
+
+def _streamed(answer: web.Response) -> web.StreamResponse:
+    """A response with the same status and headers, but without a body yet."""
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    if answer.keep_alive is False:
+        response.force_close()
     return response

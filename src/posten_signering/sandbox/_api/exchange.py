@@ -6,11 +6,12 @@ service, the storage, faults after the request took effect, the record of reques
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from http import HTTPStatus
 from typing import cast
 
@@ -25,11 +26,13 @@ from posten_signering.sandbox._api.connection import (
     Delays,
     body_of,
     certificate_organization,
+    flood,
     reset,
     send,
 )
 from posten_signering.sandbox._api.faults import (
     CORRUPTING,
+    STATUS_CHANGING,
     Fault,
     FaultKind,
     Faults,
@@ -49,6 +52,11 @@ NEXT_PERMITTED_POLL_TIME = "X-Next-permitted-poll-time"
 DOS_FILTER = "DoSFilter"
 
 _REPLACING = frozenset({FaultKind.SERVER_ERROR, FaultKind.UNAVAILABLE, FaultKind.ERROR_DOCUMENT})
+_FLOODS: Mapping[FaultKind | None, int | None] = {
+    FaultKind.OVERSIZED_BODY: 1024**3,
+    FaultKind.ENDLESS_BODY: None,
+}
+_BODY = frozenset({FaultKind.TRUNCATED_BODY, FaultKind.OVERSIZED_BODY, FaultKind.ENDLESS_BODY})
 _ADDED_LATER = frozenset({"date", "server", "content-length"})
 _LONGEST_SHOWN = 200
 
@@ -160,9 +168,16 @@ class Exchange:
                 self._record(None)
             return reset(self.request)
         self._change_headers(answer)
-        cut = self._take_faults({FaultKind.TRUNCATED_BODY}, fits=lambda _: len(body_of(answer)) > 1)
+        taken = self._take_faults(_BODY, fits=lambda _: len(body_of(answer)) > 1, most=1)
+        kind = taken[0].kind if taken else None
         self._record(answer)
-        return await send(self.request, answer, cut=bool(cut))
+        if kind not in _FLOODS:
+            return await send(self.request, answer, cut=kind is FaultKind.TRUNCATED_BODY)
+        work = partial(flood, self.request, answer, length=_FLOODS[kind])
+        try:
+            return await self.common.delays.run(self.caller, work)
+        except CutOffError:
+            return reset(self.request)
 
     async def _answer(self, handler: Handler) -> web.Response:
         """The response to the request.
@@ -276,14 +291,17 @@ class Exchange:
         def fits(fault: Fault) -> bool:
             return corrupted(body_of(answer), fault.kind) is not None
 
-        for fault in self._take_faults(CORRUPTING, fits=fits, most=1):
-            answer.body = corrupted(body_of(answer), fault.kind)
+        for kinds, most in ((STATUS_CHANGING, None), (CORRUPTING, 1)):
+            for fault in self._take_faults(kinds, fits=fits, most=most):
+                answer.body = corrupted(body_of(answer), fault.kind)
 
     def _change_headers(self, answer: web.Response) -> None:
         for fault in self._take_faults({FaultKind.CLOCK_SKEW}):
             self.skew += timedelta(seconds=fault.seconds or 0)
         if self.poll is not None:
-            answer.headers[NEXT_PERMITTED_POLL_TIME] = format_time(self.poll[1] + self.skew)
+            late = sum(fault.seconds or 0 for fault in self._take_faults({FaultKind.FAR_POLL_TIME}))
+            shown = self.poll[1] + self.skew + timedelta(seconds=late)
+            answer.headers[NEXT_PERMITTED_POLL_TIME] = format_time(shown)
         present = _ADDED_LATER | {name.lower() for name in answer.headers}
 
         def fits(fault: Fault) -> bool:

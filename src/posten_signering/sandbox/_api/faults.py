@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import partial
 
 from lxml import etree
 
@@ -50,10 +51,15 @@ class FaultKind(StrEnum):
         WRONG_ROOT: The root element is that of a different message.
         DOUBLED_ELEMENTS: Every element that occurs once occurs twice.
         UNKNOWN_ELEMENTS: The message has elements and attributes that are not in the schema.
-        UNKNOWN_STATUSES: The job and its signers have a status that is not in the schema.
+        UNKNOWN_SIGNER_STATUS: Every signer has a status that is not in the schema.
+        UNKNOWN_JOB_STATUS: The job has a status that is not in the schema.
+        OVERSIZED_BODY: The body is followed by spaces, up to 1 GiB; `Content-Length` has that length.
+        ENDLESS_BODY: The body is followed by spaces without end, and the response has no `Content-Length`.
         MISSING_HEADER: The response does not have the header `header`.
         CLOCK_SKEW: `seconds`, which may be negative, are added to `Date` and to the next permitted
             poll time.
+        FAR_POLL_TIME: `seconds` are added to the next permitted poll time of the response. The queue
+            may be polled as before.
         FOREIGN_CERTIFICATE: On a new connection, the server presents a different organisation's
             certificate.
     """
@@ -71,9 +77,13 @@ class FaultKind(StrEnum):
     WRONG_ROOT = "wrong_root"
     DOUBLED_ELEMENTS = "doubled_elements"
     UNKNOWN_ELEMENTS = "unknown_elements"
-    UNKNOWN_STATUSES = "unknown_statuses"
+    UNKNOWN_SIGNER_STATUS = "unknown_signer_status"
+    UNKNOWN_JOB_STATUS = "unknown_job_status"
+    OVERSIZED_BODY = "oversized_body"
+    ENDLESS_BODY = "endless_body"
     MISSING_HEADER = "missing_header"
     CLOCK_SKEW = "clock_skew"
+    FAR_POLL_TIME = "far_poll_time"
     FOREIGN_CERTIFICATE = "foreign_certificate"
 
 
@@ -86,6 +96,7 @@ TAKES: Mapping[FaultKind, frozenset[str]] = {
     FaultKind.RATE_LIMITED: frozenset({"seconds"}),
     FaultKind.MISSING_HEADER: frozenset({"header"}),
     FaultKind.CLOCK_SKEW: frozenset({"seconds"}),
+    FaultKind.FAR_POLL_TIME: frozenset({"seconds"}),
 }
 """The fields that a kind of fault takes, of `seconds`, `status`, `code`, `header` and `after`."""
 
@@ -94,6 +105,7 @@ NEEDS: Mapping[FaultKind, frozenset[str]] = {
     FaultKind.ERROR_DOCUMENT: frozenset({"code"}),
     FaultKind.MISSING_HEADER: frozenset({"header"}),
     FaultKind.CLOCK_SKEW: frozenset({"seconds"}),
+    FaultKind.FAR_POLL_TIME: frozenset({"seconds"}),
 }
 """The fields that a kind of fault needs."""
 
@@ -142,7 +154,7 @@ class Fault:
             most 1.
         after: Whether the request takes effect first, so that a job is created or a change is leased.
             For DELAY, RESET, SERVER_ERROR and UNAVAILABLE.
-        seconds: A time in seconds. For DELAY, CLOCK_SKEW, UNAVAILABLE and RATE_LIMITED.
+        seconds: A time in seconds. For DELAY, CLOCK_SKEW, FAR_POLL_TIME, UNAVAILABLE and RATE_LIMITED.
         status: The HTTP status, for SERVER_ERROR (default 500) and ERROR_DOCUMENT (default: the
             status that the service sends with the code).
         code: The `error-code` of an ERROR_DOCUMENT.
@@ -327,7 +339,6 @@ class Faults:
 
 _FOREIGN_NAMESPACE = "urn:posten-signering-sandbox:unknown"
 _PLACE = "the-place-of-the-entity"
-_STATUS_NAMES = {"signature-job-status", "status"}
 
 
 def corrupted(content: bytes, kind: FaultKind) -> bytes | None:
@@ -378,10 +389,8 @@ def _with_unknown_elements(root: Element) -> bytes:
     return _serialized(root)
 
 
-def _with_unknown_statuses(root: Element) -> bytes | None:
-    statuses = [
-        element for element in root.iter(etree.Element) if local_name(element) in _STATUS_NAMES
-    ]
+def _with_unknown_status(root: Element, name: str) -> bytes | None:
+    statuses = [element for element in root.iter(etree.Element) if local_name(element) == name]
     for element in statuses:
         element.text = "NOBODY_KNOWS_THIS"
     return _serialized(root) if statuses else None
@@ -393,11 +402,15 @@ _CORRUPTERS: Mapping[FaultKind, Callable[[Element], bytes | None]] = {
     FaultKind.WRONG_ROOT: _with_wrong_root,
     FaultKind.DOUBLED_ELEMENTS: _with_doubles,
     FaultKind.UNKNOWN_ELEMENTS: _with_unknown_elements,
-    FaultKind.UNKNOWN_STATUSES: _with_unknown_statuses,
+    FaultKind.UNKNOWN_SIGNER_STATUS: partial(_with_unknown_status, name="status"),
+    FaultKind.UNKNOWN_JOB_STATUS: partial(_with_unknown_status, name="signature-job-status"),
 }
 
-CORRUPTING = frozenset({FaultKind.MALFORMED_XML, *_CORRUPTERS})
-"""The kinds of faults that corrupt messages."""
+STATUS_CHANGING = frozenset({FaultKind.UNKNOWN_SIGNER_STATUS, FaultKind.UNKNOWN_JOB_STATUS})
+"""The kinds of faults that change a status in a message. Both can happen to one message."""
+
+CORRUPTING = frozenset({FaultKind.MALFORMED_XML, *_CORRUPTERS}) - STATUS_CHANGING
+"""The kinds of faults that corrupt messages. One of them can happen to a message."""
 
 
 def _serialized(root: Element) -> bytes:
