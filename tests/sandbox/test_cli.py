@@ -280,6 +280,28 @@ def test_an_invalid_organisation_number_is_refused_before_the_start(number, caps
     assert expected in capsys.readouterr().err
 
 
+def test_an_early_poll_penalty_is_a_setting_of_the_sandbox(monkeypatch):
+    class StopError(Exception):
+        pass
+
+    def sandbox(**settings):
+        raise StopError(settings["early_poll_penalty"].total_seconds())
+
+    monkeypatch.setattr(posten_signering.sandbox, "Sandbox", sandbox)
+    option = "--early-poll-penalty"
+    for arguments, expected in (([], 0), ([option, "30"], 30), ([option, "0.5"], 0.5)):
+        with pytest.raises(StopError) as raised:
+            command.main([*ANY_PORTS, *arguments])
+        assert raised.value.args == (expected,)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "1e9", "999999999", "soon", ""])
+def test_an_invalid_early_poll_penalty_is_refused_before_the_start(seconds, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main([*ANY_PORTS, f"--early-poll-penalty={seconds}"])
+    assert "--early-poll-penalty: seconds must be a number" in capsys.readouterr().err
+
+
 def test_each_line_is_flushed(capsys):
     command._print_line("a line")
     assert capsys.readouterr().out == "a line\n"

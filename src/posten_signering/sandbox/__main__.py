@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -38,12 +39,14 @@ class Options(argparse.Namespace):
         directory: The directory for the sandbox's data and the client's files. None: the data is in
             memory, and the files are in a temporary directory.
         organization_number: The organisation that the client's enterprise certificate is issued to.
+        early_poll_penalty: How much each early poll adds to the next permitted poll time.
     """
 
     port: int
     pages_port: int
     directory: Path | None
     organization_number: str
+    early_poll_penalty: timedelta
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +84,10 @@ async def _run(options: Options) -> None:
             )
         )
         sandbox = Sandbox(
-            port=options.port, pages_port=options.pages_port, directory=options.directory
+            port=options.port,
+            pages_port=options.pages_port,
+            directory=options.directory,
+            early_poll_penalty=options.early_poll_penalty,
         )
         async with sandbox:
             pkcs12, password = sandbox.enterprise_pkcs12(options.organization_number)
@@ -219,6 +225,14 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         help="nine digits: the organisation that the client's enterprise certificate is issued to"
         " (default: %(default)s)",
     )
+    parser.add_argument(
+        "--early-poll-penalty",
+        type=_seconds,
+        default=timedelta(0),
+        metavar="SECONDS",
+        help="how much each poll before the next permitted poll time adds to that time"
+        " (default: nothing)",
+    )
     return parser.parse_args(arguments, namespace=Options())
 
 
@@ -233,6 +247,12 @@ def _organization_number(text: str) -> str:
     if re.fullmatch("[0-9]{9}", text) is None:
         raise argparse.ArgumentTypeError("an organisation number must have nine digits")
     return text
+
+
+def _seconds(text: str) -> timedelta:
+    if re.fullmatch(r"[0-9]{1,8}(\.[0-9]{1,6})?", text) is None:
+        raise argparse.ArgumentTypeError("seconds must be a number such as 30 or 0.5")
+    return timedelta(seconds=float(text))
 
 
 def _print_line(text: str) -> None:

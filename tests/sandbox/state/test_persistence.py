@@ -82,6 +82,21 @@ async def test_jobs_tokens_documents_and_leases_survive_a_restart(new_sandbox, c
         assert sandbox.received[0].job_id == 3
 
 
+async def test_an_early_poll_moves_the_permitted_time_also_after_a_restart(clock, tmp_path):
+    settings = {
+        "directory": tmp_path / "kept",
+        "clock": clock,
+        "early_poll_penalty": timedelta(seconds=20),
+    }
+    for seconds in ((30, 50, 70), (90,)):  # before and after the restart
+        async with Sandbox(**settings) as sandbox, caller_of(sandbox, clock, tmp_path) as sender:
+            for expected in seconds:
+                answer = await sender.get(sender.jobs)
+                assert answer.status == (204 if expected == 30 else 429)
+                permitted = answer.headers["X-Next-permitted-poll-time"]
+                assert datetime.fromisoformat(permitted) == NOW + timedelta(seconds=expected)
+
+
 async def test_certificates_and_trust_survive_a_restart(new_sandbox, clock, tmp_path):
     async with new_sandbox() as sandbox:
         first = sandbox.enterprise_pkcs12(SENDER)

@@ -80,8 +80,27 @@ def test_too_early_polls_do_not_delay_the_next_permitted_poll_time():
 def test_an_early_poll_penalty_moves_the_next_permitted_poll_time():
     queue = queue_of(settings=replace(SETTINGS, early_poll_penalty=timedelta(seconds=5)))
     queue.poll(NAME, now=START)
-    for seconds in (35, 40):
-        assert queue.poll(NAME, now=at(seconds=1)).next_permitted == at(seconds=seconds)
+    # The penalty is added to the permitted time, not to the time of the poll.
+    for now, seconds in ((1, 35), (1, 40), (39, 45)):
+        poll = queue.poll(NAME, now=at(seconds=now))
+        assert (poll.outcome, poll.next_permitted) == (Outcome.TOO_EARLY, at(seconds=seconds))
+    assert queue.poll(NAME, now=at(seconds=45)).outcome is Outcome.EMPTY
+
+
+def test_with_the_whole_wait_as_the_penalty_no_poll_is_permitted_earlier_than_with_a_new_wait():
+    queue = queue_of(settings=replace(SETTINGS, early_poll_penalty=SETTINGS.empty_queue_wait))
+    queue.poll(NAME, now=START)
+    for seconds in (0, 1, 29, 50, 90):
+        now = at(seconds=seconds)
+        assert queue.poll(NAME, now=now).next_permitted >= now + SETTINGS.empty_queue_wait
+
+
+def test_early_polls_move_the_permitted_time_to_a_year_ahead_at_most():
+    queue = queue_of(settings=replace(SETTINGS, early_poll_penalty=timedelta(days=300)))
+    queue.poll(NAME, now=START)
+    for days in (300, 365, 365):
+        expected = min(at(days=days, seconds=30), at(days=365))
+        assert queue.poll(NAME, now=START).next_permitted == expected
 
 
 def test_after_a_change_the_next_poll_is_permitted_immediately():

@@ -6,12 +6,14 @@ confirmed. Each change is a separate entry, so that the size of a commit does no
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 
 from posten_signering.sandbox._state.job import Job, JobStatus, SignerState
 from posten_signering.sandbox._values.refusal import Refusal
 from posten_signering.sandbox._values.settings import Settings
+
+_FURTHEST = timedelta(days=365)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,13 +138,14 @@ class Queues:
         After a change the next poll is permitted immediately, after an empty queue when
         `empty_queue_wait` has passed. A poll that comes too early adds only `early_poll_penalty` (by
         default zero) to the next permitted time: otherwise two pollers of one queue could block each
-        other forever.
+        other forever. No number of early polls moves the time more than a year ahead.
         """
         queue = self._queues.get(name, Queue())
         change = None
         if queue.next_permitted is not None and now < queue.next_permitted:
             outcome = Outcome.TOO_EARLY
-            next_permitted = queue.next_permitted + self._settings.early_poll_penalty
+            moved = queue.next_permitted + self._settings.early_poll_penalty
+            next_permitted = min(moved, max(queue.next_permitted, now + _FURTHEST))
         else:
             visible = (change for change in self.changes(name) if not is_leased(change, now=now))
             change = next(visible, None)

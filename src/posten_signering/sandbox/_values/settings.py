@@ -115,8 +115,8 @@ class Settings:
         lease: How long a fetched change stays hidden. If it is not confirmed by then, the next poll
             can get it.
         early_poll_penalty: How much each early poll adds to the next permitted poll time. Zero: an
-            early poll does not move it. (The live service is said to be stricter; this is not
-            documented.)
+            early poll does not move it. The service's documentation says that the response to an
+            early poll has a new time, which can be read in both ways.
         lifetime: How long the signers have before a job expires.
         deletable_after: How long a sender must wait after the completion of a job before it may delete
             the documents.
