@@ -1,9 +1,12 @@
-"""Delayed requests: a delay ends when the client disconnects and when the sandbox stops or is reset."""
+"""Connections are accepted; a delay ends when its client disconnects and when the sandbox stops or is reset."""
 
 import asyncio
+import errno
+import socket
 import ssl
 from asyncio.sslproto import SSLProtocol
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, closing
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -159,6 +162,86 @@ async def test_a_request_is_not_delayed_after_its_client_has_left(
         await feed.wait(feed.version)
     assert len(sandbox.received) == 1
     assert not sleep.began.is_set()
+
+
+async def test_a_request_whose_body_is_incomplete_does_not_outlive_a_reset_or_a_stop(
+    clock, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(connection, "_STOP_WITHIN", 3600.0)
+    async with asyncio.timeout(60), AsyncExitStack() as clients:
+        async with Sandbox(clock=clock, rate_limit=None) as sandbox:
+            sender = await clients.enter_async_context(caller_of(sandbox, clock, tmp_path))
+            for end in ("reset", "stop"):
+                body = sender.body()
+                begun, rest = asyncio.Event(), asyncio.Event()
+
+                async def slowly(body=body, begun=begun, rest=rest):
+                    yield body[:100]
+                    begun.set()
+                    await rest.wait()
+                    yield body[100:]
+
+                request = asyncio.ensure_future(sender.send(slowly()))
+                await begun.wait()
+                assert (await sender.get(sender.root)).status == 200
+                if end == "reset":
+                    await sandbox.reset()
+                    rest.set()
+                    with pytest.raises(GONE):
+                        await request
+                    assert sandbox.overview().jobs == ()
+        with pytest.raises(GONE):
+            await request
+
+
+async def test_a_stop_ends_handshakes_that_have_not_finished():
+    with ExitStack() as clients:
+
+        def connect(url, sent):
+            client = socket.create_connection((url.hostname, url.port), timeout=10)
+            clients.enter_context(client).sendall(sent)
+            return client
+
+        async with Sandbox() as sandbox:
+            url = urlsplit(sandbox.service_root)
+            unfinished = [connect(url, b""), connect(url, b"\x16")]
+            # A later connection is refused, so the sandbox has accepted these too.
+            later = connect(url, b"GET / HTTP/1.1\r\n\r\n")
+            assert await asyncio.to_thread(later.recv, 1) == b""
+        for client in unfinished:
+            assert await asyncio.to_thread(client.recv, 1) == b""
+
+
+async def test_after_a_failed_accept_the_sandbox_accepts_the_next_connection(
+    clock, tmp_path, monkeypatch, caplog
+):
+    loop = asyncio.get_running_loop()
+    failures = [OSError(errno.EMFILE, "Too many open files"), ArithmeticError()]
+    accept, connect = loop.sock_accept, loop.connect_accepted_socket
+
+    async def failing_accept(listening):
+        if len(failures) == 2:
+            raise failures.pop(0)
+        return await accept(listening)
+
+    async def failing_connect(protocol, accepted, **options):
+        if failures:
+            accepted.close()
+            raise failures.pop()
+        return await connect(protocol, accepted, **options)
+
+    monkeypatch.setattr(connection, "_ACCEPT_AGAIN_AFTER", 0)
+    monkeypatch.setattr(loop, "sock_accept", failing_accept)
+    monkeypatch.setattr(loop, "connect_accepted_socket", failing_connect)
+    async with (
+        Sandbox(clock=clock, rate_limit=None) as sandbox,
+        caller_of(sandbox, clock, tmp_path) as sender,
+    ):
+        with pytest.raises(GONE):
+            await sender.get(sender.root)
+        assert (await sender.get(sender.root)).status == 200
+    assert "can't accept a connection: Too many open files" in caplog.text
+    assert "ArithmeticError" in caplog.text
 
 
 async def test_an_error_in_sleep_is_logged(clock, tmp_path, caplog):

@@ -1,6 +1,7 @@
 """Connections: the listening sockets, the client's certificate, and the sending of responses."""
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
@@ -13,6 +14,7 @@ from functools import lru_cache, partial
 from typing import Any, TypeVar, cast
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from cryptography import x509
 
 from posten_signering.sandbox._intake.certificates import organization_number
@@ -22,8 +24,23 @@ _HOST = "127.0.0.1"
 _LAST_PORT = 65535
 _STOP_WITHIN = 5.0
 _CHUNK = 64 * 1024
+_ACCEPT_AGAIN_AFTER = 1.0
 
 T = TypeVar("T")
+
+logger = logging.getLogger("posten_signering.sandbox")
+
+
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """False for aiohttp's record of a request that is not HTTP, which is the client's matter.
+
+    The record has a traceback, and quotes what the client sent, which may be secret.
+    """
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_http_logger = logging.getLogger("posten_signering.sandbox.http")
+_http_logger.addFilter(_is_worth_logging)
 
 
 def listen(port: int, *, setting: str = "port") -> socket.socket:
@@ -81,6 +98,7 @@ async def serve(
         handle_signals=False,
         # aiohttp's access log would contain redirect tokens and status query tokens.
         access_log=None,
+        logger=_http_logger,
         shutdown_timeout=_STOP_WITHIN,
         # aiohttp would decompress even the rest of a body that was refused as too large, and a small body can
         # become gigabytes. The event loop would be blocked meanwhile.
@@ -89,14 +107,62 @@ async def serve(
     )
     stack.push_async_callback(runner.cleanup)
     await runner.setup()
-    await web.SockSite(runner, listening, ssl_context=context).start()
+    # `AppRunner.server` is None only before `setup`.
+    accepting = asyncio.ensure_future(
+        _accept(listening, cast("web.Server", runner.server), context)
+    )
+    stack.push_async_callback(_cancel, accepting)
+
+
+async def _accept(
+    listening: socket.socket,
+    protocol: Callable[[], asyncio.Protocol],
+    context: ssl.SSLContext | None,
+) -> None:
+    """Accepts connections until it is cancelled, which also ends the handshakes that have not finished.
+
+    An `asyncio.Server` would leave those connections open when it is closed.
+    """
+    loop = asyncio.get_running_loop()
+    listening.setblocking(False)
+    async with asyncio.TaskGroup() as handshakes:
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listening)
+            except OSError as error:
+                logger.warning("The sandbox can't accept a connection: %s", error.strerror)
+                await asyncio.sleep(_ACCEPT_AGAIN_AFTER)
+            else:
+                handshakes.create_task(_connect(connection, protocol, context))
+
+
+async def _connect(
+    connection: socket.socket,
+    protocol: Callable[[], asyncio.Protocol],
+    context: ssl.SSLContext | None,
+) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.connect_accepted_socket(protocol, connection, ssl=context)
+    except OSError:
+        # A handshake that fails, or takes too long, is the client's matter.
+        pass
+    except Exception:
+        # It must not stop the other connections.
+        logger.exception("A connection failed because of a bug in the sandbox")
+
+
+async def _cancel(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def certificate_organization(request: web.Request) -> str | None:
-    """The organisation number in the client's certificate; None when it has none."""
-    tls = request.get_extra_info("ssl_object")
+    """The organisation number in the client's certificate; None when it has none, or has disconnected."""
+    tls = cast("ssl.SSLObject | None", request.get_extra_info("ssl_object"))
     # This server completes a TLS handshake only with a client certificate.
-    return _organization_in(cast("ssl.SSLObject", tls).getpeercert(binary_form=True) or b"")
+    return None if tls is None else _organization_in(tls.getpeercert(binary_form=True) or b"")
 
 
 @lru_cache(maxsize=256)
@@ -145,7 +211,7 @@ class Caller:
 class Delays:
     """Delays requests for a fault, and can end the delays early.
 
-    A delay ends early when the client disconnects, and when the sandbox stops or is reset. A request
+    It also does other work that may take long. A delay ends early when the client disconnects, and when the sandbox stops or is reset. A request
     from before a reset must not take effect after the reset: it would disturb the next test.
 
     Args:

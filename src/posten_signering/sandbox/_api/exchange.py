@@ -6,6 +6,7 @@ service, the storage, faults after the request took effect, the record of reques
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ _FLOODS: Mapping[FaultKind | None, int | None] = {
 }
 _BODY = frozenset({FaultKind.TRUNCATED_BODY, FaultKind.OVERSIZED_BODY, FaultKind.ENDLESS_BODY})
 _ADDED_LATER = frozenset({"date", "server", "content-length"})
+_COMPRESSIONS = frozenset({"br", "compress", "deflate", "gzip", "x-gzip", "zstd"})
+_BODY_WITHIN = 300.0
 _LONGEST_SHOWN = 200
 
 
@@ -204,6 +207,32 @@ class Exchange:
 
     # The service.
 
+    async def body(self) -> bytes:
+        """The body of the request.
+
+        Raises:
+            Refusal: The body is compressed, or does not end.
+            CutOffError: The client has disconnected, or the sandbox was reset or is stopping.
+        """
+        # The official Java client sends the Content-Encoding UTF-8 with some requests.
+        encodings = self.request.headers.get("Content-Encoding", "").lower()
+        for encoding in sorted(_COMPRESSIONS.intersection(re.split("[, ]+", encodings))):
+            raise Refusal(
+                415,
+                "UNSUPPORTED_MEDIA_TYPE",
+                f"The body of the request has the Content-Encoding {encoding}. Send it without.",
+            )
+        try:
+            return await self.common.delays.run(self.caller, self._read)
+        except TimeoutError:
+            message = f"The body of the request was not complete after {_BODY_WITHIN:g} seconds."
+            raise Refusal(408, "REQUEST_TIMEOUT", message) from None
+
+    async def _read(self) -> bytes:
+        # When a chunk is malformed, aiohttp waits for the rest of the body forever.
+        async with asyncio.timeout(_BODY_WITHIN):
+            return await self.request.read()
+
     async def _call_service(self, handler: Handler) -> web.Response:
         try:
             blocked = self._admit()
@@ -221,10 +250,12 @@ class Exchange:
             if isinstance(error, web.HTTPMethodNotAllowed):
                 answer.headers["Allow"] = error.headers["Allow"]
             return answer
-        except ConnectionError:
-            # The client has disconnected, so this response is only recorded.
-            message = "The client closed the connection before the request was complete."
+        except (web.RequestPayloadError, ConnectionError):
+            # If the client has disconnected, this response is only recorded.
+            message = "The body of the request is incomplete, or its chunks are malformed."
             return self._refused(400, "BAD_REQUEST", message)
+        except CutOffError:
+            raise
         except Exception:
             method = masked(self.request.method)
             logger.exception("A %s request failed because of a bug in the sandbox", method)
@@ -236,6 +267,8 @@ class Exchange:
         return error_answer(status, code, message)
 
     def _admit(self) -> web.Response | None:
+        if self.request.transport is None:
+            raise ConnectionResetError  # the client has disconnected, so its certificate is unknown
         access, organization = self.common.access, self.organization or ""
         access.authorize(certificate_organization(self.request), organization)
         if access.admit(organization, now=self.common.settings.now()):

@@ -98,7 +98,7 @@ class Service:
         bundle = await self.workers.run(
             judge,
             content_type=request.headers.get("Content-Type", ""),
-            body=Octets(await request.read()),
+            body=Octets(await current_exchange().body()),
             organization_number=_sender(request),
             trusted=self.trusted,
             now=self.clock.given,
@@ -142,7 +142,7 @@ class Service:
         return status_response(status, self.links)
 
     async def _renew_redirect(self, request: web.Request) -> web.Response:
-        body = Octets(await request.read())
+        body = Octets(await current_exchange().body())
         # The official C# client sends no body here.
         if body:
             check_signer_update_request(body)
