@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack, ExitStack, closing
 from urllib.parse import urlsplit
 
 import aiohttp
+import bundles
 import pytest
 from aiohttp.test_utils import make_mocked_request
-from callers import caller_of
+from callers import caller_of, client_context, holder_in
 
 from posten_signering.sandbox import Fault, FaultKind, Operation, Sandbox
 from posten_signering.sandbox._api import connection
@@ -210,6 +211,29 @@ async def test_a_stop_ends_handshakes_that_have_not_finished():
             assert await asyncio.to_thread(later.recv, 1) == b""
         for client in unfinished:
             assert await asyncio.to_thread(client.recv, 1) == b""
+
+
+async def test_a_stop_closes_a_connection_whose_client_does_not_close_it(clock, tmp_path):
+    async with Sandbox(clock=clock, rate_limit=None) as sandbox:
+        holder = holder_in(*sandbox.enterprise_pkcs12(bundles.SENDER))
+        context = client_context(sandbox.ca_pem, tmp_path, holder)
+        url = urlsplit(sandbox.service_root)
+
+        def connect():
+            plain = socket.create_connection((url.hostname, url.port), timeout=10)
+            connection = context.wrap_socket(plain)
+            connection.sendall(b"GET /api HTTP/1.1\r\nHost: sandbox\r\n\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 404"
+            return connection
+
+        connection = await asyncio.to_thread(connect)
+
+    def read_to_the_end():
+        while socket.socket.recv(connection, 65536):
+            pass
+
+    with connection:
+        await asyncio.to_thread(read_to_the_end)
 
 
 async def test_after_a_failed_accept_the_sandbox_accepts_the_next_connection(

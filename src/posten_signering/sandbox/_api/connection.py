@@ -105,7 +105,7 @@ async def serve(
         auto_decompress=False,
         handler_cancellation=cancel_when_client_leaves,
     )
-    stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(_close, runner, encrypted=context is not None)
     await runner.setup()
     # `AppRunner.server` is None only before `setup`.
     accepting = asyncio.ensure_future(
@@ -150,6 +150,16 @@ async def _connect(
     except Exception:
         # It must not stop the other connections.
         logger.exception("A connection failed because of a bug in the sandbox")
+
+
+async def _close(runner: web.AppRunner, *, encrypted: bool) -> None:
+    connections = runner.server.connections if runner.server is not None and encrypted else []
+    transports = [connection.transport for connection in connections]
+    await runner.cleanup()
+    # Every response has been sent. A TLS connection would stay open until the client closes it too.
+    for transport in transports:
+        if transport is not None:
+            transport.abort()
 
 
 async def _cancel(task: asyncio.Future[None]) -> None:
