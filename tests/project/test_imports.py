@@ -120,11 +120,11 @@ SANDBOX_LIBRARIES = {
     "lxml",
     "pyhanko",
     "pyhanko_certvalidator",
-    "pypdf",
     "reportlab",
 }
 # Library -> the only folder of the sandbox that may import it.
-SANDBOX_LIBRARY_FOLDERS = {"pydantic": "sandbox._control"}
+# Only separate processes import pikepdf: a hostile document can crash it.
+SANDBOX_LIBRARY_FOLDERS = {"pydantic": "sandbox._control", "pikepdf": "sandbox._intake"}
 SANDBOX_VALUES = {
     "ClientConfiguration",
     "EnterpriseCertificate",
@@ -465,7 +465,7 @@ def test_a_missing_docstring_is_reported():
     assert undocumented(Bare, "Bare") == ["Bare", "Bare.method", "Bare.prop"]
 
 
-HEAVY = ("aiohttp", "jinja2", "pyhanko", "pypdf", "reportlab", f"{ROOT}.sandbox")
+HEAVY = ("aiohttp", "jinja2", "pikepdf", "pyhanko", "reportlab", f"{ROOT}.sandbox")
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -307,7 +307,7 @@ def test_each_line_is_flushed(capsys):
     assert capsys.readouterr().out == "a line\n"
 
 
-@pytest.mark.parametrize("missing", ["aiohttp", "jinja2", "pyhanko", "pypdf", "reportlab"])
+@pytest.mark.parametrize("missing", ["aiohttp", "jinja2", "pikepdf", "pyhanko", "reportlab"])
 def test_without_the_extra_the_error_names_what_to_install(missing):
     program = (
         f"import runpy, sys; sys.modules[{missing!r}] = None;"
@@ -321,7 +321,7 @@ def test_without_the_extra_the_error_names_what_to_install(missing):
     assert missing in errors
 
 
-@pytest.mark.parametrize("missing", ["aiohttp", "jinja2", "pyhanko", "pypdf", "reportlab"])
+@pytest.mark.parametrize("missing", ["aiohttp", "jinja2", "pikepdf", "pyhanko", "reportlab"])
 def test_without_the_extra_only_the_sandbox_itself_is_missing(missing):
     program = (
         f"import sys; sys.modules[{missing!r}] = None; import posten_signering.sandbox as s\n"

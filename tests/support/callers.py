@@ -111,8 +111,8 @@ class Caller:
     async def post(self, url: str, **options) -> Answer:
         return await self.call("POST", url, **options)
 
-    def body(self, *, extra="", signers=None, sender=SENDER, holder=None) -> bytes:
-        files = bundles.two_files()
+    def body(self, *, extra="", signers=None, sender=SENDER, holder=None, files=None) -> bytes:
+        files = files or bundles.two_files()
         recipe = Recipe(
             files=files,
             holder=holder or self.holder,

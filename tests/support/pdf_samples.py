@@ -1,4 +1,4 @@
-"""Sample PDFs of every version from 1.1 to 1.7 with typical features of the version, and an archive copy."""
+"""Sample PDFs of every version from 1.1 to 1.7 with typical features of the version, an archive copy, and hostile PDFs."""
 
 import io
 import struct
@@ -152,3 +152,130 @@ SAMPLES: dict[str, Callable[[], bytes]] = {
     "1.7": updated_in_place,
     "archived": archived,
 }
+
+
+CATALOG = "<< /Type /Catalog /Pages 2 0 R >>"
+PAGES = "<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
+
+
+def pdf_of(*objects: str, version: str = "1.7") -> bytes:
+    """A PDF with these objects, numbered from 1. The first is the catalog."""
+    content = [f"%PDF-{version}\n"]
+    table = ["xref\n0 1\n0000000000 65535 f \n"]
+    length = len(content[0])
+    for number, body in enumerate(objects, start=1):
+        table.append(f"{number} 1\n{length:010d} 00000 n \n")
+        content.append(f"{number} 0 obj\n{body}\nendobj\n")
+        length += len(content[-1])
+    size = len(objects) + 1
+    trailer = f"trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n{length}\n%%EOF\n"
+    return "".join([*content, *table, trailer]).encode("latin-1")
+
+
+def landscape(entries: str, *objects: str) -> bytes:
+    """A PDF with one landscape page with these entries. The other objects are numbered from 4."""
+    page = f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 842 595] {entries} >>"
+    return pdf_of(CATALOG, PAGES, page, *objects)
+
+
+def _annotated(entries: str, *objects: str) -> bytes:
+    """A landscape page with an annotation, which is object 4. The other objects are numbered from 5."""
+    annotation = f"<< /Subtype /Stamp /Rect [0 0 9 9] {entries} >>"
+    return landscape("/Annots [4 0 R]", annotation, *objects)
+
+
+def _doubling(form: str, *last: str) -> list[str]:
+    """Objects from number 5, each of which refers twice to the next one: 2 to the power of 60 paths."""
+    return [*(form.format(number) for number in range(6, 66)), *last]
+
+
+def chain(length: int) -> bytes:
+    """A page whose resources are the first of many dictionaries, each of which refers to the next one."""
+    links = (f"<< /Next {number} 0 R >>" for number in range(5, 5 + length))
+    return landscape("/Resources 4 0 R", *links, "null")
+
+
+def bomb(mebibytes: int) -> bytes:
+    """A PDF whose page is in a stream with so many MiB of spaces, in a thousandth of the bytes."""
+    page = b"3 0 <</Type/Page/Parent 2 0 R/MediaBox[0 0 842 595]>>"
+    compressor = zlib.compressobj(9)
+    packed = compressor.compress(page) + compressor.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush, the same bytes give the same compressed bytes. Readers ignore the checksum.
+    block = compressor.compress(b" " * 1024**2) + compressor.flush(zlib.Z_FULL_FLUSH)
+    packed += block * mebibytes + compressor.flush()
+    content = b"%PDF-1.5\n"
+    offsets = []
+    stream = b"/Type/ObjStm/N 1/First 4/Filter/FlateDecode/Length %d" % len(packed)
+    for body in (
+        b"1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n",
+        b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n",
+        b"4 0 obj<<%b>>stream\n%b\nendstream endobj\n" % (stream, packed),
+    ):
+        offsets.append(len(content))
+        content += body
+    one, two, four = offsets
+    start = len(content)
+    rows = [(0, 0, 255), (1, one, 0), (1, two, 0), (2, 4, 0), (1, four, 0), (1, start, 0)]
+    table = b"".join(struct.pack(">BIB", *row) for row in rows)
+    content += b"5 0 obj<</Type/XRef/Size 6/Root 1 0 R/W[1 4 1]/Length %d>>stream\n" % len(table)
+    return content + table + b"\nendstream endobj\nstartxref\n%d\n%%%%EOF\n" % start
+
+
+LOOPS: dict[str, Callable[[], bytes]] = {
+    "a field is its own parent": lambda: _annotated("/Parent 4 0 R"),
+    "two fields are the parents of each other": lambda: _annotated(
+        "/Parent 5 0 R", "<< /Parent 4 0 R >>"
+    ),
+    "annotations contain themselves": lambda: landscape("/Annots 4 0 R", "[4 0 R 4 0 R]"),
+    "points contain themselves": lambda: _annotated("/InkList 5 0 R", "[5 0 R]"),
+    "points double": lambda: _annotated("/InkList 5 0 R", *_doubling("[{0} 0 R {0} 0 R]", "[1]")),
+    "an appearance contains itself": lambda: _annotated("/AP 5 0 R", "<< /N 5 0 R >>"),
+    "appearances double": lambda: _annotated(
+        "/AP 5 0 R", *_doubling("<< /A {0} 0 R /B {0} 0 R >>", "null")
+    ),
+    "the content contains itself": lambda: landscape("/Contents 4 0 R", "[4 0 R]"),
+    "resources contain themselves": lambda: landscape(
+        "/Resources 4 0 R", "<< /XObject << /A 4 0 R >> >>"
+    ),
+    "a length is the stream itself": lambda: landscape(
+        "/Contents 4 0 R", "<< /Length 4 0 R >>\nstream\n0 g\nendstream"
+    ),
+    "the page tree is its own parent": lambda: pdf_of(
+        CATALOG,
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 /Parent 2 0 R >>",
+        "<< /Type /Page /Parent 2 0 R >>",
+    ),
+    "outlines contain themselves": lambda: pdf_of(
+        "<< /Type /Catalog /Pages 2 0 R /Outlines 4 0 R >>",
+        PAGES,
+        "<< /Type /Page /Parent 2 0 R >>",
+        "<< /First 5 0 R /Last 5 0 R >>",
+        "<< /Title (a) /Next 5 0 R /First 5 0 R /Parent 5 0 R >>",
+    ),
+    "a huge number of pages": lambda: pdf_of(
+        CATALOG,
+        "<< /Type /Pages /Kids [3 0 R] /Count 2000000000 >>",
+        "<< /Type /Page /Parent 2 0 R >>",
+    ),
+    "deep arrays": lambda: landscape("/Resources 4 0 R", "[" * 100_000 + "]" * 100_000),
+    "many filters": lambda: landscape(
+        "/Contents 4 0 R",
+        f"<< /Length 3 /Filter [{'/FlateDecode ' * 1000}] >>\nstream\n0 g\nendstream",
+    ),
+}
+"""PDFs whose objects refer to each other in a circle, or which are deep. Each has one page that can be signed."""
+
+ENDLESS_PAGES: dict[str, Callable[[], bytes]] = {
+    "the page tree contains itself": lambda: pdf_of(
+        CATALOG, "<< /Type /Pages /Kids [2 0 R] /Count 1 >>"
+    ),
+    "the page tree doubles": lambda: pdf_of(
+        CATALOG,
+        *(
+            f"<< /Type /Pages /Count 9 /Kids [{number} 0 R {number} 0 R] >>"
+            for number in range(3, 63)
+        ),
+        "<< /Type /Page >>",
+    ),
+}
+"""PDFs whose page tree has no end, or too many pages."""

@@ -8,9 +8,11 @@ import certificates
 from bundles import NOW, PERSON, SENDER
 
 from posten_signering.sandbox._intake.messages import Manifest, ManifestDocument, ManifestSigner
-from posten_signering.sandbox._signed.documents import make_pades
-from posten_signering.sandbox._signed.front_page import Signatory
+from posten_signering.sandbox._intake.pdf import joined, opened
+from posten_signering.sandbox._intake.text_pages import text_pages
+from posten_signering.sandbox._signed.front_page import Signatory, front_page
 from posten_signering.sandbox._signed.pki import SigningKey
+from posten_signering.sandbox._signed.seal import sealed
 from posten_signering.sandbox._signed.xades import SignedDocument
 from posten_signering.sandbox._values.hidden import Octets
 
@@ -49,7 +51,7 @@ def signatory(*, name="Kari Nordmann", **changes):
 
 
 def pades(*documents, signatories=None, **changes):
-    """A signed PDF. `changes` replaces values of its manifest."""
+    """A signed PDF, made in this process. `changes` replaces values of its manifest."""
     documents = documents or (document(bundles.pdf()),)
     signatories = signatories or [signatory()]
     values = {
@@ -64,13 +66,23 @@ def pades(*documents, signatories=None, **changes):
         "required_authentication": None,
         "identifier_in_signed_documents": None,
     }
-    return make_pades(
-        manifest=Manifest(**(values | changes)),
-        documents=documents,
-        signatories=signatories,
-        seal=seal_key(),
-        at=bundles.later(60),
+    manifest, at = Manifest(**(values | changes)), bundles.later(60)
+    pdfs = [
+        opened(
+            text_pages(document.content, title=document.title)
+            if document.mime == "text/plain"
+            else document.content
+        )
+        for document in documents
+    ]
+    counts = [(document, len(pdf.pages)) for document, pdf in zip(documents, pdfs, strict=True)]
+    front = opened(front_page(manifest, counts, signatories, sealed_at=at))
+    titles = [document.title for document in documents]
+    pdf = joined(
+        [("Signatures", front), *zip(titles, pdfs, strict=True)],
+        title=manifest.title,
     )
+    return sealed(pdf, seal=seal_key(), at=at, reason="Signed documents of a signature job")
 
 
 def run(program, *arguments, **options):

@@ -41,7 +41,9 @@ __all__ = [
     "ThreadedSandbox",
 ]
 
-_EXTRA = frozenset({"aiohttp", "jinja2", "pyhanko", "pyhanko_certvalidator", "pypdf", "reportlab"})
+_EXTRA = frozenset(
+    {"aiohttp", "jinja2", "pikepdf", "pyhanko", "pyhanko_certvalidator", "reportlab"}
+)
 
 if TYPE_CHECKING:
     from posten_signering.sandbox._sandbox.sandbox import Received, Sandbox

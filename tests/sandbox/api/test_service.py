@@ -19,6 +19,7 @@ from callers import (
 )
 
 from posten_signering.sandbox import RateLimit, Sandbox
+from posten_signering.sandbox._intake import processes
 from posten_signering.sandbox._signed.documents import JobDocuments
 from posten_signering.sandbox._values.hidden import Octets
 
@@ -95,6 +96,56 @@ async def test_an_invalid_request_is_refused_and_creates_no_job(sandbox, sender)
     assert (await sender.post(sender.jobs)).error == (400, "ASICE_VALIDATION_FAILED")
     assert sandbox.received == ()
     assert (await sender.send(packed)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("entry", "content", "reason"),
+    [
+        ("aaaa.pdf", b"hello", "The document aaaa.pdf is not a PDF of version 1.1 to 1.7"),
+        ("aaaa.pdf", b"%PDF-1.4\n%%EOF\n", "The document aaaa.pdf is not a readable PDF"),
+        (f"{PERSON}.pdf", b"", "The document ***********.pdf is not a PDF"),
+    ],
+)
+async def test_a_document_that_cannot_be_signed_is_refused(sandbox, sender, entry, content, reason):
+    files = (bundles.File("0000_document.pdf", bundles.pdf()), bundles.File(entry, content))
+    answer = await sender.send(sender.body(files=files))
+    assert answer.error == (400, "ASICE_VALIDATION_FAILED")
+    assert reason in answer.body.decode()
+    assert sandbox.received == ()
+
+
+async def test_documents_that_take_too_long_are_refused(clock, tmp_path):
+    async with (
+        Sandbox(clock=clock, document_time_limit=timedelta(seconds=0.05)) as sandbox,
+        caller_of(sandbox, clock, tmp_path) as sender,
+    ):
+        pages = bundles.File("aaaa.txt", b"\f" * 100_000, "text/plain")
+        answer = await sender.send(sender.body(files=(pages,)))
+        assert answer.error == (400, "ASICE_VALIDATION_FAILED")
+        assert b"the documents take more than 0.05 seconds" in answer.body
+        assert sandbox.received == ()
+
+
+async def test_a_pdf_that_takes_too_long_to_sign_can_be_downloaded_later(
+    sandbox, sender, monkeypatch
+):
+    created = await sender.create(signers=ONE_SIGNER)
+    await sandbox.sign(redirect_urls(created)[0])
+    url = created.text("//s:status-url/text()").removesuffix("status") + "pades"
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "Timer", Immediately)
+        assert (await sender.get(url)).error == (503, "SIGNED_DOCUMENT_NOT_CREATED")
+    assert (await sender.get(url)).body.startswith(b"%PDF")
+
+
+class Immediately:
+    """A timer whose time is over when it starts."""
+
+    def __init__(self, _, function, arguments):
+        self.start = lambda: function(*arguments)
+
+    def cancel(self):
+        pass
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -8,11 +8,13 @@ import bundles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pdf_samples import CATALOG, ENDLESS_PAGES, LOOPS, PAGES
+from pdf_samples import pdf_of as pdf
 from PIL import Image, ImageChops, ImageStat
 from pypdf import PdfReader, PdfWriter
 from signing import document, pades, pdfsig_says, text_of
 
-from posten_signering.sandbox._intake.pdf import joined, pdf_problem, read
+from posten_signering.sandbox._intake.pdf import PdfProblem, joined, opened
 
 A4 = (595, 842)
 MAX_DIFFERENCE = 4.0
@@ -22,25 +24,8 @@ The drawings differ at edges.
 """
 
 
-def pdf(*objects, version="1.7"):
-    """A PDF with these objects, numbered from 1. The first is the catalog."""
-    content = f"%PDF-{version}\n".encode()
-    table = "xref\n0 1\n0000000000 65535 f \n"
-    for number, body in enumerate(objects, start=1):
-        table += f"{number} 1\n{len(content):010d} 00000 n \n"
-        content += f"{number} 0 obj\n{body}\nendobj\n".encode()
-    trailer = (
-        f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(content)}\n%%EOF\n"
-    )
-    return content + f"{table}{trailer}".encode()
-
-
 def stream(content, entries=""):
     return f"<< /Length {len(content)} {entries} >>\nstream\n{content}\nendstream"
-
-
-CATALOG = "<< /Type /Catalog /Pages 2 0 R >>"
-PAGES = "<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
 
 
 def picture(left=0, bottom=0, right=842, top=595, *, entries="", media_box=None, more=()):
@@ -79,7 +64,16 @@ def picture(left=0, bottom=0, right=842, top=595, *, entries="", media_box=None,
 
 
 def collected(*contents):
-    return joined([("Bilag", read(content)) for content in contents], title="Bilag")
+    return joined([("Bilag", opened(content)) for content in contents], title="Bilag")
+
+
+def problem(content):
+    """Why the PDF can't be signed, or None if it can."""
+    try:
+        joined([("Bilag", opened(content))], title="Bilag")
+    except PdfProblem as found:
+        return str(found)
+    return None
 
 
 def drawn(pdftoppm, content, *options, resolution=72.0):
@@ -154,7 +148,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_page_of_any_shape_looks_the_same_on_a4_portrait(shape, pdftoppm):
     content, (width, height) = SHAPES[shape]
-    assert pdf_problem(content) is None
+    assert problem(content) is None
     result = collected(content)
     [page] = PdfReader(io.BytesIO(result)).pages
     assert [round(float(number), 2) for number in page["/MediaBox"]] == [0, 0, 595.28, 841.89]
@@ -392,7 +386,7 @@ def of_version(version):
 
 @pytest.mark.parametrize("version", [b"/1.7", b"/1.3", b"/PDF", b"null", b"(2.0)", b"[]"])
 def test_an_accepted_or_invalid_version_in_the_catalog_is_ignored(version):
-    assert pdf_problem(of_version(version)) is None
+    assert problem(of_version(version)) is None
 
 
 def encrypted(**options):
@@ -428,7 +422,20 @@ def cyclic():
     ],
 )
 def test_a_pdf_that_cannot_be_signed_has_a_problem(content, reason):
-    assert reason in (pdf_problem(content) or "no problem")
+    assert reason in (problem(content) or "no problem")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", LOOPS)
+def test_objects_that_refer_to_each_other_in_a_circle_are_visited_once(name):
+    [page] = PdfReader(io.BytesIO(collected(LOOPS[name]()))).pages
+    assert page.mediabox.height == pytest.approx(841.89, abs=0.01)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ENDLESS_PAGES)
+def test_a_page_tree_without_an_end_is_not_readable(name):
+    assert "is not a readable PDF" in problem(ENDLESS_PAGES[name]())
 
 
 @settings(max_examples=60)
@@ -437,5 +444,5 @@ def test_a_pdf_with_changed_bytes_raises_no_exception(data):
     content = bytearray(bundles.pdf(pages=2))
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    problem = pdf_problem(bytes(content))
-    assert problem is None or "PDF" in problem
+    found = problem(bytes(content))
+    assert found is None or "PDF" in found

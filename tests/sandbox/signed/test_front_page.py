@@ -20,7 +20,8 @@ from signing import (
     text_of,
 )
 
-from posten_signering.sandbox._signed.front_page import date_of_birth, shown_identity, text_pages
+from posten_signering.sandbox._intake.text_pages import text_pages
+from posten_signering.sandbox._signed.front_page import date_of_birth, shown_identity
 
 
 def test_invisible_characters_show_no_box_on_the_front_page(pdftotext, tmp_path):

@@ -104,6 +104,7 @@ class Service:
             now=self.clock.given,
             advanced_by=timedelta(seconds=self.clock.ahead),
         )
+        await self.documents.check(bundle)
         # The sender or its broker may sign the container, just as either may send the request.
         self.access.authorize(bundle.organization_number, _sender(request))
         job = self.state.create(

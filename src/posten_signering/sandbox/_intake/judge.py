@@ -27,7 +27,6 @@ from posten_signering.sandbox._intake.messages import (
     read_manifest,
 )
 from posten_signering.sandbox._intake.multipart import split_body
-from posten_signering.sandbox._intake.pdf import pdf_problem
 from posten_signering.sandbox._intake.profile import check_package_signature
 from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import broken_bundle
@@ -162,7 +161,7 @@ def _document_problem(media_type: str, content: Octets) -> str | None:
     if not content:
         return "is empty. Send a document with content."
     if media_type == PDF:
-        return pdf_problem(content)
+        return None  # Opening a PDF may take long, so a process does it: see `JobDocuments.check`.
     if media_type == TEXT:
         return _text_problem(content)
     return f"has the media type {media_type}. Send {PDF} or {TEXT}."

@@ -17,6 +17,7 @@ from posten_signering.sandbox._control.control import Control
 from posten_signering.sandbox._control.endpoints import ControlApi
 from posten_signering.sandbox._control.page import overview_excerpt
 from posten_signering.sandbox._intake.judge import Bundle
+from posten_signering.sandbox._intake.processes import DocumentProcesses
 from posten_signering.sandbox._pages.application import application, explain_refusals
 from posten_signering.sandbox._pages.exits import add_exit_pages
 from posten_signering.sandbox._pages.guard import guard
@@ -84,6 +85,8 @@ async def start(
         workers = Workers()
         stack.push_async_callback(workers.aclose)
         clock.offsets = storage.tables.clock
+        processes = DocumentProcesses(settings.document_time_limit)
+        stack.push_async_callback(processes.aclose)
         settings = replace(settings, clock=clock)
         authority = await workers.run(
             Authority,
@@ -115,7 +118,7 @@ async def start(
             ),
             state=State(settings, storage.tables),
             access=access,
-            documents=JobDocuments(authority, workers, storage),
+            documents=JobDocuments(authority, workers, processes, storage),
             links=Links(
                 service_root=f"https://{address_of(api_socket)}{links.API}",
                 pages_url=f"http://{address_of(pages_socket)}/",

@@ -6,14 +6,17 @@ later download returns the same bytes.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
 
-from posten_signering.sandbox._intake.judge import PDF, Bundle
-from posten_signering.sandbox._intake.messages import Manifest
-from posten_signering.sandbox._intake.pdf import joined, read
-from posten_signering.sandbox._signed.front_page import Signatory, front_page, text_pages
-from posten_signering.sandbox._signed.pki import Authority, SigningKey
+from posten_signering.sandbox._intake.judge import TEXT, Bundle
+from posten_signering.sandbox._intake.processes import (
+    DocumentProcesses,
+    Original,
+    TooMuchWork,
+    UnusableDocument,
+)
+from posten_signering.sandbox._signed.front_page import Signatory, front_page
+from posten_signering.sandbox._signed.pki import Authority
 from posten_signering.sandbox._signed.seal import sealed
 from posten_signering.sandbox._signed.xades import SignedDocument, make_xades
 from posten_signering.sandbox._state.job import Job
@@ -24,8 +27,11 @@ from posten_signering.sandbox._state.storage import (
     StoredDocument,
 )
 from posten_signering.sandbox._values.hidden import Octets
-from posten_signering.sandbox._values.refusal import Refusal
+from posten_signering.sandbox._values.refusal import Refusal, broken_bundle
 from posten_signering.sandbox._values.workers import Workers
+
+_SIGNING_SHARE = 3
+"""Signing may take three times as long as the check, so that a job that was created can be signed."""
 
 
 class JobDocuments:
@@ -34,14 +40,44 @@ class JobDocuments:
     Args:
         authority: Issues the signers' certificates, and has the service's key.
         workers: The worker threads that sign documents.
+        processes: The processes that open documents.
         storage: Stores the documents.
     """
 
-    def __init__(self, authority: Authority, workers: Workers, storage: Storage) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        workers: Workers,
+        processes: DocumentProcesses,
+        storage: Storage,
+    ) -> None:
         self._authority = authority
         self._workers = workers
+        self._processes = processes
         self._storage = storage
         self._locks = defaultdict[DocumentKey, asyncio.Lock](asyncio.Lock)
+
+    async def check(self, bundle: Bundle) -> None:
+        """Checks that the documents can be signed: does everything that `pades` will do, except for the seal.
+
+        Raises:
+            Refusal: A document can't be signed, or the documents exceed a limit.
+        """
+        documents = [
+            Original(title=document.title, is_text=document.mime == TEXT, content=content)
+            for document, content in zip(
+                bundle.manifest.documents, bundle.documents.values(), strict=True
+            )
+        ]
+        try:
+            await self._processes.joined(documents, _no_front_page, title=bundle.manifest.title)
+        except UnusableDocument as problem:
+            name = list(bundle.documents)[problem.position]
+            raise broken_bundle(f"The document {name} {problem}") from None
+        except TooMuchWork as problem:
+            raise broken_bundle(
+                f"To make one PDF of A4 pages, the documents {problem}. Send smaller or simpler documents."
+            ) from None
 
     def keep(self, job: Job, bundle: Bundle) -> None:
         """Stores the original documents of a job."""
@@ -74,7 +110,7 @@ class JobDocuments:
         """The signed PDF of a job that every signer has signed.
 
         Raises:
-            Refusal: The documents of the job are deleted.
+            Refusal: The documents of the job are deleted, or exceed a limit because the machine is slow.
         """
         signatories = [
             Signatory(name=_name_of_signer(position), signer=signer, signed_at=state.state.since)
@@ -83,13 +119,34 @@ class JobDocuments:
             )
         ]
 
-        def make(originals: Sequence[SignedDocument]) -> bytes:
-            return make_pades(
-                manifest=job.manifest,
-                documents=originals,
-                signatories=signatories,
+        async def make(originals: Sequence[SignedDocument]) -> bytes:
+            def make_front_page(page_counts: Sequence[int]) -> bytes:
+                documents = list(zip(originals, page_counts, strict=True))
+                return front_page(job.manifest, documents, signatories, sealed_at=job.latest_change)
+
+            documents = [
+                Original(
+                    title=original.title, is_text=original.mime == TEXT, content=original.content
+                )
+                for original in originals
+            ]
+            try:
+                pdf = await self._processes.joined(
+                    documents, make_front_page, title=job.manifest.title, share=_SIGNING_SHARE
+                )
+            except TooMuchWork as problem:
+                raise Refusal(
+                    503,
+                    "SIGNED_DOCUMENT_NOT_CREATED",
+                    f"The documents of job {job.id} {problem}, although they did not when the job was"
+                    " created. Try again when this machine has less to do.",
+                ) from None
+            return await self._workers.run(
+                sealed,
+                pdf,
                 seal=self._authority.service,
                 at=job.latest_change,
+                reason="Signed documents of a signature job",
             )
 
         return await self._signed(job, DocumentKey(job_id=job.id, kind=DocumentKind.PADES), make)
@@ -101,16 +158,22 @@ class JobDocuments:
             Refusal: The documents of the job are deleted.
         """
 
-        def make(originals: Sequence[SignedDocument]) -> bytes:
+        def sign(originals: Sequence[SignedDocument]) -> bytes:
             signer = self._authority.person(_name_of_signer(position))
             signed_at = job.signers[position].state.since
             return make_xades(documents=originals, signer=signer, signed_at=signed_at)
+
+        async def make(originals: Sequence[SignedDocument]) -> bytes:
+            return await self._workers.run(sign, originals)
 
         key = DocumentKey(job_id=job.id, kind=DocumentKind.XADES, position=position)
         return await self._signed(job, key, make)
 
     async def _signed(
-        self, job: Job, key: DocumentKey, make: Callable[[Sequence[SignedDocument]], bytes]
+        self,
+        job: Job,
+        key: DocumentKey,
+        make: Callable[[Sequence[SignedDocument]], Awaitable[bytes]],
     ) -> Octets:
         # If two requests need the same document, the second one waits until the first has created it.
         async with self._locks[key]:
@@ -120,45 +183,13 @@ class JobDocuments:
                 if not originals:
                     message = f"The documents of job {job.id} are deleted."
                     raise Refusal(410, "DOCUMENTS_DELETED", message)
-                signed = StoredDocument(content=Octets(await self._workers.run(make, originals)))
+                signed = StoredDocument(content=Octets(await make(originals)))
                 self._storage.put(key, signed)
         return signed.content
 
 
-def make_pades(
-    *,
-    manifest: Manifest,
-    documents: Sequence[SignedDocument],
-    signatories: Sequence[Signatory],
-    seal: SigningKey,
-    at: datetime,
-) -> bytes:
-    """The signed PDF (PAdES): a front page and the pages of all documents, with the service's seal.
-
-    CPU-heavy: run it in a thread without an event loop.
-
-    Args:
-        manifest: The job's manifest.
-        documents: The documents in the manifest's order, as `judge` accepted them.
-        signatories: The signers, in the manifest's order.
-        seal: The service's key.
-        at: The time of the seal, an aware datetime.
-    """
-    pdfs = [
-        read(
-            document.content
-            if document.mime == PDF
-            else text_pages(document.content, title=document.title)
-        )
-        for document in documents
-    ]
-    page_counts = [
-        (document, len(pdf.pages)) for document, pdf in zip(documents, pdfs, strict=True)
-    ]
-    front = read(front_page(manifest, page_counts, signatories, sealed_at=at))
-    titles = ["Signatures", *(document.title for document in documents)]
-    joined_pdf = joined(list(zip(titles, [front, *pdfs], strict=True)), title=manifest.title)
-    return sealed(joined_pdf, seal=seal, at=at, reason="Signed documents of a signature job")
+def _no_front_page(_: object) -> bytes:
+    return b""
 
 
 def _name_of_signer(position: int) -> str:

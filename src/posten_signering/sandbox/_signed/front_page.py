@@ -1,24 +1,15 @@
-"""Creates the front page of a signed PDF, and the pages of a text document. Reads only font files.
-
-The fonts (Bitstream Vera) are part of reportlab. They have the Latin letters of Western Europe. Every
-other character appears as a box.
-"""
+"""Creates the front page of a signed PDF. Reads only font files."""
 
 import hashlib
 import io
-import re
-import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from threading import Lock
 from xml.sax.saxutils import escape
 
 from reportlab.lib.colors import Color
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import (
     CondPageBreak,
@@ -31,28 +22,22 @@ from reportlab.platypus import (
 )
 
 from posten_signering.sandbox._intake.messages import Manifest, ManifestSigner
+from posten_signering.sandbox._intake.text_pages import (
+    ACCENT,
+    BOLD,
+    INK,
+    LINE,
+    MARGIN,
+    MUTED,
+    REGULAR,
+    draw_line,
+    font_lock,
+    visible,
+)
 from posten_signering.sandbox._signed.xades import SignedDocument
 
-_REGULAR = "PostenSigneringSandbox"
-_BOLD = "PostenSigneringSandbox-Bold"
-for _font in (TTFont(_REGULAR, "Vera.ttf"), TTFont(_BOLD, "VeraBd.ttf")):
-    pdfmetrics.registerFont(_font)  # pyright: ignore[reportUnknownMemberType] - untyped in the stub
-
-_font_lock = Lock()
-"""Held while a PDF is written, because threads share the font objects and their file positions."""
-
 _WIDTH, _HEIGHT = A4
-_MARGIN = 56.0
-_TEXT_WIDTH = _WIDTH - 2 * _MARGIN
 _INDENT = 22.0
-_INK = Color(0.11, 0.14, 0.18)
-_MUTED = Color(0.38, 0.42, 0.47)
-_ACCENT = Color(0.02, 0.36, 0.42)
-_LINE = Color(0.82, 0.84, 0.86)
-
-_TEXT_SIZE, _TEXT_LEADING = 10.0, 14.0
-_TEXT_TOP = _HEIGHT - _MARGIN - 34
-_LINES_ON_PAGE = int((_TEXT_TOP - _MARGIN - 10) / _TEXT_LEADING)
 
 _SIGNATURE_TYPES = {
     "ADVANCED_ELECTRONIC_SIGNATURE": "Advanced electronic signature",
@@ -94,10 +79,10 @@ def front_page(
     """
     sender = f"{manifest.sender[:3]} {manifest.sender[3:6]} {manifest.sender[6:]}"
     content: list[Flowable] = [
-        _paragraph("SIGNED DOCUMENT", 8.5, bold=True, colour=_ACCENT, after=10),
+        _paragraph("SIGNED DOCUMENT", 8.5, bold=True, colour=ACCENT, after=10),
         _paragraph(manifest.title, 22, bold=True, after=9),
         _paragraph(manifest.description or "", 10.5, after=6),
-        _paragraph(f"Requested by organisation {sender}", 9.5, colour=_MUTED, after=10),
+        _paragraph(f"Requested by organisation {sender}", 9.5, colour=MUTED, after=10),
         *_heading("Documents" if len(manifest.documents) > 1 else "Document"),
     ]
     for number, (document, pages) in enumerate(documents, start=1):
@@ -116,89 +101,37 @@ def front_page(
         content.append(_item(number, signatory.name, identity, signed, signature_type))
 
     def draw_frame(canvas: Canvas, _: object) -> None:
-        canvas.setFillColor(_ACCENT)
+        canvas.setFillColor(ACCENT)
         canvas.rect(0, _HEIGHT - 8, _WIDTH, 8, stroke=0, fill=1)
-        _draw_line(canvas, _MARGIN + 14)
-        canvas.setFillColor(_MUTED)
-        canvas.setFont(_REGULAR, 7.5)
+        draw_line(canvas, MARGIN + 14)
+        canvas.setFillColor(MUTED)
+        canvas.setFont(REGULAR, 7.5)
         seal_line = f"Sealed {_time(sealed_at)} by the sandbox of posten-signering."
-        canvas.drawString(_MARGIN, _MARGIN, seal_line)
-        canvas.drawString(
-            _MARGIN, _MARGIN - 11, "For tests only: this document has no legal effect."
-        )
-        canvas.drawRightString(_WIDTH - _MARGIN, _MARGIN, str(canvas.getPageNumber()))
+        canvas.drawString(MARGIN, MARGIN, seal_line)
+        canvas.drawString(MARGIN, MARGIN - 11, "For tests only: this document has no legal effect.")
+        canvas.drawRightString(_WIDTH - MARGIN, MARGIN, str(canvas.getPageNumber()))
 
     output = io.BytesIO()
     # reportlab adds a padding of 6 points inside the margins.
     template = SimpleDocTemplate(
         output,
         pagesize=A4,
-        leftMargin=_MARGIN - 6,
-        rightMargin=_MARGIN - 6,
-        topMargin=_MARGIN,
-        bottomMargin=_MARGIN + 28,
+        leftMargin=MARGIN - 6,
+        rightMargin=MARGIN - 6,
+        topMargin=MARGIN,
+        bottomMargin=MARGIN + 28,
         invariant=1,
     )
-    with _font_lock:
+    with font_lock:
         template.build(content, onFirstPage=draw_frame, onLaterPages=draw_frame)
     return output.getvalue()
-
-
-def text_pages(content: bytes, *, title: str) -> bytes:
-    """A PDF of a text on A4 pages. Lines that are too long are wrapped.
-
-    Args:
-        content: Text in UTF-8, with or without a byte order mark. A form feed starts a new page.
-        title: The document's title, which is at the top of every page.
-    """
-    heading = next(_wrapped(title, size=8, width=_TEXT_WIDTH - 40))
-    output = io.BytesIO()
-    canvas = Canvas(output, pagesize=A4, invariant=1)
-    for section in content.decode("utf-8-sig").split("\f"):
-        lines = [part for line in section.splitlines() or [""] for part in _wrapped(line)]
-        for start in range(0, len(lines), _LINES_ON_PAGE):
-            canvas.setFont(_REGULAR, 8)
-            canvas.setFillColor(_ACCENT)
-            canvas.drawString(_MARGIN, _HEIGHT - _MARGIN, heading)
-            canvas.setFillColor(_MUTED)
-            number = str(canvas.getPageNumber())
-            canvas.drawRightString(_WIDTH - _MARGIN, _HEIGHT - _MARGIN, number)
-            _draw_line(canvas, _HEIGHT - _MARGIN - 8)
-            text = canvas.beginText(_MARGIN, _TEXT_TOP)
-            text.setFont(_REGULAR, _TEXT_SIZE, _TEXT_LEADING)
-            text.setFillColor(_INK)
-            text.textLines(lines[start : start + _LINES_ON_PAGE])
-            canvas.drawText(text)
-            canvas.showPage()
-    with _font_lock:
-        canvas.save()
-    return output.getvalue()
-
-
-def _wrapped(line: str, *, size: float = _TEXT_SIZE, width: float = _TEXT_WIDTH) -> Iterator[str]:
-    """The parts of a line that is wrapped at spaces, or inside a word that is too long for a line."""
-    part = ""
-    # A line has room for 30 characters, even for the widest ones.
-    for piece in re.findall(r"\s{1,30}|\S{1,30}", _visible(line).expandtabs()):
-        if part and pdfmetrics.stringWidth(part + piece, _REGULAR, size) > width:
-            yield part
-            part = piece.lstrip()
-        else:
-            part += piece
-    yield part
-
-
-def _draw_line(canvas: Canvas, y: float) -> None:
-    canvas.setStrokeColor(_LINE)
-    canvas.setLineWidth(0.6)
-    canvas.line(_MARGIN, y, _WIDTH - _MARGIN, y)
 
 
 def _heading(text: str) -> list[Flowable]:
     return [
         CondPageBreak(90),
-        HRFlowable(width="100%", thickness=0.6, color=_LINE, spaceBefore=6, spaceAfter=12),
-        _paragraph(text, 13, bold=True, colour=_ACCENT, after=6),
+        HRFlowable(width="100%", thickness=0.6, color=LINE, spaceBefore=6, spaceAfter=12),
+        _paragraph(text, 13, bold=True, colour=ACCENT, after=6),
     ]
 
 
@@ -206,7 +139,7 @@ def _item(number: int, title: str, *lines: str | None) -> Flowable:
     return KeepTogether(
         [
             _paragraph(title, 11, bold=True, indent=_INDENT, after=1, number=number),
-            *(_paragraph(line, 9, colour=_MUTED, indent=_INDENT) for line in lines if line),
+            *(_paragraph(line, 9, colour=MUTED, indent=_INDENT) for line in lines if line),
             Spacer(0, 10),
         ]
     )
@@ -217,12 +150,12 @@ def _paragraph(
     size: float,
     *,
     bold: bool = False,
-    colour: Color = _INK,
+    colour: Color = INK,
     after: float = 0,
     indent: float = 0,
     number: int | None = None,
 ) -> Paragraph:
-    font = _BOLD if bold else _REGULAR
+    font = BOLD if bold else REGULAR
     style = ParagraphStyle(
         "",
         fontName=font,
@@ -234,13 +167,8 @@ def _paragraph(
         bulletFontName=font,
         bulletFontSize=size,
     )
-    bullet = "" if number is None else f'<bullet color="{_ACCENT.hexval()}">{number}</bullet>'
-    return Paragraph(bullet + escape(_visible(text)), style)
-
-
-def _visible(text: str) -> str:
-    """The text without format characters, which would appear as boxes."""
-    return "".join(character for character in text if unicodedata.category(character) != "Cf")
+    bullet = "" if number is None else f'<bullet color="{ACCENT.hexval()}">{number}</bullet>'
+    return Paragraph(bullet + escape(visible(text)), style)
 
 
 def _time(time: datetime) -> str:

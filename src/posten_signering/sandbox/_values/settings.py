@@ -125,6 +125,9 @@ class Settings:
         organizations: The organisation numbers that have an agreement with the service. None: every
             organisation with a certificate. Others are refused with NOT_AUTHORIZED.
         largest_body: The most bytes in the body of a request. A larger one is refused with HTTP 413.
+        document_time_limit: How long the documents of a job may take to become one PDF, when the job is
+            created: less than a client waits for the response. Documents that take longer are refused
+            with HTTP 400. Signing may take three times as long.
         clock: Returns the current time as an aware datetime. The sandbox takes every time from it.
         directory: Where the sandbox keeps its state. A sandbox that is started with the same
             directory continues from that state. None: in memory. The directory holds private keys:
@@ -146,6 +149,7 @@ class Settings:
     rate_limit: RateLimit | None = field(default_factory=RateLimit)
     organizations: frozenset[str] | None = None
     largest_body: int = 12 * 1024 * 1024
+    document_time_limit: timedelta = timedelta(seconds=6)
     clock: Clock = system_clock
     directory: Path | None = None
     random: Callable[[], float] = random.random
@@ -175,6 +179,7 @@ class SettingsArguments(TypedDict, total=False):
     rate_limit: RateLimit | None
     organizations: frozenset[str] | None
     largest_body: int
+    document_time_limit: timedelta
     clock: Clock
     directory: Path | None
     random: Callable[[], float]
