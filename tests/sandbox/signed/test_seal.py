@@ -1,9 +1,14 @@
 """The seal of a signed PDF, verified with pdfsig and pyHanko."""
 
 import io
+import os
+import re
+import subprocess
+import sys
 
 import bundles
 import certificates
+import pytest
 from bundles import NOW
 from cryptography.hazmat.primitives.serialization import Encoding
 from pyhanko.keys import load_certs_from_pemder_data
@@ -59,3 +64,25 @@ def test_pyhanko_trusts_the_seal_under_the_root_and_reports_the_signing_time():
     assert not validated(
         flipped(content, content.index(b"/MediaBox") + 4), certificates.root()
     ).intact
+
+
+@pytest.mark.parametrize("zone", ["CET-1CEST", "UTC+1", "America/New_York"])
+def test_the_seal_needs_no_time_zone_of_the_machine_and_states_the_time_in_utc(zone):
+    program = (
+        "import sys\n"
+        "from datetime import datetime, timedelta, timezone\n"
+        "import bundles, signing\n"
+        "at = datetime(2026, 3, 5, 13, 30, tzinfo=timezone(timedelta(hours=1)))\n"
+        "sealed = signing.sealed(bundles.pdf(), seal=signing.seal_key(), at=at, reason='')\n"
+        "sys.stdout.buffer.write(sealed)"
+    )
+    # An empty PYTHONTZPATH hides the zone data of the machine. Some images have none.
+    zones = {"TZ": zone, "PYTHONTZPATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **zones},
+        check=True,
+        capture_output=True,
+    )
+    # The colon after D is written as an octal code.
+    assert re.findall(rb"\(D(?:\\072|:)([^)]*)\)", done.stdout) == [b"20260305123000Z"]

@@ -6,7 +6,7 @@ Performs no I/O. Call it in a thread without an event loop.
 import asyncio
 import io
 import logging
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -30,13 +30,23 @@ _FIELD = "PostenSigneringSandboxSeal"
 _RESERVED_BYTES = 32 * 1024
 
 
+class _Writer(IncrementalPdfFileWriter):
+    """A writer that does not note the time of the change in the properties of the PDF.
+
+    The library would write it in the time zone of the machine, and can't read a zone like `CET-1CEST`.
+    """
+
+    def _update_meta(self) -> None:
+        pass
+
+
 def sealed(pdf: bytes, *, seal: SigningKey, at: datetime, reason: str) -> bytes:
     """The PDF with a signature over the whole file.
 
     Args:
         pdf: The PDF, without a signature.
         seal: The key that signs.
-        at: The time of signing that the signature states.
+        at: The time of signing that the signature states, an aware datetime. It is written in UTC.
         reason: The reason that the signature states.
     """
     # The key stays in memory, so it needs no encryption.
@@ -52,12 +62,10 @@ def sealed(pdf: bytes, *, seal: SigningKey, at: datetime, reason: str) -> bytes:
         ),
     )
     output = io.BytesIO(pdf)
-    embedding = cast("Any", PdfCMSEmbedder()).write_cms(
-        field_name=_FIELD, writer=IncrementalPdfFileWriter(output)
-    )
+    embedding = cast("Any", PdfCMSEmbedder()).write_cms(field_name=_FIELD, writer=_Writer(output))
     next(embedding)
     placeholder = SignatureObject(
-        timestamp=at,
+        timestamp=at.astimezone(UTC),
         subfilter=SigSeedSubFilter.PADES,
         reason=reason,
         bytes_reserved=_RESERVED_BYTES,
