@@ -127,7 +127,7 @@ async def test_a_document_that_needs_too_much_memory_is_refused(processes, monke
 
 async def test_a_result_that_is_too_large_is_refused(processes, monkeypatch):
     monkeypatch.setattr("posten_signering.sandbox._values.frames.LARGEST_FRAME", 1000)
-    with pytest.raises(TooMuchWork, match="become more than 64 MiB"):
+    with pytest.raises(TooMuchWork, match="become more than 32 MiB"):
         await joined(processes, original(bundles.pdf(pages=20)))
 
 

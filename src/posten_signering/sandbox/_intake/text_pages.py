@@ -99,4 +99,6 @@ def draw_line(canvas: Canvas, y: float) -> None:
 
 def visible(text: str) -> str:
     """The text without format characters, which would appear as boxes."""
+    if text.isprintable():  # This is much faster, and format characters are not printable.
+        return text
     return "".join(character for character in text if unicodedata.category(character) != "Cf")

@@ -58,7 +58,7 @@ class JobDocuments:
         self._locks = defaultdict[DocumentKey, asyncio.Lock](asyncio.Lock)
 
     async def check(self, bundle: Bundle) -> None:
-        """Checks that the documents can be signed: does everything that `pades` will do, except for the seal.
+        """Checks that the documents can be signed: does what `pades` will do, except for front page and seal.
 
         Raises:
             Refusal: A document can't be signed, or the documents exceed a limit.

@@ -3,7 +3,7 @@
 import struct
 from typing import IO
 
-LARGEST_FRAME = 64 * 1024**2
+LARGEST_FRAME = 32 * 1024**2
 _LENGTH = struct.Struct(">Q")
 
 
