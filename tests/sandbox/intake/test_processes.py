@@ -102,9 +102,9 @@ async def test_a_document_that_cannot_be_signed_is_named_by_its_position(process
 
 async def test_documents_that_take_too_long_end_their_process(started):
     processes = DocumentProcesses(timedelta(seconds=0.05))
-    for share, limit in ((1, "0.05"), (3, "0.15")):
+    for factor, limit in ((1, "0.05"), (3, "0.15")):
         with pytest.raises(TooMuchWork, match=f"^take more than {limit} seconds$"):
-            await joined(processes, endless(), share=share)
+            await joined(processes, endless(), factor=factor)
     assert len(started) == 2
     await processes.aclose()
     assert all(popen.returncode for popen in started)

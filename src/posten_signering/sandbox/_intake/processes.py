@@ -99,7 +99,7 @@ class DocumentProcesses:
         front_page: Callable[[Sequence[int]], bytes],
         *,
         title: str,
-        share: int = 1,
+        factor: int = 1,
     ) -> Octets:
         """One PDF with a front page and the pages of all documents, as A4 portrait.
 
@@ -110,13 +110,13 @@ class DocumentProcesses:
             front_page: Returns the front page as PDF, or nothing for a result without one. Called in a
                 thread, with the number of pages of each document.
             title: The title in the properties of the PDF.
-            share: The limits are multiplied by this number.
+            factor: The limits are multiplied by this number.
 
         Raises:
             UnusableDocument: A document can't be signed.
             TooMuchWork: The documents exceed a limit.
         """
-        call = _Call(documents, front_page, title, self._seconds * share, _MEMORY * share)
+        call = _Call(documents, front_page, title, self._seconds * factor, _MEMORY * factor)
         future = self._executor.submit(self._run, call)
         self._calls[call] = future
         future.add_done_callback(lambda _: self._calls.pop(call, None))

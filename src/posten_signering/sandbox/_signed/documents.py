@@ -30,7 +30,7 @@ from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import Refusal, broken_bundle
 from posten_signering.sandbox._values.workers import Workers
 
-_SIGNING_SHARE = 3
+_SIGNING_FACTOR = 3
 """Signing may take three times as long as the check, so that a job that was created can be signed."""
 
 
@@ -132,7 +132,7 @@ class JobDocuments:
             ]
             try:
                 pdf = await self._processes.joined(
-                    documents, make_front_page, title=job.manifest.title, share=_SIGNING_SHARE
+                    documents, make_front_page, title=job.manifest.title, factor=_SIGNING_FACTOR
                 )
             except TooMuchWork as problem:
                 raise Refusal(
