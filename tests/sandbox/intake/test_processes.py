@@ -126,9 +126,11 @@ async def test_a_document_that_needs_too_much_memory_is_refused(processes, monke
 
 
 async def test_a_result_that_is_too_large_is_refused(processes, monkeypatch):
-    monkeypatch.setattr("posten_signering.sandbox._values.frames.LARGEST_FRAME", 1000)
-    with pytest.raises(TooMuchWork, match="become more than 32 MiB"):
-        await joined(processes, original(bundles.pdf(pages=20)))
+    pages = original(bundles.pdf(pages=20))
+    monkeypatch.setattr(module, "_MOST_RESULT_BYTES", len(await joined(processes, pages)) - 1)
+    with pytest.raises(TooMuchWork, match="become more than 0 MiB"):
+        await joined(processes, pages)
+    await joined(processes, pages, factor=3)
 
 
 async def test_other_documents_do_not_wait_and_a_cancelled_caller_ends_the_process(

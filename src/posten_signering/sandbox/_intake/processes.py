@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Lock, Timer
 from typing import IO, cast
 
-from posten_signering.sandbox._values.frames import LARGEST_FRAME, read_frame, write_frame
+from posten_signering.sandbox._values.frames import read_frame, write_frame
 from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import SandboxError
 
@@ -43,6 +43,7 @@ main()
 _SOURCES = Path(__file__).parents[3]
 _MOST_PROCESSES = 8
 _MEMORY = 1024**3
+_MOST_RESULT_BYTES = 32 * 1024**2
 _REUSABLE_SECONDS = 1.0
 """A process that worked longer may keep much memory, so it is not used for more documents."""
 
@@ -116,7 +117,7 @@ class DocumentProcesses:
             UnusableDocument: A document can't be signed.
             TooMuchWork: The documents exceed a limit.
         """
-        call = _Call(documents, front_page, title, self._seconds * factor, _MEMORY * factor)
+        call = _Call(documents, front_page, title, self._seconds, factor)
         future = self._executor.submit(self._run, call)
         self._calls[call] = future
         future.add_done_callback(lambda _: self._calls.pop(call, None))
@@ -180,7 +181,7 @@ class _Process:
         self._stdin = cast("IO[bytes]", self._popen.stdin)
         self._stdout = cast("IO[bytes]", self._popen.stdout)
         try:
-            self.receive()
+            self.receive(_MOST_RESULT_BYTES)
         except EOFError:
             self.end()
             raise SandboxError(
@@ -196,8 +197,8 @@ class _Process:
     def send(self, content: bytes) -> None:
         write_frame(self._stdin, content)
 
-    def receive(self) -> bytes:
-        return read_frame(self._stdout)
+    def receive(self, most_bytes: int) -> bytes:
+        return read_frame(self._stdout, most_bytes=most_bytes)
 
     def kill(self) -> None:
         self._popen.kill()
@@ -219,13 +220,14 @@ class _Call:
         front_page: Callable[[Sequence[int]], bytes],
         title: str,
         seconds: float,
-        memory: int,
+        factor: int,
     ) -> None:
         self._documents = documents
         self._front_page = front_page
         self._title = title
-        self._seconds = seconds
-        self._memory = memory
+        self._seconds = seconds * factor
+        self._memory = _MEMORY * factor
+        self._most_bytes = _MOST_RESULT_BYTES * factor
         self._lock = Lock()
         self._process: _Process | None = None
         self._reason: str | None = None
@@ -247,7 +249,7 @@ class _Call:
         try:
             return self._converse(process)
         except OverflowError:
-            raise TooMuchWork(f"become more than {LARGEST_FRAME >> 20} MiB") from None
+            raise TooMuchWork(f"become more than {self._most_bytes >> 20} MiB") from None
         except (EOFError, OSError):
             memory = f"need more than {self._memory >> 20} MiB of memory"
             raise TooMuchWork(
@@ -271,11 +273,11 @@ class _Call:
         process.send(json.dumps(request).encode())
         for document in self._documents:
             process.send(document.content)
-        answer = json.loads(process.receive())
+        answer = json.loads(process.receive(self._most_bytes))
         if "problem" in answer:
             process.is_idle = True
             raise UnusableDocument(answer["position"], answer["problem"])
         process.send(self._front_page(answer["page_counts"]))
-        result = Octets(process.receive())
+        result = Octets(process.receive(self._most_bytes))
         process.is_idle = True
         return result

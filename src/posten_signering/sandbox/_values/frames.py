@@ -3,7 +3,6 @@
 import struct
 from typing import IO
 
-LARGEST_FRAME = 32 * 1024**2
 _LENGTH = struct.Struct(">Q")
 
 
@@ -14,15 +13,19 @@ def write_frame(stream: IO[bytes], content: bytes) -> None:
     stream.flush()
 
 
-def read_frame(stream: IO[bytes]) -> bytes:
+def read_frame(stream: IO[bytes], *, most_bytes: int | None = None) -> bytes:
     """The bytes in the next frame.
+
+    Args:
+        stream: The stream.
+        most_bytes: The most bytes that the frame may have. None: any number.
 
     Raises:
         EOFError: The other process has ended.
-        OverflowError: The frame is larger than `LARGEST_FRAME`.
+        OverflowError: The frame has more than `most_bytes`.
     """
     [length] = _LENGTH.unpack(_read(stream, _LENGTH.size))
-    if length > LARGEST_FRAME:
+    if most_bytes is not None and length > most_bytes:
         raise OverflowError
     return _read(stream, length)
 
