@@ -193,7 +193,7 @@ async def test_no_content_is_in_the_arguments_or_the_environment(processes, star
 
 
 SCRIPT = """
-import asyncio, sys
+import asyncio, subprocess, sys
 import bundles
 from posten_signering import DirectClient, DirectJob, DirectSigner, Document, ExitUrls
 from posten_signering.sandbox import ThreadedSandbox
@@ -208,6 +208,13 @@ job = DirectJob(
         error="https://shop.example/c",
     ),
 )
+
+class Popen(subprocess.Popen):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        print(self.pid, flush=True)
+
+subprocess.Popen = Popen
 
 async def create(sandbox):
     async with DirectClient(sandbox.client_configuration()) as client:
@@ -228,15 +235,9 @@ def test_a_script_without_a_main_guard_starts_a_process_that_ends_when_the_scrip
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     with script:
+        descriptor = os.pidfd_open(int(script.stdout.readline()))
         assert script.stdout.readline() == b"created\n"
-        [child] = children_of(script.pid)
-        descriptor = os.pidfd_open(child)
         script.kill()
     ended, _, _ = select.select([descriptor], [], [], 30)
     os.close(descriptor)
     assert ended
-
-
-def children_of(pid):
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
