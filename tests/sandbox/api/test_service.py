@@ -103,7 +103,7 @@ async def test_an_invalid_request_is_refused_and_creates_no_job(sandbox, sender)
     [
         ("aaaa.pdf", b"hello", "The document aaaa.pdf is not a PDF of version 1.1 to 1.7"),
         ("aaaa.pdf", b"%PDF-1.4\n%%EOF\n", "The document aaaa.pdf is not a readable PDF"),
-        (f"{PERSON}.pdf", b"", "The document ***********.pdf is not a PDF"),
+        (f"{PERSON}.pdf", b"", "The document ***********.pdf is empty"),
     ],
 )
 async def test_a_document_that_cannot_be_signed_is_refused(sandbox, sender, entry, content, reason):
@@ -119,7 +119,7 @@ async def test_documents_that_take_too_long_are_refused(clock, tmp_path):
         Sandbox(clock=clock, document_time_limit=timedelta(seconds=0.05)) as sandbox,
         caller_of(sandbox, clock, tmp_path) as sender,
     ):
-        pages = bundles.File("aaaa.txt", b"\f" * 100_000, "text/plain")
+        pages = bundles.File("aaaa.txt", b"Terms" + b"\f" * 100_000, "text/plain")
         answer = await sender.send(sender.body(files=(pages,)))
         assert answer.error == (400, "ASICE_VALIDATION_FAILED")
         assert b"the documents take more than 0.05 seconds" in answer.body

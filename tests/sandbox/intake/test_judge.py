@@ -265,10 +265,19 @@ def test_the_manifest_must_name_every_document_of_the_container_once():
     [
         (File("aaaa.txt", "æ".encode("latin-1"), "text/plain"), "is not text in UTF-8"),
         (File("aaaa.png", b"png", "image/png"), "has the media type image/png"),
+        (File("aaaa.pdf", b"hello"), "is not a PDF of version 1.1 to 1.7"),
+        (File("aaaa.pdf", bundles.pdf(version="2.0")), "is not a PDF of version 1.1 to 1.7"),
+        (File("aaaa.pdf", bundles.pdf(version="1.0")), "is not a PDF of version 1.1 to 1.7"),
+        (File("aaaa.pdf", b"x" * 1020 + bundles.pdf()), "is not a PDF of version 1.1 to 1.7"),
     ],
 )
 def test_a_document_that_does_not_match_its_media_type_is_refused(file, reason):
     assert f"The document {file.entry} {reason}" in refusal_of(Recipe(files=(file,)))
+
+
+def test_the_header_of_a_pdf_may_begin_anywhere_in_the_first_1024_bytes():
+    late = File("aaaa.pdf", b"x" * 1019 + bundles.pdf())
+    assert judged(Recipe(files=(late,))).documents["aaaa.pdf"] == late.content
 
 
 def test_an_identity_number_in_a_file_name_is_masked_in_the_refusal():

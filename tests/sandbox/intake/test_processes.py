@@ -93,7 +93,7 @@ async def test_no_process_starts_without_documents(started):
 
 
 async def test_a_document_that_cannot_be_signed_is_named_by_its_position(processes, started):
-    with pytest.raises(UnusableDocument, match="is not a PDF of version") as caught:
+    with pytest.raises(UnusableDocument, match="is not a readable PDF") as caught:
         await joined(processes, original(), original(b"hello"))
     assert caught.value.position == 1
     await joined(processes, original())

@@ -37,6 +37,7 @@ _XML = "application/xml"
 
 # A PDF may begin with white space and a byte order mark, within the first 1024 bytes.
 _PDF_START = re.compile(rb"[ \t\r\n\f\0\xef\xbb\xbf]*%PDF-")
+_PDF_HEADER = re.compile(rb"%PDF-1\.[1-7]")
 _PDF_SEARCH_BYTES = 1024
 # All control characters except those that are white space in Unicode.
 _CONTROL_CHARACTER = re.compile("[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
@@ -161,7 +162,11 @@ def _document_problem(media_type: str, content: Octets) -> str | None:
     if not content:
         return "is empty. Send a document with content."
     if media_type == PDF:
-        return None  # Opening a PDF may take long, so a process does it: see `JobDocuments.check`.
+        # Opening a PDF may take long, so a process does it: see `JobDocuments.check`.
+        # "%PDF-" must be within the first 1024 bytes; the version may follow them.
+        if _PDF_HEADER.search(content, 0, _PDF_SEARCH_BYTES + 3) is None:
+            return "is not a PDF of version 1.1 to 1.7. Send a PDF of one of these versions."
+        return None
     if media_type == TEXT:
         return _text_problem(content)
     return f"has the media type {media_type}. Send {PDF} or {TEXT}."

@@ -25,10 +25,9 @@ from pikepdf import (
     Stream,
 )
 
-_HEADER = re.compile(rb"%PDF-1\.[1-7]")
 _END = b"%%EOF"
 _SEARCH_BYTES = 1024
-"""How much of the beginning or the end of a file viewers search for the header or the end marker."""
+"""How much of the end of a file viewers search for the end marker."""
 
 _LATER_VERSION = re.compile(r"/(?:[2-9]|1\.[89])")
 _WRONG_VERSION = "is not a PDF of version 1.1 to 1.7. Convert it to one of these versions."
@@ -70,8 +69,6 @@ def opened(content: bytes) -> Pdf:
     Raises:
         PdfProblem: The PDF can't be signed.
     """
-    if _HEADER.search(content, 0, _SEARCH_BYTES) is None:
-        raise PdfProblem(_WRONG_VERSION)
     # The library would repair a file that is cut off, and lose pages.
     if _END not in content.rstrip(b"\0\t\n\f\r ")[-_SEARCH_BYTES:]:
         raise PdfProblem(_UNREADABLE)
