@@ -19,10 +19,16 @@ from posten_signering.sandbox import Fault, FaultKind, Operation, Sandbox
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def sandbox():
+@pytest.fixture(scope="module")
+async def shared_sandbox():
     async with Sandbox(rate_limit=None) as started:
         yield started
+
+
+@pytest.fixture
+async def sandbox(shared_sandbox):
+    await shared_sandbox.reset()
+    return shared_sandbox
 
 
 @pytest.fixture(params=APPS)

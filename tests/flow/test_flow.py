@@ -60,15 +60,21 @@ OTHER = "999888777"
 WAITING, SIGNED = SignerStatus.WAITING, SignerStatus.SIGNED
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clock():
     return Clock()
 
 
-@pytest.fixture
-async def sandbox(clock):
+@pytest.fixture(scope="module")
+async def shared_sandbox(clock):
     async with Sandbox(clock=clock, rate_limit=None) as running:
         yield running
+
+
+@pytest.fixture
+async def sandbox(shared_sandbox):
+    await shared_sandbox.reset()
+    return shared_sandbox
 
 
 def configured(sandbox: Sandbox, clock: Clock, *arguments, **fields) -> ClientConfiguration:
