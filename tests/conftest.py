@@ -48,6 +48,8 @@ def _clean_environment() -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(_PREFIXES) or name.upper() in _VARIABLES:
                 patch.delenv(name)
+        # A pytest that a test starts would load this plugin too, which takes a second.
+        patch.setenv("PYTEST_ADDOPTS", "-p no:schemathesis")
         yield
 
 
