@@ -1,6 +1,6 @@
 """The program of a process that opens documents: it reads them from stdin and writes the joined PDF to stdout.
 
-`processes` starts it. It imports only what it needs, so that it starts in 0.2 seconds.
+`processes` starts it. It imports only what it needs, so that it starts in 0.1 seconds.
 """
 
 import json
@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 from pikepdf import Pdf
 
 from posten_signering.sandbox._intake.pdf import PdfProblem, joined, opened
-from posten_signering.sandbox._intake.text_pages import text_pages
 from posten_signering.sandbox._values.frames import read_frame, write_frame
 
 _FRONT_PAGE_TITLE = "Signatures"
@@ -46,7 +45,7 @@ def _answer(
     for document, content in zip(request["documents"], contents, strict=True):
         title = document["title"]
         try:
-            pdf = opened(text_pages(content, title=title) if document["is_text"] else content)
+            pdf = opened(_pages_of(content, title) if document["is_text"] else content)
         except PdfProblem as problem:
             found = {"position": len(pdfs), "problem": str(problem)}
             write_frame(answers, json.dumps(found).encode())
@@ -58,6 +57,13 @@ def _answer(
     if front_page:
         pdfs.insert(0, (_FRONT_PAGE_TITLE, opened(front_page)))
     write_frame(answers, joined(pdfs, title=request["title"]))
+
+
+def _pages_of(content: bytes, title: str) -> bytes:
+    # Its import takes half of the time to start, and most jobs have no text.
+    from posten_signering.sandbox._intake.text_pages import text_pages  # noqa: PLC0415 - see above
+
+    return text_pages(content, title=title)
 
 
 def _limit(*, memory: int, seconds: int) -> None:
