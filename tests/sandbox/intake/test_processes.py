@@ -175,12 +175,35 @@ async def test_an_error_of_the_front_page_reaches_the_caller(processes):
     await joined(processes, original())
 
 
-async def test_an_interpreter_that_cannot_run_the_program_is_named(monkeypatch):
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    processes = DocumentProcesses(timedelta(seconds=60))
-    with pytest.raises(SandboxError, match="The sandbox runs /bin/false for it"):
+@pytest.mark.parametrize("program", ["exit 1", "exec yes", "exec sleep 600"])
+async def test_an_interpreter_that_cannot_run_the_program_is_named(
+    program, processes, started, monkeypatch, tmp_path
+):
+    executable = tmp_path / "python"
+    executable.write_text(f"#!/bin/sh\n{program}\n")
+    executable.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(executable))
+    if "sleep" in program:
+        monkeypatch.setattr(module, "_START_SECONDS", 0.05)
+    with pytest.raises(SandboxError, match=f"The sandbox runs {executable} for it"):
         await joined(processes, original())
-    await processes.aclose()
+    assert started[0].returncode is not None
+
+
+async def test_a_process_that_is_killed_after_its_result_is_not_used_again(processes, monkeypatch):
+    """Its result has arrived when the caller is cancelled, or the time is over."""
+    receive = module._Process.receive
+
+    def receive_and_end(process, most_bytes):
+        content = receive(process, most_bytes)
+        if content.startswith(b"%PDF-"):
+            [call] = processes._calls
+            call.end("were not needed any more")
+        return content
+
+    monkeypatch.setattr(module._Process, "receive", receive_and_end)
+    await joined(processes, original())
+    assert not processes._idle
 
 
 async def test_no_content_is_in_the_arguments_or_the_environment(processes, started):

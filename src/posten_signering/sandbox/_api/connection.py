@@ -129,6 +129,9 @@ async def _accept(
         while True:
             try:
                 connection, _ = await loop.sock_accept(listening)
+            except ConnectionAbortedError:
+                # The client left before its connection was accepted.
+                continue
             except OSError as error:
                 logger.warning("The sandbox can't accept a connection: %s", error.strerror)
                 await asyncio.sleep(_ACCEPT_AGAIN_AFTER)
@@ -196,7 +199,8 @@ class Caller:
     Attributes:
         left: Whether the connection is lost.
         discarded: Whether the sandbox was reset, or began to stop, during a delay of the request.
-        delay: What the request waits for: a delay, or the sending of an endless response. None: nothing.
+        delay: What the request waits for: a delay, its body, or the end of an endless response. None:
+            nothing.
     """
 
     left: bool = False
@@ -219,10 +223,10 @@ class Caller:
 
 
 class Delays:
-    """Delays requests for a fault, and can end the delays early.
+    """Delays requests for a fault, reads their bodies and sends endless responses. Can end all of these early.
 
-    It also does other work that may take long. A delay ends early when the client disconnects, and when the sandbox stops or is reset. A request
-    from before a reset must not take effect after the reset: it would disturb the next test.
+    They end early when the client disconnects, and when the sandbox stops or is reset. A request from
+    before a reset must not take effect after the reset: it would disturb the next test.
 
     Args:
         sleep: Waits for a number of seconds.

@@ -44,6 +44,7 @@ _SOURCES = Path(__file__).parents[3]
 _MOST_PROCESSES = 8
 _MEMORY = 1024**3
 _MOST_RESULT_BYTES = 32 * 1024**2
+_START_SECONDS = 60.0
 _REUSABLE_SECONDS = 1.0
 """A process that worked longer may keep much memory, so it is not used for more documents."""
 
@@ -180,14 +181,18 @@ class _Process:
         )
         self._stdin = cast("IO[bytes]", self._popen.stdin)
         self._stdout = cast("IO[bytes]", self._popen.stdout)
+        timer = Timer(_START_SECONDS, self.kill)
+        timer.start()
         try:
             self.receive(_MOST_RESULT_BYTES)
-        except EOFError:
+        except (EOFError, OverflowError):  # It has ended, was killed, or is a different program.
             self.end()
             raise SandboxError(
                 f"The process that opens documents did not start. The sandbox runs {sys.executable} for"
                 " it: sys.executable must be a Python with the same packages as this program."
             ) from None
+        finally:
+            timer.cancel()
         self.is_idle = True
 
     @property
@@ -259,6 +264,9 @@ class _Call:
             timer.cancel()
             with self._lock:
                 self._process = None
+                if self._reason is not None:
+                    # It was killed, perhaps just after it had sent the result.
+                    process.is_idle = False
 
     def _converse(self, process: _Process) -> Octets:
         request = {
