@@ -16,6 +16,7 @@ from callers import caller_of, client_context, holder_in
 
 from posten_signering.sandbox import Fault, FaultKind, Operation, Sandbox
 from posten_signering.sandbox._api import connection
+from posten_signering.sandbox._signed.documents import JobDocuments
 
 pytestmark = pytest.mark.anyio
 
@@ -135,6 +136,45 @@ async def test_a_reset_discards_the_request_of_a_client_that_has_just_left(sandb
     assert [request.operation for request in sandbox.overview().requests] == [
         Operation.CHECK_ACCESS
     ]
+
+
+@pytest.mark.parametrize("stops", [False, True])
+async def test_a_reset_and_a_stop_discard_a_request_whose_documents_are_being_checked(
+    clock, tmp_path, monkeypatch, stops
+):
+    checking, ended = asyncio.Event(), asyncio.Event()
+
+    async def check(documents, bundle):
+        checking.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(JobDocuments, "check", check)
+    monkeypatch.setattr(connection, "_STOP_WITHIN", 3600.0)
+    async with asyncio.timeout(60), AsyncExitStack() as clients:
+        async with Sandbox(clock=clock, rate_limit=None) as sandbox:
+            sender = await clients.enter_async_context(caller_of(sandbox, clock, tmp_path))
+            request = asyncio.ensure_future(sender.send(sender.body()))
+            await checking.wait()
+            if not stops:
+                await sandbox.reset()
+                await ended.wait()
+                assert sandbox.overview().requests == ()
+        with pytest.raises(GONE):
+            await request
+    assert ended.is_set()
+
+
+async def test_a_reset_discards_a_request_whose_delay_has_just_ended(sleep):
+    delays = connection.Delays(sleep)
+
+    async def work():
+        asyncio.get_running_loop().call_soon(delays.discard_all)
+
+    with pytest.raises(connection.CutOffError):
+        await delays.run(connection.Caller(), work)
 
 
 async def test_a_request_is_not_delayed_after_its_client_has_left(

@@ -199,18 +199,21 @@ class Caller:
     Attributes:
         left: Whether the connection is lost.
         discarded: Whether the sandbox was reset, or began to stop, during a delay of the request.
-        delay: What the request waits for: a delay, its body, or the end of an endless response. None:
-            nothing.
+        delay: What the request waits for: a delay, its body, the check of its documents, or the end of
+            an endless response. None: nothing.
+        ends_when_left: Whether `delay` ends when the connection is lost.
     """
 
     left: bool = False
     discarded: bool = False
     delay: "asyncio.Future[Any] | None" = None
+    ends_when_left: bool = True
 
     def leave(self) -> None:
         """Called when the connection is lost."""
         self.left = True
-        self._end_delay()
+        if self.ends_when_left:
+            self._end_delay()
 
     def discard(self) -> None:
         """Called when the sandbox is reset or stops."""
@@ -223,10 +226,11 @@ class Caller:
 
 
 class Delays:
-    """Delays requests for a fault, reads their bodies and sends endless responses. Can end all of these early.
+    """Delays requests for a fault, and does their other work that may take long. Both can end early.
 
-    They end early when the client disconnects, and when the sandbox stops or is reset. A request from
-    before a reset must not take effect after the reset: it would disturb the next test.
+    They end early when the sandbox stops or is reset: a request from before a reset must not take effect
+    after the reset, because it would disturb the next test. Most of them also end when the client
+    disconnects.
 
     Args:
         sleep: Waits for a number of seconds.
@@ -246,23 +250,34 @@ class Delays:
         """
         await self.run(caller, partial(self._sleep, seconds))
 
-    async def run(self, caller: Caller, work: Callable[[], Awaitable[T]]) -> T:
+    async def run(
+        self, caller: Caller, work: Callable[[], Awaitable[T]], *, ends_when_left: bool = True
+    ) -> T:
         """Does work that takes long, or never ends, for the request of this caller.
+
+        Args:
+            caller: The client.
+            work: The work.
+            ends_when_left: Whether the work ends when the client disconnects.
 
         Raises:
             CutOffError: The client has disconnected, or the sandbox was reset or is stopping.
         """
-        if caller.left or self.closed:
+        if (caller.left and ends_when_left) or self.closed:
             raise CutOffError
+        caller.ends_when_left = ends_when_left
         caller.delay = running = asyncio.ensure_future(work())
         self._delayed.add(caller)
         try:
-            return await running
+            result = await running
         except asyncio.CancelledError:
             raise CutOffError from None
         finally:
             caller.delay = None
             self._delayed.discard(caller)
+        if caller.discarded:  # just after the work had ended
+            raise CutOffError
+        return result
 
     def discard_all(self) -> None:
         """Ends every delay, and cuts off its request."""

@@ -7,14 +7,14 @@ service, the storage, faults after the request took effect, the record of reques
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
 from http import HTTPStatus
-from typing import cast
+from typing import TypeVar, cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -46,6 +46,8 @@ from posten_signering.sandbox._state.storage import Storage
 from posten_signering.sandbox._values.masking import masked, masked_path
 from posten_signering.sandbox._values.refusal import Refusal, SandboxError
 from posten_signering.sandbox._values.settings import RateLimit, Settings
+
+T = TypeVar("T")
 
 logger = logging.getLogger("posten_signering.sandbox")
 
@@ -227,6 +229,14 @@ class Exchange:
         except TimeoutError:
             message = f"The body of the request was not complete after {_BODY_WITHIN:g} seconds."
             raise Refusal(408, "REQUEST_TIMEOUT", message) from None
+
+    async def until_reset(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Does work for the request, also when its client disconnects.
+
+        Raises:
+            CutOffError: The sandbox was reset or is stopping.
+        """
+        return await self.common.delays.run(self.caller, work, ends_when_left=False)
 
     async def _read(self) -> bytes:
         # When a chunk is malformed, aiohttp waits for the rest of the body forever.

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from aiohttp import web
 from cryptography import x509
@@ -95,16 +96,9 @@ class Service:
         return web.Response(text=text)
 
     async def _create(self, request: web.Request) -> web.Response:
-        bundle = await self.workers.run(
-            judge,
-            content_type=request.headers.get("Content-Type", ""),
-            body=Octets(await current_exchange().body()),
-            organization_number=_sender(request),
-            trusted=self.trusted,
-            now=self.clock.given,
-            advanced_by=timedelta(seconds=self.clock.ahead),
-        )
-        await self.documents.check(bundle)
+        body = Octets(await current_exchange().body())
+        # As in the service, the request takes effect even if the client leaves now.
+        bundle = await current_exchange().until_reset(partial(self._judged, request, body))
         # The sender or its broker may sign the container, just as either may send the request.
         self.access.authorize(bundle.organization_number, _sender(request))
         job = self.state.create(
@@ -114,6 +108,19 @@ class Service:
         self.received(job, bundle)
         logger.info("Created job %d with %d signers", job.id, len(job.signers))
         return job_response(job, self.links)
+
+    async def _judged(self, request: web.Request, body: Octets) -> Bundle:
+        bundle = await self.workers.run(
+            judge,
+            content_type=request.headers.get("Content-Type", ""),
+            body=body,
+            organization_number=_sender(request),
+            trusted=self.trusted,
+            now=self.clock.given,
+            advanced_by=timedelta(seconds=self.clock.ahead),
+        )
+        await self.documents.check(bundle)
+        return bundle
 
     async def _poll(self, request: web.Request) -> web.Response:
         # An empty parameter means the default queue, as does a missing one.
