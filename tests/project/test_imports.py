@@ -25,7 +25,13 @@ ROOT = "posten_signering"
 
 # Folder (or module of the package root) -> the folders that it may import in addition to itself.
 BELOW_WIRE = {"_values", "errors"}
-BELOW_API = {"sandbox._signed", "sandbox._state", "sandbox._intake", "sandbox._values"}
+BELOW_API = {
+    "sandbox._signed",
+    "sandbox._state",
+    "sandbox._intake",
+    "sandbox._documents",
+    "sandbox._values",
+}
 FOLDERS: dict[str, set[str]] = {
     "errors": set(),
     "_values": {"errors"},
@@ -46,12 +52,18 @@ FOLDERS: dict[str, set[str]] = {
     },
     "worker": {"_client", "_session", *BELOW_WIRE},
     "sandbox._values": set(),
+    "sandbox._documents": {"sandbox._values"},
     "sandbox._intake": {"sandbox._values"},
     "sandbox._state": {"sandbox._intake", "sandbox._values"},
-    "sandbox._signed": {"sandbox._state", "sandbox._intake", "sandbox._values"},
-    "sandbox._api": BELOW_API,
-    "sandbox._control": {"sandbox._api", *BELOW_API},
-    "sandbox._pages": {"sandbox._api", *BELOW_API} - {"sandbox._intake"},
+    "sandbox._signed": {
+        "sandbox._state",
+        "sandbox._intake",
+        "sandbox._documents",
+        "sandbox._values",
+    },
+    "sandbox._api": BELOW_API - {"sandbox._documents"},
+    "sandbox._control": {"sandbox._api", *BELOW_API} - {"sandbox._documents"},
+    "sandbox._pages": {"sandbox._api", *BELOW_API} - {"sandbox._intake", "sandbox._documents"},
     "sandbox._sandbox": {"sandbox._pages", "sandbox._control", "sandbox._api", *BELOW_API},
     # The public modules of the sandbox
     "sandbox": {
@@ -124,7 +136,7 @@ SANDBOX_LIBRARIES = {
 }
 # Library -> the only folder of the sandbox that may import it.
 # Only separate processes import pikepdf: a hostile document can crash it.
-SANDBOX_LIBRARY_FOLDERS = {"pydantic": "sandbox._control", "pikepdf": "sandbox._intake"}
+SANDBOX_LIBRARY_FOLDERS = {"pydantic": "sandbox._control", "pikepdf": "sandbox._documents"}
 SANDBOX_VALUES = {
     "ClientConfiguration",
     "EnterpriseCertificate",
@@ -398,7 +410,11 @@ def test_no_row_allows_an_unused_import():
         ("sandbox._api.faults", "import pydantic", "which the sandbox may not use"),
         ("sandbox._intake", "from posten_signering import DirectClient", "only the values"),
         ("sandbox.demo", "from posten_signering import _http", "only the values that it returns"),
-        ("sandbox._intake.pdf", "from .._signed import pki", "_signed.pki, which is not below it"),
+        (
+            "sandbox._documents.pdf",
+            "from .._signed import pki",
+            "_signed.pki, which is not below it",
+        ),
         (
             "sandbox._pages.portal",
             "from .._control import control",

@@ -7,9 +7,9 @@ import bundles
 import certificates
 from bundles import NOW, PERSON, SENDER
 
+from posten_signering.sandbox._documents.pdf import joined, opened
+from posten_signering.sandbox._documents.text_pages import text_pages
 from posten_signering.sandbox._intake.messages import Manifest, ManifestDocument, ManifestSigner
-from posten_signering.sandbox._intake.pdf import joined, opened
-from posten_signering.sandbox._intake.text_pages import text_pages
 from posten_signering.sandbox._signed.front_page import Signatory, front_page
 from posten_signering.sandbox._signed.pki import SigningKey
 from posten_signering.sandbox._signed.seal import sealed

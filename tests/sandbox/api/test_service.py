@@ -19,7 +19,7 @@ from callers import (
 )
 
 from posten_signering.sandbox import RateLimit, Sandbox
-from posten_signering.sandbox._intake import processes
+from posten_signering.sandbox._documents import processes
 from posten_signering.sandbox._signed.documents import JobDocuments
 from posten_signering.sandbox._values.hidden import Octets
 

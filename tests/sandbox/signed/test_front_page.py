@@ -20,7 +20,7 @@ from signing import (
     text_of,
 )
 
-from posten_signering.sandbox._intake.text_pages import text_pages
+from posten_signering.sandbox._documents.text_pages import text_pages
 from posten_signering.sandbox._signed.front_page import date_of_birth, shown_identity
 
 

@@ -31,15 +31,8 @@ from posten_signering.sandbox._api.connection import (
     reset,
     send,
 )
-from posten_signering.sandbox._api.faults import (
-    CORRUPTING,
-    STATUS_CHANGING,
-    Fault,
-    FaultKind,
-    Faults,
-    Operation,
-    corrupted,
-)
+from posten_signering.sandbox._api.corruption import CORRUPTING, STATUS_CHANGING, corrupted
+from posten_signering.sandbox._api.faults import Fault, FaultKind, Faults, Operation
 from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.queues import QueueName
 from posten_signering.sandbox._state.storage import Storage

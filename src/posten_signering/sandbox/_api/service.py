@@ -30,10 +30,11 @@ from posten_signering.sandbox._state.job import Job
 from posten_signering.sandbox._state.queues import Outcome, QueueName
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._values import links
+from posten_signering.sandbox._values.clock import AdvancedClock
 from posten_signering.sandbox._values.hidden import Hidden, Octets
 from posten_signering.sandbox._values.links import Links
 from posten_signering.sandbox._values.refusal import Refusal
-from posten_signering.sandbox._values.settings import AdvancedClock, Settings
+from posten_signering.sandbox._values.settings import Settings
 from posten_signering.sandbox._values.workers import Workers
 
 logger = logging.getLogger("posten_signering.sandbox")

@@ -21,9 +21,10 @@ from posten_signering.sandbox._state.access import Access
 from posten_signering.sandbox._state.job import Act
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._state.storage import Storage
+from posten_signering.sandbox._values.clock import AdvancedClock
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import Refusal
-from posten_signering.sandbox._values.settings import AdvancedClock, Settings
+from posten_signering.sandbox._values.settings import Settings
 from posten_signering.sandbox._values.workers import Workers
 
 LONGEST_ADVANCE = 365 * 24 * 3600

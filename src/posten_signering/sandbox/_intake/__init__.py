@@ -1,1 +1,1 @@
-"""Checks what clients send: multipart body, container, signature, messages, PDFs. Shares no code with the SDK."""
+"""Checks what clients send: multipart body, container, signature, messages. Shares no code with the SDK."""

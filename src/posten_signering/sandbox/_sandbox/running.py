@@ -16,8 +16,8 @@ from posten_signering.sandbox._api.service import Service
 from posten_signering.sandbox._control.control import Control
 from posten_signering.sandbox._control.endpoints import ControlApi
 from posten_signering.sandbox._control.page import overview_excerpt
+from posten_signering.sandbox._documents.processes import DocumentProcesses
 from posten_signering.sandbox._intake.judge import Bundle
-from posten_signering.sandbox._intake.processes import DocumentProcesses
 from posten_signering.sandbox._pages.application import application, explain_refusals
 from posten_signering.sandbox._pages.exits import add_exit_pages
 from posten_signering.sandbox._pages.guard import guard
@@ -30,12 +30,9 @@ from posten_signering.sandbox._state.job import Job
 from posten_signering.sandbox._state.state import State
 from posten_signering.sandbox._state.storage import Storage
 from posten_signering.sandbox._values import links
+from posten_signering.sandbox._values.clock import AdvancedClock, system_clock
 from posten_signering.sandbox._values.links import Links
-from posten_signering.sandbox._values.settings import (
-    AdvancedClock,
-    Settings,
-    system_clock,
-)
+from posten_signering.sandbox._values.settings import Settings
 from posten_signering.sandbox._values.workers import Workers
 
 

@@ -24,9 +24,10 @@ from posten_signering.sandbox._pages import exits
 from posten_signering.sandbox._pages.application import OVERVIEW
 from posten_signering.sandbox._sandbox.running import Running, start
 from posten_signering.sandbox._state.job import Act, Job
+from posten_signering.sandbox._values.clock import AdvancedClock
 from posten_signering.sandbox._values.hidden import Hidden
 from posten_signering.sandbox._values.refusal import SandboxError
-from posten_signering.sandbox._values.settings import AdvancedClock, Settings, SettingsArguments
+from posten_signering.sandbox._values.settings import Settings, SettingsArguments
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,13 +8,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 
-from posten_signering.sandbox._intake.judge import TEXT, Bundle
-from posten_signering.sandbox._intake.processes import (
+from posten_signering.sandbox._documents.processes import (
     DocumentProcesses,
     Original,
     TooMuchWork,
     UnusableDocument,
 )
+from posten_signering.sandbox._intake.judge import TEXT, Bundle
 from posten_signering.sandbox._signed.front_page import Signatory, front_page
 from posten_signering.sandbox._signed.pki import Authority
 from posten_signering.sandbox._signed.seal import sealed

@@ -21,8 +21,7 @@ from reportlab.platypus import (
     Spacer,
 )
 
-from posten_signering.sandbox._intake.messages import Manifest, ManifestSigner
-from posten_signering.sandbox._intake.text_pages import (
+from posten_signering.sandbox._documents.text_pages import (
     ACCENT,
     BOLD,
     INK,
@@ -34,6 +33,7 @@ from posten_signering.sandbox._intake.text_pages import (
     font_lock,
     visible,
 )
+from posten_signering.sandbox._intake.messages import Manifest, ManifestSigner
 from posten_signering.sandbox._signed.xades import SignedDocument
 
 _WIDTH, _HEIGHT = A4

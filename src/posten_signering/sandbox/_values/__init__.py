@@ -1,1 +1,1 @@
-"""Values that every part of the sandbox uses: settings, URLs, refusals, masking, worker threads."""
+"""Values that every part of the sandbox uses: settings, the clock, URLs, refusals, masking, worker threads."""

@@ -14,7 +14,7 @@ from PIL import Image, ImageChops, ImageStat
 from pypdf import PdfReader, PdfWriter
 from signing import document, pades, pdfsig_says, text_of
 
-from posten_signering.sandbox._intake.pdf import PdfProblem, joined, opened
+from posten_signering.sandbox._documents.pdf import PdfProblem, joined, opened
 
 A4 = (595, 842)
 MAX_DIFFERENCE = 4.0

@@ -16,7 +16,7 @@ from posten_signering import (
 )
 from posten_signering.errors import TooEagerPollingError
 from posten_signering.sandbox import Sandbox, SandboxError
-from posten_signering.sandbox._values.settings import AdvancedClock
+from posten_signering.sandbox._values.clock import AdvancedClock
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,8 @@ from bundles import PERSON
 from pdf_samples import bomb, chain
 from pypdf import PdfReader
 
-from posten_signering.sandbox._intake import processes as module
-from posten_signering.sandbox._intake.processes import (
+from posten_signering.sandbox._documents import processes as module
+from posten_signering.sandbox._documents.processes import (
     DocumentProcesses,
     Original,
     TooMuchWork,

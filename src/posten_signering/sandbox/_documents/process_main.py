@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 from pikepdf import Pdf
 
-from posten_signering.sandbox._intake.pdf import PdfProblem, joined, opened
-from posten_signering.sandbox._values.frames import read_frame, write_frame
+from posten_signering.sandbox._documents.frames import read_frame, write_frame
+from posten_signering.sandbox._documents.pdf import PdfProblem, joined, opened
 
 _FRONT_PAGE_TITLE = "Signatures"
 _GRACE_SECONDS = 5
@@ -61,7 +61,7 @@ def _answer(
 
 def _pages_of(content: bytes, title: str) -> bytes:
     # Its import takes half of the time to start, and most jobs have no text.
-    from posten_signering.sandbox._intake.text_pages import text_pages  # noqa: PLC0415 - see above
+    from posten_signering.sandbox._documents.text_pages import text_pages  # noqa: PLC0415 - see above
 
     return text_pages(content, title=title)
 

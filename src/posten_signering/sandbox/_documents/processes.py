@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import Lock, Timer
 from typing import IO, cast
 
-from posten_signering.sandbox._values.frames import read_frame, write_frame
+from posten_signering.sandbox._documents.frames import read_frame, write_frame
 from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import SandboxError
 
@@ -34,10 +34,10 @@ _PROGRAM = """
 import sys
 from types import ModuleType
 root = "posten_signering"
-for name in (root, f"{root}.sandbox", f"{root}.sandbox._intake", f"{root}.sandbox._values"):
+for name in (root, f"{root}.sandbox", f"{root}.sandbox._documents", f"{root}.sandbox._values"):
     sys.modules[name] = package = ModuleType(name)
     package.__path__ = ["/".join([sys.argv[1], *name.split(".")])]
-from posten_signering.sandbox._intake.process_main import main
+from posten_signering.sandbox._documents.process_main import main
 main()
 """
 _SOURCES = Path(__file__).parents[3]

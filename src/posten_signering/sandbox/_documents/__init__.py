@@ -1,0 +1,1 @@
+"""Documents: opens PDFs, makes pages of texts and joins them, in processes of their own."""
