@@ -15,7 +15,7 @@ from posten_signering.sandbox._api.faults import FaultKind, Faults
 from posten_signering.sandbox._api.service import Service
 from posten_signering.sandbox._control.control import Control
 from posten_signering.sandbox._control.endpoints import ControlApi
-from posten_signering.sandbox._control.page import overview_excerpt
+from posten_signering.sandbox._control.excerpt import overview_excerpt
 from posten_signering.sandbox._documents.processes import DocumentProcesses
 from posten_signering.sandbox._intake.judge import Bundle
 from posten_signering.sandbox._pages.application import application, explain_refusals

@@ -8,7 +8,7 @@ from callers import Clock, caller_of, redirect_urls
 from visitors import visitor
 
 from posten_signering.sandbox import Sandbox
-from posten_signering.sandbox._control.page import CHANGES, JOBS, ORGANIZATIONS, QUEUES, REQUESTS
+from posten_signering.sandbox._control.excerpt import CHANGES, JOBS, ORGANIZATIONS, QUEUES, REQUESTS
 
 pytestmark = pytest.mark.anyio
 
