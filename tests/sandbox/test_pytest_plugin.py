@@ -130,6 +130,8 @@ OPTIONS = (
     "error",
     "-p",
     "no:cacheprovider",
+    "-p",
+    "no:schemathesis",  # importing it would take most of the time
     "-o",
     "asyncio_default_fixture_loop_scope=function",
 )

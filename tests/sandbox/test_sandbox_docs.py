@@ -119,5 +119,7 @@ def test_the_example_test_passes(pytester):
     conftest, test = python("With pytest")
     backend = "import pytest\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
     pytester.makepyfile(conftest=conftest + backend, test_page=test)
-    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:asyncio")
+    result = pytester.runpytest_subprocess(
+        "-W", "error", "-p", "no:asyncio", "-p", "no:schemathesis"
+    )
     result.assert_outcomes(passed=1)

@@ -44,7 +44,7 @@ def test_a_long_front_page_continues_on_more_pages(pdfsig, pdftotext, tmp_path):
     assert all(re.search(rf"Signatar {number}\s", page_text) for number in range(10))
 
 
-@settings(max_examples=40)
+@settings(max_examples=10)
 # A message of the service can't contain control characters (XML 1.0, section 2.2).
 @given(
     st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=80),
@@ -112,7 +112,7 @@ def test_a_number_without_a_date_of_birth_shows_no_date():
 # --- Text documents
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(st.text(st.characters(codec="utf-8"), max_size=300), st.text(max_size=90))
 def test_any_text_can_become_pages(content, title):
     encodable = title.encode("utf-8", "ignore").decode()

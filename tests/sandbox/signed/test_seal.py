@@ -8,7 +8,6 @@ import sys
 
 import bundles
 import certificates
-import pytest
 from bundles import NOW
 from cryptography.hazmat.primitives.serialization import Encoding
 from pyhanko.keys import load_certs_from_pemder_data
@@ -66,23 +65,23 @@ def test_pyhanko_trusts_the_seal_under_the_root_and_reports_the_signing_time():
     ).intact
 
 
-@pytest.mark.parametrize("zone", ["CET-1CEST", "UTC+1", "America/New_York"])
-def test_the_seal_needs_no_time_zone_of_the_machine_and_states_the_time_in_utc(zone):
+def test_the_seal_needs_no_time_zone_of_the_machine_and_states_the_time_in_utc():
     program = (
-        "import sys\n"
+        "import os, sys, time\n"
         "from datetime import datetime, timedelta, timezone\n"
         "import bundles, signing\n"
         "at = datetime(2026, 3, 5, 13, 30, tzinfo=timezone(timedelta(hours=1)))\n"
-        "sealed = signing.sealed(bundles.pdf(), seal=signing.seal_key(), at=at, reason='')\n"
-        "sys.stdout.buffer.write(sealed)"
+        "for os.environ['TZ'] in ('CET-1CEST', 'UTC+1', 'America/New_York'):\n"
+        "    time.tzset()\n"
+        "    sealed = signing.sealed(bundles.pdf(), seal=signing.seal_key(), at=at, reason='')\n"
+        "    sys.stdout.buffer.write(sealed)"
     )
     # An empty PYTHONTZPATH hides the zone data of the machine. Some images have none.
-    zones = {"TZ": zone, "PYTHONTZPATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **zones},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONTZPATH": ""},
         check=True,
         capture_output=True,
     )
     # The colon after D is written as an octal code.
-    assert re.findall(rb"\(D(?:\\072|:)([^)]*)\)", done.stdout) == [b"20260305123000Z"]
+    assert re.findall(rb"\(D(?:\\072|:)([^)]*)\)", done.stdout) == [b"20260305123000Z"] * 3
