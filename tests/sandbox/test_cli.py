@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -166,9 +167,21 @@ def test_without_a_directory_the_files_are_removed_at_the_end(monkeypatch):
     assert not Path(variables["POSTEN_SIGNERING_CERTIFICATE"]).parent.exists()
 
 
+@contextmanager
+def at_hang_up(action):
+    earlier = signal.signal(signal.SIGHUP, action)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+
+
 def test_it_survives_a_reader_that_leaves_and_ends_with_its_terminal():
     """As with `| head -1`. Closing a terminal sends SIGHUP."""
-    with started("-W", "error", "-m", "posten_signering.sandbox", *ANY_PORTS) as process:
+    # Under `nohup`, the tests' own process ignores SIGHUP.
+    with at_hang_up(signal.SIG_DFL):
+        process = started("-W", "error", "-m", "posten_signering.sandbox", *ANY_PORTS)
+    with process:
         for line in process.stdout:
             if "CERTIFICATE=" in line:
                 break
@@ -181,12 +194,9 @@ def test_it_survives_a_reader_that_leaves_and_ends_with_its_terminal():
 
 
 def test_nohup_keeps_it_running_without_its_terminal(monkeypatch):
-    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with at_hang_up(signal.SIG_IGN):
         run_until_introduced(monkeypatch)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, earlier)
 
 
 @pytest.mark.parametrize(

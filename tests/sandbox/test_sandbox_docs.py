@@ -68,6 +68,7 @@ def test_the_documented_methods_and_settings_exist():
         "ca_certificates",
     }
     settings = set(inspect.signature(Settings).parameters)
+    assert [name for name in settings if f"`{name}`" not in Sandbox.__doc__] == []
     comparison = section("How far it is the real service")
     for name in ("organizations", "empty_queue_wait", "early_poll_penalty", "lease", "rate_limit"):
         assert name in settings

@@ -198,7 +198,7 @@ def status_query_token(control: Control, job_id: int, number: int) -> StatusQuer
 def advance(control: Control, body: Advance) -> None:
     """Moves the sandbox's clock forward.
 
-    Signing times of containers are still compared with the clock before it was moved.
+    Signing times of containers may be by the clock before it was moved, or by the moved clock.
     """
     control.advance(body.seconds)
 

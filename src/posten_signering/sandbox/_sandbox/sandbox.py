@@ -66,10 +66,11 @@ class Sandbox:
             end until its documents are gone (40 days), `early_poll_penalty`, which each early poll
             adds to the next permitted poll time (zero). `rate_limit`: a `RateLimit`; None for no
             limit. `organizations`: a frozenset of the organisation numbers that have access; None for
-            all. `port`, `pages_port`: 0 for a free port. `largest_body`: in bytes. `clock`: returns
-            the current time as an aware `datetime`. `directory`: where the sandbox keeps its state
-            for the next start; None to keep it in memory. `new_token`: returns a new token. `random`
-            and `sleep`: for faults with a probability or a delay.
+            all. `port`, `pages_port`: 0 for a free port. `largest_body`: in bytes.
+            `document_time_limit`: how long the documents of a job may take to become one PDF (6
+            seconds). `clock`: returns the current time as an aware `datetime`. `directory`: where the
+            sandbox keeps its state for the next start; None to keep it in memory. `new_token`: returns
+            a new token. `random` and `sleep`: for faults with a probability or a delay.
 
     Raises:
         OSError: On entering, when a port is in use or the directory can't be written to.
