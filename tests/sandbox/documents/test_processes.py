@@ -166,11 +166,12 @@ async def test_an_idle_process_that_was_killed_is_replaced(processes, started):
     assert len(started) == 2
 
 
-async def test_an_error_of_the_front_page_reaches_the_caller(processes):
+@pytest.mark.parametrize("error", [LookupError, EOFError, OSError, OverflowError])
+async def test_an_error_of_the_front_page_reaches_the_caller(processes, error):
     def front_page(page_counts):
-        raise LookupError(page_counts)
+        raise error(page_counts)
 
-    with pytest.raises(LookupError):
+    with pytest.raises(error):
         await joined(processes, original(), front_page=front_page)
     await joined(processes, original())
 

@@ -13,7 +13,11 @@ from typing import Any, BinaryIO
 
 from pikepdf import Pdf
 
-from posten_signering.sandbox._documents.frames import read_frame, write_frame
+from posten_signering.sandbox._documents.frames import (
+    OtherProcessEndedError,
+    read_frame,
+    write_frame,
+)
 from posten_signering.sandbox._documents.pdf import PdfProblem, joined, opened
 
 _FRONT_PAGE_TITLE = "Signatures"
@@ -29,7 +33,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     write_frame(answers, b"ready")
-    with suppress(EOFError):
+    with suppress(OtherProcessEndedError):
         while True:
             request = json.loads(read_frame(requests))
             contents = [read_frame(requests) for _ in request["documents"]]

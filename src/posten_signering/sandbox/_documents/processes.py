@@ -21,7 +21,12 @@ from pathlib import Path
 from threading import Lock, Timer
 from typing import IO, cast
 
-from posten_signering.sandbox._documents.frames import read_frame, write_frame
+from posten_signering.sandbox._documents.frames import (
+    FrameTooLargeError,
+    OtherProcessEndedError,
+    read_frame,
+    write_frame,
+)
 from posten_signering.sandbox._values.hidden import Octets
 from posten_signering.sandbox._values.refusal import SandboxError
 
@@ -185,7 +190,10 @@ class _Process:
         timer.start()
         try:
             self.receive(_MOST_RESULT_BYTES)
-        except (EOFError, OverflowError):  # It has ended, was killed, or is a different program.
+        except (
+            OtherProcessEndedError,
+            FrameTooLargeError,
+        ):  # It has ended, was killed, or is a different program.
             self.end()
             raise SandboxError(
                 f"The process that opens documents did not start. The sandbox runs {sys.executable} for"
@@ -253,9 +261,9 @@ class _Call:
         timer.start()
         try:
             return self._converse(process)
-        except OverflowError:
+        except FrameTooLargeError:
             raise TooMuchWork(f"become more than {self._most_bytes >> 20} MiB") from None
-        except (EOFError, OSError):
+        except OtherProcessEndedError:
             memory = f"need more than {self._memory >> 20} MiB of memory"
             raise TooMuchWork(
                 self._reason or f"{memory}, or crash the library that reads PDFs"
