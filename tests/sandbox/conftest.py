@@ -4,8 +4,20 @@ import aiohttp
 import pytest
 from callers import Clock, caller_of
 from control_caller import ControlCaller
+from shared_processes import SharedProcesses
 
 from posten_signering.sandbox import Sandbox
+
+START = "posten_signering.sandbox._sandbox.running"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_processes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{START}.DocumentProcesses", SharedProcesses)
+        yield
+    for process in SharedProcesses.idle:
+        process.end()
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from doubles import job
 from posten_signering import DirectClient, Sender
 from posten_signering.errors import TlsError, TransportError
 from posten_signering.sandbox import Sandbox, SandboxError
+from posten_signering.sandbox._documents.processes import DocumentProcesses
 
 pytestmark = pytest.mark.anyio
 
@@ -275,7 +276,10 @@ async def test_a_directory_is_free_after_a_cancelled_start_or_run(tmp_path, step
         assert sandbox.received == ()
 
 
-async def test_stopping_leaves_no_socket_thread_or_task(clock, tmp_path):
+async def test_stopping_leaves_no_socket_thread_task_or_process(clock, tmp_path, monkeypatch):
+    # Not the processes that tests share.
+    start = "posten_signering.sandbox._sandbox.running"
+    monkeypatch.setattr(f"{start}.DocumentProcesses", DocumentProcesses)
     threads, files = threading.active_count(), open_files()
     tasks = asyncio.all_tasks()
     async with Sandbox(clock=clock) as sandbox:
