@@ -1,4 +1,4 @@
-"""The TLS handshake of the server, as far as asyncio alone does not do it: a refused client gets its alert."""
+"""A TLS context for the server, which sends the alert when it refuses a client. asyncio alone does not."""
 
 import ssl
 from typing import cast
