@@ -4,35 +4,17 @@ import asyncio
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from doubles import CUSTOMER, job
 from openapi_spec_validator import validate
 
-from posten_signering import (
-    DirectClient,
-    DirectJob,
-    DirectSigner,
-    Document,
-    DocumentType,
-    ExitUrls,
-    StatusRetrievalMethod,
-)
+from posten_signering import DirectClient, StatusRetrievalMethod
 from posten_signering.sandbox import FaultKind, ThreadedSandbox
 from posten_signering.sandbox._control.endpoints import ENDPOINTS, openapi
 
-JOB = DirectJob(
-    title="Lease",
-    documents=[Document(title="Lease", content=b"A lease", type=DocumentType.TEXT)],
-    signers=[DirectSigner(custom_identifier=f"customer-{number}") for number in (1, 2)],
-    exit_urls=ExitUrls(
-        completion="https://shop.example/signed",
-        rejection="https://shop.example/rejected",
-        error="https://shop.example/failed",
-    ),
-)
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
 
 
@@ -80,12 +62,10 @@ def test_the_body_of_a_fault_has_a_variant_for_each_kind(document):
 
 async def create_jobs(sandbox):
     async with DirectClient(sandbox.client_configuration()) as client:
-        polled = await client.create(
-            replace(JOB, status_retrieval_method=StatusRetrievalMethod.POLLING)
-        )
-        sandbox.sign(polled.signer("customer-2").redirect_url)
+        polled = await client.create(job(status_retrieval_method=StatusRetrievalMethod.POLLING))
+        sandbox.sign(polled.signer(CUSTOMER).redirect_url)
         assert (await client.get_status_change()).change is not None
-        await client.create(JOB)
+        await client.create(job())
 
 
 @pytest.fixture(scope="module")

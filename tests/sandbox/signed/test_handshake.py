@@ -15,25 +15,14 @@ from urllib.parse import urlsplit
 import pki
 import pytest
 import uvloop
+from doubles import job
 
-from posten_signering import (
-    DirectClient,
-    DirectJob,
-    DirectSigner,
-    Document,
-    DocumentType,
-    ExitUrls,
-)
+from posten_signering import DirectClient, Document, DocumentType
 from posten_signering._client import lifecycle
 from posten_signering.errors import TlsError
 from posten_signering.sandbox import Sandbox, ThreadedSandbox
 
 MEGABYTE = b"a" * 1024 * 1024
-EXIT_URLS = ExitUrls(
-    completion="https://shop.example/1",
-    rejection="https://shop.example/2",
-    error="https://shop.example/3",
-)
 NAME = pki.subject("Client", organization_identifier=f"NTRNO-{pki.SENDER}")
 YESTERDAY, TOMORROW = pki.NOW - timedelta(days=1), pki.NOW + timedelta(days=1)
 # What the client sends -> the alert in TLS 1.2 and in TLS 1.3.
@@ -139,12 +128,8 @@ def test_openssl_and_curl_report_the_alert(sandbox, request, program, alert):
 
 def large_job():
     content = os.urandom(5 * 1024 * 1023).hex()  # almost the limit of 10 MiB, and not compressible
-    return DirectJob(
-        title="Lease",
-        documents=[Document(title="Lease", content=content.encode(), type=DocumentType.TEXT)],
-        signers=[DirectSigner(custom_identifier="customer-42")],
-        exit_urls=EXIT_URLS,
-    )
+    document = Document(title="Lease", content=content.encode(), type=DocumentType.TEXT)
+    return job(documents=[document])
 
 
 @pytest.mark.anyio
