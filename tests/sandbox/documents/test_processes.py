@@ -154,7 +154,8 @@ async def test_closing_ends_the_work(started, monkeypatch):
     await asyncio.sleep(0)
     await processes.aclose()
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert {type(result) for result in results} <= {TooMuchWork, asyncio.CancelledError}
+    ended = {TooMuchWork, SandboxError, asyncio.CancelledError}
+    assert {type(result) for result in results} <= ended
     assert all(popen.returncode is not None for popen in started)
 
 
@@ -176,6 +177,15 @@ async def test_an_error_of_the_front_page_reaches_the_caller(processes, error):
     await joined(processes, original())
 
 
+@pytest.mark.parametrize(
+    ("executable", "named"), [("/missing", "/missing"), ("", "no program"), (None, "no program")]
+)
+async def test_an_interpreter_that_is_missing_is_named(monkeypatch, processes, executable, named):
+    monkeypatch.setattr(sys, "executable", executable)
+    with pytest.raises(SandboxError, match=f"The sandbox runs {named} for it"):
+        await joined(processes, original())
+
+
 @pytest.mark.parametrize("program", ["exit 1", "exec yes", "exec sleep 600"])
 async def test_an_interpreter_that_cannot_run_the_program_is_named(
     program, processes, started, monkeypatch, tmp_path
@@ -184,7 +194,7 @@ async def test_an_interpreter_that_cannot_run_the_program_is_named(
     executable.write_text(f"#!/bin/sh\n{program}\n")
     executable.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(executable))
-    if "sleep" in program:
+    if "exec" in program:
         monkeypatch.setattr(module, "_START_SECONDS", 0.05)
     with pytest.raises(SandboxError, match=f"The sandbox runs {executable} for it"):
         await joined(processes, original())
@@ -205,6 +215,35 @@ async def test_a_process_that_is_killed_after_its_result_is_not_used_again(proce
     monkeypatch.setattr(module._Process, "receive", receive_and_end)
     await joined(processes, original())
     assert not processes._idle
+
+
+async def test_a_frozen_program_does_not_start_itself(monkeypatch, processes, started):
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(SandboxError, match="did not start"):
+        await joined(processes, original())
+    assert started == []
+
+
+async def test_a_stop_ends_a_launcher_that_never_runs_the_program(monkeypatch, tmp_path, started):
+    launcher = tmp_path / "python"
+    launcher.write_text("#!/bin/sh\necho started\nexec sleep 600\n")
+    launcher.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(launcher))
+    processes = DocumentProcesses(timedelta(seconds=60))
+    task = asyncio.create_task(joined(processes, original()))
+    await asyncio.sleep(0)
+    await processes.aclose()
+    await asyncio.gather(task, return_exceptions=True)
+    assert all(popen.returncode for popen in started)
+
+
+async def test_what_a_startup_file_prints_and_a_path_in_sys_path_do_no_harm(
+    monkeypatch, tmp_path, processes
+):
+    startup = "import os\nos.write(1, b'" + "x" * 2000 + "\\nno line break')\n"
+    (tmp_path / "sitecustomize.py").write_text(startup)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), tmp_path, *sys.path])
+    await joined(processes, original())
 
 
 async def test_no_content_is_in_the_arguments_or_the_environment(processes, started):

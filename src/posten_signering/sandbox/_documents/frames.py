@@ -5,6 +5,9 @@ from typing import IO
 
 _LENGTH = struct.Struct(">Q")
 
+READY = b"posten-signering-sandbox: ready\n"
+"""The line before the first frame from a process that has started."""
+
 
 class OtherProcessEndedError(Exception):
     """The process at the other end of the pipe has ended."""

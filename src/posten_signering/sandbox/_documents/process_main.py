@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from pikepdf import Pdf
 
 from posten_signering.sandbox._documents.frames import (
+    READY,
     OtherProcessEndedError,
     read_frame,
     write_frame,
@@ -32,7 +33,9 @@ def main() -> None:
     # Nothing that a library prints may come between the frames.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    write_frame(answers, b"ready")
+    # The line break ends a line that a startup file of Python has begun.
+    answers.write(b"\n" + READY)
+    answers.flush()
     with suppress(OtherProcessEndedError):
         while True:
             request = json.loads(read_frame(requests))

@@ -22,6 +22,7 @@ from threading import Lock, Timer
 from typing import IO, cast
 
 from posten_signering.sandbox._documents.frames import (
+    READY,
     FrameTooLargeError,
     OtherProcessEndedError,
     read_frame,
@@ -49,7 +50,8 @@ _SOURCES = Path(__file__).parents[3]
 _MOST_PROCESSES = 8
 _MEMORY = 1024**3
 _MOST_RESULT_BYTES = 32 * 1024**2
-_START_SECONDS = 60.0
+_START_SECONDS = 30.0
+_LONGEST_LINE = 1024
 _REUSABLE_SECONDS = 1.0
 """A process that worked longer may keep much memory, so it is not used for more documents."""
 
@@ -176,32 +178,47 @@ class _Process:
 
     def __init__(self) -> None:
         self.is_idle = False
-        self._popen = subprocess.Popen(  # noqa: S603 - the program is a constant
-            [sys.executable, "-P", "-c", _PROGRAM, str(_SOURCES)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # Messages of libraries may quote the documents.
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+        self._is_ready = False
+        # The import system ignores entries that are not strings, such as a `Path`.
+        path = [
+            entry for entry in cast("list[object]", sys.path) if entry and isinstance(entry, str)
+        ]
+        # A program that is frozen, or that embeds Python, would start itself here.
+        if not sys.executable or getattr(sys, "frozen", False):
+            raise _no_process()
+        try:
+            self._popen = subprocess.Popen(  # noqa: S603 - the program is a constant
+                [sys.executable, "-P", "-c", _PROGRAM, str(_SOURCES)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                # Messages of libraries may quote the documents.
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+            )
+        except OSError as error:
+            raise _no_process() from error
         self._stdin = cast("IO[bytes]", self._popen.stdin)
         self._stdout = cast("IO[bytes]", self._popen.stdout)
+
+    def wait_until_ready(self) -> None:
+        """Waits until it has started, if it is new.
+
+        Raises:
+            SandboxError: It did not start.
+        """
+        if self._is_ready:
+            return
         timer = Timer(_START_SECONDS, self.kill)
         timer.start()
         try:
-            self.receive(_MOST_RESULT_BYTES)
-        except (
-            OtherProcessEndedError,
-            FrameTooLargeError,
-        ):  # It has ended, was killed, or is a different program.
-            self.end()
-            raise SandboxError(
-                f"The process that opens documents did not start. The sandbox runs {sys.executable} for"
-                " it: sys.executable must be a Python with the same packages as this program."
-            ) from None
+            # A startup file of Python, such as `sitecustomize`, may print other lines first.
+            while line := self._stdout.readline(_LONGEST_LINE):
+                if line == READY:
+                    self._is_ready = True
+                    return
         finally:
             timer.cancel()
-        self.is_idle = True
+        raise _no_process()
 
     @property
     def is_running(self) -> bool:
@@ -258,8 +275,9 @@ class _Call:
             self._process = process
             if self._reason is not None:
                 process.kill()
-        timer.start()
         try:
+            process.wait_until_ready()
+            timer.start()
             return self._converse(process)
         except FrameTooLargeError:
             raise TooMuchWork(f"become more than {self._most_bytes >> 20} MiB") from None
@@ -297,3 +315,10 @@ class _Call:
         result = Octets(process.receive(self._most_bytes))
         process.is_idle = True
         return result
+
+
+def _no_process() -> SandboxError:
+    return SandboxError(
+        f"The process that opens documents did not start. The sandbox runs {sys.executable or 'no program'}"
+        " for it: sys.executable must be a Python with the same packages as this program."
+    )
