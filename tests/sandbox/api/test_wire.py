@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 from contextlib import ExitStack, suppress
+from importlib.metadata import version
 from urllib.parse import urlsplit
 
 import bundles
@@ -23,6 +24,7 @@ POST = b"POST /api/%b/direct/signature-jobs HTTP/1.1\r\nHost: sandbox\r\n" % bun
 CONTROL = b"POST /control/faults HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 GET = b"GET /api/%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % bundles.SENDER.encode()
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+AIOHTTP = tuple(map(int, version("aiohttp").split(".")[:3]))
 BOMB = gzip.compress(bytes(64 * 2**20))
 
 
@@ -97,6 +99,7 @@ HTTP = {
         b"HTTP/1.1 417",
     ),
 }
+NEEDS_NEW_AIOHTTP = {"endless headers", "an invalid URL"}
 BODIES = {
     "a body that does not come": (b"Content-Length: 1000\r\n\r\n", None),
     "a large body": (b"Content-Length: %d\r\n\r\n" % 13e6 + MEGABYTE * 13, b"HTTP/1.1 413"),
@@ -116,17 +119,17 @@ BODIES = {
         b"HTTP/1.1 4",
     ),
 }
-INPUTS = (
-    [(port, *HTTP[name]) for name in HTTP for port in ("API", "pages")]
-    + [("API", POST + sent, answer) for sent, answer in BODIES.values()]
-    + [("pages", CONTROL + sent, answer) for sent, answer in BODIES.values()]
+INPUTS = [(port, name, *HTTP[name]) for name in HTTP for port in ("API", "pages")]
+INPUTS += [("API", name, POST + sent, answer) for name, (sent, answer) in BODIES.items()]
+INPUTS += [("pages", name, CONTROL + sent, answer) for name, (sent, answer) in BODIES.items()]
+
+
+@pytest.mark.parametrize(
+    ("port", "name", "sent", "answer"), INPUTS, ids=[f"{port}: {name}" for port, name, *_ in INPUTS]
 )
-NAMES = [f"{port}: {name}" for name in HTTP for port in ("API", "pages")]
-NAMES += [f"{port}: {name}" for port in ("API", "pages") for name in BODIES]
-
-
-@pytest.mark.parametrize(("port", "sent", "answer"), INPUTS, ids=NAMES)
-def test_http_does_not_stop_the_sandbox(connect, answers_others, port, sent, answer):
+def test_http_does_not_stop_the_sandbox(connect, answers_others, port, name, sent, answer):
+    if name in NEEDS_NEW_AIOHTTP and AIOHTTP < (3, 14, 4):
+        pytest.skip("this aiohttp reads endless headers, and logs an error for an invalid URL")
     with connect(port) as connection:
         # The sandbox may close the connection before it has read everything.
         host = "{}:{}".format(*connection.getpeername()).encode()
