@@ -243,7 +243,7 @@ async def test_what_a_startup_file_prints_and_a_path_in_sys_path_do_no_harm(
     startup = "import os\nos.write(1, b'" + "x" * 2000 + "\\nno line break')\n"
     (tmp_path / "sitecustomize.py").write_text(startup)
     monkeypatch.setattr(sys, "path", [str(tmp_path), tmp_path, *sys.path])
-    await joined(processes, original())
+    assert (await joined(processes, original())).startswith(b"%PDF-")
 
 
 async def test_no_content_is_in_the_arguments_or_the_environment(processes, started):

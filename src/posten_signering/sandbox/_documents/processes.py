@@ -84,7 +84,7 @@ class UnusableDocument(Exception):  # noqa: N818 - a finding about a document, n
 
 
 class TooMuchWork(Exception):  # noqa: N818 - a finding about documents, not an error of this program
-    """The documents of a job exceed a limit. The message follows "The documents of the job "."""
+    """The documents of a job exceed a limit. The message follows "the documents "."""
 
 
 class DocumentProcesses:
