@@ -8,18 +8,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from inspect import iscoroutinefunction
 from pathlib import Path
 
 import anyio
 
 from posten_signering._container.layout import Compression
 from posten_signering._container.processors import BundleProcessor
-from posten_signering._session.rate import RateLimiter
+from posten_signering._session.fleet import Fleet
 from posten_signering._session.retry import Retries
 from posten_signering._trust.anchors import TrustAnchors
 from posten_signering._trust.certificates import EnterpriseCertificate
 from posten_signering._trust.environment import Environment
+from posten_signering._values.arguments import is_async
+from posten_signering._values.events import Observer
 from posten_signering._values.job import Sender
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Transport
@@ -88,8 +89,10 @@ class ClientConfiguration:
             download into memory, at least 1. The `download_` and `open_` methods have no limit.
         compression: Whether documents are compressed in the container.
         retries: How often the client retries a call after a transient failure.
-        rate_limiter: Delays calls so that the service does not block the organisation. When None, the
-            client creates an `InMemoryRateLimiter`.
+        fleet: What the client shares with other clients and processes, so that together they stay within
+            the service's limits. When None, the client has an `InMemoryFleet` of its own.
+        observers: Functions that receive an event for each call, poll, retry, block and handled change:
+            see `Observer`. Logging needs no observer.
         bundle_processors: Functions that the client calls, in order, before it sends a job: see
             `BundleProcessor`.
         clock: Returns the current time as an aware datetime, for signing and for checking certificates.
@@ -114,7 +117,8 @@ class ClientConfiguration:
     max_bytes_in_memory: int = 64 * 1024 * 1024
     compression: Compression = Compression.STORED
     retries: Retries = field(default_factory=Retries)
-    rate_limiter: RateLimiter | None = None
+    fleet: Fleet | None = None
+    observers: Sequence[Observer] = ()
     bundle_processors: Sequence[BundleProcessor] = ()
     clock: Callable[[], datetime] = utc_now
     monotonic: Callable[[], float] = time.monotonic
@@ -127,13 +131,22 @@ class ClientConfiguration:
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be 1 or more, not {getattr(self, name)}.")
         object.__setattr__(self, "bundle_processors", tuple(self.bundle_processors))
-        for processor in self.bundle_processors:
-            call = getattr(processor, "__call__", None)  # noqa: B004 - to see whether it is async
-            if iscoroutinefunction(processor) or iscoroutinefunction(call):
-                raise ConfigurationError(
-                    "bundle_processors contains an async function. A bundle processor runs in a worker "
-                    "thread, so it must be a plain function."
-                )
+        object.__setattr__(self, "observers", tuple(self.observers))
+        if any(is_async(processor) for processor in self.bundle_processors):
+            raise ConfigurationError(
+                "bundle_processors contains an async function. A bundle processor runs in a worker "
+                "thread, so it must be a plain function."
+            )
+        if any(is_async(observer) for observer in self.observers):
+            raise ConfigurationError(
+                "observers contains an async function. The client does not await an observer, so it must "
+                "be a plain function."
+            )
+        if not all(callable(observer) for observer in self.observers):
+            raise ConfigurationError(
+                "observers contains an object that can't be called. An observer is a function with one "
+                "argument, the event."
+            )
         if self.transport is None:
             self.trust_anchors.select(self.environment, certificate=self.certificate)
 

@@ -4,14 +4,10 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import anyio
-import anyio.lowlevel
 
 from posten_signering import (
     ClientConfiguration,
@@ -21,7 +17,7 @@ from posten_signering import (
     EnterpriseCertificate,
     Environment,
     ExitUrls,
-    InMemoryRateLimiter,
+    InMemoryFleet,
     Sender,
     TrustAnchors,
 )
@@ -47,10 +43,7 @@ class RunningServer:
         return f"https://127.0.0.1:{self.port}/api"
 
     def configuration(self, *, max_connections: int = 8) -> ClientConfiguration:
-        """A client's configuration, with the default settings except for the rate limiter.
-
-        The rate limiter's clock runs a million times too fast, so that no call waits.
-        """
+        """A client's configuration, with the default settings but without a rate limit."""
         sender = self.folder / "sender.pem"
         return ClientConfiguration(
             environment=Environment(name="benchmark", service_root=self.service_root),
@@ -58,10 +51,7 @@ class RunningServer:
             trust_anchors=TrustAnchors().trusting(self.folder / "root.pem"),
             sender=Sender(organization_number="123456789"),
             max_connections=max_connections,
-            rate_limiter=InMemoryRateLimiter(
-                monotonic=lambda: time.monotonic() * 1e6,
-                sleep=lambda _: anyio.lowlevel.checkpoint(),
-            ),
+            fleet=InMemoryFleet(share=None),
         )
 
     def document(self, size: int) -> Path:

@@ -14,7 +14,7 @@ from doubles import (
     Clock,
     ScriptedTransport,
     Sleep,
-    UnlimitedRateLimiter,
+    UnlimitedFleet,
     client_of,
     configuration,
     error_xml,
@@ -248,9 +248,9 @@ class TestCutOff:
         assert str(caught.value).endswith(described[type(cut)])
 
     async def test_a_429_starts_the_block(self, cut):
-        limiter = UnlimitedRateLimiter()
+        limiter = UnlimitedFleet()
         answer = Answer(429, headers={"dosfilter": "delayed"}, broken_by=cut)
-        async with client_of(answer, rate_limiter=limiter) as (client, _):
+        async with client_of(answer, fleet=limiter) as (client, _):
             with pytest.raises(RateLimitedError):
                 await client.check_access()
         assert limiter.blocks == [(pki.SENDER, 30.0)]

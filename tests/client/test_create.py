@@ -24,7 +24,7 @@ from doubles import (
     Answer,
     Clock,
     Sent,
-    UnlimitedRateLimiter,
+    UnlimitedFleet,
     Unsent,
     client_of,
     created_xml,
@@ -130,7 +130,7 @@ async def test_the_signing_time_comes_from_the_configured_clock():
     assert clock.now - timedelta(seconds=1) < signing_time(container) <= clock.now
 
 
-class DelayingRateLimiter(UnlimitedRateLimiter):
+class DelayingFleet(UnlimitedFleet):
     """Delays every call by half a minute, as a block does."""
 
     def __init__(self, clock: Clock) -> None:
@@ -145,7 +145,7 @@ class DelayingRateLimiter(UnlimitedRateLimiter):
 async def test_the_job_is_signed_just_before_the_request_is_sent():
     """The service refuses a signing time that is more than 5 seconds off, and a call may wait for longer."""
     clock = Clock()
-    async with client_of(CREATED, clock=clock, rate_limiter=DelayingRateLimiter(clock)) as (
+    async with client_of(CREATED, clock=clock, fleet=DelayingFleet(clock)) as (
         client,
         transport,
     ):

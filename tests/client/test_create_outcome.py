@@ -15,7 +15,7 @@ from doubles import (
     PERSON,
     Answer,
     Hang,
-    UnlimitedRateLimiter,
+    UnlimitedFleet,
     Unsent,
     client_of,
     configuration,
@@ -90,7 +90,7 @@ class OwnError(Exception):
 )
 async def test_after_an_unexpected_error_in_flight_the_job_may_exist(place, error):
     step: object = error
-    limiter = UnlimitedRateLimiter()
+    limiter = UnlimitedFleet()
     if place == "in_response":
         step = Answer(200, created_xml()[:40], broken_by=error)
     elif place == "after_response":
@@ -100,7 +100,7 @@ async def test_after_an_unexpected_error_in_flight_the_job_may_exist(place, erro
             raise error
 
         limiter.block = fail
-    async with client_of(step, rate_limiter=limiter) as (client, transport):
+    async with client_of(step, fleet=limiter) as (client, transport):
         with pytest.raises(CreateOutcomeUnknownError, match="an unexpected") as caught:
             await client.create(job())
         assert len(transport.sent) == 1
@@ -274,7 +274,7 @@ async def test_a_create_cancelled_by_its_scope_logs_one_warning(caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-class BlockingRateLimiter(UnlimitedRateLimiter):
+class BlockingFleet(UnlimitedFleet):
     """Lets no call through."""
 
     def __init__(self) -> None:
@@ -287,9 +287,9 @@ class BlockingRateLimiter(UnlimitedRateLimiter):
 
 
 async def test_a_create_cancelled_before_it_was_sent_logs_no_warning(caplog):
-    rate_limiter = BlockingRateLimiter()
-    async with client_of(CREATED, rate_limiter=rate_limiter) as (client, transport):
-        result = await cancelled_while(rate_limiter.hang, client.create(job()))
+    fleet = BlockingFleet()
+    async with client_of(CREATED, fleet=fleet) as (client, transport):
+        result = await cancelled_while(fleet.hang, client.create(job()))
         assert isinstance(result, asyncio.CancelledError)
         assert transport.sent == []
     assert "the job may exist" not in caplog.text

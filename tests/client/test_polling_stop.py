@@ -7,7 +7,7 @@ from datetime import timedelta
 import anyio
 import pytest
 import virtual_time
-from doubles import UnlimitedRateLimiter
+from doubles import UnlimitedFleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_service import SENDER, ModelService, Outcome, now, number_of
@@ -54,14 +54,14 @@ async def test_an_iterator_stopped_during_a_block_ends_immediately_and_polls_no_
 async def test_an_iterator_stopped_just_before_its_poll_is_sent_does_not_poll():
     """Without this check the cancellation would interrupt the poll in flight and lose its response."""
 
-    class StoppingRateLimiter(UnlimitedRateLimiter):
+    class StoppingFleet(UnlimitedFleet):
         async def acquire(self, organization_number: str) -> Callable[[], None]:
             changes.stop()
             return await super().acquire(organization_number)
 
     service = ModelService()
     service.put(SENDER)
-    async with process_of(service, rate_limiter=StoppingRateLimiter()) as client:
+    async with process_of(service, fleet=StoppingFleet()) as client:
         changes = client.status_changes()
         assert await numbers_of(changes) == []
         assert service.polls == []

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pki
 import pytest
 import verify_bundle
-from doubles import CUSTOMER, PDF, PERSON, Clock, UnlimitedRateLimiter, job
+from doubles import CUSTOMER, PDF, PERSON, Clock, UnlimitedFleet, job
 from lxml import etree
 from pypdf import PdfReader
 
@@ -28,7 +28,6 @@ from posten_signering import (
     EnterpriseCertificate,
     Environment,
     IdentifierInSignedDocuments,
-    InMemoryRateLimiter,
     OnBehalfOf,
     Sender,
     SignatureType,
@@ -84,7 +83,7 @@ def configured(sandbox: Sandbox, clock: Clock, *arguments, **fields) -> ClientCo
         clock.wait(seconds=seconds)
 
     waiting = {"monotonic": clock.monotonic, "sleep": sleep, "random": lambda: 0.0}
-    options = {"rate_limiter": UnlimitedRateLimiter(), **waiting, **fields}
+    options = {"fleet": UnlimitedFleet(), **waiting, **fields}
     return sandbox.client_configuration(*arguments, **options)
 
 
@@ -451,16 +450,16 @@ async def test_the_rate_limit_error_says_how_long_the_block_lasts(clock):
         await client.check_access()
 
 
-async def test_the_default_rate_limiter_stays_below_the_limit(clock):
+async def test_the_default_fleet_stays_below_the_rate_limit(clock):
     """It makes 40 calls on the test's clock, and none is refused."""
 
     async def sleep(seconds: float) -> None:
         clock.wait(seconds=seconds)
 
-    rate_limiter = InMemoryRateLimiter(monotonic=clock.monotonic, sleep=sleep)
+    time = {"monotonic": clock.monotonic, "sleep": sleep}
     async with (
         Sandbox(clock=clock) as sandbox,
-        DirectClient(configured(sandbox, clock, rate_limiter=rate_limiter)) as client,
+        DirectClient(configured(sandbox, clock, fleet=None, **time)) as client,
     ):
         start = clock.now
         for _ in range(40):

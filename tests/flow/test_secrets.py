@@ -18,7 +18,7 @@ import doubles
 import loopback
 import pki
 import pytest
-from doubles import NS, Sleep, UnlimitedRateLimiter, frames_with_locals, shown_in
+from doubles import NS, Sleep, UnlimitedFleet, frames_with_locals, shown_in
 
 import posten_signering
 from posten_signering import (
@@ -259,7 +259,7 @@ async def client_of(
         "trust_anchors": TrustAnchors().trusting(pki.root().pem),
         "sender": doubles.SENDER,
         "timeouts": Timeouts(connect=5, api=0.02, download=0.02),
-        "rate_limiter": UnlimitedRateLimiter(),
+        "fleet": UnlimitedFleet(),
         "retries": Retries(max_retries=1, budget=1000),
         "clock": clock,
         "monotonic": clock.monotonic,
@@ -489,7 +489,7 @@ async def test_a_whole_flow_leaks_nothing(output, tmp_path):
         configuration = sandbox.client_configuration(
             certificate=EnterpriseCertificate.from_pkcs12(content, password=password),
             proxy=f"http://{PROXY_USER}:{PROXY_PASSWORD}@localhost:{proxy.port}",
-            rate_limiter=UnlimitedRateLimiter(),
+            fleet=UnlimitedFleet(),
             monotonic=clock.monotonic,
             sleep=Sleep(clock),
             bundle_processors=[DocumentBundleToDisk(tmp_path, clock=clock)],

@@ -1,4 +1,4 @@
-"""The rate limiter of one process, the calls in flight, and what clients do when the service blocks."""
+"""The rate budget of one process, the calls in flight, and what clients do when the service blocks."""
 
 import asyncio
 import threading
@@ -8,8 +8,8 @@ from datetime import timedelta
 import anyio
 import pytest
 import virtual_time
-from budget import limiter, most_in_a_second
-from doubles import PADES, ROOT, Answer, Clock, Hang, UnlimitedRateLimiter, client_of
+from budget import budget, most_in_a_second
+from doubles import PADES, ROOT, Answer, Clock, Hang, UnlimitedFleet, client_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_faults import Fault, Kind
@@ -17,8 +17,8 @@ from model_service import OTHER_QUEUE, OTHER_SENDER, SENDER, ModelService, Outco
 from model_transport import ModelTransport, process_of
 from virtual_time import cancel_natively, run, settle
 
-from posten_signering import Sender
-from posten_signering._session.rate import InMemoryRateLimiter
+from posten_signering import InMemoryFleet, Sender
+from posten_signering._session.rate import RateBudget
 from posten_signering.errors import ConfigurationError, RateLimitedError, TransportError
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +34,7 @@ def anyio_backend():
 # --- Several event loops
 
 
-def test_threads_can_share_a_limiter_and_stay_within_its_limit():
+def test_threads_can_share_a_budget_and_stay_within_its_limit():
     """With state that belongs to one event loop, both threads waited forever."""
     clock, moving, moments = Clock(), threading.Lock(), []
 
@@ -42,7 +42,7 @@ def test_threads_can_share_a_limiter_and_stay_within_its_limit():
         with moving:
             clock.wait(seconds=seconds)
 
-    bucket = InMemoryRateLimiter(monotonic=clock.monotonic, sleep=sleep)
+    bucket = RateBudget(monotonic=clock.monotonic, sleep=sleep)
     threads = [
         threading.Thread(target=lambda: asyncio.run(make_calls()), daemon=True) for _ in range(2)
     ]
@@ -72,15 +72,15 @@ def test_a_block_that_one_event_loop_met_holds_for_the_others():
         slept.append(seconds)
         clock.wait(seconds=seconds)
 
-    bucket = InMemoryRateLimiter(monotonic=clock.monotonic, sleep=sleep)
-    asyncio.run(bucket.block(OURS, 30))
+    bucket = RateBudget(monotonic=clock.monotonic, sleep=sleep)
+    bucket.block(OURS, 30)
     asyncio.run(make_call(bucket, THEIRS))
     assert slept == []
     asyncio.run(make_call(bucket, OURS))
     assert slept == [30]
 
 
-def test_a_call_may_end_while_its_thread_uses_the_limiter():
+def test_a_call_may_end_while_its_thread_uses_the_budget():
     """The garbage collector may end an abandoned call at any moment."""
     ends = []
 
@@ -89,7 +89,7 @@ def test_a_call_may_end_while_its_thread_uses_the_limiter():
             ends.pop()()
         return 0.0
 
-    bucket = InMemoryRateLimiter(monotonic=monotonic)
+    bucket = RateBudget(monotonic=monotonic)
 
     async def calls() -> None:
         ends.append(await bucket.acquire(OURS))
@@ -101,7 +101,7 @@ def test_a_call_may_end_while_its_thread_uses_the_limiter():
     assert (thread.is_alive(), ends) == (False, [])
 
 
-async def make_call(bucket: InMemoryRateLimiter, organization: str) -> None:
+async def make_call(bucket: RateBudget, organization: str) -> None:
     """A call that gets its response immediately."""
     arrived = await bucket.acquire(organization)
     arrived()
@@ -117,7 +117,7 @@ async def make_call(bucket: InMemoryRateLimiter, organization: str) -> None:
 )
 def test_no_second_has_more_calls_than_the_share_allows(delays, share):
     async def main() -> None:
-        bucket, moments = limiter(share), []
+        bucket, moments = budget(share), []
 
         async def call() -> None:
             await make_call(bucket, OURS)
@@ -140,7 +140,7 @@ def test_most_in_a_second_counts_one_call_too_many():
 @pytest.mark.parametrize("processes", range(1, 11))
 async def test_processes_with_equal_shares_stay_within_the_limit_together(processes):
     """Even when the busiest second of each process is the same second."""
-    bucket, moments = limiter(1 / processes), []
+    bucket, moments = budget(1 / processes), []
     for _ in range(200):
         await make_call(bucket, OURS)
         moments.append(now())
@@ -150,7 +150,7 @@ async def test_processes_with_equal_shares_stay_within_the_limit_together(proces
 
 
 async def test_after_a_quiet_hour_a_process_gets_its_burst_and_no_more():
-    bucket, moments = limiter(), []
+    bucket, moments = budget(), []
     await anyio.sleep(3600)
     for _ in range(30):
         await make_call(bucket, OURS)
@@ -160,7 +160,7 @@ async def test_after_a_quiet_hour_a_process_gets_its_burst_and_no_more():
 
 
 async def test_calls_are_let_through_first_come_first_served():
-    bucket, order = limiter(), []
+    bucket, order = budget(), []
 
     async def call(number: int) -> None:
         await make_call(bucket, OURS)
@@ -172,14 +172,14 @@ async def test_calls_are_let_through_first_come_first_served():
     assert order == list(range(50))
 
 
-async def got_through_in_scope(bucket: InMemoryRateLimiter, seconds: float) -> bool:
+async def got_through_in_scope(bucket: RateBudget, seconds: float) -> bool:
     """Whether the call got through before its cancel scope ended it."""
     with anyio.move_on_after(seconds) as scope:
         await make_call(bucket, OURS)
     return not scope.cancelled_caught
 
 
-async def got_through_in_task(bucket: InMemoryRateLimiter, seconds: float) -> bool:
+async def got_through_in_task(bucket: RateBudget, seconds: float) -> bool:
     """Whether the call got through before `Task.cancel` ended it."""
     task = asyncio.ensure_future(make_call(bucket, OURS))
     await asyncio.wait([task], timeout=seconds)
@@ -192,7 +192,7 @@ async def moments_of(callers, got_through=None) -> dict[int, float]:
 
     A caller is its number, the delay before it calls, and its time limit in seconds or None.
     """
-    bucket, moments = limiter(), {}
+    bucket, moments = budget(), {}
 
     async def call(number: int, time_limit: float | None) -> None:
         if time_limit is None:
@@ -235,7 +235,7 @@ def test_a_call_that_is_cancelled_while_it_waits_uses_no_budget(got_through, cal
 
 
 async def test_a_block_delays_all_calls_of_that_organisation_only():
-    bucket, moments = limiter(), defaultdict(list)
+    bucket, moments = budget(), defaultdict(list)
 
     async def call(organization: str) -> None:
         await make_call(bucket, organization)
@@ -245,7 +245,7 @@ async def test_a_block_delays_all_calls_of_that_organisation_only():
         for _ in range(5):
             tasks.start_soon(call, OURS)
         await anyio.sleep(0.05)  # two calls got through, and three wait
-        await bucket.block(OURS, 30)
+        bucket.block(OURS, 30)
         for organization in (OURS, THEIRS):
             tasks.start_soon(call, organization)
     assert [moment < 0.05 for moment in moments[OURS]] == [True] * 2 + [False] * 4
@@ -255,9 +255,9 @@ async def test_a_block_delays_all_calls_of_that_organisation_only():
 
 
 async def test_the_longest_of_several_blocks_applies():
-    bucket = limiter()
+    bucket = budget()
     for seconds in (10, 30, 5):
-        await bucket.block(OURS, seconds)
+        bucket.block(OURS, seconds)
     await make_call(bucket, OURS)
     assert now() == pytest.approx(30, abs=1e-3)
 
@@ -265,7 +265,7 @@ async def test_the_longest_of_several_blocks_applies():
 @pytest.mark.parametrize("share", [0, -1, 1.01, float("nan")])
 async def test_a_share_out_of_range_is_refused(share):
     with pytest.raises(ConfigurationError, match="share"):
-        InMemoryRateLimiter(share=share)
+        InMemoryFleet(share=share)
 
 
 # --- Through the client
@@ -288,21 +288,21 @@ async def test_concurrent_calls_are_paced():
     assert 5 <= service.most_in_a_second[OURS] <= 10
 
 
-async def test_without_a_rate_limiter_the_same_calls_are_blocked():
+async def test_without_a_rate_budget_the_same_calls_are_blocked():
     service = ModelService()
     urls = [confirmation(service) for _ in range(60)]
-    async with process_of(service, rate_limiter=UnlimitedRateLimiter()) as client:
+    async with process_of(service, fleet=UnlimitedFleet()) as client:
         results = await asyncio.gather(*map(client.confirm, urls), return_exceptions=True)
     assert service.blocks[OURS] >= 1
     assert any(isinstance(result, RateLimitedError) for result in results)
 
 
-async def test_clients_that_share_a_rate_limiter_stay_within_the_limit_together():
-    service, shared = ModelService(), limiter()
+async def test_clients_that_share_a_fleet_stay_within_the_limit_together():
+    service, shared = ModelService(), InMemoryFleet()
     urls = [confirmation(service) for _ in range(60)]
     async with (
-        process_of(service, "one", rate_limiter=shared) as one,
-        process_of(service, "two", rate_limiter=shared) as two,
+        process_of(service, "one", fleet=shared) as one,
+        process_of(service, "two", fleet=shared) as two,
         anyio.create_task_group() as tasks,
     ):
         for number, url in enumerate(urls):
@@ -409,26 +409,26 @@ async def test_a_call_that_is_cancelled_during_a_block_keeps_no_connection(nativ
 )
 async def test_a_call_uses_the_budget_of_the_organisation_in_its_url(call, organization):
     """When the URL has none, it uses the budget of the certificate's organisation."""
-    service, unpaced = ModelService(), UnlimitedRateLimiter()
+    service, unpaced = ModelService(), UnlimitedFleet()
     service.put(OTHER_SENDER)
-    async with process_of(service, rate_limiter=unpaced) as client:
+    async with process_of(service, fleet=unpaced) as client:
         await call(client)
     assert unpaced.acquired == [organization]
 
 
 async def test_every_attempt_uses_the_budget():
-    service, unpaced = ModelService(), UnlimitedRateLimiter()
+    service, unpaced = ModelService(), UnlimitedFleet()
     service.script += [Fault(kind=Kind.REFUSED)] * 3
-    async with process_of(service, rate_limiter=unpaced) as client:
+    async with process_of(service, fleet=unpaced) as client:
         with pytest.raises(TransportError):
             await client.check_access()
     assert unpaced.acquired == [OURS] * 3
 
 
 async def test_a_block_applies_to_the_organisation_of_the_call():
-    service, unpaced = ModelService(), UnlimitedRateLimiter()
+    service, unpaced = ModelService(), UnlimitedFleet()
     service.block_now(THEIRS)
-    async with process_of(service, rate_limiter=unpaced) as client:
+    async with process_of(service, fleet=unpaced) as client:
         with pytest.raises(RateLimitedError):
             await client.get_status_change(sender=OTHER_SENDER)
         await client.get_status_change(sender=OTHER_QUEUE)
@@ -444,7 +444,7 @@ ASSUMED_ARRIVED_AFTER = 5.0
 
 async def arrivals(stalls: list[float], share: float, *, count_in_flight=True) -> list[float]:
     """When the calls arrive, one call per stall. The network stalls for these durations in turn."""
-    bucket, moments = limiter(share), []
+    bucket, moments = budget(share), []
     stalled_until = 0.0
 
     async def call() -> None:
@@ -484,7 +484,7 @@ def test_without_counting_calls_in_flight_too_many_arrive():
 
 async def test_a_call_without_a_response_is_assumed_to_have_arrived_after_5_seconds():
     """The service may need long to make a PAdES. Calls that wait for one do not stop other calls."""
-    bucket, moments, calls = limiter(), [], []
+    bucket, moments, calls = budget(), [], []
     for _ in range(20):
         calls.append(await bucket.acquire(OURS))
         moments.append(now())
@@ -500,7 +500,7 @@ async def test_a_call_without_a_response_is_assumed_to_have_arrived_after_5_seco
 
 
 async def test_at_the_limit_of_calls_in_flight_the_next_leaves_a_second_after_a_response():
-    bucket = limiter()
+    bucket = budget()
     slow = [await bucket.acquire(OURS) for _ in range(9)]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bucket.acquire, OURS)
@@ -511,7 +511,7 @@ async def test_at_the_limit_of_calls_in_flight_the_next_leaves_a_second_after_a_
 
 async def test_slow_calls_stop_counting_after_6_seconds():
     """The response of a fast call ends the time in flight of that call, not of a slow one."""
-    bucket, moments = limiter(), []
+    bucket, moments = budget(), []
     for _ in range(8):
         await bucket.acquire(OURS)
     await anyio.sleep(ASSUMED_ARRIVED_AFTER + 1)
@@ -523,7 +523,7 @@ async def test_slow_calls_stop_counting_after_6_seconds():
 
 
 async def test_a_late_response_ends_the_time_in_flight_of_its_own_call_only():
-    bucket, moments = limiter(), []
+    bucket, moments = budget(), []
     late = [await bucket.acquire(OURS) for _ in range(9)]
     stalled_until = 9.5
 
@@ -544,7 +544,7 @@ async def test_a_late_response_ends_the_time_in_flight_of_its_own_call_only():
 
 @pytest.mark.parametrize(("share", "most"), [(0.1, 1), (0.2, 2), (1 / 3, 3), (0.5, 4), (1, 9)])
 async def test_the_share_limits_the_calls_in_flight(share, most):
-    bucket = limiter(share)
+    bucket = budget(share)
     for _ in range(most):
         await bucket.acquire(OURS)
     assert now() < ASSUMED_ARRIVED_AFTER
@@ -566,7 +566,7 @@ class Stalling(ModelTransport):
 async def test_a_stall_gets_the_organisation_blocked_only_without_pacing(paced):
     service = ModelService(slow=0.05)
     transport = Stalling(service, "one")
-    fields = {} if paced else {"rate_limiter": UnlimitedRateLimiter()}
+    fields = {} if paced else {"fleet": UnlimitedFleet()}
     url = f"{ROOT}/{OURS}/direct/signature-jobs/1/pades"
     async with process_of(service, transport=transport, **fields) as client:
         calls = [
@@ -580,12 +580,12 @@ async def test_a_stall_gets_the_organisation_blocked_only_without_pacing(paced):
     assert any(isinstance(result, RateLimitedError) for result in results) is not paced
 
 
-# --- What the client reports to its rate limiter
+# --- What the client reports to its rate budget
 
 
 async def test_a_call_is_no_longer_in_flight_when_its_response_begins():
-    unpaced = UnlimitedRateLimiter()
-    async with client_of(Answer(200, PADES), rate_limiter=unpaced) as (client, _):
+    unpaced = UnlimitedFleet()
+    async with client_of(Answer(200, PADES), fleet=unpaced) as (client, _):
         async with client.open_pades(f"{ROOT}/{OURS}/pades"):
             assert unpaced.acquired == [OURS]
             assert unpaced.in_flight[OURS] == 0
@@ -594,10 +594,10 @@ async def test_a_call_is_no_longer_in_flight_when_its_response_begins():
 
 @pytest.mark.parametrize("end", ["succeeded", "refused", "failed", "cancelled"])
 async def test_every_call_ends_its_time_in_flight_once(end):
-    unpaced, hang = UnlimitedRateLimiter(), Hang()
+    unpaced, hang = UnlimitedFleet(), Hang()
     lost = TransportError("The connection was lost.", request_may_have_left=True)
     script = {"succeeded": Answer(204), "refused": Answer(403), "failed": lost, "cancelled": hang}
-    async with client_of(script[end], rate_limiter=unpaced) as (client, _):
+    async with client_of(script[end], fleet=unpaced) as (client, _):
         task = asyncio.ensure_future(client.confirm(f"{ROOT}/{OURS}/confirm"))
         if end == "cancelled":
             await hang.reached.wait()
@@ -609,12 +609,12 @@ async def test_every_call_ends_its_time_in_flight_once(end):
 
 
 async def test_a_later_shorter_block_does_not_end_a_longer_one():
-    """The client itself waits, because this rate limiter ignores blocks."""
+    """The client itself waits, because this rate budget ignores blocks."""
     service = ModelService()
     for retry_after in ({"retry-after": "50"}, {}):
         headers = {"dosfilter": "delayed", **retry_after}
         service.script.append(Fault(kind=Kind.GATEWAY, status=429, headers=headers))
-    async with process_of(service, rate_limiter=UnlimitedRateLimiter()) as client:
+    async with process_of(service, fleet=UnlimitedFleet()) as client:
         results = await asyncio.gather(
             *(client.check_access() for _ in range(2)), return_exceptions=True
         )

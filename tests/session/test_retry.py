@@ -9,7 +9,7 @@ import anyio
 import pytest
 import virtual_time
 from client_calls import URL, URL_OPERATIONS, all_calls
-from doubles import PADES, Answer, Clock, Sleep, UnlimitedRateLimiter, Unsent, client_of, status_xml
+from doubles import PADES, Answer, Clock, Sleep, UnlimitedFleet, Unsent, client_of, status_xml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_faults import Fault, Kind
@@ -352,7 +352,7 @@ async def test_in_a_total_outage_there_are_few_retries(outage, concurrent):
             with pytest.raises(SigningError):
                 await client.check_access()
 
-    async with process_of(service, rate_limiter=UnlimitedRateLimiter()) as client:
+    async with process_of(service, fleet=UnlimitedFleet()) as client:
         async with anyio.create_task_group() as tasks:
             for _ in range(concurrent):
                 tasks.start_soon(fail, 1000 // concurrent)
@@ -387,7 +387,7 @@ def test_when_every_third_call_fails_the_budget_limits_the_retries():
 
     async def main() -> None:
         service = ModelService(rate=10**9)
-        async with process_of(service, rate_limiter=UnlimitedRateLimiter()) as client:
+        async with process_of(service, fleet=UnlimitedFleet()) as client:
             failed = 0
             for number in range(300):
                 if number % 3 == 0:

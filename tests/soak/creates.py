@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from posten_signering import DirectClient, Environment, Timeouts
+from posten_signering import DirectClient, Environment, InMemoryFleet, Timeouts
 from posten_signering.errors import (
     ApiError,
     CreateOutcomeUnknownError,
@@ -21,7 +21,7 @@ from posten_signering.errors import (
 )
 
 from .network import Proxy, proxy_to
-from .service import Service, job, service, unlimited
+from .service import Service, job, service
 from .table import Row
 
 _CONCURRENCY = 6
@@ -74,7 +74,7 @@ async def _run(running: Service, jobs: int) -> list[Row]:
         root = f"https://127.0.0.1:{proxy.port}/api"
         configuration = running.configuration(
             environment=Environment(name="soak", service_root=root),
-            rate_limiter=unlimited(),
+            fleet=InMemoryFleet(share=None),
             timeouts=Timeouts(connect=5, api=1, download=5),
             max_connections=_CONCURRENCY,
         )

@@ -19,14 +19,13 @@ import anyio
 from posten_signering import (
     DirectClient,
     DirectJobStatusResponse,
-    InMemoryRateLimiter,
-    RateLimiter,
-    SharedRateLimiter,
+    Fleet,
+    InMemoryFleet,
 )
 from posten_signering.worker import StatusChangeWorker
 
 from .judging import Handling
-from .service import ORGANIZATION_NUMBER, Service
+from .service import Service
 
 # A forked process starts fast. A spawned one would be killed before it has handled much.
 _FORK = get_context("fork")
@@ -63,10 +62,7 @@ class WorkerProcesses:
         asyncio.run(self._work(name))
 
     async def _work(self, name: str) -> None:
-        limiter = self._rate_limiter()
-        # The killed process before this one may have used its share: do not start with a full budget.
-        await limiter.acquire(ORGANIZATION_NUMBER)
-        configuration = self.service.configuration(user_agent_suffix=name, rate_limiter=limiter)
+        configuration = self.service.configuration(user_agent_suffix=name, fleet=self._fleet())
         journal = Journal(self.journals / name)
         async with DirectClient(configuration) as client:
             worker = StatusChangeWorker(
@@ -78,10 +74,8 @@ class WorkerProcesses:
             )
             await worker.run()
 
-    def _rate_limiter(self) -> RateLimiter:
-        if self.redis is not None:
-            return SharedRateLimiter(self.redis)
-        return InMemoryRateLimiter(share=1 / self.processes)
+    def _fleet(self) -> Fleet:
+        return InMemoryFleet(share=1 / self.processes)
 
     def handlings(self, ahead: float) -> Iterator[Handling]:
         """The handlings in all journals. `ahead` is added to their times, to get the sandbox's time."""

@@ -8,7 +8,6 @@ import asyncio
 import json
 import logging
 import sys
-import time
 import urllib.request
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -17,8 +16,6 @@ from datetime import timedelta
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
-
-import anyio.lowlevel
 
 from posten_signering import (
     ClientConfiguration,
@@ -30,7 +27,7 @@ from posten_signering import (
     EnterpriseCertificate,
     Environment,
     ExitUrls,
-    InMemoryRateLimiter,
+    InMemoryFleet,
     Sender,
     StatusRetrievalMethod,
     TrustAnchors,
@@ -107,13 +104,6 @@ def service(folder: Path, **options: object) -> Generator[Service]:
         yield Service(folder=folder, **json.loads(line))
 
 
-def unlimited() -> InMemoryRateLimiter:
-    """A rate limiter whose clock runs a million times too fast, so that no call waits."""
-    return InMemoryRateLimiter(
-        monotonic=lambda: time.monotonic() * 1e6, sleep=lambda _: anyio.lowlevel.checkpoint()
-    )
-
-
 def job(reference: str, *, signers: int = 1) -> DirectJob:
     """A polled job with a tiny document."""
     return DirectJob(
@@ -175,7 +165,9 @@ async def _signed_jobs(sandbox: Any, jobs: int) -> int:
             # The rate limit uses the sandbox's clock. Advancing the clock avoids waiting for it.
             await sandbox.advance(0.2)
 
-    configuration = sandbox.client_configuration(ORGANIZATION_NUMBER, rate_limiter=unlimited())
+    configuration = sandbox.client_configuration(
+        ORGANIZATION_NUMBER, fleet=InMemoryFleet(share=None)
+    )
     async with DirectClient(configuration) as client:
         await asyncio.gather(*(make(client) for _ in range(_CONCURRENCY)))
     return changes

@@ -1,13 +1,13 @@
-"""For tests of the rate budget: a rate limiter on virtual time, and a count of calls per second."""
+"""For tests of the rate budget: a rate budget on virtual time, and a count of calls per second."""
 
 from virtual_time import VirtualTime
 
-from posten_signering import InMemoryRateLimiter
+from posten_signering._session.rate import RateBudget
 
 
-def limiter(share: float = 1.0) -> InMemoryRateLimiter:
+def budget(share: float = 1.0) -> RateBudget:
     time = VirtualTime()
-    return InMemoryRateLimiter(share=share, monotonic=time.monotonic, sleep=time.sleep)
+    return RateBudget(share=share, monotonic=time.monotonic, sleep=time.sleep)
 
 
 def most_in_a_second(moments: list[float]) -> int:

@@ -28,6 +28,7 @@ from posten_signering import (
     EnterpriseCertificate,
     Environment,
     ExitUrls,
+    InMemoryFleet,
     Request,
     Retries,
     Sender,
@@ -267,8 +268,18 @@ class Sleep:
         self.clock.wait(seconds=seconds)
 
 
-class UnlimitedRateLimiter:
-    """A `RateLimiter` that never waits, and records its calls.
+class FleetDouble:
+    """A fleet with the rate budget of a subclass. Its turns and deliveries are those of an `InMemoryFleet`."""
+
+    @asynccontextmanager
+    async def join(self, context):
+        async with InMemoryFleet(share=None).join(context) as member:
+            member.acquire, member.block = self.acquire, self.block
+            yield member
+
+
+class UnlimitedFleet(FleetDouble):
+    """A `Fleet` whose calls never wait. It records them.
 
     Attributes:
         acquired: The organisation number of each call.
@@ -318,7 +329,7 @@ def configuration(transport: ScriptedTransport | None, **fields) -> ClientConfig
         "monotonic": clock.monotonic,
         "sleep": Sleep(clock),
         "random": lambda: 0.0,
-        "rate_limiter": UnlimitedRateLimiter(),
+        "fleet": UnlimitedFleet(),
         "retries": Retries(max_retries=0),
         "transport": transport,
     }

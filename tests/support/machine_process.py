@@ -11,7 +11,7 @@ from model_transport import process_of
 from virtual_time import VirtualTime, settle
 
 from posten_signering import DirectClient, DirectJobStatusResponse, Sender, StatusChanges
-from posten_signering._session.rate import InMemoryRateLimiter
+from posten_signering._session.fleet import InMemoryFleet
 from posten_signering.errors import SigningError
 from posten_signering.worker import StatusChangeWorker
 
@@ -67,10 +67,8 @@ class Process:
         cls, service: ModelService, name: str, opened: AsyncExitStack, *, share: float, seed: int
     ) -> "Process":
         time = VirtualTime(seed=seed)
-        limiter = InMemoryRateLimiter(share=share, monotonic=time.monotonic, sleep=time.sleep)
-        client = await opened.enter_async_context(
-            process_of(service, name, time=time, rate_limiter=limiter)
-        )
+        fleet = InMemoryFleet(share=share)
+        client = await opened.enter_async_context(process_of(service, name, time=time, fleet=fleet))
         return cls(name=name, service=service, client=client)
 
     # Iterators

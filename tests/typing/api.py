@@ -27,19 +27,22 @@ from posten_signering import (
     DownloadStream,
     EnterpriseCertificate,
     Environment,
+    Event,
     ExitUrls,
     FailurePolicy,
+    Fleet,
+    FleetContext,
+    FleetMember,
     IdentifierInSignedDocuments,
-    InMemoryRateLimiter,
+    InMemoryFleet,
     OnBehalfOf,
     PollCounts,
-    RateLimiter,
+    QueueState,
     Request,
     ResponseStream,
     Retries,
     Secret,
     Sender,
-    SharedRateLimiter,
     Signature,
     SignatureType,
     SignerStatus,
@@ -159,14 +162,17 @@ def process(job: DirectJob, open_container: Callable[[], BinaryIO]) -> None:
         Path(f"{job.reference}.asice").write_bytes(container.read())
 
 
-async def configurations(transport: Transport, limiter: RateLimiter) -> ClientConfiguration:
+async def configurations(transport: Transport, fleet: Fleet) -> ClientConfiguration:
     async def sleep(seconds: float) -> None:
         assert_type(seconds, float)
 
     processors: list[BundleProcessor] = [process, DocumentBundleToDisk("sent")]
     assert_type(ClientConfiguration.from_env(), ClientConfiguration)
-    async with SharedRateLimiter("redis://localhost") as shared:
-        limiters: list[RateLimiter] = [limiter, shared, InMemoryRateLimiter(share=0.25)]
+    fleets: list[Fleet] = [fleet, InMemoryFleet(share=0.25, per_certificate=True)]
+
+    def observe(event: Event, /) -> None:
+        assert_type(event, Event)
+
     return ClientConfiguration(
         environment=Environment.STAGING,
         certificate=await certificates(),
@@ -179,7 +185,8 @@ async def configurations(transport: Transport, limiter: RateLimiter) -> ClientCo
         max_bytes_in_memory=64 * 1024 * 1024,
         compression=Compression.DEFLATED,
         retries=Retries(max_retries=2, budget=10, longest_retry_after=timedelta(seconds=20)),
-        rate_limiter=limiters[0],
+        fleet=fleets[0],
+        observers=[observe],
         bundle_processors=processors,
         clock=lambda: datetime.now(UTC),
         monotonic=lambda: 0.0,
@@ -407,19 +414,21 @@ class OwnTransport:
         """Does nothing."""
 
 
-class OwnLimiter:
-    """Limits no call."""
+class OwnFleet:
+    """Delegates to the fleet of one process."""
 
-    async def acquire(self, organization_number: str) -> Callable[[], None]:
-        """Returns immediately."""
-        return lambda: None
-
-    async def block(self, organization_number: str, seconds: float) -> None:
-        """Does nothing."""
+    @asynccontextmanager
+    async def join(self, context: FleetContext, /) -> AsyncGenerator[FleetMember]:
+        """Joins the other fleet."""
+        async with InMemoryFleet().join(context) as member:
+            assert_type(member, FleetMember)
+            async with member.turn(Sender(organization_number="123456789")) as turn:
+                assert_type(turn.state, QueueState)
+            yield member
 
 
 async def configure(context: ssl.SSLContext) -> ClientConfiguration:
-    return await configurations(OwnTransport(context), OwnLimiter())
+    return await configurations(OwnTransport(context), OwnFleet())
 
 
 def exchange(transport: Transport, request: Request) -> AbstractAsyncContextManager[ResponseStream]:

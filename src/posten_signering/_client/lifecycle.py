@@ -20,9 +20,11 @@ from posten_signering._configuration import ClientConfiguration
 from posten_signering._container.xades import signatures_xml
 from posten_signering._http.tls import CERTIFICATE_ADVICE, client_context
 from posten_signering._http.transport import HttpTransport
+from posten_signering._session.fleet import FleetContext, FleetMember, InMemoryFleet
 from posten_signering._session.loop import OwnLoop
-from posten_signering._session.rate import InMemoryRateLimiter
-from posten_signering._session.session import Session, Time
+from posten_signering._session.observers import Observers
+from posten_signering._session.session import Session
+from posten_signering._session.timing import Time
 from posten_signering._trust.anchors import explain_untrusted, unpinned
 from posten_signering._trust.certificates import (
     SANDBOX_CA_ADVICE,
@@ -63,19 +65,25 @@ class Opened:
     Attributes:
         session: Sends operations.
         creation: Checks, signs and sends jobs.
+        fleet: What the client shares with other clients and processes.
+        observers: Receive events.
         schedule: Knows when each queue may be polled.
         time: The clocks, the sleep and the randomness of the configuration.
         loop: The event loop in which the client was entered.
         limiter: Limits the worker threads to one fewer than there are cores. With a busy thread on
             every core, the event loop would wait too long for the interpreter's lock.
+        exits: Closes the connections, and leaves the fleet.
     """
 
     session: Session
     creation: JobCreation
+    fleet: FleetMember
+    observers: Observers
     schedule: PollSchedule
     time: Time
     loop: OwnLoop
     limiter: anyio.CapacityLimiter
+    exits: AsyncExitStack
 
 
 class ClientLifecycle:
@@ -113,7 +121,7 @@ class ClientLifecycle:
                 self._state = _State.NEW
             raise
         if self._state is not _State.OPENING:
-            await opened.session.aclose()
+            await opened.exits.aclose()
             raise ClientStateError(f"This DirectClient {self._state.value}.")
         self._opened = opened
         self._state = _State.OPEN
@@ -143,7 +151,7 @@ class ClientLifecycle:
         if opened is None:
             return
         if here:
-            await opened.session.aclose()
+            await opened.exits.aclose()
         else:
             logger.warning(
                 "A DirectClient was not closed in time: it %s. Its connections are dropped. %s",
@@ -219,11 +227,20 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
         sleep=configuration.sleep,
         random=configuration.random,
     )
+    observers = Observers(configuration.observers)
+    context = FleetContext(
+        service_root=configuration.environment.service_root,
+        organization_number=configuration.certificate.organization_number or "",
+        time=time,
+        notify=observers.notify,
+    )
+    exits = AsyncExitStack()
+    fleet = await exits.enter_async_context((configuration.fleet or InMemoryFleet()).join(context))
     session = Session(
         transport,
         time=time,
-        rate_limiter=configuration.rate_limiter
-        or InMemoryRateLimiter(monotonic=configuration.monotonic, sleep=configuration.sleep),
+        fleet=fleet,
+        notify=observers.notify,
         retries=configuration.retries,
         organization_number=configuration.certificate.organization_number or "",
         max_connections=configuration.max_connections,
@@ -238,13 +255,17 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
         limiter=limiter,
     )
     schedule = PollSchedule(configuration.monotonic, configuration.environment.default_poll_wait)
+    exits.push_async_callback(session.aclose)
     return Opened(
         session=session,
         creation=creation,
+        fleet=fleet,
+        observers=observers,
         schedule=schedule,
         time=time,
         loop=loop,
         limiter=limiter,
+        exits=exits,
     )
 
 

@@ -11,7 +11,8 @@ from typing import Self
 import anyio
 
 from posten_signering._session.loop import OwnLoop
-from posten_signering._session.session import Prepare, Time
+from posten_signering._session.session import Prepare
+from posten_signering._session.timing import Time
 from posten_signering._values.job import Sender
 from posten_signering._values.status import DirectJobStatusResponse, StatusPoll
 from posten_signering._wire.exchange import Request

@@ -1,4 +1,4 @@
-"""The rate budget: how many calls per second the client makes for one organisation.
+"""The rate budget of one process: how many calls per second it makes for one organisation.
 
 The service allows an organisation 10 calls per second, over all its processes, and blocks it for 30
 seconds when it makes more ("Rate limiting", the service's documentation).
@@ -9,12 +9,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import anyio
-
-from posten_signering.errors import ConfigurationError
 
 _SERVICE_LIMIT = 10.0
 # After this many seconds without a response, a call is assumed to have reached the service.
@@ -24,47 +21,17 @@ _ONE_SECOND = 1.0
 _RECHECK_AFTER = 0.25
 
 
-class RateLimiter(Protocol):
-    """Delays calls so that each organisation stays within the service's rate limit.
-
-    Set it as `ClientConfiguration(rate_limiter=...)`. Clients share a budget when they have the same
-    limiter, or limiters that know about other processes.
-    """
-
-    async def acquire(self, organization_number: str) -> Callable[[], None]:
-        """Waits until a call on behalf of the organisation may be made, first come, first served.
-
-        A cancelled `acquire` uses nothing of the budget.
-
-        Returns:
-            A function that ends the call's time in flight. The client calls it when the response
-            begins or the call has failed. It may be called more than once.
-        """
-        ...
-
-    async def block(self, organization_number: str, seconds: float) -> None:
-        """Lets no call of the organisation through for some seconds, because the service blocks it."""
-        ...
-
-
-class InMemoryRateLimiter:
-    """A token bucket for each organisation, for the clients of one process.
-
-    Clients in several threads and event loops may share one limiter.
+class RateBudget:
+    """A token bucket for each key, which names an organisation. Several event loops may share it.
 
     At most 9 calls may be in flight (fewer for a smaller share). A call still counts for one second
     after its response began, because calls that a stalled network delayed reach the service together.
     A call without a response after 5 seconds is assumed to have reached the service.
 
     Args:
-        share: The part of the organisation's rate limit that this process may use, above 0 and at
-            most 1: 0.25 for each of four processes. More than ten processes need a shared budget
-            instead, because one call of each in the same second exceeds the limit.
+        share: The part of the service's rate limit that the budget has, above 0 and at most 1.
         monotonic: Returns the seconds of a clock that never jumps.
         sleep: Waits for some seconds.
-
-    Raises:
-        ConfigurationError: The share is out of range.
     """
 
     def __init__(
@@ -74,10 +41,6 @@ class InMemoryRateLimiter:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
-        if not 0 < share <= 1:
-            raise ConfigurationError(
-                f"The rate limiter's share must be above 0 and at most 1, but it is {share}."
-            )
         # Rate and burst together stay below the limit, so that no second has more calls than the
         # service allows. With a limit below two calls per second, only one call fits into a second.
         limit = _SERVICE_LIMIT * share
@@ -95,39 +58,42 @@ class InMemoryRateLimiter:
         # A lock of anyio works in one event loop only.
         self._queues = WeakKeyDictionary[asyncio.AbstractEventLoop, defaultdict[str, anyio.Lock]]()
 
-    async def acquire(self, organization_number: str) -> Callable[[], None]:
-        """Waits until a call on behalf of the organisation may be made.
+    async def acquire(self, key: str) -> Callable[[], None]:
+        """Waits until a call may be made. A cancelled `acquire` uses nothing of the budget.
 
         Calls of one event loop are let through first come, first served. Between event loops the order
         is random.
+
+        Returns:
+            A function that ends the call's time in flight. It may be called more than once.
         """
         # The lock is a queue. A cancelled caller leaves it without taking a token.
-        async with self._queue(organization_number):
-            while not isinstance(call := self._take(organization_number), _Call):
+        async with self._queue(key):
+            while not isinstance(call := self._take(key), _Call):
                 await self._sleep(call)
 
         def arrived() -> None:
             with self._using_buckets:
-                self._buckets[organization_number].arrived(call, self._monotonic())
+                self._buckets[key].arrived(call, self._monotonic())
 
         return arrived
 
-    async def block(self, organization_number: str, seconds: float) -> None:
-        """Lets no call of the organisation through for some seconds, because the service blocks it."""
+    def block(self, key: str, seconds: float) -> None:
+        """Lets no call through for some seconds, because the service blocks the organisation."""
         with self._using_buckets:
-            self._buckets[organization_number].block(self._monotonic() + seconds)
+            self._buckets[key].block(self._monotonic() + seconds)
 
-    def _queue(self, organization_number: str) -> anyio.Lock:
+    def _queue(self, key: str) -> anyio.Lock:
         with self._using_buckets:
             queues = self._queues.setdefault(
                 asyncio.get_running_loop(), defaultdict[str, anyio.Lock](anyio.Lock)
             )
-            return queues[organization_number]
+            return queues[key]
 
-    def _take(self, organization_number: str) -> "_Call | float":
+    def _take(self, key: str) -> "_Call | float":
         """Takes a token for a call. The seconds to wait before the next attempt, if there is none."""
         with self._using_buckets:
-            bucket, now = self._buckets[organization_number], self._monotonic()
+            bucket, now = self._buckets[key], self._monotonic()
             wait = bucket.wait(now)
             return wait if wait > 0 else bucket.take(now)
 

@@ -4,15 +4,18 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 import anyio
 
 from posten_signering._session import retry
-from posten_signering._session.rate import RateLimiter
+from posten_signering._session.fleet import EndInFlight, FleetMember
+from posten_signering._session.observers import Notify
 from posten_signering._session.retry import Retries, RetryBudget
+from posten_signering._session.timing import Time
+from posten_signering._values.events import CallEnded, CallRetried, OrganizationBlocked
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import (
     Request,
@@ -54,26 +57,6 @@ Prepare = Callable[[Request], Awaitable[Request]]
 Receive = Callable[[ResponseStream, AsyncExitStack], Awaitable[R]]
 """Called with a response whose headers have arrived, and with the exit stack that ends its exchange."""
 
-EndInFlight = Callable[[], None]
-"""Reports to the rate limiter that a call is no longer in flight."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Time:
-    """The clocks, the sleep and the randomness that waiting needs.
-
-    Attributes:
-        clock: Returns the time now, with a time zone.
-        monotonic: Returns the seconds of a clock that never jumps.
-        sleep: Waits for some seconds.
-        random: Returns a number from 0 up to 1.
-    """
-
-    clock: Callable[[], datetime]
-    monotonic: Callable[[], float]
-    sleep: Callable[[float], Awaitable[None]]
-    random: Callable[[], float]
-
 
 class Session:
     """Sends operations over one transport, with a common rate budget and retry budget.
@@ -81,7 +64,8 @@ class Session:
     Args:
         transport: Carries the requests. The session closes it.
         time: For waiting, and for comparing the local clock with the service's.
-        rate_limiter: Delays calls to stay within the service's rate limit.
+        fleet: Delays calls to stay within the service's rate limit.
+        notify: Receives the events of calls.
         retries: How often a call is retried after a transient failure.
         organization_number: The organisation whose rate budget is used for URLs that name none.
         max_connections: The most API calls in flight, and the most downloads in flight.
@@ -93,7 +77,8 @@ class Session:
         transport: Transport,
         *,
         time: Time,
-        rate_limiter: RateLimiter,
+        fleet: FleetMember,
+        notify: Notify,
         retries: Retries,
         organization_number: str,
         max_connections: int,
@@ -101,7 +86,8 @@ class Session:
     ) -> None:
         self._transport = transport
         self._time = time
-        self._rate_limiter = rate_limiter
+        self._fleet = fleet
+        self._notify = notify
         self._retries = retries
         self._budget = RetryBudget(retries.budget)
         self._organization_number = organization_number
@@ -176,9 +162,12 @@ class Session:
         failed, may_have_reached = 0, False
         while True:
             try:
-                async with AsyncExitStack() as exchange:
-                    stream = await self._begin(operation, prepare, exchange)
-                    result = await use(stream, exchange, repeated=may_have_reached)
+                result = await self._attempt(
+                    operation,
+                    partial(use, repeated=may_have_reached),
+                    prepare,
+                    number=failed + 1,
+                )
             except RateLimitedError as error:
                 if error.wait is not None:
                     await self._block(
@@ -188,15 +177,59 @@ class Session:
             except SigningError as error:
                 failed += 1
                 may_have_reached = may_have_reached or retry.may_have_reached(error)
-                await self._time.sleep(self._retry_delay(operation, error, failed))
+                delay = self._retry_delay(operation, error, failed)
+                self._notify(
+                    CallRetried(
+                        operation=operation.name,
+                        organization_number=self._organization_of(operation),
+                        attempt=failed,
+                        delay=timedelta(seconds=delay),
+                        error_type=type(error).__name__,
+                    )
+                )
+                await self._time.sleep(delay)
             else:
                 self._budget.succeeded()
                 return result
 
-    async def _begin(
-        self, operation: Operation[T], prepare: Prepare | None, exchange: AsyncExitStack
-    ) -> ResponseStream:
-        """Waits until the request may be sent, sends it, and returns when the response begins."""
+    async def _attempt(
+        self,
+        operation: Operation[T],
+        use: Callable[..., Awaitable[R]],
+        prepare: Prepare | None,
+        *,
+        number: int,
+    ) -> R:
+        """Waits until the request may be sent, sends it, and returns the result of `use`."""
+        async with AsyncExitStack() as exchange:
+            end_in_flight = await self._wait_to_send(operation, exchange)
+            request = operation.request if prepare is None else await prepare(operation.request)
+            sent_at = self._time.monotonic()
+            status, error_type = None, None
+            try:
+                stream = await exchange.enter_async_context(self._transport.exchange(request))
+                end_in_flight()
+                status = stream.status
+                if operation.form is not None and succeeded(status):
+                    stream = CheckedStream(stream, operation.form)
+                return await use(stream, exchange)
+            except BaseException as error:
+                error_type = type(error).__name__
+                raise
+            finally:
+                self._notify(
+                    CallEnded(
+                        operation=operation.name,
+                        organization_number=self._organization_of(operation),
+                        attempt=number,
+                        duration=timedelta(seconds=self._time.monotonic() - sent_at),
+                        status=status,
+                        error_type=error_type,
+                    )
+                )
+
+    async def _wait_to_send(self, operation: Operation[T], exchange: AsyncExitStack) -> EndInFlight:
+        """Waits for a connection and for the rate budget. The exit stack gives both back."""
         organization, kind = self._organization_of(operation), operation.request.timeout
         end_in_flight: EndInFlight | None = None
         # Only one call of an organisation leaves this queue at a time. So an organisation that waits
@@ -207,12 +240,7 @@ class Session:
                 await self._wait_out_block(organization)
                 end_in_flight = await self._acquire(organization, kind, exchange)
         exchange.callback(end_in_flight)
-        request = operation.request if prepare is None else await prepare(operation.request)
-        stream = await exchange.enter_async_context(self._transport.exchange(request))
-        end_in_flight()
-        if operation.form is not None and succeeded(stream.status):
-            return CheckedStream(stream, operation.form)
-        return stream
+        return end_in_flight
 
     async def _acquire(
         self, organization: str, kind: TimeoutKind, exchange: AsyncExitStack
@@ -228,7 +256,7 @@ class Session:
             try:
                 await connections.acquire()
                 try:
-                    end_in_flight = await self._rate_limiter.acquire(organization)
+                    end_in_flight = await self._fleet.acquire(organization)
                 except BaseException:
                     connections.release()
                     raise
@@ -239,9 +267,10 @@ class Session:
         return None
 
     async def _block(self, organization: str, wait: timedelta) -> None:
+        self._notify(OrganizationBlocked(organization_number=organization, duration=wait))
         until = self._time.monotonic() + wait.total_seconds()
         self._blocked_until[organization] = max(until, self._blocked_until.get(organization, until))
-        await self._rate_limiter.block(organization, wait.total_seconds())
+        await self._fleet.block(organization, wait.total_seconds())
         for scope in self._waiting[organization]:
             scope.cancel()
 
@@ -259,13 +288,6 @@ class Session:
         delay = retry.delay(error, failed, self._time.random(), self._retries)
         if delay is None or not self._budget.take():
             raise error
-        logger.info(
-            "The service was asked to %s, but attempt %d failed. Retrying in %.2f s: %s",
-            operation.name,
-            failed,
-            delay,
-            error,
-        )
         return delay
 
     async def aclose(self) -> None:

@@ -1,5 +1,7 @@
 """Checks the types of arguments, because not every caller runs a type checker."""
 
+from inspect import iscoroutinefunction
+
 from posten_signering._values.secret import Secret
 from posten_signering.errors import ArgumentTypeError
 
@@ -18,3 +20,9 @@ def require(argument: str, value: Secret[object], expected: str, *types: type) -
     """
     if not isinstance(value.reveal(), types):
         raise ArgumentTypeError(argument, expected=expected, found=type(value.reveal()))
+
+
+def is_async(function: object) -> bool:
+    """Whether a function, or an object that can be called, is async."""
+    call = getattr(function, "__call__", None)  # noqa: B004 - to see whether it is async
+    return iscoroutinefunction(function) or iscoroutinefunction(call)

@@ -1,6 +1,6 @@
 """`Sandbox`, the class that tests and programs use: URLs, signers' actions and received jobs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
@@ -11,6 +11,7 @@ from posten_signering import (
     EnterpriseCertificate,
     Environment,
     ExitUrls,
+    InMemoryFleet,
     Sender,
     TrustAnchors,
 )
@@ -226,7 +227,7 @@ class Sandbox:
             "sleep": self._clock.sleep,
         }
         if self._settings.rate_limit is None:
-            fields["rate_limiter"] = _Unlimited()
+            fields["fleet"] = InMemoryFleet(share=None)
         return ClientConfiguration(**{**fields, **overrides})
 
     def authorize_broker(self, certificate_org: str, sender_org: str) -> None:
@@ -367,15 +368,3 @@ class Sandbox:
                 container=bundle.container,
             )
         )
-
-
-class _Unlimited:
-    """A rate limiter that delays no call, for a sandbox without a rate limit."""
-
-    async def acquire(self, organization_number: str) -> Callable[[], None]:
-        """Returns immediately: calls are not counted."""
-        del organization_number
-        return lambda: None
-
-    async def block(self, organization_number: str, seconds: float) -> None:
-        """Does nothing: calls are not delayed during a block either."""

@@ -1,0 +1,269 @@
+"""Passes events to observers. Logging is the first observer of every client.
+
+An error of an observer, or of the application's logging, changes nothing else.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import fields
+from datetime import timedelta
+from typing import Protocol
+
+from posten_signering._values import events
+from posten_signering._values.events import (
+    Event,
+    Observer,
+    ReleaseReason,
+)
+
+_ROOT = "posten_signering"
+_general = logging.getLogger(_ROOT)
+_calls = logging.getLogger(f"{_ROOT}.calls")
+_polling = logging.getLogger(f"{_ROOT}.polling")
+_worker = logging.getLogger(f"{_ROOT}.worker")
+_fleet = logging.getLogger(f"{_ROOT}.fleet")
+
+_Message = tuple[logging.Logger, int, str]
+
+# Event -> logger, level and message. The message may name the fields of the event, and those of `_texts`.
+_MESSAGES: dict[type[Event], _Message] = {
+    events.CallEnded: (
+        _calls,
+        logging.DEBUG,
+        (
+            "The service was asked to %(operation)s for organisation %(organization_number)s (attempt "
+            "%(attempt)d): HTTP status %(status)s after %(duration).3f s."
+        ),
+    ),
+    events.OrganizationBlocked: (
+        _calls,
+        logging.WARNING,
+        (
+            "The service blocks organisation %(organization_number)s, because it made more than 10 calls in "
+            "a second. The client sends no call for it for %(duration).0f s."
+        ),
+    ),
+    events.QueuePolled: (
+        _polling,
+        logging.DEBUG,
+        "Polled %(queue)s: %(result)s. The queue may be polled again in %(next_poll_in).0f s.",
+    ),
+    events.WorkerStarted: (
+        _worker,
+        logging.INFO,
+        (
+            "The worker started. It polls %(first_queues)s, and handles up to %(concurrency)d changes at the "
+            "same time."
+        ),
+    ),
+    events.WorkerStopped: (_worker, logging.INFO, "The worker stopped: %(reason)s."),
+    events.ChangeDelivered: (
+        _worker,
+        logging.DEBUG,
+        (
+            "Received a status change of job %(job_id)d from %(queue)s: %(job_status)s (delivery "
+            "%(deliveries)d)."
+        ),
+    ),
+    events.HandlerEnded: (
+        _worker,
+        logging.INFO,
+        "Handled a status change of job %(job_id)d in %(duration).1f s.",
+    ),
+    events.LeaseRunningOut: (
+        _worker,
+        logging.WARNING,
+        (
+            "A status change of job %(job_id)d was delivered %(used).0f s ago, and is not confirmed. After "
+            "%(lease).0f s the service redelivers it, possibly to a different process."
+        ),
+    ),
+    events.ChangeConfirmed: (
+        _worker,
+        logging.INFO,
+        "Confirmed a status change of job %(job_id)d, %(duration).1f s after its delivery.",
+    ),
+    events.ChangeReleased: (
+        _worker,
+        logging.WARNING,
+        (
+            "A status change of job %(job_id)d is not confirmed: %(reason_text)s. The service will redeliver "
+            "it. Deliveries so far: %(deliveries)d."
+        ),
+    ),
+    events.ChangeDeadLettered: (
+        _worker,
+        logging.ERROR,
+        "A status change of job %(job_id)d goes to dead_letter: this is delivery %(deliveries)d.",
+    ),
+    events.FleetAvailable: (
+        _fleet,
+        logging.INFO,
+        "Redis is back. The processes share their rate budget and poll times again.",
+    ),
+}
+# The same for events that have an `error_type`.
+_FAILURE_MESSAGES: dict[type[Event], _Message] = {
+    events.CallEnded: (
+        _calls,
+        logging.DEBUG,
+        (
+            "The service was asked to %(operation)s for organisation %(organization_number)s (attempt "
+            "%(attempt)d): %(error_type)s, HTTP status %(status)s after %(duration).3f s."
+        ),
+    ),
+    events.CallRetried: (
+        _calls,
+        logging.INFO,
+        (
+            "The service was asked to %(operation)s, but attempt %(attempt)d failed with %(error_type)s. "
+            "Retrying in %(delay).2f s."
+        ),
+    ),
+    events.QueuePolled: (
+        _polling,
+        logging.WARNING,
+        (
+            "Polling %(queue)s failed with %(error_type)s. The queue may be polled again in "
+            "%(next_poll_in).0f s."
+        ),
+    ),
+    events.WorkerStopped: (
+        _worker,
+        logging.ERROR,
+        "The worker stopped with %(error_type)s: %(reason)s.",
+    ),
+    events.SenderUnavailable: (
+        _worker,
+        logging.ERROR,
+        (
+            "The worker can't poll %(queue)s: %(error_type)s. It continues with its other queues, and polls "
+            "this one again in %(retry_in).0f s."
+        ),
+    ),
+    events.HandlerEnded: (
+        _worker,
+        logging.WARNING,
+        (
+            "The handler of a status change of job %(job_id)d ended after %(duration).1f s (attempt "
+            "%(attempt)d): %(error_type)s. %(retry)s"
+        ),
+    ),
+    events.ChangeReleased: (
+        _worker,
+        logging.ERROR,
+        (
+            "A status change of job %(job_id)d is not confirmed: %(reason_text)s (%(error_type)s). The "
+            "service will redeliver it. Deliveries so far: %(deliveries)d."
+        ),
+    ),
+    events.FleetUnavailable: (
+        _fleet,
+        logging.WARNING,
+        (
+            "Redis can't be used (%(error_type)s), so the processes share no rate budget and no poll times. "
+            "Until Redis is back, each organisation may make %(calls_per_second).2f calls per second in this "
+            "process."
+        ),
+    ),
+}
+_REASONS = {
+    ReleaseReason.HANDLER_FAILED: "its handler failed",
+    ReleaseReason.TIMED_OUT: "its handler did not return within handler_timeout",
+    ReleaseReason.NOT_CONFIRMED: "it was handled, but could not be confirmed",
+    ReleaseReason.STILL_HANDLED: "it was redelivered while this process was still handling it",
+    ReleaseReason.CANCELLED: "its handler was cancelled",
+}
+# A worker may have thousands of queues. Its first line in the log names this many.
+_MOST_NAMED_QUEUES = 10
+
+
+class Notify(Protocol):
+    """Passes an event to the observers."""
+
+    def __call__(self, event: Event, *, error: BaseException | None = None) -> None:
+        """Logs an event and passes it to every observer.
+
+        Args:
+            event: What happened.
+            error: The exception behind it, logged with its traceback. Observers do not get it.
+        """
+        ...
+
+
+class Observers:
+    """Logs each event, and passes it to the observers of a configuration.
+
+    Args:
+        observers: The observers, in the order in which they are called.
+    """
+
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self._observers = tuple(observers)
+
+    def notify(self, event: Event, *, error: BaseException | None = None) -> None:
+        """See `Notify`."""
+        with suppress(Exception):
+            _log(event, error)
+        for observer in self._observers:
+            try:
+                observer(event)
+            except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - it may be any error
+                _log_failure_of_observer(event, failure)
+
+
+def _log_failure_of_observer(event: Event, failure: BaseException) -> None:
+    message = "An observer raised an error for the event %s. The client continues."
+    with suppress(Exception):
+        _general.log(logging.ERROR, message, type(event).__name__, exc_info=failure)
+
+
+def _log(event: Event, error: BaseException | None) -> None:
+    """Logs an event. The log record has the fields as the dictionary `posten_signering`."""
+    failed = getattr(event, "error_type", None) is not None
+    logger, level, message = (_FAILURE_MESSAGES if failed else _MESSAGES)[type(event)]
+    if logger.isEnabledFor(level):
+        values = as_dictionary(event)
+        logger.log(
+            level, message, {**values, **_texts(event)}, exc_info=error, extra={_ROOT: values}
+        )
+
+
+def as_dictionary(event: Event) -> dict[str, object]:
+    """The fields of an event, with durations in seconds, and the name of the event as `event`."""
+    values = {field.name: getattr(event, field.name) for field in fields(event)}
+    return {
+        "event": type(event).__name__,
+        **{
+            name: value.total_seconds() if isinstance(value, timedelta) else value
+            for name, value in values.items()
+        },
+    }
+
+
+def _texts(event: Event) -> dict[str, str]:
+    """What a message says in other words than the fields of the event."""
+    match event:
+        case events.QueuePolled() | events.SenderUnavailable() | events.ChangeDelivered():
+            return {"queue": queue_name(event.organization_number, event.polling_queue)}
+        case events.WorkerStarted():
+            names = ", ".join(event.queues[:_MOST_NAMED_QUEUES]) or "no queue"
+            more = len(event.queues) - _MOST_NAMED_QUEUES
+            return {"first_queues": f"{names} and {more} more queues" if more > 0 else names}
+        case events.HandlerEnded(retry_in=timedelta() as wait):
+            return {"retry": f"The next attempt starts in {wait.total_seconds():.1f} s."}
+        case events.HandlerEnded():
+            return {"retry": "There is no further attempt in this delivery."}
+        case events.ChangeReleased():
+            return {"reason_text": _REASONS[event.reason]}
+        case _:
+            return {}
+
+
+def queue_name(organization_number: str, polling_queue: str | None) -> str:
+    """The name of a queue in logs and events, such as "123456789/shop" or "123456789"."""
+    return (
+        organization_number if polling_queue is None else f"{organization_number}/{polling_queue}"
+    )
