@@ -250,10 +250,11 @@ IGNORE_BODY = {"confirm", "delete_documents"}
 
 @contextlib.asynccontextmanager
 async def client_of(
-    port: int, certificate: EnterpriseCertificate, **fields
+    port: int, certificate: EnterpriseCertificate, output: Output, **fields
 ) -> AsyncIterator[DirectClient]:
     clock = doubles.Clock()
     defaults = {
+        "observers": [output.show],
         "environment": Environment(name="Test", service_root=f"https://localhost:{port}/api"),
         "certificate": certificate,
         "trust_anchors": TrustAnchors().trusting(pki.root().pem),
@@ -275,7 +276,7 @@ async def test_no_response_of_the_service_is_leaked(output, certificate, tmp_pat
     timeouts = Timeouts() if failure != "silence" else Timeouts(connect=5, api=0.02, download=0.02)
     async with (
         loopback.http_server(HANDLERS[failure], context) as server,
-        client_of(server.port, certificate, timeouts=timeouts) as client,
+        client_of(server.port, certificate, output, timeouts=timeouts) as client,
     ):
         operations = calls(client.configuration.environment.service_root, tmp_path / "signed.pdf")
         ended = {name: await output.watch(call(client)) for name, call in operations.items()}
@@ -308,7 +309,7 @@ async def test_a_connection_failure_leaks_nothing(output, certificate, tmp_path)
             (untrusted.port, {"proxy": f"{proxied}:{proxy.port}"}, TransportError),
             (untrusted.port, {"proxy": f"{proxied}:{loopback.closed_port()}"}, TransportError),
         ):
-            async with client_of(port, certificate, **fields) as client:
+            async with client_of(port, certificate, output, **fields) as client:
                 root = client.configuration.environment.service_root
                 for name, call in calls(root, tmp_path / "signed.pdf").items():
                     expected[name] = type(await output.watch(call(client)))
@@ -332,7 +333,7 @@ async def test_a_url_that_is_not_followed_does_not_leak(output, certificate, tmp
         "https://[canary/api",
         "canary",
     ]
-    async with client_of(loopback.closed_port(), certificate) as client:
+    async with client_of(loopback.closed_port(), certificate, output) as client:
         for url in urls:
             for name, operation in client_calls.URL_OPERATIONS.items():
                 for response_or_url in (url, operation.holding(url)):
@@ -356,7 +357,7 @@ async def test_a_cancelled_call_leaks_nothing(output, certificate, tmp_path, sta
     context = pki.server_context(pki.service(), clients=pki.root())
     async with (
         loopback.http_server(hang, context) as server,
-        client_of(server.port, certificate, timeouts=Timeouts()) as client,
+        client_of(server.port, certificate, output, timeouts=Timeouts()) as client,
     ):
         root = client.configuration.environment.service_root
         for call in calls(root, tmp_path / "signed.pdf").values():
@@ -410,7 +411,7 @@ async def test_an_invalid_job_leaks_nothing(output, certificate, tmp_path):
         },
         {"authentication_level": "x"},
     ]
-    async with client_of(loopback.closed_port(), certificate) as client:
+    async with client_of(loopback.closed_port(), certificate, output) as client:
         for fields in invalid:
             error = await output.watch(client.create(job(**fields)))
             assert isinstance(error, InvalidJobError), list(fields)
@@ -444,7 +445,7 @@ async def test_an_exception_in_a_bundle_processor_leaks_no_container(output, cer
         path.write_bytes(doubles.PDF + b"% canary")
         signature_job = job(documents=[Document(title="canary", content=path)])
         async with client_of(
-            loopback.closed_port(), certificate, bundle_processors=[processor]
+            loopback.closed_port(), certificate, output, bundle_processors=[processor]
         ) as client:
             assert await output.watch(client.create(signature_job)) is not None
     shown = "".join(output.texts)
@@ -463,6 +464,7 @@ async def test_a_document_that_changes_while_it_is_sent_does_not_leak(
         client_of(
             server.port,
             certificate,
+            output,
             timeouts=Timeouts(),
             bundle_processors=[lambda *_: path.write_bytes(doubles.PDF + b"% other!")],
         ) as client,
@@ -558,7 +560,7 @@ async def test_the_scanner_finds_a_planted_value_everywhere(output, certificate)
 
     async with (
         loopback.http_server(hang, context) as server,
-        client_of(server.port, certificate) as client,
+        client_of(server.port, certificate, output) as client,
     ):
         error = await output.watch(client.create(job(reference=planted)))
         assert isinstance(error, CreateOutcomeUnknownError)
@@ -570,7 +572,7 @@ async def test_the_scanner_finds_a_planted_value_everywhere(output, certificate)
         output.errors.clear()
         assert output.canaries([planted]) == []
         reached.clear()
-        async with client_of(server.port, certificate, timeouts=Timeouts()) as other_client:
+        async with client_of(server.port, certificate, output, timeouts=Timeouts()) as other_client:
             task = asyncio.ensure_future(other_client.create(job(reference=planted)))
             await reached.wait()
             task.cancel()

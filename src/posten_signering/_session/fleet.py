@@ -6,7 +6,7 @@ The `Fleet` of one process, in memory, is here. The fleet in Redis is in `redis`
 import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -158,12 +158,13 @@ class InMemoryFleet:
         self._shared: _Shared | None = None
         self._joining = threading.Lock()
 
-    @asynccontextmanager
-    async def join(self, context: FleetContext, /) -> AsyncGenerator[FleetMember]:
+    def join(self, context: FleetContext, /) -> AbstractAsyncContextManager[FleetMember]:
         """Opens a client's part in the fleet."""
         with self._joining:
             self._shared = self._shared or _Shared(self._share, context.time)
-        yield _InMemoryMember(self._shared, context, per_certificate=self._per_certificate)
+        return nullcontext(
+            _InMemoryMember(self._shared, context, per_certificate=self._per_certificate)
+        )
 
 
 class _Shared:
