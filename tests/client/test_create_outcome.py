@@ -81,7 +81,7 @@ async def test_after_an_error_in_flight_the_job_may_exist(error, in_response, re
 
 
 class OwnError(Exception):
-    """An error of code that is not the package's, such as a custom rate limiter's."""
+    """An error of code that is not the package's, such as a custom fleet's."""
 
 
 @pytest.mark.parametrize("place", ["in_request", "in_response", "after_response"])

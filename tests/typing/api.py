@@ -373,7 +373,7 @@ async def work(client: DirectClient) -> None:
     assert_type(worker.counts.polls, PollCounts)
 
 
-# --- A transport and a rate limiter that the caller implements
+# --- A transport and a fleet that the caller implements
 
 
 class EmptyResponse:
