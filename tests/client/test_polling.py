@@ -63,6 +63,16 @@ async def test_the_model_notices_a_poll_before_the_permitted_time_that_its_proce
     assert not service.polls[-1].knowingly_too_early
 
 
+@pytest.mark.parametrize("penalty", [0, 30])
+async def test_in_the_model_each_early_poll_moves_the_permitted_time_by_the_penalty(penalty):
+    service = ModelService(early_poll_penalty=penalty)
+    transport = ModelTransport(service, "one")
+    assert await poll_status(transport) == 204
+    permitted_at = service.queue(SENDER).permitted_at
+    assert [await poll_status(transport) for _ in range(2)] == [429, 429]
+    assert service.queue(SENDER).permitted_at == permitted_at + 2 * penalty
+
+
 # --- When it polls
 
 

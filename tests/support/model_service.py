@@ -172,6 +172,7 @@ class ModelService:
         slow: The longest delay of a request on the network, and of a response.
         rate: The number of calls per second that an organisation may make. One more call blocks it.
         block: How long an organisation is blocked.
+        early_poll_penalty: How much each early poll adds to the next permitted poll time.
 
     Attributes:
         wait_after_change: The wait between a poll that got a change and the next poll.
@@ -194,6 +195,7 @@ class ModelService:
         busy: float = 0.0,
         rate: int = 10,
         block: float = 30.0,
+        early_poll_penalty: float = 0.0,
     ) -> None:
         self.random = random.Random(seed)
         self.empty_wait = empty_wait
@@ -203,6 +205,7 @@ class ModelService:
         self.wait_after_change = 0.0
         self.rate = rate
         self.block = block
+        self.early_poll_penalty = early_poll_penalty
         self.script: deque[Fault | None] = deque()
         self.outages: dict[str, Fault] = {}
         self.polls: list[Poll] = []
@@ -270,6 +273,7 @@ class ModelService:
         queue = poll.queue
         if now() < queue.permitted_at:
             poll.outcome = Outcome.TOO_EARLY
+            queue.permitted_at += self.early_poll_penalty
             return Answer(429, self._times(queue), permitted_at=queue.permitted_at)
         change = next((change for change in queue.changes if change.is_deliverable(now())), None)
         wait = self.empty_wait if change is None else self.wait_after_change
