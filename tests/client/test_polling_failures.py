@@ -9,7 +9,7 @@ import anyio
 import pki
 import pytest
 import virtual_time
-from doubles import Answer, Clock, FleetDouble, client_of, error_xml, poll_headers, status_xml
+from doubles import Answer, Clock, UnlimitedFleet, client_of, error_xml, poll_headers, status_xml
 from model_faults import LOSES_ANSWER, Fault, Kind
 from model_service import OTHER_QUEUE, OTHER_SENDER, SENDER, ModelService, Outcome, now, number_of
 from model_transport import MAX_ROUND_TRIP, process_of
@@ -342,7 +342,7 @@ async def test_an_error_of_on_failure_is_logged_and_polling_continues(service, c
 
 
 async def test_stop_async_iteration_inside_a_poll_does_not_end_the_loop_silently(service):
-    class StoppingFleet(FleetDouble):
+    class StoppingFleet(UnlimitedFleet):
         async def acquire(self, organization_number):
             raise StopAsyncIteration
 

@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from posten_signering._client.creation import JobCreation, Sign
 from posten_signering._client.downloads import DownloadStream, Progress, check_path, to_file
-from posten_signering._client.polling import PollSchedule
+from posten_signering._client.poll_schedule import PollSchedule
 from posten_signering._configuration import ClientConfiguration
 from posten_signering._container.xades import signatures_xml
 from posten_signering._http.tls import CERTIFICATE_ADVICE, client_context
@@ -254,7 +254,12 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
         processors=configuration.bundle_processors,
         limiter=limiter,
     )
-    schedule = PollSchedule(configuration.monotonic, configuration.environment.default_poll_wait)
+    schedule = PollSchedule(
+        fleet=fleet,
+        time=time,
+        notify=observers.notify,
+        default_wait=configuration.environment.default_poll_wait,
+    )
     exits.push_async_callback(session.aclose)
     return Opened(
         session=session,

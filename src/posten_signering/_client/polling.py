@@ -1,46 +1,33 @@
-"""Polls queues for status changes: an async iterator, and the schedule that knows when each queue may be polled."""
+"""Polls a queue for status changes: an async iterator. When it may poll is in `poll_schedule`."""
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from copy import copy
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Self
 
 import anyio
 
+from posten_signering._client.poll_schedule import PollFailure, PollSchedule, Send
 from posten_signering._session.loop import OwnLoop
+from posten_signering._session.retry import is_transient
 from posten_signering._session.session import Prepare
 from posten_signering._session.timing import Time
 from posten_signering._values.job import Sender
 from posten_signering._values.status import DirectJobStatusResponse, StatusPoll
 from posten_signering._wire.exchange import Request
 from posten_signering.errors import (
-    ApiError,
     ConfigurationError,
-    RateLimitedError,
     SigningError,
-    TlsError,
     TooEagerPollingError,
-    TransportError,
-    UnexpectedResponseError,
 )
 
 logger = logging.getLogger("posten_signering")
 
-Send = Callable[[Prepare], Awaitable[StatusPoll]]
 OnFailure = Callable[[SigningError, timedelta], None]
-
-# The largest jitter, in seconds. Processes that wait for the same moment then poll at different times.
-# It is small because a wait is already up to a second too long: `Date` has whole seconds only.
-_JITTER = 0.8
-_FIRST_BACKOFF = 1.0
-_LONGEST_BACKOFF = 300.0
-# The documented wait is 10 minutes. A longer one may be right, or be a mistake that somebody should see.
-_LONGEST_USUAL_WAIT = timedelta(hours=1)
-# A wrong header must not stop the polling of a queue forever.
-_LONGEST_WAIT = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,155 +84,6 @@ class PollCounts:
     failures: int = 0
 
 
-@dataclass(slots=True)
-class _Queue:
-    """The polling state of one queue.
-
-    Attributes:
-        sender: The sender that it belongs to.
-        permitted_at: The next permitted poll time, on the monotonic clock.
-        permitted_time: The next permitted poll time that the service sent; None if the default wait is used.
-        reported_time: The last next permitted poll time that was logged as unusually late.
-        lock: Held while a poll is in flight, so that the next poll knows its result.
-    """
-
-    sender: Sender
-    permitted_at: float = float("-inf")
-    permitted_time: datetime | None = None
-    reported_time: datetime | None = None
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
-
-
-class PollSchedule:
-    """Knows when each queue of a client may be polled, and prevents earlier polls.
-
-    Args:
-        monotonic: Returns the seconds of a clock that never jumps.
-        default_wait: The documented time between polls of an empty queue. It is used when the service
-            does not send a next permitted poll time.
-    """
-
-    def __init__(self, monotonic: Callable[[], float], default_wait: timedelta) -> None:
-        self._monotonic = monotonic
-        self._default_wait = default_wait
-        self._queues = dict[Sender, _Queue]()
-
-    def wait(self, sender: Sender) -> float:
-        """The seconds until the sender's queue may be polled; 0 if it may be polled now."""
-        return max(0.0, self._queue(sender).permitted_at - self._monotonic())
-
-    async def poll(self, sender: Sender, send: Send) -> StatusPoll:
-        """Polls the sender's queue. Polls of the same queue run one after the other.
-
-        Args:
-            sender: The sender whose queue to poll.
-            send: Sends the poll. Its argument is a function to call just before the request leaves.
-
-        Raises:
-            TooEagerPollingError: The service refused the poll as too early, or it is known to be too
-                early and nothing was sent.
-        """
-        queue = self._queue(sender)
-        async with queue.lock:
-            wait = self.wait(sender)
-            if wait > 0:
-                raise TooEagerPollingError(
-                    operation="get a status change",
-                    next_permitted_poll_time=queue.permitted_time,
-                    wait=timedelta(seconds=wait),
-                    polled=False,
-                )
-            may_have_left = False
-
-            async def note_leaving(request: Request) -> Request:
-                nonlocal may_have_left
-                may_have_left = True
-                return request
-
-            try:
-                poll = await send(note_leaving)
-            except BaseException as error:
-                self._permit_after_failure(queue, error, may_have_left=may_have_left)
-                raise
-            if poll.change is None:
-                self._permit_without_change(queue, poll.wait, poll.next_permitted_poll_time)
-            else:
-                self._permit_after_change(queue, poll.wait, poll.next_permitted_poll_time)
-            return poll
-
-    def _queue(self, sender: Sender) -> _Queue:
-        return self._queues.setdefault(sender, _Queue(sender=sender))
-
-    def _permit_after_failure(
-        self, queue: _Queue, error: BaseException, *, may_have_left: bool
-    ) -> None:
-        match error:
-            case TooEagerPollingError():
-                self._permit_without_change(queue, error.wait, error.next_permitted_poll_time)
-            case ApiError(poll_wait=timedelta() as wait):
-                self._permit(queue, wait, error.next_permitted_poll_time)
-            case UnexpectedResponseError(wait=timedelta() as wait):
-                # A change that can't be read. Poll soon: while its lease lasts, polls get the changes
-                # behind it. The default wait is as long as the lease, so every poll after it would get
-                # the unreadable change again.
-                self._permit_after_change(queue, wait, error.next_permitted_poll_time)
-            case _ if may_have_left and _response_is_lost(error):
-                # The lost response may have reported an empty queue and a next permitted poll time.
-                # A cancellation loses the response too.
-                self._permit_without_change(queue, None, None)
-            case _:
-                # Nothing was sent, or a refusal without a next permitted poll time.
-                pass
-
-    def _permit_without_change(
-        self, queue: _Queue, wait: timedelta | None, permitted_time: datetime | None
-    ) -> None:
-        # An empty queue with a next poll time that is not in the future makes no sense. Obeying it
-        # would poll in a tight loop, so the default wait is used.
-        if wait:
-            self._permit(queue, wait, permitted_time)
-        else:
-            self._permit(queue, self._default_wait, None)
-
-    def _permit_after_change(
-        self, queue: _Queue, wait: timedelta | None, permitted_time: datetime | None
-    ) -> None:
-        # After a change, the next poll is permitted immediately unless the service says otherwise.
-        # `Date` has whole seconds only, so "now" looks like a wait of up to a second.
-        if wait is None or wait < timedelta(seconds=1):
-            wait = timedelta(0)
-        self._permit(queue, wait, permitted_time)
-
-    def _permit(self, queue: _Queue, wait: timedelta, permitted_time: datetime | None) -> None:
-        seconds = min(wait, _LONGEST_WAIT).total_seconds()
-        queue.permitted_at = self._monotonic() + seconds
-        queue.permitted_time = permitted_time
-        if (
-            permitted_time is not None
-            and permitted_time != queue.reported_time
-            and wait > _LONGEST_USUAL_WAIT
-        ):
-            queue.reported_time = permitted_time
-            logger.warning(
-                "The service permits the next poll of %s at %s, which is unusually late. The client "
-                "polls this queue again in %.0f minutes. If the time is wrong, contact Posten "
-                "signering. A restart does not help, because the service refuses earlier polls.",
-                queue.sender,
-                permitted_time.isoformat(),
-                seconds / 60,
-            )
-
-
-def _response_is_lost(error: BaseException) -> bool:
-    match error:
-        case TransportError():
-            return error.request_may_have_left
-        case UnexpectedResponseError():
-            return True
-        case _:
-            return not isinstance(error, SigningError)
-
-
 class _StoppedError(Exception):
     """The iterator was stopped before its poll was sent. Never leaves this module."""
 
@@ -272,6 +110,23 @@ class StatusChanges:
     permitted poll time.
     """
 
+    __slots__ = (
+        "_cancellable",
+        "_consecutive_failures",
+        "_counts",
+        "_failing_since",
+        "_failure_policy",
+        "_known_failure",
+        "_loop",
+        "_schedule",
+        "_send",
+        "_sender",
+        "_stopped",
+        "_time",
+        "answered_at",
+        "polled_at",
+    )
+
     def __init__(
         self,
         *,
@@ -289,11 +144,13 @@ class StatusChanges:
         self._time = time
         self._loop = loop
         self._counts = Counter[str]()
+        self._known_failure: PollFailure | None = None
         self._consecutive_failures = 0
         self._failing_since = 0.0
-        self._resume_at = float("-inf")
         self._stopped = False
         self._cancellable = set[anyio.CancelScope]()
+        self.polled_at: float | None = None
+        self.answered_at: float | None = None
 
     @property
     def counts(self) -> PollCounts:
@@ -329,45 +186,68 @@ class StatusChanges:
             SigningError: A permanent failure, or a transient one that the `FailurePolicy` raises.
             StopAsyncIteration: The iterator was stopped.
         """
-        self._loop.check()
-        while not self._stopped:
-            try:
-                change = await self._sleep_or_poll()
-            except StopAsyncIteration as error:
-                # The loop would end as if the iterator had been stopped.
-                raise RuntimeError(
-                    "A poll for status changes raised StopAsyncIteration."
-                ) from error
-            if change is not None:
-                return change
+        try:
+            while await self.wait_until_due():
+                change = await self.poll_once()
+                if change is not None:
+                    return change
+        except StopAsyncIteration as error:
+            # The loop would end as if the iterator had been stopped.
+            raise RuntimeError("A poll for status changes raised StopAsyncIteration.") from error
         raise StopAsyncIteration
 
-    async def _sleep_or_poll(self) -> DirectJobStatusResponse | None:
-        """Sleeps if no poll is permitted yet, else polls. None if there is no change so far."""
-        wait = self._schedule.wait(self._sender)
-        pause = self._resume_at - self._time.monotonic()
-        if max(wait, pause) > 0:
-            await self._sleep(pause if pause > wait else wait + _JITTER * self._time.random())
-            return None  # The permitted time may have changed during the sleep, so check it again.
-        change = None
+    def next_poll_in(self) -> float:
+        """The seconds until the next poll is due; 0 if it is due now."""
+        return self._schedule.next_poll_in(self._sender)
+
+    async def wait_until_due(self) -> bool:
+        """Sleeps until a poll is due. False if the iterator was stopped.
+
+        Raises:
+            ClientStateError: The caller runs in a different event loop than the client.
+            SigningError: A transient failure that the `FailurePolicy` raises.
+        """
+        self._loop.check()
+        while not self._stopped:
+            self._share_failure()
+            wait = self.next_poll_in()
+            if wait <= 0:
+                return True
+            # The due time may change during the sleep, so check it again.
+            await self._sleep(wait)
+        return False
+
+    async def poll_once(self) -> DirectJobStatusResponse | None:
+        """Polls the queue, unless no poll is due any more. None if there is no change.
+
+        Raises:
+            ClientStateError: The caller runs in a different event loop than the client.
+            SigningError: A permanent failure, or a transient one that the `FailurePolicy` raises.
+        """
+        self._loop.check()
         try:
             poll = await self._poll()
-            if poll is not None:
-                self._consecutive_failures = 0
-                change = poll.change
-                self._counts["empty" if change is None else "changes"] += 1
-        except TooEagerPollingError as error:
-            # If nothing was polled, another iterator of this client polled first, and the schedule
-            # has the new time.
-            if error.polled:
-                self._consecutive_failures = 0
-                self._counts["too_early"] += 1
+        except TooEagerPollingError:
+            self._answered("too_early")
+            return None
         except SigningError as error:
-            self._handle_failure(error)
-        return change
+            if not is_transient(error):
+                raise
+            self._counts["failures"] += 1
+            self._known_failure = self._schedule.failure(self._sender)
+            if self._must_raise():
+                raise
+            self._report_failure(error)
+            return None
+        if poll is None:
+            return None
+        self._answered("empty" if poll.change is None else "changes")
+        return poll.change
 
     async def _poll(self) -> StatusPoll | None:
-        """Polls the queue. None if the iterator was stopped before the poll was sent."""
+        """Polls the queue. None if it was not due, or if the iterator was stopped before the poll was sent."""
+        if self._stopped:
+            return None
         with anyio.CancelScope() as scope, suppress(_StoppedError):
 
             async def send(prepare: Prepare) -> StatusPoll:
@@ -376,13 +256,14 @@ class StatusChanges:
                         raise _StoppedError
                     # From here on `stop` must not cancel the poll.
                     self._cancellable.discard(scope)
+                    self.polled_at = self._time.monotonic()
                     return await prepare(request)
 
                 return await self._send(raise_if_stopped)
 
             self._cancellable.add(scope)
             try:
-                return await self._schedule.poll(self._sender, send)
+                return await self._schedule.poll_if_due(self._sender, send)
             finally:
                 self._cancellable.discard(scope)
         return None
@@ -395,60 +276,43 @@ class StatusChanges:
             finally:
                 self._cancellable.discard(scope)
 
-    def _handle_failure(self, error: SigningError) -> None:
-        """Delays the next poll after a transient failure.
+    def _answered(self, count: str) -> None:
+        self._counts[count] += 1
+        self._consecutive_failures = 0
+        self.answered_at = self._time.monotonic()
+
+    def _share_failure(self) -> None:
+        """Applies the `FailurePolicy` to a failure of another iterator's poll that delays this one too.
 
         Raises:
-            SigningError: The failure is permanent, or `FailurePolicy` says to raise it.
+            SigningError: `FailurePolicy` says to raise it.
         """
-        if not _is_transient(error):
-            raise error
-        now = self._time.monotonic()
+        failure = self._schedule.failure(self._sender)
+        if failure is None:
+            self._consecutive_failures = 0
+        elif failure is not self._known_failure and failure.resume_at > self._time.monotonic():
+            self._known_failure = failure
+            # A copy, because several iterators may raise it, and each changes its traceback.
+            error = copy(failure.error)
+            if self._must_raise():
+                raise error
+            self._report_failure(error)
+
+    def _must_raise(self) -> bool:
+        """Counts a failure. True if the `FailurePolicy` says to raise it."""
+        now, policy = self._time.monotonic(), self._failure_policy
         self._consecutive_failures += 1
-        self._counts["failures"] += 1
         if self._consecutive_failures == 1:
             self._failing_since = now
-        delay = self._delay(error)
-        policy = self._failure_policy
         if policy.max_failures is not None and self._consecutive_failures >= policy.max_failures:
-            raise error
-        outage = timedelta(seconds=now + delay - self._failing_since)
-        if policy.max_outage is not None and outage > policy.max_outage:
-            raise error
-        logger.warning("Polling for status changes failed; next poll in %.0f s: %s", delay, error)
-        self._resume_at = now + delay
-        if policy.on_failure is not None:
-            try:
-                policy.on_failure(error, timedelta(seconds=delay))
-            except Exception:
-                logger.exception("FailurePolicy.on_failure raised an error. Polling continues.")
-
-    def _delay(self, error: SigningError) -> float:
-        random = self._time.random()
-        wait = self._schedule.wait(self._sender)
-        if isinstance(error, RateLimitedError) and error.wait is not None:
-            block = min(error.wait.total_seconds(), _LONGEST_BACKOFF)
-            return max(block, wait) + _JITTER * random
-        if isinstance(error, UnexpectedResponseError) and error.wait is not None:
-            # A change that can't be read. The delay does not grow, because the changes behind it must
-            # be delivered before its lease ends, even when many can't be read.
-            return max(_FIRST_BACKOFF, wait) + _JITTER * random
-        exponential = _FIRST_BACKOFF * 2.0 ** min(self._consecutive_failures, 20)
-        backoff = min(_LONGEST_BACKOFF, exponential) * (0.5 + 0.5 * random)
-        if isinstance(error, ApiError) and error.retry_after is not None:
-            backoff = max(backoff, min(error.retry_after.total_seconds(), _LONGEST_BACKOFF))
-        # After a lost response the schedule has the default wait, and after a refusal with a next
-        # permitted poll time, the wait until then.
-        return max(backoff, wait + _JITTER * random) if wait > 0 else backoff
-
-
-def _is_transient(error: SigningError) -> bool:
-    match error:
-        case TlsError():
-            return False
-        case TransportError() | RateLimitedError() | UnexpectedResponseError():
             return True
-        case ApiError():
-            return error.status >= 500 or error.status == 408
-        case _:
-            return False
+        outage = timedelta(seconds=now + self.next_poll_in() - self._failing_since)
+        return policy.max_outage is not None and outage > policy.max_outage
+
+    def _report_failure(self, error: SigningError) -> None:
+        if self._failure_policy.on_failure is None:
+            return
+        try:
+            self._failure_policy.on_failure(error, timedelta(seconds=self.next_poll_in()))
+        except Exception:
+            logger.exception("FailurePolicy.on_failure raised an error. Polling continues.")

@@ -17,6 +17,7 @@ from posten_signering._values.events import (
     Observer,
     ReleaseReason,
 )
+from posten_signering.errors import SigningError
 
 _ROOT = "posten_signering"
 _general = logging.getLogger(_ROOT)
@@ -48,7 +49,7 @@ _MESSAGES: dict[type[Event], _Message] = {
     events.QueuePolled: (
         _polling,
         logging.DEBUG,
-        "Polled %(queue)s: %(result)s. The queue may be polled again in %(next_poll_in).0f s.",
+        "Polled %(queue)s: %(result)s. Next poll in %(next_poll_in).0f s.",
     ),
     events.WorkerStarted: (
         _worker,
@@ -104,7 +105,8 @@ _MESSAGES: dict[type[Event], _Message] = {
         "Redis is back. The processes share their rate budget and poll times again.",
     ),
 }
-# The same for events that have an `error_type`.
+# The same for events that have an `error_type`. A message with `%(error)s` has the text of the error, and its
+# log record has no traceback.
 _FAILURE_MESSAGES: dict[type[Event], _Message] = {
     events.CallEnded: (
         _calls,
@@ -125,10 +127,7 @@ _FAILURE_MESSAGES: dict[type[Event], _Message] = {
     events.QueuePolled: (
         _polling,
         logging.WARNING,
-        (
-            "Polling %(queue)s failed with %(error_type)s. The queue may be polled again in "
-            "%(next_poll_in).0f s."
-        ),
+        "Polling %(queue)s failed; next poll in %(next_poll_in).0f s: %(error)s",
     ),
     events.WorkerStopped: (
         _worker,
@@ -188,7 +187,8 @@ class Notify(Protocol):
 
         Args:
             event: What happened.
-            error: The exception behind it, logged with its traceback. Observers do not get it.
+            error: The exception behind it, logged with its traceback, or with its text only if it is an
+                ordinary failure of the event. Observers do not get it.
         """
         ...
 
@@ -226,9 +226,9 @@ def _log(event: Event, error: BaseException | None) -> None:
     logger, level, message = (_FAILURE_MESSAGES if failed else _MESSAGES)[type(event)]
     if logger.isEnabledFor(level):
         values = as_dictionary(event)
-        logger.log(
-            level, message, {**values, **_texts(event)}, exc_info=error, extra={_ROOT: values}
-        )
+        texts = {**values, **_texts(event), "error": _text_of(error)}
+        traceback = None if "%(error)s" in message else error
+        logger.log(level, message, texts, exc_info=traceback, extra={_ROOT: values})
 
 
 def as_dictionary(event: Event) -> dict[str, object]:
@@ -260,6 +260,11 @@ def _texts(event: Event) -> dict[str, str]:
             return {"reason_text": _REASONS[event.reason]}
         case _:
             return {}
+
+
+def _text_of(error: BaseException | None) -> str:
+    # The text of an error that is not ours may quote what was sent or received.
+    return str(error) if isinstance(error, SigningError) else type(error).__name__
 
 
 def queue_name(organization_number: str, polling_queue: str | None) -> str:

@@ -7,9 +7,11 @@ from posten_signering._wire.operations import Retryable
 from posten_signering.errors import (
     ApiError,
     ConfigurationError,
+    RateLimitedError,
     SigningError,
     TlsError,
     TransportError,
+    UnexpectedResponseError,
 )
 
 # A gateway did not reach the service, or the service is unavailable for a short time.
@@ -62,6 +64,19 @@ def may_retry(error: SigningError, retryable: Retryable) -> bool:
             )
         case ApiError():
             return retryable is Retryable.ALWAYS and error.status in _TRANSIENT_STATUSES
+        case _:
+            return False
+
+
+def is_transient(error: SigningError) -> bool:
+    """Whether a failure may end by itself, so that a caller who can wait should send the call again later."""
+    match error:
+        case TlsError():
+            return False
+        case TransportError() | RateLimitedError() | UnexpectedResponseError():
+            return True
+        case ApiError():
+            return error.status >= 500 or error.status == 408
         case _:
             return False
 

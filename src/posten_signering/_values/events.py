@@ -106,7 +106,9 @@ class QueuePolled(Event):
         organization_number: The organisation number of the sender.
         polling_queue: The name of the queue; None for the default queue.
         result: What the poll resulted in.
-        next_poll_in: The time until the next permitted poll time. Zero if a poll is permitted now.
+        next_poll_in: The time until an iterator or a worker of this client may poll the queue again. Zero
+            if it may poll now. A single poll (`get_status_change`) may be permitted earlier, because it
+            ignores the backoff after failures and early answers.
         error_type: The name of the class of the failure; None for the other results.
     """
 
