@@ -41,9 +41,9 @@ _LONGEST_USUAL_WAIT = timedelta(hours=1)
 # A wrong header must not stop the polling of a queue forever.
 _LONGEST_WAIT = timedelta(hours=24)
 
-# For this many early answers in a row, a process keeps to the permitted time: one that leads, and one that
-# has just started. The first early answer after a start may be due to the polls before the restart.
-_EARLY_ANSWERS_OF_A_LEADER = 3
+# For this many early answers in a row a process keeps to the permitted time: one that leads, and one that
+# has just started. The polls before a restart may be the reason for the first early answer after it.
+_EARLY_ANSWERS_OF_A_LEADER = 6
 _EARLY_ANSWERS_AFTER_START = 1
 # The longest additional wait of a process that does not lead, in default waits: 6 hours in production.
 _LONGEST_ADDITIONAL_WAIT = 36.0
@@ -64,11 +64,13 @@ def after_poll(
 ) -> QueueState:
     """What is known about a queue after a poll. Pure.
 
-    The service's time is obeyed by every poll. If the service moves it at each early poll, processes that
-    know nothing of each other would move it forever, and none would get a change. So one of them leads:
-    after a poll that was not too early, a process keeps to the service's time for up to 3 early answers
-    in a row. Every other process leaves the queue to it: after its n-th early answer in a row its
-    iterators wait an additional 2ⁿ default waits, times 0.5 to 1, and at most 36 default waits.
+    Every poll obeys the service's time. If the service moves it at each early poll, processes that know
+    nothing of each other would move it forever, and none would get a change. So one of them leads: after a
+    poll that was not too early, a process keeps to the service's time for up to 6 early answers in a row.
+    Every other process leaves the queue to it. After the n-th early answer in a row, from the second one
+    on, its iterators wait additional 3ⁿ times the wait that the service asks for (at least the default
+    wait), times 0.5 to 1, and at most 36 default waits. A service that moves its time asks for longer
+    waits, and is then polled less by these processes.
 
     Args:
         state: What was known before the poll.
@@ -142,9 +144,10 @@ def _too_early(
     leads = state.leads and early_answers <= _EARLY_ANSWERS_OF_A_LEADER
     additional = 0.0
     if not leads and early_answers > _EARLY_ANSWERS_AFTER_START:
+        unit = max(permitted.permitted_in, default_wait.total_seconds())
+        longest = _LONGEST_ADDITIONAL_WAIT * default_wait.total_seconds()
         # The exponent is limited, because a large power is not a float.
-        exponential = 2.0 ** min(early_answers, 20) * (0.5 + 0.5 * random)
-        additional = min(_LONGEST_ADDITIONAL_WAIT, exponential) * default_wait.total_seconds()
+        additional = min(longest, unit * 3.0 ** min(early_answers, 20)) * (0.5 + 0.5 * random)
     return replace(
         permitted,
         next_in=permitted.permitted_in + additional,
@@ -300,11 +303,14 @@ class PollSchedule:
     async def _one_probe(self) -> AsyncGenerator[None]:
         """Lets one poll through at a time while the service can't be reached, else all."""
         async with AsyncExitStack() as probe:
-            if self._outage is not None:
+            if self._is_unreachable():
                 await probe.enter_async_context(self._probe)
-                if self._outage is None:  # The poll before this one was answered.
+                if not self._is_unreachable():  # The poll before this one was answered.
                     await probe.aclose()
             yield
+
+    def _is_unreachable(self) -> bool:
+        return self._outage is not None
 
     async def _poll(self, queue: _Queue, turn: PollTurn, send: Send) -> StatusPoll:
         sent_at: float | None = None
