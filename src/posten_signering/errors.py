@@ -21,7 +21,7 @@ This module performs no I/O and imports only the standard library.
     ├── no response: the network or TLS failed
     │   └── TransportError                  .request_may_have_left
     │       ├── TransportTimeoutError
-    │       ├── TlsError                    a certificate was refused, the service's or yours
+    │       ├── TlsError                    .certificate_refused; TLS failed, or a certificate was refused
     │       └── CreateOutcomeUnknownError   .reference .reason .job_id; the job may exist
     ├── the service refused the request
     │   └── ApiError                        .status .code .message .type
@@ -225,7 +225,20 @@ class TransportTimeoutError(TransportError):
 
 
 class TlsError(TransportError):
-    """The client does not trust the service's certificate, or the service refused the client's."""
+    """The client does not trust the service's certificate, the service refused the client's, or TLS failed.
+
+    Attributes:
+        certificate_refused: True if the service refused the client's certificate with a TLS alert
+            (RFC 8446, 6.2). Then the certificate must be replaced. False for every other failure, such
+            as a server certificate that is not trusted, or a server that does not speak TLS. Such a
+            failure may end by itself, so iterators and workers continue to poll.
+    """
+
+    def __init__(
+        self, message: str, *, request_may_have_left: bool, certificate_refused: bool = False
+    ) -> None:
+        self.certificate_refused = certificate_refused
+        super().__init__(message, request_may_have_left=request_may_have_left)
 
 
 class CreateOutcomeUnknownError(TransportError):

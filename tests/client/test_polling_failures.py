@@ -457,6 +457,22 @@ async def test_by_default_the_iterator_never_raises_a_transient_failure(service)
     assert now() < 1000 * 300
 
 
+@pytest.mark.parametrize("body", [b"", b"<html>"], ids=["empty", "page"])
+@pytest.mark.parametrize("status", [301, 302, 401, 403, 404])
+async def test_a_refusal_of_a_gateway_is_transient(service, status, body):
+    """It has no error document of the service. The service may be in the middle of a deployment."""
+    service.put(SENDER)
+    service.script += [Fault(kind=Kind.GATEWAY, status=status, body=body)] * 3
+    async with process_of(service) as client:
+        changes = client.status_changes()
+        assert number_of(await anext(changes)) == 1
+        assert changes.counts.failures == 3
+        assert 7 <= now() <= 15
+        service.script += [Fault(kind=Kind.GATEWAY, status=status, body=body)]
+        with pytest.raises(ApiError):
+            await anext(client.status_changes(failure_policy=FailurePolicy(max_failures=1)))
+
+
 # --- Permanent failures
 
 
@@ -466,10 +482,13 @@ async def test_by_default_the_iterator_never_raises_a_transient_failure(service)
         (403, error_xml("NOT_AUTHORIZED"), NotAuthorizedError),
         (400, error_xml("BROKER_NOT_AUTHORIZED"), BrokerNotAuthorizedError),
         (429, error_xml("BROKER_NOT_AUTHORIZED"), BrokerNotAuthorizedError),
+        (503, error_xml("NOT_AUTHORIZED"), NotAuthorizedError),
         (400, error_xml("SCHEMA_VALIDATION_ERROR"), ApiError),
-        (401, b"", ApiError),
-        (404, b"<html>", ApiError),
-        (301, b"", ApiError),
+        (401, error_xml("UNKNOWN_CERTIFICATE"), ApiError),
+        (403, error_xml("ACCESS_DENIED"), ApiError),
+        (404, error_xml("UNKNOWN_QUEUE"), ApiError),
+        (400, b"<html>", ApiError),
+        (410, b"", ApiError),
     ],
 )
 async def test_a_permanent_refusal_is_raised_immediately(service, status, body, error):
@@ -487,15 +506,14 @@ async def test_a_permanent_refusal_is_raised_immediately(service, status, body, 
 @pytest.mark.parametrize(
     "error",
     [
-        TlsError("untrusted", request_may_have_left=False),
-        TlsError("refused", request_may_have_left=True),
+        TlsError("refused", request_may_have_left=False, certificate_refused=True),
         ConfigurationError("a wrong proxy"),
         UntrustedUrlError("elsewhere"),
         ClientStateError("closed"),
     ],
     ids=str,
 )
-async def test_a_tls_failure_or_a_wrong_configuration_is_raised_immediately(service, error):
+async def test_a_refused_certificate_or_a_wrong_configuration_is_raised_immediately(service, error):
     service.script += [Fault(kind=Kind.RAISES, error=error)]
     async with process_of(service) as client:
         with pytest.raises(type(error)):

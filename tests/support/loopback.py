@@ -143,11 +143,14 @@ async def http_server(
         yield server
 
 
-@contextlib.asynccontextmanager
-async def connect_proxy(
-    refusal: bytes | None = None, *, silent: bool = False, context: ssl.SSLContext | None = None
-) -> AsyncIterator[Server]:
-    """A proxy that opens tunnels. With `refusal` it sends those bytes instead; if `silent`, it sends nothing."""
+async def forward(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    host: str,
+    port: int,
+    greeting: bytes = b"",
+) -> None:
+    """Connects a connection to a different server, and sends the greeting to the client first."""
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -155,6 +158,20 @@ async def connect_proxy(
                 writer.write(data)
                 await writer.drain()
         writer.close()
+
+    target_reader, target_writer = await asyncio.open_connection(host, port)
+    writer.write(greeting)
+    try:
+        await asyncio.gather(pump(reader, target_writer), pump(target_reader, writer))
+    finally:
+        target_writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def connect_proxy(
+    refusal: bytes | None = None, *, silent: bool = False, context: ssl.SSLContext | None = None
+) -> AsyncIterator[Server]:
+    """A proxy that opens tunnels. With `refusal` it sends those bytes instead; if `silent`, it sends nothing."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await read_head(reader)
@@ -170,12 +187,9 @@ async def connect_proxy(
             await writer.drain()
             return
         host, port = target.split(":")
-        target_reader, target_writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        try:
-            await asyncio.gather(pump(reader, target_writer), pump(target_reader, writer))
-        finally:
-            target_writer.transport.abort()
+        await forward(
+            reader, writer, host, int(port), b"HTTP/1.1 200 Connection established\r\n\r\n"
+        )
 
     async with serving(connected, context) as server:
         yield server

@@ -306,6 +306,11 @@ async def poll(client: DirectClient) -> None:
         await client.confirm(change)
         await client.confirm("https://localhost/complete")
     assert_type(changes.counts, PollCounts)
+    while await changes.wait_until_due():
+        assert_type(await changes.poll_once(), DirectJobStatusResponse | None)
+        assert_type(changes.polled_at, float | None)
+        assert_type(changes.answered_at, float | None)
+        assert_type(changes.next_poll_in(), float)
     changes.stop()
     await changes.aclose()
 
@@ -462,7 +467,9 @@ def explain(error: SigningError) -> object:  # noqa: C901, PLR0911, PLR0912 - on
         case CreateOutcomeUnknownError():
             assert_type(error.job_id, int | None)
             return error.reference, error.reason
-        case TransportTimeoutError() | TlsError():
+        case TlsError():
+            return assert_type(error.certificate_refused, bool)
+        case TransportTimeoutError():
             return error.request_may_have_left
         case TransportError():
             return assert_type(error.request_may_have_left, bool)

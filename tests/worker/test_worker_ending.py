@@ -290,8 +290,8 @@ async def test_a_permanent_failure_ends_the_worker_immediately():
     class RefusingTransport(ModelTransport):
         @asynccontextmanager
         async def exchange(self, request):
-            message = "The certificate is not trusted."
-            raise TlsError(message, request_may_have_left=False)
+            message = "The client certificate is revoked."
+            raise TlsError(message, request_may_have_left=False, certificate_refused=True)
             yield
 
     async with working(transport=RefusingTransport(ModelService(), "one")) as work:

@@ -35,9 +35,16 @@ class FailurePolicy:
     """When a `StatusChanges` iterator raises instead of polling again after a transient failure.
 
     By default it never raises a transient failure: it logs the failure, waits and polls again. These
-    failures are transient: lost connections, timeouts, HTTP 408 and 5xx, blocks by the rate limit, and
-    responses that can't be read. Every other failure is permanent and is raised immediately, such as a
-    certificate that is refused or not trusted, or an organisation without access.
+    failures are transient: lost connections, timeouts, TLS failures, HTTP 408 and 5xx, blocks by the rate
+    limit, responses that can't be read, and redirects or HTTP 401, 403 and 404 without an error document of
+    the service, which come from a proxy or gateway. Every other failure is permanent and is raised
+    immediately, such as an error document that denies access, or a TLS alert because of the client's
+    certificate (`TlsError.certificate_refused`).
+
+    The iterators of a queue share the backoff after a failure. If the service can't be reached (no response,
+    HTTP 502, 503 or 504), all iterators of the client share it, and one of them polls at a time. A failure of
+    a different iterator's poll that delays this iterator counts as its own: it is passed to `on_failure`, and
+    may be raised.
 
     Attributes:
         max_failures: Raise after this many consecutive failures. None: never.

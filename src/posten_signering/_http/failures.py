@@ -122,12 +122,12 @@ def _tls_error(
     # In TLS 1.3 the client may send its request before the server has checked the client certificate.
     # A server that then refuses the certificate has not finished the handshake, so it reads no request
     # (RFC 8446, 4.4.2.4).
-    refused = (
-        trace.tls == "TLSv1.3" and not trace.response_begun and is_client_certificate_alert(error)
-    )
+    certificate_refused = is_client_certificate_alert(error)
+    refused = trace.tls == "TLSv1.3" and not trace.response_begun and certificate_refused
     return TlsError(
         f"The service at {root} {describe(error, context.certificate_advice)}",
         request_may_have_left=not (unsent or refused),
+        certificate_refused=certificate_refused,
     )
 
 

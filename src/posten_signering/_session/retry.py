@@ -6,7 +6,9 @@ from datetime import timedelta
 from posten_signering._wire.operations import Retryable
 from posten_signering.errors import (
     ApiError,
+    BrokerNotAuthorizedError,
     ConfigurationError,
+    NotAuthorizedError,
     RateLimitedError,
     SigningError,
     TlsError,
@@ -57,6 +59,8 @@ def may_retry(error: SigningError, retryable: Retryable) -> bool:
     """Whether the failure is transient and the operation may be sent again after it."""
     match error:
         case TlsError():
+            # It seldom ends within the seconds that the retries of a call take. Without retries, a
+            # developer whose certificates are wrong sees the error at once.
             return False
         case TransportError():
             return retryable is Retryable.ALWAYS or (
@@ -69,16 +73,30 @@ def may_retry(error: SigningError, retryable: Retryable) -> bool:
 
 
 def is_transient(error: SigningError) -> bool:
-    """Whether a failure may end by itself, so that a caller who can wait should send the call again later."""
+    """Whether a failure may end by itself, so that a caller who can wait should send the call again later.
+
+    A refusal without an error document does not come from the service, but from a proxy or a gateway,
+    for example while the service is being replaced.
+    """
     match error:
         case TlsError():
-            return False
+            return not error.certificate_refused
         case TransportError() | RateLimitedError() | UnexpectedResponseError():
             return True
+        case BrokerNotAuthorizedError() | NotAuthorizedError():
+            return False
         case ApiError():
-            return error.status >= 500 or error.status == 408
+            return (
+                error.status >= 500
+                or error.status == 408
+                or (error.code is None and _may_be_of_a_gateway(error.status))
+            )
         case _:
             return False
+
+
+def _may_be_of_a_gateway(status: int) -> bool:
+    return status in {401, 403, 404} or 300 <= status < 400
 
 
 def may_have_reached(error: SigningError) -> bool:
