@@ -221,6 +221,7 @@ class _Queue:
         due_at: The next poll of an iterator, with jitter. Failures may delay it further.
         reported_time: The last next permitted poll time that was logged as unusually late.
         failure: The last failure that concerns this queue only, until a poll is answered.
+        unsent: The scope of an iterator's poll that waits for the rate budget, so that an outage cancels it.
         lock: Held while a poll is in flight, so that the next poll knows its result.
     """
 
@@ -230,6 +231,7 @@ class _Queue:
     due_at: float = float("-inf")
     reported_time: datetime | None = None
     failure: PollFailure | None = None
+    unsent: anyio.CancelScope | None = None
     lock: anyio.Lock = field(default_factory=anyio.Lock)
 
 
@@ -287,8 +289,16 @@ class PollSchedule:
                 self._refuse_early(queue)
                 return await self._poll(queue, turn, send)
 
-    async def poll_if_due(self, sender: Sender, send: Send) -> StatusPoll | None:
-        """Polls the sender's queue for an iterator. None if no poll is due, so that none was sent."""
+    async def poll_if_due(
+        self, sender: Sender, send: Send, scope: anyio.CancelScope
+    ) -> StatusPoll | None:
+        """Polls the sender's queue for an iterator. None if no poll is due, so that none was sent.
+
+        Args:
+            sender: The sender whose queue to poll.
+            send: Sends the poll.
+            scope: The scope around this call. It is cancelled if an outage begins before the poll is sent.
+        """
         queue = self._queue(sender)
         async with self._one_probe(), queue.lock:
             if self._due_in(queue) > 0:
@@ -297,6 +307,7 @@ class PollSchedule:
                 self._learn(queue, turn.state)
                 if self._due_in(queue) > 0:
                     return None
+                queue.unsent = scope
                 return await self._poll(queue, turn, send)
 
     @asynccontextmanager
@@ -318,6 +329,7 @@ class PollSchedule:
         async def note_sending(request: Request) -> Request:
             nonlocal sent_at
             sent_at = self._time.monotonic()
+            queue.unsent = None
             return request
 
         try:
@@ -325,6 +337,8 @@ class PollSchedule:
         except BaseException as error:
             self._end(queue, turn, error, sent_at)
             raise
+        finally:
+            queue.unsent = None
         self._end(queue, turn, poll, sent_at)
         return poll
 
@@ -370,11 +384,17 @@ class PollSchedule:
         if isinstance(outcome, SigningError) and is_transient(outcome):
             if _concerns_whole_service(outcome):
                 self._outage = self._failed(self._outage, outcome, sent_at)
+                self._cancel_unsent_polls()
             else:
                 self._outage = None
                 queue.failure = self._failed(queue.failure, outcome, sent_at)
         elif isinstance(outcome, StatusPoll | ApiError):
             self._outage = queue.failure = None
+
+    def _cancel_unsent_polls(self) -> None:
+        for queue in self._queues.values():
+            if queue.unsent is not None:
+                queue.unsent.cancel()
 
     def _failed(
         self, before: PollFailure | None, error: SigningError, sent_at: float | None

@@ -252,7 +252,7 @@ class StatusChanges:
         return poll.change
 
     async def _poll(self) -> StatusPoll | None:
-        """Polls the queue. None if it was not due, or if the iterator was stopped before the poll was sent."""
+        """Polls the queue. None if no poll was sent: it is not due, or the iterator was stopped."""
         if self._stopped:
             return None
         with anyio.CancelScope() as scope, suppress(_StoppedError):
@@ -270,7 +270,7 @@ class StatusChanges:
 
             self._cancellable.add(scope)
             try:
-                return await self._schedule.poll_if_due(self._sender, send)
+                return await self._schedule.poll_if_due(self._sender, send, scope)
             finally:
                 self._cancellable.discard(scope)
         return None
