@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from functools import partial
 
 from posten_signering._client.creation import check
 from posten_signering._client.downloads import DownloadStream, Progress
@@ -161,8 +160,7 @@ class DirectClient(ClientLifecycle):
                 client already knew that time (`polled` is False).
         """
         opened, sender = self._open(), self._sender(sender)
-        operation = operations.poll(self._root, sender)
-        return await opened.schedule.poll(sender, partial(opened.session.send, operation))
+        return await opened.schedule.poll(sender)
 
     def status_changes(
         self, *, sender: Sender | None = None, failure_policy: FailurePolicy | None = None
@@ -181,7 +179,6 @@ class DirectClient(ClientLifecycle):
         failure_policy = FailurePolicy() if failure_policy is None else failure_policy
         require("failure_policy", Secret(failure_policy), "a FailurePolicy", FailurePolicy)
         return StatusChanges(
-            send=partial(opened.session.send, operations.poll(self._root, sender)),
             sender=sender,
             schedule=opened.schedule,
             failure_policy=failure_policy,

@@ -23,7 +23,7 @@ from posten_signering._http.transport import HttpTransport
 from posten_signering._session.fleet import FleetContext, FleetMember, InMemoryFleet
 from posten_signering._session.loop import OwnLoop
 from posten_signering._session.observers import Observers
-from posten_signering._session.session import Session
+from posten_signering._session.session import Prepare, Session
 from posten_signering._session.timing import Time
 from posten_signering._trust.anchors import explain_untrusted, unpinned
 from posten_signering._trust.certificates import (
@@ -36,7 +36,8 @@ from posten_signering._trust.certificates import (
 from posten_signering._values.arguments import require
 from posten_signering._values.job import DirectJob, Sender
 from posten_signering._values.secret import Secret
-from posten_signering._wire import xml
+from posten_signering._values.status import StatusPoll
+from posten_signering._wire import operations, xml
 from posten_signering._wire.exchange import ResponseStream, Transport
 from posten_signering._wire.operations import Operation
 from posten_signering.errors import (
@@ -254,7 +255,13 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
         processors=configuration.bundle_processors,
         limiter=limiter,
     )
+
+    async def send_poll(sender: Sender, prepare: Prepare) -> StatusPoll:
+        operation = operations.poll(configuration.environment.service_root, sender)
+        return await session.send(operation, prepare)
+
     schedule = PollSchedule(
+        send=send_poll,
         fleet=fleet,
         time=time,
         notify=observers.notify,

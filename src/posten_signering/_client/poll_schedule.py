@@ -1,5 +1,6 @@
 """Knows when each queue of a client may be polled: the rule after each poll, and the backoff after failures."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,8 +29,8 @@ from posten_signering.errors import (
 
 logger = logging.getLogger("posten_signering")
 
-Send = Callable[[Prepare], Awaitable[StatusPoll]]
-"""Sends a poll. Its argument is a function to call just before the request leaves."""
+Send = Callable[[Sender, Prepare], Awaitable[StatusPoll]]
+"""Polls a sender's queue once. Its last argument is a function to call just before the request leaves."""
 
 # The largest jitter, in seconds. Processes that wait for the same moment then poll at different times.
 # It is small because a wait is already up to a second too long: `Date` has whole seconds only.
@@ -232,7 +233,8 @@ class _Queue:
     reported_time: datetime | None = None
     failure: PollFailure | None = None
     unsent: anyio.CancelScope | None = None
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    # Not anyio.Lock: a client may have thousands of queues, and this one is small while nobody waits for it.
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class PollSchedule:
@@ -242,6 +244,7 @@ class PollSchedule:
     reached, iterators of all queues share one backoff, and one poll at a time checks whether it can be reached.
 
     Args:
+        send: Sends a poll.
         fleet: Shares the poll times, and gives the turn to poll.
         time: The clock and the randomness.
         notify: Receives an event for each poll.
@@ -250,8 +253,9 @@ class PollSchedule:
     """
 
     def __init__(
-        self, *, fleet: FleetMember, time: Time, notify: Notify, default_wait: timedelta
+        self, *, send: Send, fleet: FleetMember, time: Time, notify: Notify, default_wait: timedelta
     ) -> None:
+        self._send = send
         self._fleet = fleet
         self._time = time
         self._notify = notify
@@ -274,7 +278,7 @@ class PollSchedule:
         ]
         return max(failures, key=lambda failure: failure.failed_at, default=None)
 
-    async def poll(self, sender: Sender, send: Send) -> StatusPoll:
+    async def poll(self, sender: Sender) -> StatusPoll:
         """Polls the sender's queue, if the service permits it.
 
         Raises:
@@ -287,16 +291,16 @@ class PollSchedule:
             async with self._fleet.turn(sender) as turn:
                 self._learn(queue, turn.state)
                 self._refuse_early(queue)
-                return await self._poll(queue, turn, send)
+                return await self._poll(queue, turn, _unchanged)
 
     async def poll_if_due(
-        self, sender: Sender, send: Send, scope: anyio.CancelScope
+        self, sender: Sender, prepare: Prepare, scope: anyio.CancelScope
     ) -> StatusPoll | None:
         """Polls the sender's queue for an iterator. None if no poll is due, so that none was sent.
 
         Args:
             sender: The sender whose queue to poll.
-            send: Sends the poll.
+            prepare: Called just before the request leaves.
             scope: The scope around this call. It is cancelled if an outage begins before the poll is sent.
         """
         queue = self._queue(sender)
@@ -308,7 +312,7 @@ class PollSchedule:
                 if self._due_in(queue) > 0:
                     return None
                 queue.unsent = scope
-                return await self._poll(queue, turn, send)
+                return await self._poll(queue, turn, prepare)
 
     @asynccontextmanager
     async def _one_probe(self) -> AsyncGenerator[None]:
@@ -323,17 +327,18 @@ class PollSchedule:
     def _is_unreachable(self) -> bool:
         return self._outage is not None
 
-    async def _poll(self, queue: _Queue, turn: PollTurn, send: Send) -> StatusPoll:
+    async def _poll(self, queue: _Queue, turn: PollTurn, prepare: Prepare) -> StatusPoll:
         sent_at: float | None = None
 
         async def note_sending(request: Request) -> Request:
             nonlocal sent_at
+            request = await prepare(request)
             sent_at = self._time.monotonic()
             queue.unsent = None
             return request
 
         try:
-            poll = await send(note_sending)
+            poll = await self._send(queue.sender, note_sending)
         except BaseException as error:
             self._end(queue, turn, error, sent_at)
             raise
@@ -450,6 +455,10 @@ class PollSchedule:
             time.isoformat(),
             state.permitted_in / 60,
         )
+
+
+async def _unchanged(request: Request) -> Request:
+    return request
 
 
 def _result(outcome: StatusPoll | BaseException) -> PollResult:

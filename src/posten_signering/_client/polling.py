@@ -1,20 +1,18 @@
 """Polls a queue for status changes: an async iterator. When it may poll is in `poll_schedule`."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Self
 
 import anyio
 
-from posten_signering._client.poll_schedule import PollFailure, PollSchedule, Send
+from posten_signering._client.poll_schedule import PollFailure, PollSchedule
 from posten_signering._session.loop import OwnLoop
 from posten_signering._session.retry import is_transient
-from posten_signering._session.session import Prepare
 from posten_signering._session.timing import Time
 from posten_signering._values.job import Sender
 from posten_signering._values.status import DirectJobStatusResponse, StatusPoll
@@ -126,7 +124,6 @@ class StatusChanges:
         "_known_failure",
         "_loop",
         "_schedule",
-        "_send",
         "_sender",
         "_stopped",
         "_time",
@@ -137,32 +134,30 @@ class StatusChanges:
     def __init__(
         self,
         *,
-        send: Send,
         sender: Sender,
         schedule: PollSchedule,
         failure_policy: FailurePolicy,
         time: Time,
         loop: OwnLoop,
     ) -> None:
-        self._send = send
         self._sender = sender
         self._schedule = schedule
         self._failure_policy = failure_policy
         self._time = time
         self._loop = loop
-        self._counts = Counter[str]()
+        self._counts = PollCounts()
         self._known_failure: PollFailure | None = None
         self._consecutive_failures = 0
         self._failing_since = 0.0
         self._stopped = False
-        self._cancellable = set[anyio.CancelScope]()
+        self._cancellable = list[anyio.CancelScope]()
         self.polled_at: float | None = None
         self.answered_at: float | None = None
 
     @property
     def counts(self) -> PollCounts:
         """The counts of the polls so far."""
-        return PollCounts(**self._counts)
+        return self._counts
 
     def stop(self) -> None:
         """Stops the iterator. The loop ends immediately if it sleeps or waits to send a poll.
@@ -235,12 +230,12 @@ class StatusChanges:
         try:
             poll = await self._poll()
         except TooEagerPollingError:
-            self._answered("too_early")
+            self._answered(too_early=self._counts.too_early + 1)
             return None
         except SigningError as error:
             if not is_transient(error):
                 raise
-            self._counts["failures"] += 1
+            self._counts = replace(self._counts, failures=self._counts.failures + 1)
             self._known_failure = self._schedule.failure(self._sender)
             if self._must_raise():
                 raise
@@ -248,7 +243,10 @@ class StatusChanges:
             return None
         if poll is None:
             return None
-        self._answered("empty" if poll.change is None else "changes")
+        if poll.change is None:
+            self._answered(empty=self._counts.empty + 1)
+        else:
+            self._answered(changes=self._counts.changes + 1)
         return poll.change
 
     async def _poll(self) -> StatusPoll | None:
@@ -257,34 +255,32 @@ class StatusChanges:
             return None
         with anyio.CancelScope() as scope, suppress(_StoppedError):
 
-            async def send(prepare: Prepare) -> StatusPoll:
-                async def raise_if_stopped(request: Request) -> Request:
-                    if self._stopped:
-                        raise _StoppedError
-                    # From here on `stop` must not cancel the poll.
-                    self._cancellable.discard(scope)
-                    self.polled_at = self._time.monotonic()
-                    return await prepare(request)
+            async def raise_if_stopped(request: Request) -> Request:
+                if self._stopped:
+                    raise _StoppedError
+                # From here on `stop` must not cancel the poll.
+                self._cancellable.remove(scope)
+                self.polled_at = self._time.monotonic()
+                return request
 
-                return await self._send(raise_if_stopped)
-
-            self._cancellable.add(scope)
+            self._cancellable.append(scope)
             try:
-                return await self._schedule.poll_if_due(self._sender, send, scope)
+                return await self._schedule.poll_if_due(self._sender, raise_if_stopped, scope)
             finally:
-                self._cancellable.discard(scope)
+                if scope in self._cancellable:
+                    self._cancellable.remove(scope)
         return None
 
     async def _sleep(self, seconds: float) -> None:
         with anyio.CancelScope() as scope:
-            self._cancellable.add(scope)
+            self._cancellable.append(scope)
             try:
                 await self._time.sleep(seconds)
             finally:
-                self._cancellable.discard(scope)
+                self._cancellable.remove(scope)
 
-    def _answered(self, count: str) -> None:
-        self._counts[count] += 1
+    def _answered(self, **counts: int) -> None:
+        self._counts = replace(self._counts, **counts)
         self._consecutive_failures = 0
         self.answered_at = self._time.monotonic()
 
