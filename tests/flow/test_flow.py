@@ -41,6 +41,7 @@ from posten_signering.errors import (
     CreateOutcomeUnknownError,
     DocumentsNotDeletableError,
     InvalidStatusQueryTokenError,
+    NotAuthorizedError,
     RateLimitedError,
     SignedDocumentMissingError,
     SigningCeremonyNotCompletedError,
@@ -50,7 +51,7 @@ from posten_signering.errors import (
     TransportError,
     UntrustedUrlError,
 )
-from posten_signering.sandbox import RateLimit, Sandbox, SandboxError
+from posten_signering.sandbox import Fault, FaultKind, RateLimit, Sandbox, SandboxError
 
 pytestmark = pytest.mark.anyio
 
@@ -318,6 +319,33 @@ async def test_the_iterator_waits_while_the_queue_is_empty(sandbox, clock):
         change = await anext(client.status_changes())
         assert statuses(change) == [SIGNED, WAITING]
         assert timedelta(seconds=30) <= clock.now - start <= timedelta(seconds=32)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(Fault(kind=FaultKind.SERVER_ERROR, status=status, times=2) for status in (401, 403, 404)),
+        Fault(kind=FaultKind.UNAVAILABLE, times=2),
+        Fault(kind=FaultKind.RESET, times=2),
+        Fault(kind=FaultKind.FOREIGN_CERTIFICATE, times=2),
+    ],
+    ids=lambda fault: f"{fault.kind} {fault.status or ''}",
+)
+async def test_the_iterator_waits_until_a_transient_failure_has_ended(sandbox, clock, fault):
+    async with DirectClient(configured(sandbox, clock)) as client:
+        created = await client.create(polled())
+        await sandbox.sign(created.signer(PERSON).redirect_url)
+    sandbox.faults.add(fault)
+    async with DirectClient(configured(sandbox, clock)) as client:
+        changes = client.status_changes()
+        assert (await anext(changes)).job_id == created.job_id
+        assert changes.counts.failures == 2
+
+
+async def test_an_error_document_that_denies_access_ends_the_iterator(sandbox, client):
+    sandbox.faults.add(Fault(kind=FaultKind.ERROR_DOCUMENT, code="NOT_AUTHORIZED", times=1))
+    with pytest.raises(NotAuthorizedError):
+        await anext(client.status_changes())
 
 
 async def test_the_expiry_of_a_job_is_delivered_in_the_queue(sandbox, client):
