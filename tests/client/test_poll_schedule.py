@@ -275,6 +275,34 @@ async def test_iterators_leave_a_queue_to_a_neighbour_but_a_single_poll_is_sent(
     assert len(service.polls_of("one")) == 3
 
 
+@pytest.mark.parametrize("waits_for", ["turn", "probe"])
+async def test_an_iterator_that_waits_for_another_poll_can_be_stopped(waits_for):
+    """It waits for the turn that another client has, or until another poll has shown that the service is back."""
+    service = ModelService(busy=9.0)
+    fleet = InMemoryFleet()
+    other = SENDER if waits_for == "turn" else OTHER_QUEUE
+    async with (
+        process_of(service, fleet=fleet) as client,
+        process_of(service, "two", fleet=fleet) as two,
+    ):
+        if waits_for == "probe":
+            service.script += [Fault(kind=Kind.REFUSED)]
+            with pytest.raises(TransportError):
+                await client.get_status_change()
+        polling = client if waits_for == "probe" else two
+        first = asyncio.ensure_future(anext(polling.status_changes(sender=other), None))
+        await anyio.sleep(3)
+        changes = client.status_changes()
+        second = asyncio.ensure_future(anext(changes, None))
+        await anyio.sleep(1)
+        polls = len(service.polls)
+        changes.stop()
+        assert await second is None
+        assert now() < 4.1
+        assert len(service.polls) == polls
+        await cancel_natively(first)
+
+
 # --- The interface for workers
 
 
@@ -386,24 +414,30 @@ async def test_polls_that_fail_together_count_as_one_failure(service):
     assert max(waits) <= 2
 
 
-async def test_a_queue_whose_own_polls_fail_does_not_slow_the_others(service):
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_queue_whose_own_polls_fail_does_not_slow_the_others(status):
+    """Not even with a status that usually means that the whole service is unavailable."""
+
     class OneQueueFails(ModelService):
         def answer(self, request, process, poll):
             answer = super().answer(request, process, poll)
             if poll is not None and poll.queue.sender == OTHER_QUEUE:
-                answer.status, answer.body = 500, error_xml("INTERNAL_ERROR")
+                answer.status, answer.body = status, error_xml("INTERNAL_ERROR")
                 answer.headers.clear()
             return answer
 
     service = OneQueueFails()
+    for _ in range(500):
+        service.put(SENDER)
     async with process_of(service) as client:
         failing = asyncio.ensure_future(anext(client.status_changes(sender=OTHER_QUEUE)))
-        await anyio.sleep(1000)
-        service.put(SENDER)
-        started_at = now()
-        assert number_of(await anext(client.status_changes())) == 1
-        assert now() - started_at < 1
+        changes = client.status_changes()
+        for _ in range(500):
+            await anext(changes)
         await cancel_natively(failing)
+    # The rate budget permits about 7 calls per second.
+    assert 500 / 7 < now() < 500 / 7 + 12
+    assert len([poll for poll in service.polls if poll.queue.sender == OTHER_QUEUE]) <= 8
 
 
 async def test_the_policy_of_each_iterator_ends_it_in_an_outage_that_another_one_notices(service):

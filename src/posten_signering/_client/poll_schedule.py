@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -221,7 +222,7 @@ class _Queue:
         permitted_time: The next permitted poll time that the service sent; None if the default wait is used.
         due_at: The next poll of an iterator, with jitter. Failures may delay it further.
         reported_time: The last next permitted poll time that was logged as unusually late.
-        failure: The last failure that concerns this queue only, until a poll is answered.
+        failure: The last failure of its polls, until one is answered.
         unsent: The scope of an iterator's poll that waits for the rate budget, so that an outage cancels it.
         lock: Held while a poll is in flight, so that the next poll knows its result.
     """
@@ -240,8 +241,9 @@ class _Queue:
 class PollSchedule:
     """Knows when each queue of a client may be polled, and prevents earlier polls.
 
-    Polls of the same queue run one after the other, in this client and in its fleet. While the service can't be
-    reached, iterators of all queues share one backoff, and one poll at a time checks whether it can be reached.
+    Polls of the same queue run one after the other, in this client and in its fleet. The iterators of a queue
+    share one backoff after failures. While the service can't be reached, the iterators of all queues share
+    one, and one poll at a time checks whether the service can be reached.
 
     Args:
         send: Sends a poll.
@@ -387,12 +389,13 @@ class PollSchedule:
     ) -> None:
         """Begins or ends the backoff of the queue, or of all queues."""
         if isinstance(outcome, SigningError) and is_transient(outcome):
+            # Also when the whole service is concerned: this may be the only queue for which it is unavailable.
+            queue.failure = self._failed(queue.failure, outcome, sent_at)
             if _concerns_whole_service(outcome):
                 self._outage = self._failed(self._outage, outcome, sent_at)
                 self._cancel_unsent_polls()
             else:
                 self._outage = None
-                queue.failure = self._failed(queue.failure, outcome, sent_at)
         elif isinstance(outcome, StatusPoll | ApiError):
             self._outage = queue.failure = None
 
@@ -409,7 +412,8 @@ class PollSchedule:
             return before
         now, number = self._time.monotonic(), 1 if before is None else before.number + 1
         seconds = backoff(error, number, self._time.random())
-        return PollFailure(error=error, number=number, failed_at=now, resume_at=now + seconds)
+        # A copy has no traceback, which would keep the frames of the poll in memory.
+        return PollFailure(error=copy(error), number=number, failed_at=now, resume_at=now + seconds)
 
     def _queue(self, sender: Sender) -> _Queue:
         if sender not in self._queues:

@@ -111,8 +111,20 @@ class StatusChanges:
 
     It never fetches a change ahead of the loop, and it holds no resource between two changes. You may
     leave the loop with `break`, an exception or a cancellation, and iterate again later. A client may
-    have several iterators, also for the same queue. They get different changes and share the next
-    permitted poll time.
+    have several iterators, also for the same queue. They get different changes, and share the next
+    permitted poll time and the backoff after failures. Clients with a common `Fleet` share the permitted
+    time too, and poll a queue one after the other.
+
+    Without a common fleet, another process may have polled the queue, and the service then refuses a poll
+    as too early. A process whose polls succeed keeps to the permitted time. Every other process leaves the
+    queue to it: after its second early answer in a row, and each further one, its iterators wait longer
+    than the service asks for, by at most 6 hours in production.
+
+    Attributes:
+        polled_at: When the last poll of this iterator was sent, in seconds of the configuration's
+            `monotonic`. None before the first poll. The lease of its change began after this time.
+        answered_at: When the service last answered a poll of this iterator: with a change, an empty queue,
+            or "too early". None before the first answer.
     """
 
     __slots__ = (
@@ -292,7 +304,7 @@ class StatusChanges:
         """
         failure = self._schedule.failure(self._sender)
         if failure is None:
-            self._consecutive_failures = 0
+            self._known_failure, self._consecutive_failures = None, 0
         elif failure is not self._known_failure and failure.resume_at > self._time.monotonic():
             self._known_failure = failure
             # A copy, because several iterators may raise it, and each changes its traceback.
