@@ -1,5 +1,6 @@
 """Checks the types of arguments, because not every caller runs a type checker."""
 
+import functools
 from inspect import iscoroutinefunction
 
 from posten_signering._values.secret import Secret
@@ -24,5 +25,8 @@ def require(argument: str, value: Secret[object], expected: str, *types: type) -
 
 def is_async(function: object) -> bool:
     """Whether a function, or an object that can be called, is async."""
-    call = getattr(function, "__call__", None)  # noqa: B004 - to see whether it is async
+    while isinstance(function, functools.partial):
+        function = function.func
+    # Of its type: to call a class is not to call its instances.
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - to see whether it is async
     return iscoroutinefunction(function) or iscoroutinefunction(call)
