@@ -70,6 +70,7 @@ class WorkerProcesses:
                 journal.handle,
                 concurrency=2,
                 lease=timedelta(seconds=self.lease),
+                handler_timeout=timedelta(seconds=0.8 * self.lease),
                 handle_signals=True,
             )
             await worker.run()

@@ -42,7 +42,7 @@ class Process:
     """One of several processes on the same queues.
 
     Attributes:
-        delivered: The number and the time of each change that was delivered to it.
+        delivered: The number and the time of each change that an iterator or a handler received.
         done: For each change, the times at which a handler returned or an iterator's body ended.
         handling: The changes that its handlers are working on.
         overlaps: Changes that a handler received while a different handler was working on them.
@@ -101,7 +101,7 @@ class Process:
 
     def work(self, sender: Sender, *, concurrency: int) -> None:
         worker = StatusChangeWorker(
-            self.client, self._handle, sender=sender, concurrency=concurrency
+            self.client, self._handle, senders=[sender], concurrency=concurrency
         )
         self.workers.append(worker)
         self._run(worker, worker.run)
@@ -125,6 +125,11 @@ class Process:
     def skipped(self) -> int:
         """The number of deliveries that its workers skipped, because a handler had the same change."""
         return sum(worker.counts.skipped for worker in self.workers)
+
+    @property
+    def retried(self) -> int:
+        """How often its workers retried a handler. `delivered` has an entry for each attempt."""
+        return sum(worker.counts.retried for worker in self.workers)
 
     # Iterators and workers
 

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import anyio
 from model_service import SENDER, ModelService, now, number_of
@@ -12,7 +13,10 @@ from model_transport import ModelTransport, process_of
 from virtual_time import cancel_natively
 
 from posten_signering import DirectClient, DirectJobStatusResponse
+from posten_signering._values.events import Event
 from posten_signering.worker import StatusChangeWorker
+
+E = TypeVar("E", bound=Event)
 
 
 @dataclass
@@ -22,6 +26,8 @@ class Handler:
     Attributes:
         seconds: How long it takes.
         fails: The numbers of the changes for which it fails. It fails once for each entry.
+        always_fails: The numbers of the changes for which it fails each time.
+        shielded: Whether it can't be cancelled, such as one that waits for a thread.
         begun: The number and the time of each start.
         finished: The time at which it finished each change.
         cancelled: The numbers of the changes in whose handling it was cancelled.
@@ -32,6 +38,8 @@ class Handler:
 
     seconds: float = 1.0
     fails: list[int] = field(default_factory=list)
+    always_fails: Container[int] = ()
+    shielded: bool = False
     begun: list[tuple[int, float]] = field(default_factory=list)
     finished: dict[int, float] = field(default_factory=dict)
     cancelled: list[int] = field(default_factory=list)
@@ -46,9 +54,11 @@ class Handler:
         self.max_concurrent = max(self.max_concurrent, self.handling.total())
         self.overlaps += self.handling[number] > 1
         try:
-            await anyio.sleep(self.seconds)
-            if number in self.fails:
-                self.fails.remove(number)
+            with anyio.CancelScope(shield=self.shielded):
+                await anyio.sleep(self.seconds)
+            if number in self.fails or number in self.always_fails:
+                if number in self.fails:
+                    self.fails.remove(number)
                 message = f"The handler failed for change {number}"
                 raise LookupError(message)
             self.finished[number] = now()
@@ -68,6 +78,11 @@ class Work:
     handler: Handler
     worker: StatusChangeWorker
     task: "asyncio.Task[None]"
+    events: list[Event]
+
+    def events_of(self, kind: type[E]) -> list[E]:
+        """The events of this type that the client's observers received so far."""
+        return [event for event in self.events if isinstance(event, kind)]
 
     async def ended(self) -> None:
         """Waits until the worker ends. Raises the worker's error, if it has one."""
@@ -81,22 +96,23 @@ async def working(
     handler: Handler | None = None,
     service: ModelService | None = None,
     transport: ModelTransport | None = None,
+    fields: Mapping[str, object] | None = None,
     **options,
 ) -> AsyncIterator[Work]:
-    """Runs a worker on a queue with this number of changes."""
+    """Runs a worker on a queue with this number of changes. `fields` are fields of the configuration."""
     service = service or ModelService()
+    events: list[Event] = []
     for _ in range(changes):
         service.put(SENDER)
     handler = handler or Handler()
     async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(process_of(service))
-        if transport is not None:
-            configuration = replace(opened.configuration, transport=transport)
-            opened = await stack.enter_async_context(DirectClient(configuration))
+        opened = await stack.enter_async_context(
+            process_of(service, transport=transport, observers=[events.append], **(fields or {}))
+        )
         worker = StatusChangeWorker(opened, handler, **options)
         task = asyncio.ensure_future(worker.run())
         try:
-            yield Work(service, opened, handler, worker, task)
+            yield Work(service, opened, handler, worker, task, events)
         finally:
             if not task.done():
                 worker.stop()

@@ -109,10 +109,12 @@ from posten_signering.sandbox import (
 from posten_signering.worker import (
     DirectoryStore,
     Handler,
+    QueueHealth,
     SignedDocumentStore,
     StatusChangeWorker,
     StoreSignedDocuments,
     WorkCounts,
+    WorkerHealth,
 )
 
 # --- Configuring
@@ -365,15 +367,22 @@ async def work(client: DirectClient) -> None:
     worker = StatusChangeWorker(
         client,
         handlers[0],
-        sender=None,
+        senders=[Sender(organization_number="123456789")],
         concurrency=4,
+        handler_timeout=timedelta(minutes=8),
+        max_deliveries=10,
+        dead_letter=handle,
         lease=timedelta(minutes=10),
         stop_within=timedelta(seconds=30),
         failure_policy=FailurePolicy(),
         handle_signals=True,
     )
     await worker.run()
+    worker.add_sender(Sender(organization_number="999888777"))
+    worker.remove_sender(Sender(organization_number="999888777"))
     worker.stop()
+    assert_type(worker.health, WorkerHealth)
+    assert_type(worker.health.queues, tuple[QueueHealth, ...])
     assert_type(worker.counts, WorkCounts)
     assert_type(worker.counts.polls, PollCounts)
 

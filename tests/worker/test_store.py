@@ -109,10 +109,10 @@ async def test_signed_documents_are_on_the_disk_before_the_change_is_confirmed(t
 async def test_a_change_whose_documents_could_not_be_stored_is_not_confirmed(tmp_path):
     """The store fails, so the worker sends only polls and downloads."""
     (tmp_path / "7").write_text("in the way")
-    transport = ScriptedTransport(poll_response(status_xml()), whole(PADES), poll_response(None))
+    transport = ScriptedTransport(poll_response(status_xml()), whole(PADES))
     async with working(transport, DirectoryStore(tmp_path)) as worker:
         with anyio.fail_after(20):
-            while not worker.counts.polls.empty:
+            while not worker.health.waiting_for_retry:
                 await anyio.lowlevel.checkpoint()
     assert worker.counts.failed == 1
     assert {request.method for request in transport.sent} == {"GET"}

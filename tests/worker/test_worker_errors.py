@@ -2,19 +2,20 @@
 
 import asyncio
 import logging
-from dataclasses import replace
-from types import SimpleNamespace
+import re
 
 import anyio
 import pytest
 import virtual_time
-from model_service import SENDER, ModelService
+from model_service import SENDER, ModelService, now, number_of
 from model_transport import process_of
 from model_worker import Handler, confirmed, working
 from virtual_time import run
 
 from posten_signering import DirectClient, DirectJobStatusResponse
+from posten_signering._values.events import ChangeReleased, ReleaseReason
 from posten_signering.worker import StatusChangeWorker
+from posten_signering.worker._delivery import Delivery
 
 pytestmark = pytest.mark.anyio
 
@@ -64,28 +65,20 @@ async def all_are_confirmed_in_the_end(work, caplog, *, failed=0, unconfirmed=0)
 
 @EACH_ERROR
 async def test_whatever_a_handler_raises_the_worker_continues(error, caplog):
+    """A change whose handler was cancelled is released. After any other error, the handler is retried."""
+
     async def handle(change):
         raising(change)
 
     raising = once(error, lambda change: None)
     async with working(changes=3, handler=handle, concurrency=1) as work:
-        await all_are_confirmed_in_the_end(work, caplog, failed=1)
-
-
-@EACH_ERROR
-async def test_whatever_calling_the_handler_raises_the_worker_continues(error, caplog):
-    """For example, a sync function raises before there is anything to await."""
-    handler = once(error, Handler())
-    async with working(changes=3, handler=handler, concurrency=1) as work:
-        await all_are_confirmed_in_the_end(work, caplog, failed=1)
-
-
-async def test_a_sync_handler_is_reported_as_a_failure(caplog):
-    async with working(changes=3, handler=lambda change: None, concurrency=1) as work:
-        await anyio.sleep(60)
-        assert work.worker.counts.failed == len(errors_in(caplog)) == 3
-        assert confirmed(work.service) == []
-        assert errors_in(caplog)[0].exc_info[0] is TypeError
+        if isinstance(error, asyncio.CancelledError):
+            await all_are_confirmed_in_the_end(work, caplog, failed=1)
+        else:
+            await anyio.sleep(60)
+            assert confirmed(work.service) == [1, 2, 3]
+            assert work.worker.counts.retried == 1
+            assert errors_in(caplog) == []
 
 
 @EACH_ERROR
@@ -112,36 +105,26 @@ async def test_logging_that_raises_does_not_stop_the_worker(monkeypatch):
     handler = Raising()
     logger.addHandler(handler)
     try:
-        async with working(changes=3, handler=Handler(fails=[1]), concurrency=1) as work:
+        async with working(changes=3, handler=Handler(fails=[1])) as work:
             await anyio.sleep(60)
-            assert confirmed(work.service) == [2, 3]
-            await anyio.sleep(1300)
             assert confirmed(work.service) == [1, 2, 3]
     finally:
         logger.removeHandler(handler)
 
 
-@pytest.mark.parametrize("error", [OSError("A"), asyncio.CancelledError()])
-async def test_a_failure_of_the_lease_watch_does_not_concern_the_handler(error, caplog):
-    """Only the lease watch sleeps for 480 s."""
+@pytest.mark.parametrize("method", ["begin_delivery", "end_delivery"])
+async def test_a_fleet_that_can_not_count_deliveries_does_not_stop_the_worker(
+    method, caplog, monkeypatch
+):
+    async def fail(self, key):
+        raise OSError
 
-    async with working(concurrency=1) as work:
-        configuration = work.client.configuration
-        await anyio.sleep(1)
-
-        async def sleep(seconds):
-            if seconds == 480:
-                raise error
-            await configuration.sleep(seconds)
-
-        work.worker._client = SimpleNamespace(
-            configuration=replace(configuration, sleep=sleep), confirm=work.client.confirm
-        )
-        for _ in range(3):
-            work.service.put(SENDER)
-        await anyio.sleep(700)
-        assert confirmed(work.service) == [1, 2, 3]
-        assert len(errors_in(caplog)) == (3 if isinstance(error, OSError) else 0)
+    monkeypatch.setattr("posten_signering._session.fleet._InMemoryMember." + method, fail)
+    async with working(changes=3) as work:
+        await anyio.sleep(60)
+        assert not work.task.done()
+        assert len(errors_in(caplog)) == 3
+        assert confirmed(work.service) == ([] if method == "begin_delivery" else [1, 2, 3])
 
 
 async def test_a_handler_that_is_cancelled_before_it_begins_frees_its_slot(caplog, monkeypatch):
@@ -150,7 +133,7 @@ async def test_a_handler_that_is_cancelled_before_it_begins_frees_its_slot(caplo
 
     def create_cancelled_task(coroutine):
         task = create_task(coroutine)
-        if not cancelled and coroutine.__name__ == "_handle_and_confirm":
+        if not cancelled and coroutine.__qualname__ == "Delivery.work":
             cancelled.append(task.cancel())
         return task
 
@@ -160,24 +143,75 @@ async def test_a_handler_that_is_cancelled_before_it_begins_frees_its_slot(caplo
         assert cancelled == [True]
 
 
-@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()], ids=["exit", "interrupt"])
-def test_a_handler_that_ends_the_program_ends_it(error, caplog):
-    service, workers = ModelService(), []
-    service.put(SENDER)
+async def test_a_delivery_that_is_cancelled_before_it_begins_calls_no_handler():
+    """The worker may cancel its deliveries between the response to a poll and the next step of the loop."""
+    async with working() as work:
+        work.service.put(SENDER)
+        poll = await work.client.get_status_change()
+        context = work.worker._running._context
+        delivery = Delivery(poll.change, sender=SENDER, polled_at=now(), context=context)
+        delivery.cancel()
+        assert await delivery.work() is None
+        assert work.handler.begun == []
+        assert [event.reason for event in work.events_of(ChangeReleased)] == [
+            ReleaseReason.CANCELLED
+        ]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])
+def test_an_exception_that_ends_the_program_leaves_run_after_the_other_handlers_finished(error):
+    service, workers, left = ModelService(), [], []
+    finishes = Handler(seconds=5)
+    for _ in range(2):
+        service.put(SENDER)
 
     async def handler(change) -> None:
-        raise error
+        if number_of(change) == 2:
+            raise error
+        await finishes(change)
 
     async def main() -> None:
         async with process_of(service) as client:
             workers.append(StatusChangeWorker(client, handler))
-            await workers[0].run()
+            try:
+                await workers[0].run()
+            except BaseException as raised:
+                left.append(raised)
+                raise
 
     with pytest.raises(type(error)):
         run(main)
+    assert left == [error]
     assert workers[0].counts.failed == 1
-    assert confirmed(service) == []
-    assert len(errors_in(caplog)) == 1
+    assert confirmed(service) == list(finishes.finished) == [1]
+
+
+def test_a_keyboard_interrupt_while_the_worker_stops_cancels_the_other_handlers():
+    """Python raises the second Ctrl-C in the code that runs, which may be that of a handler."""
+    service = ModelService()
+    for _ in range(2):
+        service.put(SENDER)
+
+    async def handler(change) -> None:
+        if number_of(change) == 2:
+            workers[0].stop()
+            await anyio.sleep(5)
+            raise KeyboardInterrupt
+        await anyio.sleep(100)
+
+    async def main() -> None:
+        async with process_of(service) as client:
+            workers.append(StatusChangeWorker(client, handler))
+            try:
+                await workers[0].run()
+            finally:
+                ended_at.append(now())
+
+    workers, ended_at = [], []
+    with pytest.raises(KeyboardInterrupt):
+        run(main)
+    assert ended_at == [pytest.approx(5.5, abs=0.5)]
+    assert workers[0].counts.failed == 2
 
 
 # --- The end of polling is never silent
@@ -197,7 +231,7 @@ async def run_with_poll_that_raises(error: BaseException, monkeypatch) -> None:
     [
         (LookupError("A"), LookupError),
         (ExceptionGroup("B", [ValueError("C")]), ExceptionGroup),
-        (StopAsyncIteration(), RuntimeError),
+        (StopAsyncIteration(), StopAsyncIteration),
         (asyncio.CancelledError(), asyncio.CancelledError),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
@@ -211,17 +245,28 @@ async def test_a_cancellation_of_what_a_poll_awaits_is_logged_as_an_error(caplog
     with pytest.raises(asyncio.CancelledError):
         await run_with_poll_that_raises(asyncio.CancelledError(), monkeypatch)
     [record] = errors_in(caplog)
-    assert "The worker's task was not cancelled" in record.getMessage()
+    assert record.getMessage() == "The worker stopped with CancelledError: polling failed."
 
 
-@pytest.mark.parametrize("how", ["stop", "cancel"])
-async def test_only_a_cancellation_of_the_worker_is_logged_when_it_ends(how, caplog):
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("stop", "stop() was called"), ("cancel", "its task was cancelled")],
+)
+async def test_the_log_says_what_the_worker_polls_and_handles_and_why_it_stopped(
+    how, reason, caplog
+):
     caplog.set_level(logging.INFO, "posten_signering")
-    async with working() as work:
+    async with working(changes=1) as work:
         await anyio.sleep(5)
         work.worker.stop() if how == "stop" else work.task.cancel()
         await asyncio.wait([work.task])
-    messages = [
-        record.getMessage() for record in caplog.records if record.name == "posten_signering"
+    duration = r"\d\.\d s"
+    expected = [
+        rf"The worker started. It polls {SENDER.organization_number}, .*",
+        rf"Handled a status change of job 1001 in {duration}.",
+        rf"Confirmed a status change of job 1001, {duration} after its delivery.",
+        rf"The worker stopped: {re.escape(reason)}.",
     ]
-    assert messages == (["The worker was cancelled, stopping."] if how == "cancel" else [])
+    lines = [record.getMessage() for record in caplog.records if "signering.worker" in record.name]
+    assert len(lines) == len(expected)
+    assert all(re.fullmatch(*pair) for pair in zip(expected, lines, strict=True))

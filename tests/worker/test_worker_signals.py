@@ -221,8 +221,9 @@ import anyio
 import doubles
 from posten_signering.worker import StatusChangeWorker
 
-logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-logging.getLogger("posten_signering").setLevel(logging.INFO)
+log = logging.StreamHandler(sys.stdout)
+log.addFilter(lambda record: "Received" in record.getMessage())
+logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[log])
 
 async def handler(change):
     print("handling", flush=True)

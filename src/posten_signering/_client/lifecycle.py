@@ -210,6 +210,15 @@ class ClientLifecycle:
         return await opened.session.receive(operation, write)
 
 
+def opened_parts(client: ClientLifecycle) -> Opened:
+    """The parts of an open client, for a caller that runs in its event loop.
+
+    Raises:
+        ClientStateError: The client is not open, or belongs to a different event loop.
+    """
+    return client._open()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - for the worker, which is no operation
+
+
 async def open_client(configuration: ClientConfiguration) -> Opened:
     """Prepares the parts of an open client, but opens no connection.
 

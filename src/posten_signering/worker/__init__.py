@@ -8,14 +8,18 @@ handler raises or the process dies, the service redelivers the change when its l
 ended. Use `change.deduplication_key` to detect a change that was handled before.
 """
 
+from posten_signering.worker._delivery import Handler
+from posten_signering.worker._health import QueueHealth, WorkCounts, WorkerHealth
 from posten_signering.worker._store import DirectoryStore, SignedDocumentStore, StoreSignedDocuments
-from posten_signering.worker._worker import Handler, StatusChangeWorker, WorkCounts
+from posten_signering.worker._worker import StatusChangeWorker
 
 __all__ = [
     "DirectoryStore",
     "Handler",
+    "QueueHealth",
     "SignedDocumentStore",
     "StatusChangeWorker",
     "StoreSignedDocuments",
     "WorkCounts",
+    "WorkerHealth",
 ]
