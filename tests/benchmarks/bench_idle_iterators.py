@@ -1,4 +1,4 @@
-"""The cost of idle iterators: 1,000 on one client for one hour, each on its own empty queue.
+"""The cost of idle queues: 1,000 empty queues of one client for one hour, with iterators and with a worker.
 
 The hour is virtual and the service is a model in memory, so that only the SDK's own work is measured. The
 baseline is the same number of tasks that only sleep. `python -m benchmarks.bench_idle_iterators`, in the
@@ -10,7 +10,7 @@ import gc
 import sys
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 import anyio
@@ -18,25 +18,28 @@ from model_service import SENDER, Call, ModelService, Poll
 from model_transport import process_of
 from virtual_time import VirtualTime, run
 
-from posten_signering import DirectClient, Sender
+from posten_signering import DirectClient, DirectJobStatusResponse, Sender
+from posten_signering.worker import StatusChangeWorker
 
 from .table import Row, compared, rendered
 
-ITERATORS = 1000
+QUEUES = 1000
 HOUR = 3600.0
-# Every iterator has polled once by then: the rate budget permits about seven calls per second.
+# The most memory of a queue, in tasks that only sleep. Such a task has 2 KiB, and a queue may have 10 KiB.
+MOST_MEMORY = 5.0
+# Every queue has been polled once by then: the rate budget permits about seven calls per second.
 WARM_UP = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one iterator costs in one hour.
+    """What one queue costs in one hour.
 
     Attributes:
-        kib: Memory while it sleeps, in KiB.
+        kib: Memory while the queue is not polled, in KiB.
         milliseconds: CPU time in milliseconds.
-        sleeps: The number of its sleeps.
-        polls: The number of its polls.
+        sleeps: The number of sleeps. A task wakes up after each of them.
+        polls: The number of polls.
     """
 
     kib: float
@@ -46,25 +49,45 @@ class Cost:
 
 
 def measure(*, turns: int) -> list[Row]:
-    ours = [_ours(memory=False) for _ in range(turns)]
     bare = [_bare(memory=False) for _ in range(turns)]
+    bare_memory = _bare(memory=True).kib
+    return [
+        row
+        for name, start, limit in (
+            ("idle iterator", _iterate, None),
+            ("idle queue of a worker", _work, MOST_MEMORY),
+        )
+        for row in _rows(name, start, bare, bare_memory, limit=limit, turns=turns)
+    ]
+
+
+def _rows(
+    name: str,
+    start: "Start",
+    bare: list[Cost],
+    bare_memory: float,
+    *,
+    limit: float | None,
+    turns: int,
+) -> list[Row]:
+    ours = [_ours(start, memory=False) for _ in range(turns)]
     return [
         compared(
-            "idle iterator, memory",
-            [_ours(memory=True).kib],
-            [_bare(memory=True).kib],
-            limit=None,
+            f"{name}, memory",
+            [_ours(start, memory=True).kib],
+            [bare_memory],
+            limit=limit,
             unit="KiB",
         ),
         compared(
-            "idle iterator, CPU in an hour",
+            f"{name}, CPU in an hour",
             [cost.milliseconds for cost in ours],
             [cost.milliseconds for cost in bare],
             limit=None,
             unit="ms",
         ),
         Row(
-            name="idle iterator, counts in an hour",
+            name=f"{name}, counts in an hour",
             measured=f"{ours[0].sleeps:.1f} sleeps",
             baseline=f"{bare[0].sleeps:.1f} sleeps",
         ),
@@ -72,20 +95,44 @@ def measure(*, turns: int) -> list[Row]:
     ]
 
 
-def _ours(*, memory: bool) -> Cost:
+def _senders() -> list[Sender]:
+    number = SENDER.organization_number
+    return [
+        Sender(organization_number=number, polling_queue=f"queue {queue}")
+        for queue in range(QUEUES)
+    ]
+
+
+def _iterate(client: DirectClient) -> list[Coroutine[object, object, object]]:
+    """An iterator for each queue."""
+
+    async def consume(sender: Sender) -> None:
+        await anext(client.status_changes(sender=sender))
+
+    return [consume(sender) for sender in _senders()]
+
+
+def _work(client: DirectClient) -> list[Coroutine[object, object, object]]:
+    """One worker for all queues."""
+
+    async def handle(change: DirectJobStatusResponse) -> None:
+        raise AssertionError
+
+    return [StatusChangeWorker(client, handle, senders=_senders()).run()]
+
+
+Start = Callable[[DirectClient], list[Coroutine[object, object, object]]]
+
+
+def _ours(start: Start, *, memory: bool) -> Cost:
     async def main() -> Cost:
         service = ModelService()
         sleeps = _Sleeps()
         async with process_of(service, sleep=sleeps) as client:
-
-            async def consume(number: int) -> None:
-                sender = Sender(
-                    organization_number=SENDER.organization_number, polling_queue=f"queue {number}"
-                )
-                await anext(client.status_changes(sender=sender))
-
             await _first_call(client)
-            return await _cost(consume, sleeps, service.polls, memory=memory, calls=service.calls)
+            return await _cost(
+                lambda: start(client), sleeps, service.polls, memory=memory, calls=service.calls
+            )
 
     return run(main)
 
@@ -104,7 +151,9 @@ def _bare(*, memory: bool) -> Cost:
             while True:
                 await sleeps(600)
 
-        return await _cost(consume, sleeps, [], memory=memory)
+        return await _cost(
+            lambda: [consume(number) for number in range(QUEUES)], sleeps, [], memory=memory
+        )
 
     return run(main)
 
@@ -119,7 +168,7 @@ class _Sleeps:
 
 
 async def _cost(
-    consume: Callable[[int], Awaitable[None]],
+    start: Callable[[], list[Coroutine[object, object, object]]],
     sleeps: _Sleeps,
     polls: list[Poll],
     *,
@@ -130,7 +179,7 @@ async def _cost(
         gc.collect()
         tracemalloc.start()
     try:
-        tasks = [asyncio.ensure_future(consume(number)) for number in range(ITERATORS)]
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in start()]
         await anyio.sleep(WARM_UP)
         memory_in_use = 0
         # The records of the model service are not the SDK's memory.
@@ -147,10 +196,10 @@ async def _cost(
     cpu = time.process_time() - cpu_before
     assert VirtualTime.monotonic() - start >= HOUR - 1
     cost = Cost(
-        kib=memory_in_use / 1024 / ITERATORS,
-        milliseconds=cpu * 1000 / ITERATORS,
-        sleeps=(sleeps.count - sleeps_before) / ITERATORS,
-        polls=len(polls) / ITERATORS,
+        kib=memory_in_use / 1024 / QUEUES,
+        milliseconds=cpu * 1000 / QUEUES,
+        sleeps=(sleeps.count - sleeps_before) / QUEUES,
+        polls=len(polls) / QUEUES,
     )
     for task in tasks:
         task.cancel()
