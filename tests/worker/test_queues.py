@@ -74,6 +74,25 @@ async def test_a_full_queue_does_not_delay_the_others(concurrency):
         assert started.queues == (number, f"{number}/shop", OTHER_SENDER.organization_number)
 
 
+@pytest.mark.parametrize("blocked", [False, True])
+async def test_an_organisation_with_many_queues_does_not_delay_the_others(blocked):
+    """Polling all of its queues takes half a minute, because of the rate limit."""
+    number = SENDER.organization_number
+    noisy = [Sender(organization_number=number, polling_queue=f"{queue}") for queue in range(200)]
+    service = ModelService()
+    for _ in range(10):
+        service.put(OTHER_SENDER)
+    async with working(service=service, senders=[*noisy, OTHER_SENDER]) as work:
+        await anyio.sleep(0.05)
+        if blocked:
+            service.block_now(number)
+        await anyio.sleep(8)
+        assert len(confirmed(service)) == 10
+        assert polls_of(work, noisy[-1]) == 0
+        await anyio.sleep(90)
+        assert all(polls_of(work, sender) for sender in noisy)
+
+
 async def test_a_sender_that_is_given_twice_is_polled_once():
     async with working(senders=[SENDER, OTHER_QUEUE, SENDER]) as work:
         await anyio.sleep(60)

@@ -1,8 +1,9 @@
 """Polls the queues of a worker: one task for each queue, and slots that all of them share."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 
@@ -53,6 +54,9 @@ class _Queue:
 class Queues:
     """Polls queues while there is a free slot. Slots go to the queues in the order in which they are due.
 
+    Polls of one organisation use at most half of the slots. Many queues of an organisation that waits
+    for its rate limit would otherwise keep the slots from the queues of the others.
+
     Args:
         open_queue: Returns the iterator over the changes of a sender's queue.
         concurrency: The number of slots. A poll takes a slot, and a change keeps it until it is handled.
@@ -77,6 +81,10 @@ class Queues:
     ) -> None:
         self._open_queue = open_queue
         self._slots = anyio.Semaphore(concurrency)
+        # For each organisation number, how many more of its polls may use a slot.
+        self._polls_left = defaultdict[str, anyio.Semaphore](
+            lambda: anyio.Semaphore(max(1, concurrency // 2))
+        )
         self._room = room
         self._time = time
         self._notify = notify
@@ -155,6 +163,7 @@ class Queues:
                 self._note_unavailable(queue, error)
             finally:
                 queue.due_since = None
+                self._polls_left[queue.sender.organization_number].release()
                 if change is None:
                     self.release_slot()
             polled_at = queue.changes.polled_at
@@ -168,12 +177,12 @@ class Queues:
                 await self._time.sleep(queue.retry_at - self._time.monotonic())
             if not queue.is_removed and await queue.changes.wait_until_due():
                 queue.due_since = self._time.monotonic()
-                await self._slots.acquire()
-                try:
+                with ExitStack() as taken:
+                    for slots in (self._polls_left[queue.sender.organization_number], self._slots):
+                        await slots.acquire()
+                        taken.callback(slots.release)
                     await self._room.wait_to_fetch()
-                except BaseException:
-                    self.release_slot()
-                    raise
+                    taken.pop_all()
                 return True
         return False
 

@@ -56,7 +56,8 @@ class StatusChangeWorker:
         handler: An async function that handles one change. Several run concurrently, in no guaranteed
             order. A delivery may call it several times.
         senders: The senders whose queues the worker polls. It serves them in turn, so that a full queue
-            does not delay the others. None means the client's default sender.
+            does not delay the others. Polls of one organisation use at most half of `concurrency`, so
+            that its rate limit does not delay the others. None means the client's default sender.
         concurrency: The maximum number of changes that are handled at the same time, over all queues. No
             more are fetched.
         handler_timeout: The time for the handler and the confirmation, counted from sending the poll.
