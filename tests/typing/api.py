@@ -11,7 +11,13 @@ from posten_signering import (
     AuthenticationLevel,
     Body,
     BundleProcessor,
+    CallEnded,
+    CallRetried,
     CertificateAuthority,
+    ChangeConfirmed,
+    ChangeDeadLettered,
+    ChangeDelivered,
+    ChangeReleased,
     ClientConfiguration,
     Compression,
     DirectClient,
@@ -31,18 +37,30 @@ from posten_signering import (
     ExitUrls,
     FailurePolicy,
     Fleet,
+    FleetAvailable,
     FleetContext,
     FleetMember,
+    FleetUnavailable,
+    HandlerEnded,
+    HandlerResult,
     IdentifierInSignedDocuments,
     InMemoryFleet,
+    LeaseRunningOut,
+    Observer,
     OnBehalfOf,
+    OrganizationBlocked,
     PollCounts,
+    PollResult,
+    PollTurn,
+    QueuePolled,
     QueueState,
+    ReleaseReason,
     Request,
     ResponseStream,
     Retries,
     Secret,
     Sender,
+    SenderUnavailable,
     Signature,
     SignatureType,
     SignerStatus,
@@ -53,6 +71,8 @@ from posten_signering import (
     Timeouts,
     Transport,
     TrustAnchors,
+    WorkerStarted,
+    WorkerStopped,
     load_pkcs12,
     status_query_token_in,
 )
@@ -164,6 +184,52 @@ def process(job: DirectJob, open_container: Callable[[], BinaryIO]) -> None:
         Path(f"{job.reference}.asice").write_bytes(container.read())
 
 
+def observe(event: Event, /) -> None:
+    match event:
+        case CallEnded():
+            assert_type(event.duration, timedelta)
+            assert_type(event.status, int | None)
+            assert_type(event.error_type, str | None)
+        case CallRetried():
+            assert_type(event.delay, timedelta)
+        case OrganizationBlocked():
+            assert_type(event.organization_number, str)
+        case QueuePolled():
+            assert_type(event.result, PollResult)
+            assert_type(event.polling_queue, str | None)
+        case FleetUnavailable():
+            assert_type(event.calls_per_second, float)
+        case FleetAvailable():
+            assert_type(event, FleetAvailable)
+        case _:
+            observe_worker(event)
+
+
+def observe_worker(event: Event) -> None:
+    match event:
+        case WorkerStarted():
+            assert_type(event.queues, tuple[str, ...])
+        case WorkerStopped() | SenderUnavailable():
+            assert_type(event.error_type, str | None)
+        case ChangeDelivered() | ChangeDeadLettered():
+            assert_type(event.deliveries, int)
+        case HandlerEnded():
+            assert_type(event.result, HandlerResult)
+            assert_type(event.retry_in, timedelta | None)
+        case LeaseRunningOut():
+            assert_type(event.used, timedelta)
+        case ChangeConfirmed():
+            assert_type(event.job_id, int)
+        case ChangeReleased():
+            assert_type(event.reason, ReleaseReason)
+        case _:
+            assert_type(event, Event)
+
+
+def observed(observer: Observer) -> tuple[Observer, ...]:
+    return (observer, observe)
+
+
 async def configurations(transport: Transport, fleet: Fleet) -> ClientConfiguration:
     async def sleep(seconds: float) -> None:
         assert_type(seconds, float)
@@ -171,9 +237,6 @@ async def configurations(transport: Transport, fleet: Fleet) -> ClientConfigurat
     processors: list[BundleProcessor] = [process, DocumentBundleToDisk("sent")]
     assert_type(ClientConfiguration.from_env(), ClientConfiguration)
     fleets: list[Fleet] = [fleet, InMemoryFleet(share=0.25, per_certificate=True)]
-
-    def observe(event: Event, /) -> None:
-        assert_type(event, Event)
 
     return ClientConfiguration(
         environment=Environment.STAGING,
@@ -188,7 +251,7 @@ async def configurations(transport: Transport, fleet: Fleet) -> ClientConfigurat
         compression=Compression.DEFLATED,
         retries=Retries(max_retries=2, budget=10, longest_retry_after=timedelta(seconds=20)),
         fleet=fleets[0],
-        observers=[observe],
+        observers=observed(observe),
         bundle_processors=processors,
         clock=lambda: datetime.now(UTC),
         monotonic=lambda: 0.0,
@@ -437,6 +500,7 @@ class OwnFleet:
         async with InMemoryFleet().join(context) as member:
             assert_type(member, FleetMember)
             async with member.turn(Sender(organization_number="123456789")) as turn:
+                assert_type(turn, PollTurn)
                 assert_type(turn.state, QueueState)
             yield member
 

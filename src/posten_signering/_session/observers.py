@@ -120,8 +120,8 @@ _FAILURE_MESSAGES: dict[type[Event], _Message] = {
         _calls,
         logging.INFO,
         (
-            "The service was asked to %(operation)s, but attempt %(attempt)d failed with %(error_type)s. "
-            "Retrying in %(delay).2f s."
+            "The service was asked to %(operation)s, but attempt %(attempt)d failed. Retrying in "
+            "%(delay).2f s: %(error)s"
         ),
     ),
     events.QueuePolled: (
@@ -226,7 +226,8 @@ def _log(event: Event, error: BaseException | None) -> None:
     logger, level, message = (_FAILURE_MESSAGES if failed else _MESSAGES)[type(event)]
     if logger.isEnabledFor(level):
         values = as_dictionary(event)
-        texts = {**values, **_texts(event), "error": _text_of(error)}
+        error_text = values.get("error_type") if error is None else _text_of(error)
+        texts = {**values, **_texts(event), "error": error_text}
         traceback = None if "%(error)s" in message else error
         logger.log(level, message, texts, exc_info=traceback, extra={_ROOT: values})
 
@@ -262,7 +263,7 @@ def _texts(event: Event) -> dict[str, str]:
             return {}
 
 
-def _text_of(error: BaseException | None) -> str:
+def _text_of(error: BaseException) -> str:
     # The text of an error that is not ours may quote what was sent or received.
     return str(error) if isinstance(error, SigningError) else type(error).__name__
 

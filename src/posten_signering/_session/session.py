@@ -185,7 +185,8 @@ class Session:
                         attempt=failed,
                         delay=timedelta(seconds=delay),
                         error_type=type(error).__name__,
-                    )
+                    ),
+                    error=error,
                 )
                 await self._time.sleep(delay)
             else:

@@ -255,7 +255,8 @@ class Delivery:
                         attempt=attempt,
                         delay=timedelta(seconds=wait),
                         error_type=type(error).__name__,
-                    )
+                    ),
+                    error=error,
                 )
             await self._time.sleep(wait)
         self._is_confirmed = True
