@@ -298,6 +298,7 @@ async def test_an_iterator_that_waits_for_another_poll_can_be_stopped(waits_for)
         polls = len(service.polls)
         changes.stop()
         assert await second is None
+        assert await changes.poll_once() is None
         assert now() < 4.1
         assert len(service.polls) == polls
         await cancel_natively(first)
@@ -390,10 +391,12 @@ async def test_while_the_service_is_unreachable_one_poll_at_a_time_checks_it(fau
         await anyio.sleep(HOUR)
         during_outage = len(service.polls)
         service.outages.clear()
+        service.busy = 5.0
     # At most as many as there are connections when the outage begins, and then one for each backoff.
     assert during_outage <= 10 + 8 + 3600 / 150
     assert delivered_at.keys() == set(range(100))
-    assert max(delivered_at.values()) <= HOUR + 300 + 10
+    # Then all connections are used again. One after the other, 100 polls would take 500 seconds.
+    assert max(delivered_at.values()) <= HOUR + 300 + 100
 
 
 async def test_polls_that_fail_together_count_as_one_failure(service):
@@ -458,6 +461,27 @@ async def test_the_policy_of_each_iterator_ends_it_in_an_outage_that_another_one
     assert {error.status for _, error in ended.values()} == {503}
     for at, _ in ended.values():
         assert 20 <= at <= 300
+
+
+async def test_an_answer_ends_the_backoff_of_all_queues_even_if_it_is_a_failure(service):
+    service.put(SENDER)
+    service.script += [Fault(kind=Kind.GATEWAY, status=status) for status in (503, 500)]
+    async with process_of(service) as client:
+        for number in range(2):
+            with pytest.raises(ApiError):
+                await client.get_status_change(sender=queue(number))
+        await anext(client.status_changes())
+    assert now() < 1
+
+
+async def test_a_failure_whose_backoff_has_ended_does_not_count_for_a_new_iterator(service):
+    service.put(SENDER)
+    service.script += [Fault(kind=Kind.REFUSED)]
+    async with process_of(service) as client:
+        with pytest.raises(TransportError):
+            await client.get_status_change()
+        await anyio.sleep(10)
+        await anext(client.status_changes(failure_policy=FailurePolicy(max_failures=1)))
 
 
 async def test_a_success_of_another_iterator_resets_the_failures_that_an_iterator_counts(service):
