@@ -24,6 +24,7 @@ from posten_signering._session.fleet import (
     PollTurn,
     QueueState,
 )
+from posten_signering._session.redis import RedisFleet
 from posten_signering._session.retry import Retries
 from posten_signering._trust.anchors import TrustAnchors
 from posten_signering._trust.certificates import EnterpriseCertificate, load_pkcs12
@@ -125,6 +126,7 @@ __all__ = [
     "PollTurn",
     "QueuePolled",
     "QueueState",
+    "RedisFleet",
     "ReleaseReason",
     "Request",
     "ResponseStream",

@@ -85,13 +85,13 @@ LIBRARIES = {
     "lxml": {"_wire.xml", "_container.xades"},
     "cryptography": {"_trust", "_http.tls", "_container.xades"},
     "certifi": {"_trust.anchors", "_http.tls"},
-    "redis": {"_session.redis"},
+    "redis": {"_session.redis_connection"},
     # Values and messages do not use the event loop.
     "anyio": {"_configuration", "_container", "_session", "_trust", "_http", "_client", "worker"},
 }
 
 # These modules need an extra. They import its libraries where they use them, and name the extra if it is missing.
-BEHIND_EXTRAS = {"sandbox", "_session.redis"}
+BEHIND_EXTRAS = {"sandbox", "_session.redis_connection"}
 
 # These modules use no file, socket, clock, randomness or event loop. They receive these as arguments.
 PURE = {"_wire", "_values", "_container.layout", "_container.pdf", "_container.xades"}

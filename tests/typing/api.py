@@ -54,6 +54,7 @@ from posten_signering import (
     PollTurn,
     QueuePolled,
     QueueState,
+    RedisFleet,
     ReleaseReason,
     Request,
     ResponseStream,
@@ -236,7 +237,11 @@ async def configurations(transport: Transport, fleet: Fleet) -> ClientConfigurat
 
     processors: list[BundleProcessor] = [process, DocumentBundleToDisk("sent")]
     assert_type(ClientConfiguration.from_env(), ClientConfiguration)
-    fleets: list[Fleet] = [fleet, InMemoryFleet(share=0.25, per_certificate=True)]
+    fleets: list[Fleet] = [
+        fleet,
+        InMemoryFleet(share=0.25, per_certificate=True),
+        RedisFleet("redis://localhost", share=0.25, members_at_least=8, per_certificate=True),
+    ]
 
     return ClientConfiguration(
         environment=Environment.STAGING,
