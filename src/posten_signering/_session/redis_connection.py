@@ -3,11 +3,12 @@
 import asyncio
 import ssl
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis import exceptions
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
@@ -20,13 +21,17 @@ from posten_signering.errors import ConfigurationError
 _TIMEOUT = 1.0
 
 _TLS_ADVICE = (
-    "A RedisFleet could not set up TLS with Redis ({reason}). Check that the port of the `url` speaks TLS, "
-    "that Redis's certificate is valid for the host of the `url`, and that the option `ssl_ca_certs` of "
-    "the `url` names a file with the certificate of its authority."
+    "TLS with the server in RedisFleet.url failed: {reason}. Check that its port speaks TLS, that Redis's "
+    "certificate is valid for the host in the URL, and that the URL's option `ssl_ca_certs` names a file "
+    "with the certificate of the authority that issued it."
+)
+_NO_TLS_ADVICE = (
+    "The server in RedisFleet.url answers without TLS. Set the port on which Redis speaks TLS, or a `url` "
+    "that begins with redis://."
 )
 _CLUSTER_ADVICE = (
-    "The server of a RedisFleet is a node of a Redis Cluster, which RedisFleet does not support. Set the "
-    "`url` of a single Redis server."
+    "The server in RedisFleet.url is a node of a Redis Cluster, which RedisFleet does not support. Set the "
+    "URL of a single Redis server."
 )
 _URL_ADVICE = (
     "RedisFleet.url must be the URL of one Redis server: redis://host:port/db, rediss://host:port/db or "
@@ -75,8 +80,11 @@ class RedisConnection:
     """
 
     def __init__(self, url: Secret[str]) -> None:
-        self._client = Redis.from_pool(_pool(url))
+        self._pool = _pool(url)
+        self._client = Redis.from_pool(self._pool)
         self._scripts = dict[str, AsyncScript]()
+        self._uses_tls = issubclass(self._pool.connection_class, SSLConnection)
+        self._is_first_request = True
 
     async def run(self, script: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Reply:
         """The result of a script.
@@ -92,9 +100,44 @@ class RedisConnection:
                 reply: Reply = await registered(keys=keys, args=arguments)
                 return reply
         except Exception as error:  # noqa: BLE001 - whatever happens in redis-py, the client continues
-            failure = RedisFailedError(type(error).__name__, _advice(error))
+            failure = RedisFailedError(type(error).__name__, self._advice(error))
+        finally:
+            is_first_request, self._is_first_request = self._is_first_request, False
+        if is_first_request and self._uses_tls and await self._answers_without_tls():
+            failure = RedisFailedError(failure.error_type, _NO_TLS_ADVICE)
         # Raised here, because the text of the error above may have the address of Redis.
         raise failure
+
+    def _advice(self, error: Exception) -> str | None:
+        """What is wrong with the configuration; None if Redis is only away."""
+        for kind, advice in _ADVICE:
+            if isinstance(error, kind):
+                return advice
+        if isinstance(error, exceptions.ResponseError):
+            text = str(error).lower()
+            return next((advice for part, advice in _ADVICE_BY_TEXT.items() if part in text), None)
+        for cause in _causes(error):
+            # A server that ends in the middle of a handshake is away. It is not configured wrongly.
+            if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+                return _TLS_ADVICE.format(reason=cause.reason or type(cause).__name__)
+            if isinstance(cause, FileNotFoundError) and self._uses_tls:
+                return _TLS_ADVICE.format(reason="a file with certificates does not exist")
+        return None
+
+    async def _answers_without_tls(self) -> bool:
+        """Whether the server speaks no TLS. Redis never answers the TLS handshake on a port without TLS."""
+        address = self._pool.connection_kwargs
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_TIMEOUT):
+                reader, writer = await asyncio.open_connection(
+                    address.get("host", "localhost"), address.get("port", 6379)
+                )
+                try:
+                    writer.write(b"PING\r\n")
+                    return await reader.read(1) in {b"+", b"-"}
+                finally:
+                    writer.close()
+        return False
 
     async def aclose(self) -> None:
         """Closes the connection."""
@@ -116,29 +159,17 @@ def _pool(url: Secret[str]) -> ConnectionPool:
             # Retry once and at once, because Redis or a proxy may have closed an idle connection.
             retry=Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,)),
         )
-        try:
-            pool = ConnectionPool(**options.reveal())
-            pool.connection_class(**pool.connection_kwargs)  # checks the options; opens nothing
-        except (TypeError, ValueError, exceptions.RedisError):
-            advice = _OPTION_ADVICE
-        else:
-            return pool
+        with suppress(TypeError, ValueError, exceptions.RedisError):
+            return _checked(ConnectionPool(**options.reveal()))
+        advice = _OPTION_ADVICE
     # Raised here, because the text of the errors above may have a part of the URL.
     raise ConfigurationError(advice)
 
 
-def _advice(error: Exception) -> str | None:
-    for kind, advice in _ADVICE:
-        if isinstance(error, kind):
-            return advice
-    if isinstance(error, exceptions.ResponseError):
-        text = str(error).lower()
-        return next((advice for part, advice in _ADVICE_BY_TEXT.items() if part in text), None)
-    for cause in _causes(error):
-        # A server that ends in the middle of a handshake is away. It is not configured wrongly.
-        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
-            return _TLS_ADVICE.format(reason=cause.reason or type(cause).__name__)
-    return None
+def _checked(pool: ConnectionPool) -> ConnectionPool:
+    """The pool. Raises redis-py's error if its options are not valid."""
+    pool.connection_class(**pool.connection_kwargs)  # opens nothing
+    return pool
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

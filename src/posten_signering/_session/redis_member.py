@@ -122,7 +122,7 @@ class RedisMember:
         self._background = set[asyncio.Task[Reply | None]]()
         self._turns = set[str]()
         self._heart: asyncio.Task[None] | None = None
-        self._closed = False
+        self._has_left = False
         self._loop = OwnLoop("RedisFleet")
 
     async def open(self) -> None:
@@ -140,14 +140,12 @@ class RedisMember:
 
     async def aclose(self) -> None:
         """Leaves the fleet when the last requests have ended."""
-        self._closed = True
         if self._heart is not None:
             self._heart.cancel()
         with anyio.move_on_after(_LEAVE_WITHIN, shield=True):
             while self._background:
                 await asyncio.wait(self._background)
-        for task in self._background:
-            task.cancel()
+        self._has_left = True
 
     async def acquire(self, organization_number: str) -> EndInFlight:
         """See `FleetMember`."""
@@ -310,7 +308,7 @@ class RedisMember:
     async def _request(
         self, script: str, keys: Sequence[str], arguments: Sequence[Argument]
     ) -> Reply | None:
-        """The result of a script; None while Redis is away. It runs to its end if the caller is cancelled."""
+        """The result of a script; None while Redis is away. It ends even if the caller is cancelled."""
         return await asyncio.shield(self._send_later(script, keys, arguments))
 
     def _send_later(
@@ -325,7 +323,7 @@ class RedisMember:
         self, script: str, keys: Sequence[str], arguments: Sequence[Argument]
     ) -> Reply | None:
         async with self._requesting:
-            if self._away:
+            if self._away or self._has_left:
                 return None
             try:
                 return await self._run(script, keys, arguments)
