@@ -60,17 +60,30 @@ class Redis:
 
 
 @contextmanager
-def running(program: str, directory: Path, port: int | None = None) -> Iterator[Redis]:
-    """Starts a server, waits until it accepts connections, and stops it at the end."""
+def running(
+    program: str, directory: Path, port: int | None = None, **options: object
+) -> Iterator[Redis]:
+    """Starts a server, waits until it accepts connections, and stops it at the end.
+
+    An option such as `tls_port=port` is passed to the server as `--tls-port`.
+    """
     port = port or free_port()
     options = {
-        "--port": port,
-        "--bind": "127.0.0.1",
-        "--dir": directory,
-        "--save": "",
-        "--appendonly": "no",
+        "port": port,
+        "bind": "127.0.0.1",
+        "dir": directory,
+        "save": "",
+        "appendonly": "no",
+        **options,
     }
-    command = [program, *(str(word) for option in options.items() for word in option)]
+    command = [
+        program,
+        *(
+            str(word)
+            for name, value in options.items()
+            for word in (f"--{name.replace('_', '-')}", value)
+        ),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         redis = Redis(process, port)
         try:

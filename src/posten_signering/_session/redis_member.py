@@ -40,6 +40,8 @@ _ONE_SECOND = 1.0
 _HEARTBEAT_EVERY = 0.5
 # How long Redis may take to answer a question for a place. A later answer would come too late.
 _ANSWER_WITHIN = 1.0
+# With a rounding error, a shorter sleep may end before its time.
+_SHORTEST_WAIT = 0.001
 # The longest sleeps before something is checked again.
 _RECHECK_AFTER = 0.25
 _RECHECK_AFTER_WHEN_BLOCKED = 1.0
@@ -143,6 +145,7 @@ class RedisMember:
         if self._heart is not None:
             self._heart.cancel()
         with anyio.move_on_after(_LEAVE_WITHIN, shield=True):
+            await asyncio.sleep(0)  # calls that ended just now send their requests
             while self._background:
                 await asyncio.wait(self._background)
         self._has_left = True
@@ -154,7 +157,7 @@ class RedisMember:
         call = f"{self._id}/{self._calls}"
         try:
             while (wait := await self._seconds_until_call(budget, call)) is not None:
-                await self._time.sleep(wait)
+                await self._time.sleep(max(wait, _SHORTEST_WAIT))
         except BaseException:
             places, queue, queue_until, _ = self._keys.budget(budget)
             self._send_later(scripts.GIVE_BACK_PLACE, [places, queue, queue_until], [call])
@@ -212,7 +215,7 @@ class RedisMember:
         by_slot = self._away or now < self._fresh_until
         if by_slot:
             wait = self._seconds_until_slot(budget, now)
-            if wait > 0:
+            if wait is not None:
                 return min(wait, _RECHECK_AFTER)
         if self._away:
             return None
@@ -235,8 +238,8 @@ class RedisMember:
             self._note_block(budget, blocked_for / 1000)
         return None if granted else wait_for / 1000
 
-    def _seconds_until_slot(self, budget: str, now: float) -> float:
-        """0 when a slot was taken."""
+    def _seconds_until_slot(self, budget: str, now: float) -> float | None:
+        """None when a slot was taken."""
         if not (self._rank_is_known or self._away):
             return self._fresh_until - now
         if now < self._slots_from:

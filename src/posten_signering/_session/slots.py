@@ -32,7 +32,7 @@ class Slots:
         """How many calls per second the client may make for each budget."""
         return self.rate / self.members
 
-    def take(self, budget: str, now: float) -> float:
+    def take(self, budget: str, now: float) -> float | None:
         """Takes the current slot of a budget.
 
         Args:
@@ -40,12 +40,12 @@ class Slots:
             now: The time in seconds, on a clock that is the same for all members.
 
         Returns:
-            0 when the slot was taken; else the seconds until the next slot begins.
+            None when the slot was taken; else the seconds until the next slot begins.
         """
         period = 1 / self.calls_per_second
         number, since = divmod(now - self.rank / self.rate, period)
         slot = math.floor(number)
         if since < _LONGEST_SLOT and self._last_taken.get(budget) != slot:
             self._last_taken[budget] = slot
-            return 0.0
+            return None
         return period - since
