@@ -41,23 +41,6 @@ class Redis:
         self.process.terminate()
         self.process.wait(timeout=10)
 
-    @contextmanager
-    def monitored(self) -> Iterator[list[str]]:
-        """Records the server's commands during the block, as lines of MONITOR with the server's time.
-
-        The list is filled when the block ends.
-        """
-        lines: list[str] = []
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
-            connection.sendall(b"MONITOR\r\n")
-            assert connection.recv(5) == b"+OK\r\n"
-            yield lines
-            self.ask("ECHO", "the-end")
-            output = b""
-            while b'"the-end"' not in output:
-                output += connection.recv(65536)
-        lines += output.decode().splitlines()
-
 
 @contextmanager
 def running(
@@ -84,15 +67,31 @@ def running(
             for word in (f"--{name.replace('_', '-')}", value)
         ),
     ]
+    with _started(command, ready=b"Ready to accept connections") as process:
+        yield Redis(process, port)
+
+
+@contextmanager
+def sentinel(program: str, directory: Path) -> Iterator[str]:
+    """Starts a Redis Sentinel, yields its URL, and stops it at the end."""
+    port, file = free_port(), directory / "sentinel.conf"
+    file.write_text(f"port {port}\nbind 127.0.0.1\n")
+    with _started([program, str(file), "--sentinel"], ready=b"Sentinel ID"):
+        yield f"redis://127.0.0.1:{port}"
+
+
+@contextmanager
+def _started(command: list[str], ready: bytes) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts a process, waits until its output says that it is ready, and stops it at the end."""
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        redis = Redis(process, port)
         try:
             assert process.stdout is not None
             output = b""
-            while b"Ready to accept connections" not in output:
+            while ready not in output:
                 line = process.stdout.readline()
                 assert line, output.decode()
                 output += line
-            yield redis
+            yield process
         finally:
-            redis.stop()
+            process.terminate()
+            process.wait(timeout=10)
