@@ -1,6 +1,5 @@
 """The rate budget of a `RedisFleet` in virtual time, while Redis is away, comes back, and loses its data."""
 
-import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
@@ -10,7 +9,7 @@ from budget import most_in_a_second
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis_model import ModelConnection, RedisModel
-from virtual_time import VirtualTime, cancel_natively, run
+from virtual_time import VirtualTime, run
 
 from posten_signering import (
     FleetAvailable,
@@ -148,10 +147,10 @@ async def test_the_fleet_makes_most_of_the_calls_that_the_service_allows(latency
     async with anyio.create_task_group() as group:
         for seed in range(8):
             group.start_soon(arrivals.one_process, seed, 4)
-        await anyio.sleep(36)
+        await anyio.sleep(18)
         group.cancel_scope.cancel()
     assert 4 <= arrivals.moments[0] <= 5
-    assert arrivals.between(6, 36) / 30 >= rate
+    assert arrivals.between(6, 18) / 12 >= rate
 
 
 async def test_while_redis_is_away_the_processes_keep_to_their_slots():
@@ -269,14 +268,3 @@ async def test_the_end_of_a_client_waits_for_its_last_requests_but_not_for_ever(
             await exits.aclose()
         assert now() - began == pytest.approx(2, abs=0.01)
         await anyio.sleep(0.1)
-
-
-async def test_a_cancelled_call_gives_its_place_back():
-    redis = RedisModel()
-    async with member_of(redis) as member:
-        await anyio.sleep(6)
-        for _ in range(9):
-            await member.acquire(OURS)
-        waiting = asyncio.ensure_future(member.acquire(OURS))
-        await anyio.sleep(0.5)
-        await cancel_natively(waiting)

@@ -63,6 +63,10 @@ _ADVICE: list[tuple[type[Exception], str | None]] = [
     (exceptions.AskError, _CLUSTER_ADVICE),
 ]
 _ADVICE_BY_TEXT = {
+    # Older versions of redis-py have no classes for these.
+    "clusterdown": _CLUSTER_ADVICE,
+    "crossslot": _CLUSTER_ADVICE,
+    "moved": _CLUSTER_ADVICE,
     "unknown command": _SERVER_ADVICE,
     "db index is out of range": _DATABASE_ADVICE,
     "select is not allowed in cluster mode": _CLUSTER_ADVICE,
@@ -159,6 +163,11 @@ def _pool(url: Secret[str]) -> ConnectionPool:
             # Retry once and at once, because Redis or a proxy may have closed an idle connection.
             retry=Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,)),
         )
+        if options.reveal().get("connection_class") is SSLConnection and (
+            options.reveal().get("ssl_cert_reqs", "required") == "required"
+        ):
+            # Older versions of redis-py do not check the name in the certificate by default.
+            options.reveal().setdefault("ssl_check_hostname", True)
         with suppress(TypeError, ValueError, exceptions.RedisError):
             return _checked(ConnectionPool(**options.reveal()))
         advice = _OPTION_ADVICE

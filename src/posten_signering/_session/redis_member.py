@@ -3,11 +3,11 @@
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 import anyio
@@ -27,6 +27,8 @@ from posten_signering._session.slots import RATE, RATE_WITHOUT_RANK, Slots
 from posten_signering._values.events import FleetAvailable, FleetUnavailable
 from posten_signering._values.job import Sender
 from posten_signering.errors import ConfigurationError
+
+T = TypeVar("T")
 
 Argument = str | int | float
 Reply = list[Any]
@@ -121,7 +123,7 @@ class RedisMember:
         self._blocked_until = dict[str, float]()
         # Requests run one after the other, in the order in which they were made.
         self._requesting = asyncio.Lock()
-        self._background = set[asyncio.Task[Reply | None]]()
+        self._background = set[asyncio.Task[Any]]()
         self._turns = set[str]()
         self._heart: asyncio.Task[None] | None = None
         self._has_left = False
@@ -138,7 +140,7 @@ class RedisMember:
         except RedisFailedError as failure:
             if failure.advice is not None:
                 raise ConfigurationError(failure.advice) from None
-        self._heart = asyncio.create_task(self._keep_heartbeats())
+        self._heart = self._in_background(self._keep_heartbeats())
 
     async def aclose(self) -> None:
         """Leaves the fleet when the last requests have ended."""
@@ -317,7 +319,10 @@ class RedisMember:
     def _send_later(
         self, script: str, keys: Sequence[str], arguments: Sequence[Argument]
     ) -> "asyncio.Task[Reply | None]":
-        task = asyncio.create_task(self._run_unless_away(script, keys, arguments))
+        return self._in_background(self._run_unless_away(script, keys, arguments))
+
+    def _in_background(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
@@ -350,6 +355,8 @@ class RedisMember:
     def _note_failure(self, failure: RedisFailedError, sent_at: float) -> None:
         if self._away:
             return
+        if self._heart is None and failure.advice is not None:
+            return  # entering the client raises an error
         self._away = True
         # Until then, the state in Redis may still be that of this moment. A Redis that comes back later
         # has a fresh state, so it does not count on knowing the calls that were made by slots.
