@@ -16,7 +16,7 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox example-fastapi example-aiohttp example-django example-worker example-celery example-script test bench bench-short soak soak-short check lint types generated exemptions generate format constraints clean
+.PHONY: help demo sandbox example-fastapi example-aiohttp example-django example-worker example-celery example-fleet example-script test bench bench-short soak soak-short check lint types generated exemptions generate format constraints clean
 .PHONY: ready-demo ready-examples ready-test ready-dev
 
 help: ## list the targets
@@ -42,6 +42,9 @@ example-worker: ready-examples ## run a worker that polls a queue, together with
 
 example-celery: ready-examples ## run a Celery worker that creates and completes jobs; needs redis-server
 	@$(PY) examples/run.py celery $(ARGS)
+
+example-fleet: ready-examples ## run a web app and three workers with PostgreSQL and Redis; needs postgresql and redis-server
+	@PYTHONPATH=examples $(PY) -m fleet.start $(ARGS)
 
 example-script: ready-examples ## run a script that creates one job and waits until you sign it in a browser
 	@$(PY) examples/run.py script $(ARGS)
