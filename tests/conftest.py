@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -116,6 +117,13 @@ def chromium() -> str:
 def redis_server() -> str:
     """The path of `redis-server`."""
     return _program("redis-server", package="redis-server")
+
+
+@pytest.fixture(scope="session")
+def pg_ctl() -> str:
+    """The path of PostgreSQL's `pg_ctl`. Debian's packages do not put it on PATH."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    return _program("pg_ctl", *map(str, debian), package="postgresql")
 
 
 @pytest.fixture(scope="session")

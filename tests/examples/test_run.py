@@ -1,19 +1,25 @@
 """One command starts the sandbox and an example, and one signal stops both."""
 
+import contextlib
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
 from example_apps import EXAMPLES, module
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, program: str = "run", **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", EXAMPLES / "run.py", *arguments],
+        [sys.executable, "-W", "error", "-m", program, *arguments],
+        cwd=EXAMPLES,
+        env=os.environ | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -84,6 +90,39 @@ def test_celery_creates_a_job_handles_three_and_stops_at_a_signal(redis_server):
     assert "Job 1: COMPLETED_SUCCESSFULLY" in output
     assert process.returncode == 0
     assert "Traceback" not in output + remaining_output
+
+
+@pytest.mark.usefixtures("pg_ctl", "redis_server")
+def test_the_fleet_restarts_a_killed_worker_and_leaves_no_process_behind():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    mark = f"MARK={uuid4()}"
+    with start("--port", port, "--workers", "1", program="fleet.start", MARK=mark[5:]) as process:
+        try:
+            output = read_until(process, "Ctrl-C stops everything")
+            output += read_until(process, "stored COMPLETED_SUCCESSFULLY and 2 documents")
+            [worker] = set(re.findall(r"worker (\d+): ", output))
+            os.kill(int(worker), signal.SIGKILL)
+            read_until(process, f"Signal 9 ended fleet.worker {worker}")
+            assert len(processes_with(mark)) >= 4
+            process.send_signal(signal.SIGINT)
+            remaining_output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert f"Open http://127.0.0.1:{port}/" in output
+    assert process.returncode == 0
+    assert "Traceback" not in output + remaining_output
+    assert processes_with(mark) == []
+
+
+def processes_with(variable: str) -> list[str]:
+    """The processes that were started with an environment variable."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
+            if variable.encode() in path.read_bytes().split(b"\0"):
+                found.append(path.parent.name)
+    return found
 
 
 @pytest.mark.parametrize(("status", "exit_status"), [(-signal.SIGTERM, 0), (1, 1)])
