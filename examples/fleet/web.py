@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,12 +25,14 @@ from posten_signering import (
     DirectSigner,
     Document,
     ExitUrls,
+    RedisFleet,
     StatusRetrievalMethod,
 )
 from posten_signering.errors import CreateOutcomeUnknownError, SigningError
 
 LEASE = Path(__file__).parents[1] / "lease.pdf"
 SHOP_URL = os.environ.get("SHOP_URL", "http://127.0.0.1:8000")
+REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 NO_STORE = {"Cache-Control": "no-store"}
 
 logger = logging.getLogger("web")
@@ -47,7 +49,9 @@ class Shop:
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """Keeps the connection pool and the client open while the app runs."""
-    configuration = await asyncio.to_thread(ClientConfiguration.from_env)
+    configuration = replace(
+        await asyncio.to_thread(ClientConfiguration.from_env), fleet=RedisFleet(REDIS_URL)
+    )
     async with open_orders() as orders, DirectClient(configuration) as client:
         app.state.shop = Shop(orders, client)
         yield

@@ -7,11 +7,15 @@ Ctrl-C or SIGTERM stops it gracefully: the running handlers finish first.
 
 import asyncio
 import logging
+import os
+from dataclasses import replace
 from datetime import timedelta
 
 from fleet.orders import Orders, SignedDocument, open_orders
-from posten_signering import ClientConfiguration, DirectClient, DirectJobStatusResponse
+from posten_signering import ClientConfiguration, DirectClient, DirectJobStatusResponse, RedisFleet
 from posten_signering.worker import StatusChangeWorker
+
+REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 
 logger = logging.getLogger("worker")
 
@@ -43,7 +47,9 @@ class StoreOutcome:
 
 async def main() -> None:
     """Runs the worker until a signal stops it."""
-    configuration = await asyncio.to_thread(ClientConfiguration.from_env)
+    configuration = replace(
+        await asyncio.to_thread(ClientConfiguration.from_env), fleet=RedisFleet(REDIS_URL)
+    )
     async with open_orders() as orders, DirectClient(configuration) as client:
         worker = StatusChangeWorker(
             client,
