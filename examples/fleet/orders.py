@@ -138,10 +138,11 @@ class Orders:
 
     async def store(
         self, change: DirectJobStatusResponse, documents: Sequence[SignedDocument]
-    ) -> None:
+    ) -> bool:
         """Stores a status change: its key, its documents and the state of its order, or nothing.
 
-        A change that was stored before is not stored again.
+        Returns:
+            False if the change was stored before. Nothing is then stored.
 
         Raises:
             KeyError: The status is not known.
@@ -156,7 +157,7 @@ class Orders:
                 [change.deduplication_key, change.reference],
             )
             if inserted.rowcount == 0:
-                return
+                return False
             # The changes of a job may be handled in any order, so a final state is never replaced.
             await connection.execute(
                 "update shop_order set state = %s, job_id = %s"
@@ -170,6 +171,7 @@ class Orders:
                     for document in documents
                 ],
             )
+        return True
 
     async def latest(self) -> Sequence[Order]:
         """The latest 100 orders, newest first."""

@@ -39,10 +39,11 @@ class StoreOutcome:
             if signature.xades_url is not None:
                 xades = await self._client.get_xades(signature)
                 documents.append(SignedDocument("xades", signature.signer or "", xades))
-        await self._orders.store(change, documents)
-        logger.info(
-            "Order %s: stored %s and %d documents", change.reference, change.status, len(documents)
-        )
+        if await self._orders.store(change, documents):
+            logger.info(
+                "Order %s: stored %s and %d documents",
+                *(change.reference, change.status, len(documents)),
+            )
 
 
 async def main() -> None:

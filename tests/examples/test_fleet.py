@@ -139,22 +139,20 @@ async def test_every_order_ends_once_although_processes_are_killed_and_servers_r
             await kill_workers(fleet)
             await fleet.start("fleet.worker", 3)
 
-            # A lost confirmation, a handler that is slower than the lease, and servers that restart.
+            # A lost confirmation, and a handler that is slower than the lease. Meanwhile the servers restart.
             fleet.fault(FaultKind.RESET, Operation.CONFIRM, after=True)
             fleet.fault(FaultKind.DELAY, Operation.PADES, seconds=1.5 * LEASE.total_seconds())
             for _ in range(3):
                 await fleet.order_and_sign()
+            await fleet.until(lambda: not fleet.sandbox.faults.pending)
+            for job in fleet.sandbox.overview().jobs:
+                if job.id not in fleet.signed:
+                    await fleet.sandbox.expire(job.id)
             redis.stop()
             await restart_postgres(database)
             servers.enter_context(redis_process.running(redis_server, tmp_path, redis.port))
             await fleet.order_and_sign()
-
-            for job in fleet.sandbox.overview().jobs:
-                if job.id not in fleet.signed:
-                    await fleet.sandbox.expire(job.id)
-            await fleet.until(
-                lambda: fleet.waiting_changes() == 0 and not fleet.sandbox.faults.pending
-            )
+            await fleet.until(lambda: fleet.waiting_changes() == 0)
             assert await fleet.end("fleet.worker", signal.SIGTERM) == [0, 0, 0]
             # uvicorn raises the signal again when it has stopped.
             assert await fleet.end("fleet.web", signal.SIGTERM) == [-signal.SIGTERM]
@@ -284,7 +282,8 @@ async def test_a_change_that_two_workers_store_at_once_is_stored_once(orders, da
     ]
     completed = change(reference, "COMPLETED_SUCCESSFULLY")
     assert not await orders.is_stored(completed)
-    await asyncio.gather(*(orders.store(completed, document) for document in documents))
+    results = await asyncio.gather(*(orders.store(completed, signed) for signed in documents))
+    assert sorted(results) == [False, True]
     assert await orders.is_stored(completed)
     assert reference not in ended_more_than_once(database)
     assert len(documents_of(reference, database)) == 1
