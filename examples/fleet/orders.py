@@ -173,6 +173,18 @@ class Orders:
             )
         return True
 
+    async def set_aside(self, change: DirectJobStatusResponse) -> None:
+        """Stores a status change for a person, because no delivery of it could be stored."""
+        xades_urls = [signature.xades_url for signature in change.signatures if signature.xades_url]
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "insert into dead_letter values (%s, %s, %s, %s, %s, %s) on conflict do nothing",
+                [
+                    *(change.deduplication_key, change.job_id, change.reference, change.status),
+                    *(change.pades_url, xades_urls),
+                ],
+            )
+
     async def latest(self) -> Sequence[Order]:
         """The latest 100 orders, newest first."""
         async with self._pool.connection() as connection:

@@ -25,3 +25,15 @@ create table handled_change (
     reference text not null references shop_order,
     handled_at timestamptz not null default now()
 );
+
+-- Changes that no delivery could store, for a person: see `dead_letter` in worker.py. The URLs are for
+-- `get_pades` and `get_xades`, as long as the service keeps the documents.
+create table dead_letter (
+    deduplication_key text primary key,
+    job_id bigint not null,
+    reference text,
+    status text not null,
+    pades_url text,
+    xades_urls text[] not null,
+    received_at timestamptz not null default now()
+);

@@ -36,9 +36,10 @@ async def run_fleet(port: int, workers: int) -> None:
         ):
             shop_url = f"http://127.0.0.1:{port}"
             environment = os.environ | write_files(sandbox, Path(name)) | database
-            environment |= {"PORT": str(port), "SHOP_URL": shop_url, "REDIS_URL": redis_url}
-            for program in ["fleet.web", *["fleet.worker"] * workers]:
-                programs.create_task(keep_running(program, environment))
+            environment |= {"SHOP_URL": shop_url, "REDIS_URL": redis_url}
+            programs.create_task(keep_running("fleet.web", environment | {"PORT": str(port)}))
+            for _ in range(workers):  # port 0: any free port
+                programs.create_task(keep_running("fleet.worker", environment | {"PORT": "0"}))
             await place_orders(sandbox, shop_url)
             print(
                 f"\nOpen {shop_url}/ in a browser to place and sign more orders. The log shows what the "

@@ -8,6 +8,8 @@ Ctrl-C or SIGTERM stops it gracefully: the running handlers finish first.
 import asyncio
 import logging
 import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,6 +18,11 @@ from posten_signering import ClientConfiguration, DirectClient, DirectJobStatusR
 from posten_signering.worker import StatusChangeWorker
 
 REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+# A change is delivered at most every 10 minutes, so this is about two days: longer than any outage of the
+# database. What still fails then has no order, or kills its process each time, for example.
+MAX_DELIVERIES = 300
+# Changes may occupy every slot for `handler_timeout`, 8 minutes. Handlers that still run are stuck.
+OVERDUE = timedelta(minutes=15)
 
 logger = logging.getLogger("worker")
 
@@ -46,6 +53,31 @@ class StoreOutcome:
             )
 
 
+@asynccontextmanager
+async def liveness_endpoint(worker: StatusChangeWorker, port: int) -> AsyncGenerator[None]:
+    """Answers the liveness probe of Kubernetes with HTTP 200, or 503 if the worker must be restarted.
+
+    An outage of the service or of the database is no reason for a restart.
+    """
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, EOFError, asyncio.LimitOverrunError):  # TimeoutError is an OSError
+            async with asyncio.timeout(5):
+                await reader.readuntil(b"\r\n\r\n")
+                health = worker.health
+                status = "200 OK" if health.overdue_for < OVERDUE else "503 Service Unavailable"
+                head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n"
+                writer.write(f"{head}{health}\n".encode())
+                await writer.drain()
+        writer.close()
+
+    host = os.environ.get("HOST", "127.0.0.1")
+    async with await asyncio.start_server(answer, host, port) as server:
+        host, port = server.sockets[0].getsockname()
+        logger.info("http://%s:%d/ shows the health of this worker", host, port)
+        yield
+
+
 async def main() -> None:
     """Runs the worker until a signal stops it."""
     configuration = replace(
@@ -55,10 +87,13 @@ async def main() -> None:
         worker = StatusChangeWorker(
             client,
             StoreOutcome(client, orders),
+            max_deliveries=MAX_DELIVERIES,
+            dead_letter=orders.set_aside,
             stop_within=timedelta(seconds=20),
             handle_signals=True,
         )
-        await worker.run()
+        async with liveness_endpoint(worker, int(os.environ.get("PORT", "8080"))):
+            await worker.run()
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -68,9 +70,12 @@ class Fleet:
     )
 
     async def start(self, program: str, count: int = 1) -> None:
+        port = str(self.customer.base_url.port) if program == "fleet.web" else "0"
         for _ in range(count):
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-W", "error", "-m", program), cwd=EXAMPLES, env=self.environment
+                *(sys.executable, "-W", "error", "-m", program),
+                cwd=EXAMPLES,
+                env=self.environment | {"PORT": port},
             )
             self.processes[program].append(process)
 
@@ -116,7 +121,6 @@ async def running_fleet(database, redis_url: str, folder: Path) -> AsyncIterator
     ):
         environment = os.environ | variables(sandbox, folder) | database
         environment |= {
-            "PORT": str(port),
             "SHOP_URL": shop_url,
             "REDIS_URL": redis_url,
             "POSTEN_SIGNERING_DEFAULT_POLL_WAIT": f"{EMPTY_QUEUE_WAIT.total_seconds()}",
@@ -302,6 +306,26 @@ async def test_a_change_that_does_not_fit_an_order_is_not_stored(reference, stat
     with pytest.raises(error):
         await orders.store(unknown, [])
     assert not await orders.is_stored(unknown)
+
+
+async def test_a_change_that_is_set_aside_can_be_completed_by_a_person(orders, database):
+    failing = replace(
+        change("of a different shop", "COMPLETED_SUCCESSFULLY"), pades_url="https://pades.example"
+    )
+    for _ in range(2):
+        await orders.set_aside(failing)
+    assert query(database, "select job_id, pades_url, xades_urls from dead_letter") == [
+        (1, "https://pades.example", [])
+    ]
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(14, 200), (16, 503)])
+async def test_a_worker_is_alive_until_its_poll_is_long_overdue(minutes, status, caplog):
+    worker = SimpleNamespace(health=SimpleNamespace(overdue_for=timedelta(minutes=minutes)))
+    caplog.set_level("INFO", logger="worker")
+    async with module("fleet.worker").liveness_endpoint(worker, 0), httpx.AsyncClient() as probe:
+        [url] = re.findall(r"http://\S+", caplog.text)
+        assert (await probe.get(url)).status_code == status
 
 
 async def test_a_change_is_not_stored_without_its_documents(orders, database):
