@@ -7,6 +7,8 @@ import argparse
 import asyncio
 import os
 import shutil
+import signal
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
@@ -146,7 +148,7 @@ async def main(port: int, workers: int) -> None:
     """Runs the fleet until a signal stops it."""
     fleet = asyncio.create_task(run_fleet(port, workers))
     stop = asyncio.Event()
-    for number in STOP_SIGNALS:
+    for number in (*STOP_SIGNALS, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     signalled = asyncio.create_task(stop.wait())
     await asyncio.wait([fleet, signalled], return_when=asyncio.FIRST_COMPLETED)
@@ -162,4 +164,10 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=3, help="number of workers (%(default)s)")
     options = parser.parse_args()
     pg_ctl_program()
+    try:
+        socket.create_server(("127.0.0.1", options.port)).close()
+    except OSError as error:
+        sys.exit(
+            f"Port {options.port} can't be used: {error.strerror}. Choose another with --port."
+        )
     asyncio.run(main(options.port, options.workers))

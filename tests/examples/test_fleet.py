@@ -97,6 +97,15 @@ class Fleet:
         await self.sandbox.sign(response.headers["location"])
         self.signed.add(self.sandbox.received[-1].job_id)
 
+    async def sign_later(self) -> None:
+        """Orders, comes back to the shop, and signs with the button on its page."""
+        await self.order()
+        page = (await self.customer.get("/")).text
+        newest = re.findall(r'action="(/orders/\S+/sign)"', page)[0]
+        response = await self.customer.post(newest)
+        await self.sandbox.sign(response.headers["location"])
+        self.signed.add(self.sandbox.received[-1].job_id)
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Waits until a condition is true of the sandbox."""
         url = f"{self.sandbox.control_url}/events"
@@ -155,8 +164,9 @@ async def test_every_order_ends_once_although_processes_are_killed_and_servers_r
             redis.stop()
             await restart_postgres(database)
             servers.enter_context(redis_process.running(redis_server, tmp_path, redis.port))
-            await fleet.order_and_sign()
+            await fleet.sign_later()
             await fleet.until(lambda: fleet.waiting_changes() == 0)
+            await look_at_the_shop(fleet.customer)
             assert await fleet.end("fleet.worker", signal.SIGTERM) == [0, 0, 0]
             # uvicorn raises the signal again when it has stopped.
             assert await fleet.end("fleet.web", signal.SIGTERM) == [-signal.SIGTERM]
@@ -181,6 +191,21 @@ async def test_every_order_ends_once_although_processes_are_killed_and_servers_r
         for job_id in sorted(fleet.signed)
         for document in [("pades", "", b"%PDF-"), ("xades", "tenant", b"<?xml")]
     ]
+
+
+async def look_at_the_shop(customer: httpx.AsyncClient) -> None:
+    page = await customer.get("/")
+    [*_, pdf] = re.findall(r'href="(\S+)"', page.text)
+    assert (await customer.get(pdf)).content.startswith(b"%PDF-")
+    back = await customer.get("/back?status_query_token=a-secret")
+    assert (back.status_code, back.headers["location"]) == (303, "/")
+    for path, status in {
+        "/live": 200,
+        "/ready": 200,
+        "/orders/unknown/signed.pdf": 404,
+    }.items():
+        assert (await customer.get(path)).status_code == status
+    assert (await customer.post("/orders/unknown/sign")).status_code == 404
 
 
 async def interrupt_creates(fleet: Fleet) -> None:
