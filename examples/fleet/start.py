@@ -119,7 +119,7 @@ async def pg_ctl(folder: Path, action: str, *options: str) -> None:
     as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     process = await asyncio.create_subprocess_exec(
         *(as_user if os.geteuid() == 0 else ()),
-        *(pg_ctl_program(), action, f"--pgdata={folder / 'data'}", *options),
+        *(pg_ctl_program() or "pg_ctl", action, f"--pgdata={folder / 'data'}", *options),
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -135,13 +135,16 @@ async def pg_ctl(folder: Path, action: str, *options: str) -> None:
         raise RuntimeError(f"pg_ctl {action} failed:\n{output.decode()}")
 
 
-def pg_ctl_program() -> str:
-    """The path of `pg_ctl`. Debian's packages do not put it on PATH."""
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    program = shutil.which("pg_ctl") or (str(debian[-1]) if debian else None)
-    if program is None:
-        sys.exit("PostgreSQL is not installed. On Debian and Ubuntu: apt-get install postgresql")
-    return program
+def pg_ctl_program() -> str | None:
+    """The path of `pg_ctl`, or None. Debian's packages do not put it on PATH."""
+    debian = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")))
+    return shutil.which("pg_ctl") or (debian[-1] if debian else None)
+
+
+def missing_packages() -> list[str]:
+    """The Debian packages of the programs that are not installed."""
+    programs = {"postgresql": pg_ctl_program(), "redis-server": shutil.which("redis-server")}
+    return [package for package, program in programs.items() if program is None]
 
 
 async def main(port: int, workers: int) -> None:
@@ -163,11 +166,10 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=8000, help="port of the shop (%(default)s)")
     parser.add_argument("--workers", type=int, default=3, help="number of workers (%(default)s)")
     options = parser.parse_args()
-    pg_ctl_program()
+    if packages := " ".join(missing_packages()):
+        sys.exit(f"A program is not installed. On Debian and Ubuntu: apt-get install {packages}")
     try:
         socket.create_server(("127.0.0.1", options.port)).close()
-    except OSError as error:
-        sys.exit(
-            f"Port {options.port} can't be used: {error.strerror}. Choose another with --port."
-        )
+    except OSError:
+        sys.exit(f"Port {options.port} is in use. Choose another: --port {options.port + 1}")
     asyncio.run(main(options.port, options.workers))
