@@ -84,7 +84,8 @@ async def open_orders() -> AsyncGenerator["Orders"]:
         # A connection that broke while it was idle, for example because PostgreSQL restarted, is replaced.
         check=AsyncConnectionPool.check_connection,
         timeout=10,
-        # The pool doubles the pause between its attempts for so long. The next transaction starts anew.
+        # The pauses between attempts to connect become longer for 5 seconds. Then the next transaction
+        # connects immediately.
         reconnect_timeout=5,
         open=False,
     ) as pool:
@@ -131,7 +132,7 @@ class Orders:
         """Whether a status change was stored before."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                "select from handled_change where deduplication_key = %s",
+                "select 1 from handled_change where deduplication_key = %s",
                 [change.deduplication_key],
             )
             return cursor.rowcount == 1
