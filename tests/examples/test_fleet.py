@@ -148,6 +148,8 @@ async def test_every_order_ends_once_although_processes_are_killed_and_servers_r
     with contextlib.ExitStack() as servers:
         redis = servers.enter_context(redis_process.running(redis_server, tmp_path))
         async with running_fleet(database, redis.uri, tmp_path) as fleet:
+            await fleet.start("fleet.web")
+            await fleet.start("fleet.worker", 2)
             await interrupt_creates(fleet)
             await kill_workers(fleet)
             await fleet.start("fleet.worker", 3)
@@ -210,7 +212,6 @@ async def look_at_the_shop(customer: httpx.AsyncClient) -> None:
 
 async def interrupt_creates(fleet: Fleet) -> None:
     """Places four orders whose jobs are refused, not received, and created without a stored response."""
-    await fleet.start("fleet.web")
     fleet.fault(FaultKind.ERROR_DOCUMENT, Operation.CREATE, code="FEATURE_NOT_AVAILABLE")
     assert (await fleet.order()).status_code == 502
     fleet.fault(FaultKind.RESET, Operation.CREATE)
@@ -231,7 +232,6 @@ async def kill_workers(fleet: Fleet) -> None:
     """Kills the workers before the transaction of one change, and between that of another and its confirmation."""
     for operation in (Operation.PADES, Operation.CONFIRM):
         fleet.fault(FaultKind.DELAY, operation, seconds=UNTIL_KILLED)
-    await fleet.start("fleet.worker", 2)
     await fleet.order_and_sign()
     await fleet.order_and_sign()
     await fleet.until(lambda: not fleet.sandbox.faults.pending)
