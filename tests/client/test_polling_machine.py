@@ -1,8 +1,9 @@
 """A state machine test of the iterator, single polls and the worker, against the model of the service.
 
-Two processes share two queues of one organisation. Time, faults, outages and blocks come in random order. After
+Three processes poll two queues of one organisation. They share nothing, or one fleet. An early poll moves the
+permitted time, or does not. Time, faults, outages, blocks and the deaths of processes come in random order. After
 every step, no poll was too early, and no change was lost, delivered twice by mistake or confirmed too early. In
-the end the faults stop, and every change is delivered and confirmed.
+the end the faults stop, all processes poll, and every change is delivered and confirmed.
 """
 
 import asyncio
@@ -20,19 +21,29 @@ from model_faults import Fault, Kind
 from model_service import OTHER_QUEUE, SENDER, ModelService, Outcome
 from virtual_time import VirtualLoop, settle
 
+from posten_signering import InMemoryFleet
+
 SENDERS = st.sampled_from([SENDER, OTHER_QUEUE])
-PROCESSES = st.sampled_from(["one", "two"])
+NAMES = ("one", "two", "three")
+PROCESSES = st.sampled_from(NAMES)
+# A killed process is replaced by a spare one. All are started at once, because starting one takes
+# threads, and virtual time does not wait for threads.
+SPARES = 2
 KINDS = st.sampled_from([kind for kind in Kind if kind is not Kind.RAISES])
 STATUSES = st.sampled_from([500, 502, 503, 504])
 DEFAULT_WAIT = 600.0
-SECONDS_WITHOUT_FAULTS = 6000.0
+# Processes that share nothing leave a queue to each other for up to 6 hours.
+LONGEST_END_IN_HOURS = 72
 
 
 class Polling(RuleBasedStateMachine):
-    """The random steps of two processes.
+    """The random steps of three processes.
 
     Attributes:
         slow: The longest time in seconds that a request, and a response, is in flight.
+        processes: The processes at work.
+        spares: The processes that replace killed ones.
+        started: All of these, and the killed ones, by their own names.
     """
 
     slow = 0.2
@@ -42,6 +53,8 @@ class Polling(RuleBasedStateMachine):
         self.runner = asyncio.Runner(loop_factory=VirtualLoop)
         self.opened = AsyncExitStack()
         self.processes: dict[str, Process] = {}
+        self.spares: list[Process] = []
+        self.started: dict[str, Process] = {}
         self.checked = 0
 
     def run(self, work) -> None:
@@ -51,17 +64,31 @@ class Polling(RuleBasedStateMachine):
 
         self.runner.run(step())
 
-    @initialize(seed=st.integers(0, 2**32))
-    def begin(self, seed: int) -> None:
-        self.service = ModelService(seed=seed, slow=self.slow)
+    @initialize(
+        seed=st.integers(0, 2**32),
+        shares=st.booleans(),
+        penalty=st.sampled_from([0.0, 30.0, DEFAULT_WAIT]),
+    )
+    def begin(self, seed: int, shares: bool, penalty: float) -> None:  # noqa: FBT001 - Hypothesis passes it by name
+        self.service = ModelService(seed=seed, slow=self.slow, early_poll_penalty=penalty)
+        fleet = InMemoryFleet() if shares else None
 
         async def start() -> None:
-            for number, name in enumerate(["one", "two"]):
-                self.processes[name] = await Process.start(
-                    self.service, name, self.opened, share=0.5, seed=seed + number
+            for number in range(len(NAMES) + SPARES):
+                name = f"process {number}"
+                self.started[name] = await Process.start(
+                    self.service,
+                    name,
+                    self.opened,
+                    fleet=fleet or InMemoryFleet(share=1 / len(NAMES)),
+                    party="the fleet" if shares else name,
+                    seed=seed + number,
                 )
 
         self.run(start())
+        processes = list(self.started.values())
+        self.processes = dict(zip(NAMES, processes, strict=False))
+        self.spares = processes[len(NAMES) :]
 
     # Steps
 
@@ -119,6 +146,12 @@ class Polling(RuleBasedStateMachine):
         )
         self.run(process.end(running, how))
 
+    @precondition(lambda self: self.spares)
+    @rule(name=PROCESSES)
+    def a_process_is_killed_and_replaced(self, name) -> None:
+        self.run(self.processes[name].die())
+        self.processes[name] = self.spares.pop()
+
     @rule(name=PROCESSES, sender=SENDERS)
     def a_single_poll(self, name, sender) -> None:
         self.run(self.processes[name].poll_once(sender))
@@ -166,6 +199,11 @@ class Polling(RuleBasedStateMachine):
         self.checked = len(self.service.polls) if self.processes else 0
 
     @invariant()
+    def the_polls_of_a_process_or_fleet_ran_one_after_the_other(self) -> None:
+        for queue in self.service.queues if self.processes else ():
+            assert queue.most_in_flight <= 1
+
+    @invariant()
     def our_calls_caused_no_block_and_waited_for_blocks_to_end(self) -> None:
         if self.processes:
             assert self.service.blocks[SENDER.organization_number] == 0
@@ -173,7 +211,7 @@ class Polling(RuleBasedStateMachine):
 
     @invariant()
     def every_received_change_was_delivered_once(self) -> None:
-        for name, process in self.processes.items():
+        for name, process in self.started.items():
             received = [
                 poll.delivered_number
                 for poll in self.service.polls
@@ -192,7 +230,7 @@ class Polling(RuleBasedStateMachine):
             assert all(later >= start + self.service.lease for start, later in pairwise(starts))
             if change.confirmed is not None:
                 at, name = change.confirmed
-                done = self.processes[name].done.get(change.number, [])
+                done = self.started[name].done.get(change.number, [])
                 assert done
                 assert min(done) <= at
 
@@ -213,35 +251,39 @@ class Polling(RuleBasedStateMachine):
         for process in self.processes.values():
             process.plans.clear()
 
-        async def serve() -> None:
-            for process in self.processes.values():
-                for running in list(process.running):
-                    await process.end(running, "Task.cancel")
-            # Handlers have 30 seconds to finish, and a poll in flight is finished too.
-            await anyio.sleep(100)
-            assert not any(process.running for process in self.processes.values())
-            one = self.processes["one"]
-            one.work(SENDER, concurrency=2)
-            one.iterate(OTHER_QUEUE, confirms=True)
-            await anyio.sleep(SECONDS_WITHOUT_FAULTS)
-            for running in list(one.running):
-                await one.end(running, "close")
-            await anyio.sleep(100)
-            assert not one.running
-
-        self.run(serve())
+        self.run(self._work_to_the_end())
         for check in (
             self.no_poll_was_too_early,
+            self.the_polls_of_a_process_or_fleet_ran_one_after_the_other,
+            self.our_calls_caused_no_block_and_waited_for_blocks_to_end,
             self.every_received_change_was_delivered_once,
             self.redeliveries_came_after_a_lease_and_confirmations_after_the_work,
         ):
             check()
-        delivered = {
-            number for process in self.processes.values() for number, _ in process.delivered
-        }
+        delivered = {number for process in self.started.values() for number, _ in process.delivered}
         assert delivered == {change.number for change in self.service.changes}
         assert all(change.confirmed for change in self.service.changes)
         self.run(self.opened.aclose())
+
+    async def _work_to_the_end(self) -> None:
+        """All processes work, until every change is confirmed."""
+        await self._end_all("Task.cancel")
+        for process in self.processes.values():
+            process.work(SENDER, concurrency=2)
+            process.iterate(OTHER_QUEUE, confirms=True)
+        for _ in range(LONGEST_END_IN_HOURS):
+            await anyio.sleep(3600)
+            if all(change.confirmed for change in self.service.changes):
+                break
+        await self._end_all("close")
+
+    async def _end_all(self, how: str) -> None:
+        for process in self.processes.values():
+            for running in list(process.running):
+                await process.end(running, how)
+        # Handlers have 30 seconds to finish, and a poll in flight is finished too.
+        await anyio.sleep(100)
+        assert not any(process.running for process in self.processes.values())
 
     @staticmethod
     async def _gather(calls) -> None:

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections import defaultdict, deque
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import anyio
 from model_service import ModelService, now, number_of
-from model_transport import process_of
+from model_transport import ModelTransport, process_of
 from virtual_time import VirtualTime, settle
 
-from posten_signering import DirectClient, DirectJobStatusResponse, Sender, StatusChanges
-from posten_signering._session.fleet import InMemoryFleet
+from posten_signering import DirectClient, DirectJobStatusResponse, Fleet, Sender, StatusChanges
+from posten_signering._session.fleet import EndInFlight, FleetContext, FleetMember, PollTurn
 from posten_signering.errors import SigningError
 from posten_signering.worker import StatusChangeWorker
 
@@ -37,11 +38,55 @@ class Plan:
     fails: bool = False
 
 
+@dataclass(eq=False)
+class MortalFleet:
+    """What one process sees of a fleet. After its death, the process ends no turn and no call.
+
+    Attributes:
+        dead: Whether the process was killed.
+        never_ended: The turns that the process had when it was killed. The garbage collector would end
+            a turn that nothing refers to.
+    """
+
+    fleet: Fleet
+    dead: bool = False
+    never_ended: list[AsyncExitStack] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def join(self, context: FleetContext, /) -> AsyncIterator[FleetMember]:
+        async with self.fleet.join(context) as member:
+            yield _MortalMember(self, member)
+
+
+class _MortalMember:
+    def __init__(self, fleet: MortalFleet, member: FleetMember) -> None:
+        self._fleet = fleet
+        self._member = member
+        self.block = member.block
+        self.begin_delivery = member.begin_delivery
+        self.end_delivery = member.end_delivery
+
+    async def acquire(self, organization_number: str) -> EndInFlight:
+        end_in_flight = await self._member.acquire(organization_number)
+        return lambda: None if self._fleet.dead else end_in_flight()
+
+    @asynccontextmanager
+    async def turn(self, sender: Sender) -> AsyncIterator[PollTurn]:
+        async with AsyncExitStack() as ending:
+            turn = await ending.enter_async_context(self._member.turn(sender))
+            try:
+                yield turn
+            finally:
+                if self._fleet.dead:
+                    self._fleet.never_ended.append(ending.pop_all())
+
+
 @dataclass(kw_only=True)
 class Process:
     """One of several processes on the same queues.
 
     Attributes:
+        name: Its name. No other process has had it.
         delivered: The number and the time of each change that an iterator or a handler received.
         done: For each change, the times at which a handler returned or an iterator's body ended.
         handling: The changes that its handlers are working on.
@@ -53,6 +98,8 @@ class Process:
     name: str
     service: ModelService
     client: DirectClient
+    transport: ModelTransport
+    fleet: MortalFleet
     delivered: list[tuple[int, float]] = field(default_factory=list)
     done: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     handling: set[int] = field(default_factory=set)
@@ -64,12 +111,32 @@ class Process:
 
     @classmethod
     async def start(
-        cls, service: ModelService, name: str, opened: AsyncExitStack, *, share: float, seed: int
+        cls,
+        service: ModelService,
+        name: str,
+        opened: AsyncExitStack,
+        *,
+        fleet: Fleet,
+        party: str,
+        seed: int,
     ) -> "Process":
-        time = VirtualTime(seed=seed)
-        fleet = InMemoryFleet(share=share)
-        client = await opened.enter_async_context(process_of(service, name, time=time, fleet=fleet))
-        return cls(name=name, service=service, client=client)
+        """Starts a process. Processes of the same party share a fleet."""
+        mortal = MortalFleet(fleet)
+        transport = ModelTransport(service, name, party=party)
+        client = await opened.enter_async_context(
+            process_of(service, time=VirtualTime(seed=seed), fleet=mortal, transport=transport)
+        )
+        return cls(name=name, service=service, client=client, transport=transport, fleet=mortal)
+
+    async def die(self) -> None:
+        """Dies as after SIGKILL: nothing that it does from now on has an effect."""
+        self.transport.dead = self.fleet.dead = True
+        # A worker's handlers may finish after the first cancellation, but not after the second.
+        for _ in range(2):
+            for running in self.running:
+                running.task.cancel()
+            await settle()
+        assert not self.running
 
     # Iterators
 

@@ -1,15 +1,16 @@
 """A model of the service: queues, leases, permitted poll times, the rate limit.
 
 It behaves as the service's documentation says ("Polling", "Rate limiting"). It records every poll, and which permitted
-time each process of a queue knows. `model_transport` connects a client to it. Times are seconds on the virtual loop's
+time each party knows: a process, or the processes of a shared fleet. `model_transport` connects a client to it. Times are seconds on the virtual loop's
 clock.
 """
 
 import math
 import random
 import re
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -73,8 +74,10 @@ class Queue:
 
     Attributes:
         permitted_at: The service's next permitted poll time.
-        known_permitted_at: For each process, the last permitted time that it received.
-        lost_at: For each process, the last time at which it lost the response to a poll.
+        known_permitted_at: For each party, the last permitted time that it received.
+        lost_at: For each party, the last time at which it lost the response to a poll.
+        in_flight: For each party, how many of its polls are in flight.
+        most_in_flight: The largest number of polls of one party that were in flight at the same time.
     """
 
     sender: Sender
@@ -82,6 +85,18 @@ class Queue:
     permitted_at: float = 0.0
     known_permitted_at: dict[str, float] = field(default_factory=dict)
     lost_at: dict[str, float] = field(default_factory=dict)
+    in_flight: Counter[str] = field(default_factory=Counter)
+    most_in_flight: int = 0
+
+    @contextmanager
+    def polled_by(self, party: str) -> Iterator[None]:
+        """Counts a poll as in flight."""
+        self.in_flight[party] += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight[party])
+        try:
+            yield
+        finally:
+            self.in_flight[party] -= 1
 
 
 class Outcome(Enum):
@@ -99,8 +114,8 @@ class Poll:
     """A poll that a process sent.
 
     Attributes:
-        known_permitted_at: The permitted time that its process knew when it sent the poll.
-        lost_at: The last time before the poll at which its process lost a response from this queue.
+        known_permitted_at: The permitted time that its party knew when the poll was sent.
+        lost_at: The last time before the poll at which its party lost a response from this queue.
         outcome: None while the request is on the network.
         delivered_number: The number of the change that its process received completely and could read.
     """
@@ -115,7 +130,7 @@ class Poll:
 
     @property
     def knowingly_too_early(self) -> bool:
-        """Whether its process knew that the poll was too early."""
+        """Whether its party knew that the poll was too early."""
         return self.known_permitted_at is not None and self.sent_at < self.known_permitted_at - 1e-6
 
 
@@ -124,7 +139,7 @@ class Call:
     """A call that a process sent. Polls are calls too.
 
     Attributes:
-        knowingly_blocked: Whether its process knew that the organisation was blocked.
+        knowingly_blocked: Whether its party knew that the organisation was blocked.
     """
 
     process: str
@@ -183,6 +198,7 @@ class ModelService:
         changes: Every change ever added. Its index is its number minus one.
         most_in_a_second: The largest number of an organisation's calls that arrived within one second.
         blocks: How often an organisation was blocked because it made too many calls.
+        informed_at: For each party and organisation, when it last learned that the organisation is blocked.
     """
 
     def __init__(
@@ -213,6 +229,7 @@ class ModelService:
         self.changes: list[Change] = []
         self.most_in_a_second: dict[str, int] = defaultdict(int)
         self.blocks: dict[str, int] = defaultdict(int)
+        self.informed_at: dict[tuple[str, str], float] = {}
         self._queues: dict[tuple[str, str | None], Queue] = {}
         self._arrivals: dict[str, deque[float]] = defaultdict(deque)
         self._blocked_until: dict[str, float] = defaultdict(float)
@@ -235,6 +252,11 @@ class ModelService:
     def block_now(self, organization_number: str) -> None:
         """Blocks an organisation, as if another of its processes had called too often."""
         self._blocked_until[organization_number] = now() + self.block
+
+    @property
+    def queues(self) -> Iterable[Queue]:
+        """Every queue that a process has polled, or that has had a change."""
+        return self._queues.values()
 
     def polls_of(self, process: str) -> list[Poll]:
         """The polls of a process."""
@@ -277,8 +299,8 @@ class ModelService:
             return Answer(429, self._times(queue), permitted_at=queue.permitted_at)
         change = next((change for change in queue.changes if change.is_deliverable(now())), None)
         wait = self.empty_wait if change is None else self.wait_after_change
-        # Rounded up to whole milliseconds, because the header has no finer precision.
-        queue.permitted_at = math.ceil((now() + wait) * 1000) / 1000
+        # A wait is rounded up to whole milliseconds, because the header has no finer precision.
+        queue.permitted_at = math.ceil((now() + wait) * 1000) / 1000 if wait else now()
         if change is None:
             poll.outcome = Outcome.EMPTY
             return Answer(204, self._times(queue), permitted_at=queue.permitted_at)

@@ -1,7 +1,7 @@
 """The transport between a process and the model of the service, with scripted faults.
 
 The script has one fault, or none, for each call. A process knows a permitted time only if it received the response
-that contained the time.
+that contained the time, or if a process that shares its fleet did.
 """
 
 from collections.abc import AsyncIterator
@@ -21,17 +21,29 @@ MAX_ROUND_TRIP = 0.2
 
 
 class ModelTransport:
-    """The transport of one process to the model of the service."""
+    """The transport of one process to the model of the service.
 
-    def __init__(self, service: ModelService, process: str) -> None:
+    Args:
+        service: The model.
+        process: The name of the process.
+        party: Who knows what the process learns: the name of its shared fleet. By default the process.
+
+    Attributes:
+        dead: Whether the process was killed. It then neither sends nor receives anything.
+    """
+
+    def __init__(self, service: ModelService, process: str, *, party: str | None = None) -> None:
         self.service = service
         self.process = process
+        self.party = party or process
         self.closed = False
-        self._blocked_at: dict[str, float] = {}
+        self.dead = False
 
     @asynccontextmanager
     async def exchange(self, request: Request) -> AsyncIterator[Answer]:
         assert not self.closed
+        if self.dead:
+            await anyio.sleep_forever()
         fault = self._next_fault()
         call = Call(
             process=self.process,
@@ -40,8 +52,8 @@ class ModelTransport:
             sent_at=now(),
         )
         organization = call.url.removeprefix(ROOT).split("/")[1]
-        informed_at = self._blocked_at.get(organization, float("-inf"))
-        # A call that leaves at the same moment as the process learns of the block does not count.
+        informed_at = self.service.informed_at.get((self.party, organization), float("-inf"))
+        # A call that leaves at the same moment as its party learns of the block does not count.
         call.knowingly_blocked = (
             informed_at + 1e-3 < now() < informed_at + self.service.block - 1e-6
         )
@@ -56,22 +68,23 @@ class ModelTransport:
             process=self.process,
             queue=queue,
             sent_at=now(),
-            known_permitted_at=queue.known_permitted_at.get(self.process),
-            lost_at=queue.lost_at.get(self.process),
+            known_permitted_at=queue.known_permitted_at.get(self.party),
+            lost_at=queue.lost_at.get(self.party),
         )
         self.service.polls.append(poll)
         try:
-            answer = await self._answer(request, call, poll, fault)
-            self._note_permitted_time(queue, answer, fault)
-            self._note_block(organization, answer)
-            yield answer
+            with queue.polled_by(self.party):
+                answer = await self._answer(request, call, poll, fault)
+                self._note_permitted_time(queue, answer, fault)
+                self._note_block(organization, answer)
+                yield answer
         except BaseException as error:
-            # Also catches a cancellation, because it loses the response too.
-            if getattr(error, "request_may_have_left", True):
-                queue.lost_at[self.process] = now()
+            # Also catches a cancellation, because it loses the response too. A dead process learns nothing.
+            if getattr(error, "request_may_have_left", True) and not self.dead:
+                queue.lost_at[self.party] = now()
             raise
         if fault is not None and fault.kind is Kind.PAGE:
-            queue.lost_at[self.process] = now()
+            queue.lost_at[self.party] = now()
         elif answer.readable:
             poll.delivered_number = answer.change
 
@@ -104,13 +117,13 @@ class ModelTransport:
         return answer
 
     def _note_permitted_time(self, queue: Queue, answer: Answer, fault: Fault | None) -> None:
-        """Records that the process knows the permitted time, if the response contains it."""
+        """Records that the party knows the permitted time, if the response contains it."""
         if answer.permitted_at is not None and (fault is None or fault.kind not in POLL_TIME):
-            queue.known_permitted_at[self.process] = answer.permitted_at
+            queue.known_permitted_at[self.party] = answer.permitted_at
 
     def _note_block(self, organization: str, answer: Answer) -> None:
         if "dosfilter" in answer.headers and not answer.cut:
-            self._blocked_at[organization] = now()
+            self.service.informed_at[self.party, organization] = now()
 
     async def _travel(self) -> None:
         await anyio.sleep(self.service.random.uniform(0.1, 1.0) * self.service.slow)
