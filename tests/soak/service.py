@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import sys
+import time
 import urllib.request
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ ORGANIZATION_NUMBER = "123456789"
 # Every fifth job has two signers, and therefore two status changes.
 _TWO_SIGNERS_EVERY = 5
 _CONCURRENCY = 4
+_ARRIVALS = "arrivals"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +50,14 @@ class Service:
         service_root: The URL of its API.
         control_url: The URL of its control API.
         changes: The number of status changes in its queue at the start.
+        default_poll_wait: The default wait between two polls, in seconds.
     """
 
     folder: Path
     service_root: str
     control_url: str
     changes: int
+    default_poll_wait: float
 
     def configuration(self, **fields: Any) -> ClientConfiguration:
         """The configuration of a client; `fields` replace the defaults."""
@@ -61,7 +65,7 @@ class Service:
             "environment": Environment(
                 name="soak",
                 service_root=self.service_root,
-                default_poll_wait=timedelta(seconds=2),
+                default_poll_wait=timedelta(seconds=self.default_poll_wait),
             ),
             "certificate": EnterpriseCertificate.from_pkcs12(
                 self.folder / "client.p12", password=(self.folder / "password").read_text()
@@ -75,6 +79,15 @@ class Service:
         """Gets a path of the control API. Returns the JSON of the response."""
         with urllib.request.urlopen(f"{self.control_url}/{path}", timeout=30) as response:
             return json.load(response)
+
+    def arrivals(self, client: str) -> list[float]:
+        """The times at which requests arrived, by the system clock, in seconds.
+
+        Args:
+            client: A part of the User-Agent of the clients whose requests count.
+        """
+        lines = map(json.loads, (self.folder / _ARRIVALS).read_text().splitlines())
+        return [line["time"] for line in lines if client in line["client"]]
 
     def post(self, path: str, body: Mapping[str, object]) -> None:
         request = urllib.request.Request(
@@ -123,15 +136,23 @@ def job(reference: str, *, signers: int = 1) -> DirectJob:
 
 
 async def _main(
-    folder: Path, *, jobs: int = 0, lease: float = 8.0, empty_wait: float = 1.0, paced: bool = True
+    folder: Path,
+    *,
+    jobs: int = 0,
+    lease: float = 8.0,
+    empty_wait: float = 1.0,
+    early_poll_penalty: float = 0.0,
+    paced: bool = True,
 ) -> None:
     from posten_signering.sandbox import RateLimit, Sandbox  # noqa: PLC0415 - the clients do not need it
 
+    _record_arrivals(folder / _ARRIVALS)
     # The jobs are created with an advanced clock, and the client would log a warning about it.
     logging.getLogger("posten_signering").setLevel(logging.ERROR)
     sandbox = Sandbox(
         lease=timedelta(seconds=lease),
         empty_queue_wait=timedelta(seconds=empty_wait),
+        early_poll_penalty=timedelta(seconds=early_poll_penalty),
         rate_limit=RateLimit() if paced else None,
     )
     async with sandbox:
@@ -143,10 +164,27 @@ async def _main(
             "service_root": sandbox.service_root,
             "control_url": sandbox.control_url,
             "changes": await _signed_jobs(sandbox, jobs),
+            "default_poll_wait": max(2.0, empty_wait),
         }
         sys.stdout.write(f"{json.dumps(report)}\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
+
+
+def _record_arrivals(path: Path) -> None:
+    """Writes a line for each request when it arrives: before a fault delays it, or it is judged."""
+    from posten_signering.sandbox._api.exchange import Exchange  # noqa: PLC0415 - as in `_main`
+
+    run = Exchange.run
+    # Line by line, so that the other processes can read each arrival at once.
+    file = path.open("w", buffering=1)
+
+    async def recorded_run(exchange: Exchange, handler: Any) -> Any:
+        arrival = {"time": time.time(), "client": exchange.client, "operation": exchange.operation}
+        file.write(f"{json.dumps(arrival)}\n")
+        return await run(exchange, handler)
+
+    Exchange.run = recorded_run
 
 
 async def _signed_jobs(sandbox: Any, jobs: int) -> int:

@@ -11,29 +11,32 @@ class Row:
     """A line of the table.
 
     Attributes:
-        what: What was counted.
-        counted: The count.
+        what: What was counted or measured.
+        counted: The count, or the figure.
         must_be: The required count; None when every count is right.
         at_least: Whether a higher count is right too.
+        at_most: Whether a lower count is right too.
     """
 
     what: str
-    counted: int
-    must_be: int | None = None
+    counted: float
+    must_be: float | None = None
     at_least: bool = False
+    at_most: bool = False
 
     @property
     def is_right(self) -> bool:
-        if self.must_be is None:
+        if self.must_be is None or self.counted == self.must_be:
             return True
-        return self.counted >= self.must_be if self.at_least else self.counted == self.must_be
+        return self.at_least if self.counted > self.must_be else self.at_most
 
     @property
     def cells(self) -> tuple[str, ...]:
         if self.must_be is None:
-            return (self.what, str(self.counted), "", "")
-        required = f"≥ {self.must_be}" if self.at_least else str(self.must_be)
-        return (self.what, str(self.counted), required, "yes" if self.is_right else "NO")
+            return (self.what, _shown(self.counted), "", "")
+        sign = "≥ " if self.at_least else "≤ " if self.at_most else ""
+        required = f"{sign}{_shown(self.must_be)}"
+        return (self.what, _shown(self.counted), required, "yes" if self.is_right else "NO")
 
 
 def rendered(title: str, rows: Iterable[Row]) -> str:
@@ -46,3 +49,7 @@ def rendered(title: str, rows: Iterable[Row]) -> str:
         ).rstrip()
         for line in cells
     )
+
+
+def _shown(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:.2f}"
