@@ -69,10 +69,10 @@ bench: ready-test ## compare CPU, memory, event loop and connections with their 
 bench-short: ready-test ## run shorter benchmarks in under a minute; show the figures but check no limit
 	@PYTHONPATH=tests:tests/support $(PY) -m benchmarks --short $(ARGS)
 
-soak: ready-test ## kill processes, break connections, cancel calls; then count lost and duplicated work
+soak: ready-test ## kill processes, break connections, let Redis fail; then count lost and duplicated work, and calls per second
 	@PYTHONPATH=tests:tests/support $(PY) -m soak $(ARGS)
 
-soak-short: ready-test ## run a shorter soak test, in about a minute
+soak-short: ready-test ## run a shorter soak test, in about two minutes
 	@PYTHONPATH=tests:tests/support $(PY) -m soak --short $(ARGS)
 
 check: lint types generated exemptions ## run ruff, mypy and pyright; check the generated code; count the exemptions

@@ -1,4 +1,4 @@
-"""`python -m soak [--short] [workers|workers-redis|creates|machine ...]`, in the folder tests: prints counts.
+"""`python -m soak [--short] [SOAK ...]`, in the folder tests: prints counts.
 
 Exits with 1 when a count is not as required.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis_process
 
-from . import creates, machine, workers
+from . import creates, fleet, machine, polling, workers
 from .table import Row, rendered
 
 
@@ -44,20 +44,22 @@ def _machine(*, short: bool) -> list[Row]:
 SOAKS: dict[str, Callable[..., list[Row]]] = {
     "workers": _workers,
     "workers-redis": _workers_redis,
+    "fleet": fleet.run,
+    "polling": polling.run,
     "creates": _creates,
     "machine": _machine,
 }
-_SHORT = ("workers", "creates")
+_SHORT = ("workers", "creates", "fleet", "polling")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the soaks. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="fewer jobs; takes about a minute")
+    parser.add_argument("--short", action="store_true", help="fewer jobs; takes about two minutes")
     parser.add_argument(
         "soaks",
         nargs="*",
-        help=f"any of {', '.join(SOAKS)}; by default all, or {' and '.join(_SHORT)} with --short",
+        help=f"any of {', '.join(SOAKS)}; by default all, or {', '.join(_SHORT)} with --short",
     )
     options = parser.parse_args(arguments)
     short: bool = options.short

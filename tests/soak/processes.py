@@ -6,8 +6,9 @@ import logging
 import os
 import random
 import re
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import get_context
@@ -21,6 +22,7 @@ from posten_signering import (
     DirectJobStatusResponse,
     Fleet,
     InMemoryFleet,
+    RedisFleet,
 )
 from posten_signering.worker import StatusChangeWorker
 
@@ -41,7 +43,7 @@ class WorkerProcesses:
         journals: The folder of their journals, one for each process.
         processes: The number of concurrent processes.
         lease: The lease of a status change, in seconds.
-        redis: The URI of the Redis that holds their rate budget; None for an equal share each.
+        redis: The URL of the Redis that they share; None for an equal share of the rate limit each.
     """
 
     service: Service
@@ -76,6 +78,8 @@ class WorkerProcesses:
             await worker.run()
 
     def _fleet(self) -> Fleet:
+        if self.redis is not None:
+            return RedisFleet(self.redis, members_at_least=self.processes)
         return InMemoryFleet(share=1 / self.processes)
 
     def handlings(self, ahead: float) -> Iterator[Handling]:
@@ -99,6 +103,30 @@ class WorkerProcesses:
             return False
         written = list(lines(path))
         return sum("change" in line for line in written) * 2 > len(written)
+
+
+def check_running(processes: Iterable[BaseProcess]) -> None:
+    """Raises an error if a process has exited."""
+    for process in processes:
+        if process.exitcode is not None:
+            raise RuntimeError(f"{process.name} exited by itself, with status {process.exitcode}.")
+
+
+def terminate(processes: Iterable[BaseProcess]) -> None:
+    """Asks processes to stop with SIGTERM, and waits until they have stopped.
+
+    Raises:
+        RuntimeError: A process did not stop gracefully within 30 seconds.
+    """
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(30)
+        # A process that has just started has no handler for the signal yet.
+        if process.exitcode not in {0, -signal.SIGTERM}:
+            raise RuntimeError(
+                f"{process.name} exited with status {process.exitcode} after SIGTERM."
+            )
 
 
 class Journal:

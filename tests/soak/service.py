@@ -86,8 +86,10 @@ class Service:
         Args:
             client: A part of the User-Agent of the clients whose requests count.
         """
-        lines = map(json.loads, (self.folder / _ARRIVALS).read_text().splitlines())
-        return [line["time"] for line in lines if client in line["client"]]
+        lines = (self.folder / _ARRIVALS).read_text().splitlines(keepends=True)
+        # The sandbox may be writing the last line.
+        arrivals = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [arrival["time"] for arrival in arrivals if client in arrival["client"]]
 
     def post(self, path: str, body: Mapping[str, object]) -> None:
         request = urllib.request.Request(

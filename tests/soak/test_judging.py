@@ -53,6 +53,7 @@ GOOD_CALLS = CallEvidence(
     failed=0,
     outage=(5.0, 15.0),
     least_per_second=5.0,
+    first_call_within=5.0,
 )
 GOOD_POLLS = PollEvidence(
     scenario="RedisFleet",
@@ -120,9 +121,9 @@ def test_every_failure_is_reported(change, expected):
         ({"arrivals": [*GOOD_CALLS.arrivals, *[17.3] * 5]}, [RATE]),
         ({"failed": 1}, ["failed calls"]),
         ({"began": -4.5}, [FIRST_CALL]),
-        ({"began": -4.5, "judges_time": False}, []),
+        ({"began": -4.5, "first_call_within": None}, []),
         ({"outage": (5.0, 25.0)}, [THROUGHPUT]),
-        ({"outage": (5.0, 25.0), "judges_time": False}, []),
+        ({"outage": (5.0, 25.0), "least_per_second": None}, []),
         ({"outage": None, "ended": 40.0}, ["calls per second"]),
         ({"arrivals": []}, ["Redis killed: calls", FIRST_CALL, THROUGHPUT]),
     ],

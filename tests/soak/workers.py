@@ -1,11 +1,10 @@
 """Four worker processes poll one queue, and one of them is killed every second: no status change is lost.
 
-The processes share the service's rate limit: each has a quarter, or they use a budget in Redis.
+The processes share the service's rate limit: each has a quarter, or they share a `RedisFleet`.
 """
 
 import itertools
 import re
-import signal
 import sys
 import tempfile
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .judging import Confirmation, Evidence, judged
-from .processes import WorkerProcesses
+from .processes import WorkerProcesses, check_running, terminate
 from .service import ORGANIZATION_NUMBER, Service, service
 from .table import Row
 
@@ -34,7 +33,7 @@ def run(*, jobs: int, patience: float, redis: str | None = None) -> list[Row]:
     Args:
         jobs: The number of signed jobs at the start.
         patience: The run stops after this many seconds, even when changes are left.
-        redis: The URI of the Redis that holds the rate budget; None for a quarter each.
+        redis: The URL of the Redis that the processes share; None for a quarter of the rate limit each.
     """
     with tempfile.TemporaryDirectory(prefix="posten-signering-soak-") as name:
         folder = Path(name)
@@ -129,11 +128,7 @@ class _Supervisor:
         waiting = sys.maxsize
         while waiting and time.monotonic() - began < patience:
             time.sleep(_TICK)
-            for process in self._processes:
-                if process.exitcode is not None:
-                    raise RuntimeError(
-                        f"{process.name} exited by itself, with status {process.exitcode}."
-                    )
+            check_running(self._processes)
             now = time.monotonic()
             if now >= next_look:
                 next_look = now + _LOOK_EVERY
@@ -148,15 +143,7 @@ class _Supervisor:
                 victim.join()
                 kills.append(victim.name)
                 self._processes[self._processes.index(victim)] = self._start()
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            process.join(30)
-            # A process that has just started has no handler for the signal yet.
-            if process.exitcode not in {0, -signal.SIGTERM}:
-                raise RuntimeError(
-                    f"{process.name} exited with status {process.exitcode} after SIGTERM."
-                )
+        terminate(self._processes)
         return kills
 
     def _victim(self) -> BaseProcess:
