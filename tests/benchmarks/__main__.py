@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import bench_idle_iterators, connections, cpu, event_loop, imports, memory
+from . import bench_idle_iterators, connections, cpu, event_loop, fleet, imports, memory
 from .place import RunningServer, running_server
 from .table import Row, Verdict, rendered
 
@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Measure] = {
     "connections": lambda server, short: asyncio.run(
         connections.measure(server, cancellations=150 if short else 1500)
     ),
+    "fleet": lambda server, short: asyncio.run(fleet.measure(server, turns=2 if short else 20)),
     "idle": lambda _, short: bench_idle_iterators.measure(turns=1 if short else 3),
     "import": lambda _, short: imports.measure(turns=2 if short else 7),
 }

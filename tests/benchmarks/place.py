@@ -17,6 +17,7 @@ from posten_signering import (
     EnterpriseCertificate,
     Environment,
     ExitUrls,
+    Fleet,
     InMemoryFleet,
     Sender,
     TrustAnchors,
@@ -42,8 +43,10 @@ class RunningServer:
     def service_root(self) -> str:
         return f"https://127.0.0.1:{self.port}/api"
 
-    def configuration(self, *, max_connections: int = 8) -> ClientConfiguration:
-        """A client's configuration, with the default settings but without a rate limit."""
+    def configuration(
+        self, *, max_connections: int = 8, fleet: Fleet | None = None
+    ) -> ClientConfiguration:
+        """A client's configuration, with the default settings but by default without a rate limit."""
         sender = self.folder / "sender.pem"
         return ClientConfiguration(
             environment=Environment(name="benchmark", service_root=self.service_root),
@@ -51,7 +54,7 @@ class RunningServer:
             trust_anchors=TrustAnchors().trusting(self.folder / "root.pem"),
             sender=Sender(organization_number="123456789"),
             max_connections=max_connections,
-            fleet=InMemoryFleet(share=None),
+            fleet=fleet or InMemoryFleet(share=None),
         )
 
     def document(self, size: int) -> Path:
