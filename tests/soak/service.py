@@ -80,6 +80,10 @@ class Service:
         with urllib.request.urlopen(f"{self.control_url}/{path}", timeout=30) as response:
             return json.load(response)
 
+    def waiting(self) -> int:
+        """The number of unconfirmed changes, leased or not."""
+        return sum(len(queue["changes"]) for queue in self.get("queues"))
+
     def arrivals(self, client: str) -> list[float]:
         """The times at which requests arrived, by the system clock, in seconds.
 

@@ -77,10 +77,6 @@ class Observer:
             if request["number"] > self._first:
                 self._seen[request["number"]] = request
 
-    def waiting(self) -> int:
-        """The number of unconfirmed changes, leased or not."""
-        return sum(len(queue["changes"]) for queue in self._service.get("queues"))
-
     def evidence(self) -> dict[str, Any]:
         """The fields of `Evidence` that come from the sandbox."""
         self.look()
@@ -95,7 +91,7 @@ class Observer:
                 for request in self._seen.values()
                 if request["operation"] == "confirm" and request["status"] == 204
             ],
-            "waiting": self.waiting(),
+            "waiting": self._service.waiting(),
             "requests": (max(self._seen) - self._first, len(self._seen)),
             "polls": counters["calls"]["poll"] - self._polls_before,
             "early_of_one": counters["early_polls_of_one_client"],
@@ -133,7 +129,7 @@ class _Supervisor:
             if now >= next_look:
                 next_look = now + _LOOK_EVERY
                 self._observer.look()
-                waiting = self._observer.waiting()
+                waiting = self._workers.service.waiting()
             # The last tenth is handled without kills. Otherwise each process that handles one of the
             # last changes would be killed.
             if now >= next_kill and waiting > self._last_changes:
