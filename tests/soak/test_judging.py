@@ -9,7 +9,7 @@ from model_service import SENDER, ModelService
 from model_transport import process_of
 from virtual_time import run
 
-from posten_signering import InMemoryFleet
+from posten_signering import DirectClient, InMemoryFleet
 
 from .fleet_judging import (
     CallEvidence,
@@ -165,15 +165,19 @@ def test_processes_without_a_shared_budget_exceed_the_rate(shared, expected):
     one = InMemoryFleet()
     service = ModelService(rate=1000)
 
-    async def call(fleet: InMemoryFleet, opened: AsyncExitStack) -> None:
-        client = await opened.enter_async_context(process_of(service, fleet=fleet))
+    async def call(client: DirectClient) -> None:
         for _ in range(10):
             await client.check_access(sender=SENDER)
 
     async def call_from_eight_processes() -> None:
         async with AsyncExitStack() as opened:
             fleets = [one if shared else InMemoryFleet() for _ in range(8)]
-            await asyncio.gather(*(call(fleet, opened) for fleet in fleets))
+            # Opening a client takes threads, and virtual time does not wait for threads.
+            clients = [
+                await opened.enter_async_context(process_of(service, fleet=fleet))
+                for fleet in fleets
+            ]
+            await asyncio.gather(*map(call, clients))
 
     run(call_from_eight_processes)
     arrivals = [call.arrived_at for call in service.calls]
