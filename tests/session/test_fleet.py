@@ -11,6 +11,7 @@ import virtual_time
 from virtual_time import VirtualTime, cancel_natively, settle
 
 from posten_signering import FleetContext, InMemoryFleet, QueueState, Sender
+from posten_signering._session import fleet as fleet_module
 from posten_signering._session.timing import Time
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +122,16 @@ async def test_deliveries_are_counted_until_the_change_is_confirmed(members):
     await other.end_delivery("key")
     await other.end_delivery("unknown key")
     assert await one.begin_delivery("key") == 1
+
+
+async def test_the_count_of_the_change_that_was_delivered_longest_ago_is_forgotten_first(
+    members, monkeypatch
+):
+    monkeypatch.setattr(fleet_module, "_MOST_DELIVERIES", 2)
+    one, *_ = members
+    for key in ("first", "second", "first", "third"):
+        await one.begin_delivery(key)
+    assert [await one.begin_delivery(key) for key in ("first", "second")] == [3, 1]
 
 
 @pytest.mark.parametrize("per_certificate", [False, True])

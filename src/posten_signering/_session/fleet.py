@@ -4,7 +4,6 @@ The `Fleet` of one process, in memory, is here. The fleet in Redis is in `redis`
 """
 
 import threading
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ EndInFlight = Callable[[], None]
 
 # While another client polls a queue, the time between two checks whether it has finished.
 _RECHECK_TURN_AFTER = 0.05
+# The most changes whose deliveries are counted.
+_MOST_DELIVERIES = 10_000
 # A turn ends by itself after this many seconds, because an event loop may end in the middle of a poll.
 _LONGEST_TURN = 300.0
 
@@ -177,7 +178,7 @@ class _Shared:
             else RateBudget(share=share, monotonic=time.monotonic, sleep=time.sleep)
         )
         self._queues = dict[tuple[str, Sender], _Queue]()
-        self._deliveries = Counter[str]()
+        self._deliveries = dict[str, int]()
         # Reentrant, because the garbage collector may end an abandoned turn in the thread that has the lock.
         self._lock = threading.RLock()
 
@@ -196,8 +197,12 @@ class _Shared:
 
     def begin_delivery(self, deduplication_key: str) -> int:
         with self._lock:
-            self._deliveries[deduplication_key] += 1
-            return self._deliveries[deduplication_key]
+            count = self._deliveries.pop(deduplication_key, 0) + 1
+            self._deliveries[deduplication_key] = count
+            if len(self._deliveries) > _MOST_DELIVERIES:
+                # The one that was delivered longest ago. A different process may have confirmed it.
+                del self._deliveries[next(iter(self._deliveries))]
+            return count
 
     def end_delivery(self, deduplication_key: str) -> None:
         with self._lock:
