@@ -96,7 +96,7 @@ async def happen(redis: RedisModel, what: str, seconds: float) -> None:
     redis.is_away = False
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     history=st.lists(
         st.tuples(

@@ -28,7 +28,7 @@ class RedisFleet:
     WARNING when Redis is away, and one INFO when it is back.
 
     Redis needs version 6.2 or later, and a clock that does not jump. Redis Sentinel and Redis Cluster
-    are not supported.
+    are not supported. Valkey is not tested.
 
     Attributes:
         url: The address of Redis: `redis://[user:password@]host:port[/db]`, `rediss://…` for TLS, or
