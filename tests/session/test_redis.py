@@ -547,7 +547,7 @@ async def test_a_paused_redis_holds_up_a_call_only_for_the_timeout(
     redis_server, tmp_path, monkeypatch
 ):
     """When Redis continues, it gives no place to a call that no longer waits for the answer."""
-    monkeypatch.setattr(redis_connection, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(redis_connection, "_TIMEOUT", 10)
     monkeypatch.setattr(redis_member, "_ANSWER_WITHIN", 0.05)
     monkeypatch.setattr(redis_scripts, "STATE_EXPIRES_AFTER", 0)
     events: list[object] = []
@@ -558,11 +558,13 @@ async def test_a_paused_redis_holds_up_a_call_only_for_the_timeout(
         redis.set(redis_member._Keys("https://one.example/api").fleet[0], 1)
         async with RedisFleet(server.uri).join(context_of(events=events)) as member:
             os.kill(server.process.pid, signal.SIGSTOP)
+            monkeypatch.setattr(redis_connection, "_TIMEOUT", 0.05)
             try:
                 async with asyncio.timeout(10):
                     await member.acquire(OURS)
             finally:
                 os.kill(server.process.pid, signal.SIGCONT)
+                monkeypatch.setattr(redis_connection, "_TIMEOUT", 10)
             assert [event.error_type for event in events] == ["TimeoutError"]
             await member._heartbeat()
         redis.config_set("appendonly", "no")  # answered after everything before it
@@ -677,7 +679,7 @@ async def test_tls_that_fails_is_refused(tls_server, host, option, reason):
 
 
 async def test_a_port_without_tls_is_refused(server, monkeypatch):
-    monkeypatch.setattr(redis_connection, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(redis_connection, "_TIMEOUT", 0.4)
     assert "answers without TLS" in await refusal(f"rediss://:canary@127.0.0.1:{server.port}/0")
 
 
