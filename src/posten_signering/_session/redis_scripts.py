@@ -90,8 +90,8 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', queue_until, '-inf', now)) do
   redis.call('ZREM', queue_until, gone)
 end
 
--- Wait in the order of the first question.
-redis.call('ZADD', queue, 'NX', now, call)
+-- Wait in the order of the first question, in microseconds: several calls may ask in one millisecond.
+redis.call('ZADD', queue, 'NX', time[1] * 1000000 + time[2], call)
 redis.call('ZADD', queue_until, now + {_WAITS_FOR}, call)
 redis.call('PEXPIRE', queue, {_WAITS_FOR})
 redis.call('PEXPIRE', queue_until, {_WAITS_FOR})
