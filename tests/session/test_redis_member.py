@@ -268,3 +268,15 @@ async def test_the_end_of_a_client_waits_for_its_last_requests_but_not_for_ever(
             await exits.aclose()
         assert now() - began == pytest.approx(2, abs=0.01)
         await anyio.sleep(0.1)
+
+
+async def test_a_call_that_waits_when_its_client_is_closed_does_not_wait_for_ever():
+    async with anyio.create_task_group() as group:
+        async with member_of(RedisModel()) as member:
+            await anyio.sleep(6)
+            for _ in range(9):
+                await member.acquire(OURS)
+            group.start_soon(member.acquire, OURS)
+            await anyio.sleep(0.1)
+        group.cancel_scope.deadline = anyio.current_time() + 1
+    assert not group.cancel_scope.cancelled_caught

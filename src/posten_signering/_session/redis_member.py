@@ -210,6 +210,8 @@ class RedisMember:
 
     async def _seconds_until_call(self, budget: str, call: str) -> float | None:
         """None when the call may be made now; else the seconds until this is to be checked again."""
+        if self._has_left:
+            return None  # the client is closed, so the call fails
         now = self._time.monotonic()
         blocked_for = self._blocked_until.get(budget, now) - now
         if blocked_for > 0:
