@@ -683,6 +683,33 @@ async def test_a_port_without_tls_is_refused(server, monkeypatch):
     assert "answers without TLS" in await refusal(f"rediss://:canary@127.0.0.1:{server.port}/0")
 
 
+async def test_the_traceback_of_a_cancelled_check_for_tls_has_no_password(monkeypatch):
+    monkeypatch.setattr(redis_connection, "_TIMEOUT", 0.2)
+
+    async def enter(port: int) -> None:
+        async with RedisFleet(f"rediss://:canary@127.0.0.1:{port}/0").join(context_of()):
+            pass
+
+    async def answer(connection: anyio.abc.SocketStream) -> None:
+        async with connection:
+            if await connection.receive() == b"PING\r\n":
+                entering.cancel()
+            await anyio.sleep_forever()
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(listener.serve, answer)
+        entering = asyncio.create_task(enter(listener.extra(anyio.abc.SocketAttribute.local_port)))
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await entering
+        group.cancel_scope.cancel()
+    shown = doubles.frames_with_locals(cancelled.value)
+    assert "_answers_without_tls" in shown
+    assert "canary" not in shown
+
+
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
 @pytest.mark.parametrize("silent", [False, True], ids=["refused", "silent"])
 async def test_a_redis_that_is_away_at_the_start_is_no_error(scheme, silent, monkeypatch):

@@ -130,12 +130,11 @@ class RedisConnection:
 
     async def _answers_without_tls(self) -> bool:
         """Whether the server speaks no TLS. Redis never answers the TLS handshake on a port without TLS."""
-        address = self._pool.connection_kwargs
+        host = self._pool.connection_kwargs.get("host", "localhost")
+        port = self._pool.connection_kwargs.get("port", 6379)
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(_TIMEOUT):
-                reader, writer = await asyncio.open_connection(
-                    address.get("host", "localhost"), address.get("port", 6379)
-                )
+                reader, writer = await asyncio.open_connection(host, port)
                 try:
                     writer.write(b"PING\r\n")
                     return await reader.read(1) in {b"+", b"-"}
@@ -169,16 +168,14 @@ def _pool(url: Secret[str]) -> ConnectionPool:
             # Older versions of redis-py do not check the name in the certificate by default.
             options.reveal().setdefault("ssl_check_hostname", True)
         with suppress(TypeError, ValueError, exceptions.RedisError):
-            return _checked(ConnectionPool(**options.reveal()))
+            # `Secret`, because older versions of redis-py show the password in the repr of a pool.
+            pool = Secret(ConnectionPool(**options.reveal()))
+            # Raises an error if an option is not known. Opens nothing.
+            pool.reveal().connection_class(**pool.reveal().connection_kwargs)
+            return pool.reveal()
         advice = _OPTION_ADVICE
     # Raised here, because the text of the errors above may have a part of the URL.
     raise ConfigurationError(advice)
-
-
-def _checked(pool: ConnectionPool) -> ConnectionPool:
-    """The pool. Raises redis-py's error if its options are not valid."""
-    pool.connection_class(**pool.connection_kwargs)  # opens nothing
-    return pool
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
