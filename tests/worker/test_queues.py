@@ -1,6 +1,6 @@
 """A worker with many queues: fairness, senders without access, senders that come and go. In virtual time."""
 
-import asyncio
+import threading
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -158,6 +158,13 @@ async def test_a_failure_that_the_failure_policy_raises_ends_the_worker(kind, ra
 # --- Senders that come and go
 
 
+def in_a_thread(function, argument) -> None:
+    """Calls a function in a different thread. The event loop waits, so that virtual time does not pass."""
+    thread = threading.Thread(target=function, args=(argument,))
+    thread.start()
+    thread.join()
+
+
 async def test_senders_can_be_added_and_removed_from_any_thread():
     async with working(senders=[]) as work:
         service, worker = work.service, work.worker
@@ -166,10 +173,10 @@ async def test_senders_can_be_added_and_removed_from_any_thread():
         await anyio.sleep(60)
         assert service.polls == []
         assert worker.health.next_poll_in is None
-        await asyncio.to_thread(worker.add_sender, SENDER)
+        in_a_thread(worker.add_sender, SENDER)
         await anyio.sleep(60)
         assert confirmed(service) == [1]
-        await asyncio.to_thread(worker.remove_sender, SENDER)
+        in_a_thread(worker.remove_sender, SENDER)
         worker.remove_sender(OTHER_QUEUE)
         worker.add_sender(OTHER_SENDER)
         service.put(SENDER)
