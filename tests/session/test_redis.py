@@ -322,7 +322,7 @@ async def test_members_have_ranks_by_their_ids_and_are_counted_for_a_minute(redi
 
 
 async def test_the_first_members_wait_while_the_state_is_fresh(redis, monkeypatch):
-    monkeypatch.setattr(redis_member, "_ONE_SECOND", 0.0)
+    monkeypatch.setattr(redis_member, "ONE_SECOND", 0.0)
     waits = Waits()
     fleet = RedisFleet(url_of(redis))
     async with fleet.join(context_of(waits)) as member:

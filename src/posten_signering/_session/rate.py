@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-_SERVICE_LIMIT = 10.0
+SERVICE_LIMIT = 10.0
 # After this many seconds without a response, a call is assumed to have reached the service.
-_ASSUMED_ARRIVED_AFTER = 5.0
-_ONE_SECOND = 1.0
+ASSUMED_ARRIVED_AFTER = 5.0
+ONE_SECOND = 1.0
 # While too many calls are in flight, the longest sleep before the next check.
 _RECHECK_AFTER = 0.25
 
@@ -43,7 +43,7 @@ class RateBudget:
     ) -> None:
         # Rate and burst together stay below the limit, so that no second has more calls than the
         # service allows. With a limit below two calls per second, only one call fits into a second.
-        limit = _SERVICE_LIMIT * share
+        limit = SERVICE_LIMIT * share
         max_in_flight = max(2 if limit >= 2 else 1, int(0.9 * limit + 1e-9))
         rate = 0.7 * limit if limit >= 2 else min(0.7 * limit, 0.9)
         burst = max(1.0, 0.2 * limit)
@@ -125,13 +125,13 @@ class _Bucket:
     def take(self, now: float) -> _Call:
         self._tokens -= 1.0
         call = _Call()
-        self._in_flight_until[call] = now + _ASSUMED_ARRIVED_AFTER + _ONE_SECOND
+        self._in_flight_until[call] = now + ASSUMED_ARRIVED_AFTER + ONE_SECOND
         return call
 
     def arrived(self, call: _Call, now: float) -> None:
         # A call that was assumed to have arrived may be gone from the dictionary.
         if call in self._in_flight_until:
-            self._in_flight_until[call] = min(self._in_flight_until[call], now + _ONE_SECOND)
+            self._in_flight_until[call] = min(self._in_flight_until[call], now + ONE_SECOND)
 
     def _until_room_in_flight(self, now: float) -> float:
         self._in_flight_until = {

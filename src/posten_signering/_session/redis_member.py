@@ -22,6 +22,7 @@ from posten_signering._session.fleet import (
     aged,
 )
 from posten_signering._session.loop import OwnLoop
+from posten_signering._session.rate import ASSUMED_ARRIVED_AFTER, ONE_SECOND, SERVICE_LIMIT
 from posten_signering._session.redis import RedisFleet
 from posten_signering._session.slots import RATE, RATE_WITHOUT_RANK, Slots
 from posten_signering._values.events import FleetAvailable, FleetUnavailable
@@ -34,10 +35,6 @@ Argument = str | int | float
 Reply = list[Any]
 """What a script returns: numbers, texts and None."""
 
-_SERVICE_LIMIT = 10.0
-# A call without a response is assumed to have reached the service after this many seconds.
-_ASSUMED_ARRIVED_AFTER = 5.0
-_ONE_SECOND = 1.0
 # The state in Redis expires 2 seconds after the last request. Several heartbeats fit into that time.
 _HEARTBEAT_EVERY = 0.5
 # How long Redis may take to answer a question for a place. A later answer would come too late.
@@ -103,10 +100,10 @@ class RedisMember:
         self._id = uuid4().hex
         self._calls = 0
         self._keys = _Keys(context.service_root)
-        limit = _SERVICE_LIMIT * fleet.share
+        limit = SERVICE_LIMIT * fleet.share
         self._most_places = max(1, int(0.9 * limit + 1e-9))
         # With a limit below one call per second, the only place is kept for longer.
-        self._kept_for = max(_ONE_SECOND, 1 / limit)
+        self._kept_for = max(ONE_SECOND, 1 / limit)
         members = fleet.members_at_least or _ASSUMED_MEMBERS
         self._slots = Slots(
             rate=RATE_WITHOUT_RANK * fleet.share,
@@ -232,7 +229,7 @@ class RedisMember:
                 int(by_slot),
                 _milliseconds(now + self._clock_difference + _ANSWER_WITHIN),
                 self._most_places,
-                _milliseconds(_ASSUMED_ARRIVED_AFTER + self._kept_for),
+                _milliseconds(ASSUMED_ARRIVED_AFTER + self._kept_for),
             ],
         )
         if reply is None:  # Redis went away. A call that has taken a slot may be made.
@@ -378,7 +375,7 @@ class RedisMember:
         if fresh_for > 0:
             # Redis does not know yet which clients there are, and which calls they made in the last second.
             fresh_since = now - (scripts.FRESH_FOR - fresh_for) / 1000
-            self._slots_from = max(self._slots_from, fresh_since + _ONE_SECOND)
+            self._slots_from = max(self._slots_from, fresh_since + ONE_SECOND)
             return
         members = max(members, self._fleet.members_at_least or 1)
         if (rank, members, True) != (self._slots.rank, self._slots.members, self._rank_is_known):
