@@ -17,6 +17,7 @@ from posten_signering import (
     FleetUnavailable,
     InMemoryFleet,
     RedisFleet,
+    Sender,
 )
 from posten_signering._session.redis_member import RedisMember
 from posten_signering._session.timing import Time
@@ -224,6 +225,18 @@ async def test_a_block_holds_while_redis_is_away():
         await member.block(OURS, 5)
         await member.acquire(OURS)
         assert 30 <= now() <= 41
+
+
+async def test_nothing_waits_for_a_redis_that_is_known_to_be_away():
+    redis = RedisModel()
+    redis.is_away = True
+    # The lock is that of a heartbeat to which Redis does not respond.
+    async with member_of(redis) as member, member._requesting:
+        began = now()
+        assert await member.begin_delivery("key") == 1
+        async with member.turn(Sender(organization_number=OURS)):
+            pass
+        assert now() == began
 
 
 async def test_a_call_is_made_if_redis_fails_after_the_call_took_a_slot():

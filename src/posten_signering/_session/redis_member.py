@@ -313,6 +313,8 @@ class RedisMember:
         self, script: str, keys: Sequence[str], arguments: Sequence[Argument]
     ) -> Reply | None:
         """The result of a script; None while Redis is away. It ends even if the caller is cancelled."""
+        if self._away:
+            return None  # at once, although a heartbeat may wait for Redis
         return await asyncio.shield(self._send_later(script, keys, arguments))
 
     def _send_later(
