@@ -230,7 +230,7 @@ class TlsError(TransportError):
     Attributes:
         certificate_refused: True if the service refused the client's certificate with a TLS alert
             (RFC 8446, 6.2). Then the certificate must be replaced. False for every other failure, such
-            as a server certificate that is not trusted, or a server that does not speak TLS. Such a
+            as a server certificate that is not trusted, or a server that does not speak TLS. That
             failure may end by itself, so iterators and workers continue to poll.
     """
 

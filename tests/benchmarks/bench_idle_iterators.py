@@ -25,7 +25,7 @@ from .table import Row, compared, rendered
 
 QUEUES = 1000
 HOUR = 3600.0
-# The most memory of a queue, in tasks that only sleep. Such a task has 2 KiB, and a queue may have 10 KiB.
+# The most memory of a queue, in tasks that only sleep. That task has 2 KiB, and a queue may have 10 KiB.
 MOST_MEMORY = 5.0
 # Every queue has been polled once by then: the rate budget permits about seven calls per second.
 WARM_UP = 300.0

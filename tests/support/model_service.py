@@ -161,7 +161,7 @@ class Answer:
     readable: bool = True
 
     def truncate(self) -> None:
-        """Shortens the body in such a way that the transport does not notice it."""
+        """Shortens the body so that the transport does not notice it."""
         self.readable = self.readable and not self.body
         self.body = self.body[: len(self.body) * 2 // 3]
 

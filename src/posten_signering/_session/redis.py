@@ -23,8 +23,8 @@ class RedisFleet:
     calls for 4 seconds.
 
     Without Redis, all clients continue. Each has fixed slots, in which all of them together make at most 6
-    calls per second for an organisation. The first slot is 2 seconds after the last request that Redis
-    answered. Poll times, turns and counts of deliveries are then those of the process. The log has one
+    calls per second for an organisation. The first slot is 2 seconds after the first request that Redis
+    did not answer. Poll times, turns and counts of deliveries are then those of the process. The log has one
     WARNING when Redis is away, and one INFO when it is back.
 
     Redis needs version 6.2 or later, and a clock that does not jump. Redis Sentinel and Redis Cluster
@@ -34,10 +34,10 @@ class RedisFleet:
         url: The address of Redis: `redis://[user:password@]host:port[/db]`, `rediss://…` for TLS, or
             `unix:///path`. Options of redis-py may follow, such as `?ssl_ca_certs=/path/ca.pem`.
         share: The part of the service's rate limit that the fleet may use, above 0 and at most 1.
-        members_at_least: The number of clients in the fleet that is assumed as long as Redis has not
-            told it, for clients that start while Redis is away. Together they make at most 2 calls per
-            second then. Set it to the largest number of clients. By default, such a client makes at
-            most one call in 10 seconds until Redis answers.
+        members_at_least: Each client assumes that the fleet has at least this many clients. Set it to the
+            largest number, for clients that start while Redis is away. Until Redis answers, these
+            clients together make at most 2 calls per second. By default, each of them makes at most one
+            call in 10 seconds.
         per_certificate: Whether all senders share the budget of the certificate's organisation. By
             default each sender has its own budget.
 

@@ -94,7 +94,8 @@ class Running:
         """Polls and handles changes until `stop` is called, or polling fails."""
         notify = self._context.notify
         names = (
-            queue_name(sender.organization_number, sender.polling_queue) for sender in self._senders
+            queue_name(sender.organization_number, sender.polling_queue)
+            for sender in tuple(self._senders)  # a thread may add a sender meanwhile
         )
         notify(WorkerStarted(queues=tuple(names), concurrency=self._concurrency))
         cancellation: asyncio.CancelledError | None = None

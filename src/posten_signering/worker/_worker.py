@@ -67,7 +67,7 @@ class StatusChangeWorker:
             also counts if its process was killed or stopped, or if a database was away, and there is at
             most one delivery for each lease. So 10 deliveries bridge an outage of about 100 minutes.
             None means no maximum.
-        dead_letter: An async function that is called in place of the handler for such a change. The
+        dead_letter: An async function that is called in place of the handler for that change. The
             same rules apply: when it returns, the change is confirmed. If it keeps raising, the change
             is not confirmed, and a later delivery calls `dead_letter` again.
         lease: How long the service waits for a confirmation before it redelivers a change. The worker
