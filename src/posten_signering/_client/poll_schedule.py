@@ -69,10 +69,10 @@ def after_poll(
     Every poll obeys the service's time. If the service moves it at each early poll, processes that know
     nothing of each other would move it forever, and none would get a change. So one of them leads: after a
     poll that was not too early, a process keeps to the service's time for up to 6 early answers in a row.
-    Every other process leaves the queue to it. After the n-th early answer in a row, from the second one
-    on, its iterators wait additional 3ⁿ times the wait that the service asks for (at least the default
-    wait), times 0.5 to 1, and at most 36 default waits. A service that moves its time asks for longer
-    waits, and is then polled less by these processes.
+    Every other process leaves the queue to it: its iterators wait longer, from the second early answer in a
+    row on. The additional wait after the n-th is 3ⁿ times the wait that the service asks for (at least the
+    default wait), times 0.5 to 1. It is at most 36 default waits. A service that moves its time asks for
+    longer waits, and is then polled less by these processes.
 
     Args:
         state: What was known before the poll.
