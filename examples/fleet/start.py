@@ -128,9 +128,8 @@ async def pg_ctl(folder: Path, action: str, *options: str) -> None:
     try:
         output, _ = await process.communicate()
     finally:
-        await (
-            process.wait()
-        )  # even if cancelled: a server that is still starting could not be stopped
+        # Even if cancelled: a server that is still starting could not be stopped.
+        await process.wait()
     if process.returncode != 0:
         raise RuntimeError(f"pg_ctl {action} failed:\n{output.decode()}")
 
