@@ -68,12 +68,13 @@ def test_a_web_app_runs_until_a_signal_stops_it(name, ready):
 def test_the_worker_handles_three_jobs_and_stops_at_a_signal():
     with start("worker") as process:
         try:
-            output = read_until(process, "COMPLETED_SUCCESSFULLY, 2 documents")
+            output = "".join(read_until(process, r"Job \d+: .* documents") for _ in range(3))
             process.send_signal(signal.SIGTERM)
             remaining_output, _ = process.communicate(timeout=30)
         finally:
             process.kill()
     assert "Three jobs are waiting" in output
+    assert "COMPLETED_SUCCESSFULLY, 2 documents" in output
     assert process.returncode == 0
     assert "Handled 3, confirmed 3, failed 0" in remaining_output
 
