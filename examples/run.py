@@ -111,7 +111,8 @@ async def redis(folder: Path) -> AsyncGenerator[str]:
     try:
         yield f"redis://127.0.0.1:{port}/0"
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         await process.wait()
 
 
