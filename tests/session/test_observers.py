@@ -154,6 +154,19 @@ def test_every_event_has_a_sentence_and_its_fields_in_the_log(kind, failed, capl
     assert seen == [event]
 
 
+@pytest.mark.parametrize(("seconds", "text"), [(2, "failed; next poll in 2 s: "), (0, "failed: ")])
+def test_a_poll_that_failed_for_good_announces_no_next_poll(seconds, text, caplog):
+    polled = events.QueuePolled(
+        organization_number="123456789",
+        polling_queue=None,
+        result=events.PollResult.FAILURE,
+        next_poll_in=timedelta(seconds=seconds),
+        error_type="NotAuthorizedError",
+    )
+    Observers().notify(polled)
+    assert text in caplog.text
+
+
 def test_a_worker_of_many_queues_names_the_first_ten(caplog):
     caplog.set_level(logging.INFO)
     queues = tuple(queue_name("123456789", f"queue{number}") for number in range(12))

@@ -127,7 +127,7 @@ _FAILURE_MESSAGES: dict[type[Event], _Message] = {
     events.QueuePolled: (
         _polling,
         logging.WARNING,
-        "Polling %(queue)s failed; next poll in %(next_poll_in).0f s: %(error)s",
+        "Polling %(queue)s failed%(next_poll)s: %(error)s",
     ),
     events.WorkerStopped: (
         _worker,
@@ -247,16 +247,25 @@ def as_dictionary(event: Event) -> dict[str, object]:
 def _texts(event: Event) -> dict[str, str]:
     """What a message says in other words than the fields of the event."""
     match event:
-        case events.QueuePolled() | events.SenderUnavailable() | events.ChangeDelivered():
+        case events.QueuePolled():
+            # After a permanent failure the schedule has no wait, but the iterator ends or the worker waits.
+            seconds = event.next_poll_in.total_seconds()
+            return {
+                "queue": queue_name(event.organization_number, event.polling_queue),
+                "next_poll": f"; next poll in {seconds:.0f} s" if seconds > 0 else "",
+            }
+        case events.SenderUnavailable() | events.ChangeDelivered():
             return {"queue": queue_name(event.organization_number, event.polling_queue)}
         case events.WorkerStarted():
             names = ", ".join(event.queues[:_MOST_NAMED_QUEUES]) or "no queue"
             more = len(event.queues) - _MOST_NAMED_QUEUES
             return {"first_queues": f"{names} and {more} more queues" if more > 0 else names}
-        case events.HandlerEnded(retry_in=timedelta() as wait):
-            return {"retry": f"The next attempt starts in {wait.total_seconds():.1f} s."}
-        case events.HandlerEnded():
-            return {"retry": "There is no further attempt in this delivery."}
+        case events.HandlerEnded(retry_in=wait):
+            if wait is None:
+                retry = "There is no further attempt in this delivery."
+            else:
+                retry = f"The next attempt starts in {wait.total_seconds():.1f} s."
+            return {"retry": retry}
         case events.ChangeReleased():
             return {"reason_text": _REASONS[event.reason]}
         case _:
