@@ -616,7 +616,9 @@ async def test_a_wrong_password_and_a_missing_permission_are_refused(redis_serve
         with Redis(port=server.port, password="right") as redis:
             redis.acl_setuser("limited", enabled=True, passwords=["+canary"], keys=["other:*"])
             redis.execute_command("ACL SETUSER limited +@all")
-        assert "lacks a permission" in await refusal(f"redis://limited:canary@{host}")
+            redis.execute_command("ACL SETUSER timeless on >canary ~posten-signering:* +@all -time")
+        for user in ("limited", "timeless"):
+            assert "lacks a permission" in await refusal(f"redis://{user}:canary@{host}")
         assert "database" in await refusal(f"redis://:right@{host}/99")
 
 

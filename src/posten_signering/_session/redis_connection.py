@@ -35,7 +35,8 @@ _CLUSTER_ADVICE = (
 )
 _URL_ADVICE = (
     "RedisFleet.url must be the URL of one Redis server: redis://host:port/db, rediss://host:port/db or "
-    "unix:///path. Redis Sentinel and Redis Cluster are not supported."
+    "unix:///path. Percent-encode special characters in the password, such as %2F for a slash. Redis "
+    "Sentinel and Redis Cluster are not supported."
 )
 _OPTION_ADVICE = (
     "RedisFleet.url has an option, after the question mark, that redis-py does not know, or whose value "
@@ -44,7 +45,8 @@ _OPTION_ADVICE = (
 _LOGIN_ADVICE = "Redis refused the user name or the password in RedisFleet.url, or it needs one that is missing there."
 _PERMISSION_ADVICE = (
     "The Redis user in RedisFleet.url lacks a permission. It needs the keys `posten-signering:*`, all "
-    "their data commands, and the commands EVALSHA, SCRIPT LOAD and TIME."
+    "their data commands, and the commands EVALSHA, SCRIPT LOAD and TIME, and SELECT for a database other "
+    "than 0."
 )
 _SERVER_ADVICE = (
     "The server in RedisFleet.url can't run scripts. It must be a Redis server of version 6.2 or later, "
@@ -68,6 +70,7 @@ _ADVICE_BY_TEXT = {
     "crossslot": _CLUSTER_ADVICE,
     "moved": _CLUSTER_ADVICE,
     "unknown command": _SERVER_ADVICE,
+    "user executing the script": _PERMISSION_ADVICE,
     "db index is out of range": _DATABASE_ADVICE,
     "select is not allowed in cluster mode": _CLUSTER_ADVICE,
 }
