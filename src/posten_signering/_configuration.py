@@ -4,7 +4,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,12 +19,12 @@ from posten_signering._session.retry import Retries
 from posten_signering._trust.anchors import TrustAnchors
 from posten_signering._trust.certificates import EnterpriseCertificate
 from posten_signering._trust.environment import Environment
-from posten_signering._values.arguments import is_async
+from posten_signering._values.arguments import is_async, require
 from posten_signering._values.events import Observer
 from posten_signering._values.job import Sender
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Transport
-from posten_signering.errors import ConfigurationError
+from posten_signering.errors import ArgumentTypeError, ConfigurationError
 
 _PREFIX = "POSTEN_SIGNERING_"
 # In seconds. A client polls at least once in 24 hours in any case.
@@ -104,6 +104,7 @@ class ClientConfiguration:
 
     Raises:
         ConfigurationError: No CA certificate of the environment was found, or a value is not permitted.
+        ArgumentTypeError: `fleet` is not a fleet, or `observers` is not a list.
     """
 
     environment: Environment = field(default_factory=lambda: Environment.PRODUCTION)
@@ -117,7 +118,9 @@ class ClientConfiguration:
     max_bytes_in_memory: int = 64 * 1024 * 1024
     compression: Compression = Compression.STORED
     retries: Retries = field(default_factory=Retries)
-    fleet: Fleet | None = None
+    fleet: Fleet | None = field(
+        default=None, repr=False
+    )  # by mistake, it may be a URL with a password
     observers: Sequence[Observer] = ()
     bundle_processors: Sequence[BundleProcessor] = ()
     clock: Callable[[], datetime] = utc_now
@@ -130,6 +133,8 @@ class ClientConfiguration:
         for name in ("max_connections", "max_bytes_in_memory"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be 1 or more, not {getattr(self, name)}.")
+        _check_fleet(Secret(self.fleet))
+        require("observers", Secret(self.observers), "a list of functions", Iterable)
         object.__setattr__(self, "bundle_processors", tuple(self.bundle_processors))
         object.__setattr__(self, "observers", tuple(self.observers))
         if any(is_async(processor) for processor in self.bundle_processors):
@@ -202,6 +207,15 @@ class ClientConfiguration:
             ),
             sender=_sender(variable("ORGANIZATION_NUMBER"), variable("POLLING_QUEUE")),
             proxy=variable("PROXY"),
+        )
+
+
+def _check_fleet(fleet: Secret[object]) -> None:
+    # A URL has a method `join` too, and so has the class of a fleet.
+    joins = hasattr(fleet.reveal(), "join") and not isinstance(fleet.reveal(), str | type)
+    if not joins and fleet.reveal() is not None:
+        raise ArgumentTypeError(
+            "fleet", expected="a fleet such as RedisFleet(url), or None", found=type(fleet.reveal())
         )
 
 

@@ -16,11 +16,12 @@ from posten_signering import (
     ClientConfiguration,
     Compression,
     Environment,
+    RedisFleet,
     Sender,
     Timeouts,
     TrustAnchors,
 )
-from posten_signering.errors import ConfigurationError
+from posten_signering.errors import ArgumentTypeError, ConfigurationError
 
 PASSWORD = "canary-password"
 PROXY = "http://user:canary-proxy@proxy.example:8080"
@@ -107,6 +108,16 @@ def test_an_explicitly_trusted_anchor_is_enough():
     assert configuration.trust_anchors is trusting
     with pytest.raises(ConfigurationError):
         dataclasses.replace(configuration, trust_anchors=TrustAnchors())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("fleet", "redis://:canary@host"), ("fleet", RedisFleet), ("fleet", 5), ("observers", print)],
+)
+def test_a_fleet_or_observers_of_a_wrong_type_are_refused(name, value):
+    with pytest.raises(ArgumentTypeError, match=f"^The argument {name} must be a ") as caught:
+        doubles.configuration(None, **{name: value})
+    assert "canary" not in doubles.frames_with_locals(caught.value)
 
 
 def test_the_defaults_are_production_and_the_system_clocks():

@@ -32,7 +32,7 @@ from posten_signering import (
 from posten_signering._session import redis_connection, redis_member, redis_scripts
 from posten_signering._session.redis_member import RedisMember
 from posten_signering._session.timing import Time
-from posten_signering.errors import ConfigurationError, RateLimitedError
+from posten_signering.errors import ArgumentTypeError, ConfigurationError, RateLimitedError
 
 pytestmark = pytest.mark.anyio
 
@@ -733,6 +733,12 @@ async def test_a_redis_that_is_away_at_the_start_is_no_error(scheme, silent, mon
 @pytest.mark.parametrize(("name", "value"), [("share", 0), ("share", 1.5), ("members_at_least", 0)])
 def test_an_argument_out_of_range_is_refused(name, value):
     with pytest.raises(ConfigurationError, match=rf"RedisFleet\.{name} must be .*{value}"):
+        RedisFleet("redis://host", **{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("share", "0.5"), ("members_at_least", "8")])
+def test_an_argument_of_a_wrong_type_is_refused(name, value):
+    with pytest.raises(ArgumentTypeError, match=f"^The argument {name} must be a .*number"):
         RedisFleet("redis://host", **{name: value})
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 
 import anyio
+import doubles
 import pytest
 import virtual_time
 from doubles import error_xml
@@ -15,7 +16,7 @@ from model_transport import ModelTransport, process_of
 from model_worker import Handler, confirmations_sent, confirmed, working
 from virtual_time import cancel_natively
 
-from posten_signering import InMemoryFleet, Retries
+from posten_signering import DirectClient, InMemoryFleet, Retries
 from posten_signering._values.events import (
     CallRetried,
     ChangeDeadLettered,
@@ -25,7 +26,7 @@ from posten_signering._values.events import (
     HandlerResult,
     ReleaseReason,
 )
-from posten_signering.errors import ConfigurationError
+from posten_signering.errors import ArgumentTypeError, ConfigurationError
 from posten_signering.worker import StatusChangeWorker, StoreSignedDocuments
 
 pytestmark = pytest.mark.anyio
@@ -44,6 +45,9 @@ def released(work) -> list[tuple[ReleaseReason, int]]:
 
 
 # --- The arguments
+
+
+CLIENT = DirectClient(doubles.configuration(doubles.ScriptedTransport()))
 
 
 async def handle(change) -> None:
@@ -72,11 +76,34 @@ class HandlesWithCall:
         ({"handler": lambda change: None}, "handler must be async: .* It is function"),
         ({"handler": partial(print)}, "handler must be async: .* It is partial"),
         ({"handler": HandlesWithCall}, "handler must be async: .* It is type"),
+        ({"handler": None}, "handler must be async: .* It is NoneType"),
+        (
+            {"stop_within": timedelta(seconds=-1)},
+            "stop_within must not be negative, but it is -1 day",
+        ),
     ],
 )
 def test_arguments_that_can_not_be_used_are_refused(options, message):
     with pytest.raises(ConfigurationError, match=message):
-        StatusChangeWorker(None, **{"handler": handle, **options})
+        StatusChangeWorker(CLIENT, **{"handler": handle, **options})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("client", CLIENT.configuration, "a DirectClient"),
+        ("senders", SENDER, "a list of senders or None"),
+        ("concurrency", "8", "a whole number"),
+        ("handler_timeout", 480, "a timedelta"),
+        ("max_deliveries", 2.5, "a whole number or None"),
+        ("lease", 600, "a timedelta"),
+        ("stop_within", 30, "a timedelta"),
+        ("failure_policy", 3, "a FailurePolicy or None"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused(name, value, expected):
+    with pytest.raises(ArgumentTypeError, match=f"^The argument {name} must be {expected}, not "):
+        StatusChangeWorker(**{"client": CLIENT, "handler": handle, name: value})
 
 
 @pytest.mark.parametrize(
@@ -91,7 +118,7 @@ def test_arguments_that_can_not_be_used_are_refused(options, message):
     ],
 )
 def test_each_kind_of_async_handler_is_accepted(handler):
-    StatusChangeWorker(None, handler, max_deliveries=1, dead_letter=handler)
+    StatusChangeWorker(CLIENT, handler, max_deliveries=1, dead_letter=handler)
 
 
 # --- The deadline

@@ -4,12 +4,14 @@ import asyncio
 from datetime import timedelta
 
 import anyio
+import doubles
 import pytest
 import virtual_time
 from model_faults import Fault, Kind
 from model_service import OTHER_SENDER, SENDER, ModelService
 from model_worker import Handler, working
 
+from posten_signering import DirectClient
 from posten_signering.worker import StatusChangeWorker, WorkerHealth
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +28,8 @@ def seconds(duration: timedelta | None) -> float:
 
 
 async def test_before_and_after_its_run_a_worker_is_not_running():
-    assert StatusChangeWorker(None, Handler()).health == WorkerHealth(running=False)
+    client = DirectClient(doubles.configuration(doubles.ScriptedTransport()))
+    assert StatusChangeWorker(client, Handler()).health == WorkerHealth(running=False)
     async with working() as work:
         await anyio.sleep(5)
         assert work.worker.health.running

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import anyio
+import doubles
 import pytest
 import virtual_time
 from model_faults import Fault, Kind
@@ -369,7 +370,8 @@ def test_a_worker_can_be_created_before_the_event_loop():
             worker.stop()
             await task
 
-    worker = StatusChangeWorker(None, Handler())
+    not_entered = DirectClient(doubles.configuration(doubles.ScriptedTransport()))
+    worker = StatusChangeWorker(not_entered, Handler())
     with asyncio.Runner(loop_factory=virtual_time.VirtualLoop) as runner:
         runner.run(work())
     assert worker.counts.polls.empty == 1

@@ -8,12 +8,15 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from types import NoneType
 from typing import Protocol
 
 from posten_signering._session.observers import Notify
 from posten_signering._session.rate import RateBudget
 from posten_signering._session.timing import Time
+from posten_signering._values.arguments import require
 from posten_signering._values.job import Sender
+from posten_signering._values.secret import Secret
 from posten_signering.errors import ConfigurationError
 
 EndInFlight = Callable[[], None]
@@ -147,9 +150,11 @@ class InMemoryFleet:
 
     Raises:
         ConfigurationError: The share is out of range.
+        ArgumentTypeError: The share is not a number.
     """
 
     def __init__(self, *, share: float | None = 1.0, per_certificate: bool = False) -> None:
+        require("share", Secret(share), "a number or None", int, float, NoneType)
         if share is not None and not 0 < share <= 1:
             raise ConfigurationError(
                 f"InMemoryFleet.share must be above 0 and at most 1, but it is {share}."

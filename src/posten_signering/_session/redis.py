@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
+from types import NoneType
 
 from posten_signering._session.fleet import FleetContext, FleetMember, InMemoryFleet
 from posten_signering._values.arguments import require
@@ -43,7 +44,7 @@ class RedisFleet:
 
     Raises:
         ConfigurationError: `share` or `members_at_least` is out of range.
-        ArgumentTypeError: `url` is not text.
+        ArgumentTypeError: `url` is not text, or `share` or `members_at_least` is not a number.
     """
 
     url: str = field(repr=False)
@@ -54,6 +55,14 @@ class RedisFleet:
 
     def __post_init__(self) -> None:
         require("url", Secret(self.url), "text", str)
+        require("share", Secret(self.share), "a number", int, float)
+        require(
+            "members_at_least",
+            Secret(self.members_at_least),
+            "a whole number or None",
+            int,
+            NoneType,
+        )
         if not 0 < self.share <= 1:
             raise ConfigurationError(
                 f"RedisFleet.share must be above 0 and at most 1, but it is {self.share}."

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
+from types import NoneType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -84,8 +85,9 @@ class StatusChangeWorker:
 
     Raises:
         ConfigurationError: `concurrency` or `max_deliveries` is less than 1, `handler_timeout` is not
-            between zero and `lease`, `handler` or `dead_letter` is not async, or only one of
-            `max_deliveries` and `dead_letter` is given.
+            between zero and `lease`, `stop_within` is negative, `handler` or `dead_letter` is not async,
+            or only one of `max_deliveries` and `dead_letter` is given.
+        ArgumentTypeError: An argument has a wrong type, such as a number in place of a timedelta.
     """
 
     def __init__(
@@ -103,6 +105,24 @@ class StatusChangeWorker:
         failure_policy: FailurePolicy | None = None,
         handle_signals: bool = False,
     ) -> None:
+        for name, value, expected, types in (
+            ("client", client, "a DirectClient", (DirectClient,)),
+            ("senders", senders, "a list of senders or None", (Iterable, NoneType)),
+            ("concurrency", concurrency, "a whole number", (int,)),
+            ("handler_timeout", handler_timeout, "a timedelta", (timedelta,)),
+            ("max_deliveries", max_deliveries, "a whole number or None", (int, NoneType)),
+            ("lease", lease, "a timedelta", (timedelta,)),
+            ("stop_within", stop_within, "a timedelta", (timedelta,)),
+            (
+                "failure_policy",
+                failure_policy,
+                "a FailurePolicy or None",
+                (FailurePolicy, NoneType),
+            ),
+        ):
+            require(name, Secret(value), expected, *types)
+        if stop_within < timedelta(0):
+            raise ConfigurationError(f"stop_within must not be negative, but it is {stop_within}.")
         if concurrency < 1:
             raise ConfigurationError(f"concurrency must be 1 or more, not {concurrency}.")
         self._rules = DeliveryRules(
@@ -249,7 +269,8 @@ def _check(rules: DeliveryRules) -> None:
     if rules.max_deliveries is not None and rules.max_deliveries < 1:
         raise ConfigurationError(f"max_deliveries must be 1 or more, not {rules.max_deliveries}.")
     for name, function in (("handler", rules.handler), ("dead_letter", rules.dead_letter)):
-        if function is not None and not is_async(function):
+        is_missing = name == "dead_letter" and function is None
+        if not is_missing and not is_async(function):
             raise ConfigurationError(
                 f"{name} must be async: a function defined with `async def`, or an object whose `__call__` "
                 f"is async. It is {type(function).__name__}."
