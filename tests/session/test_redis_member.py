@@ -1,5 +1,6 @@
 """The rate budget of a `RedisFleet` in virtual time, while Redis is away, comes back, and loses its data."""
 
+import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
@@ -215,6 +216,19 @@ async def test_an_outage_is_reported_once_and_so_is_its_end():
             await anyio.sleep(10)
     away = FleetUnavailable(error_type="ConnectionError", calls_per_second=1.5)
     assert events == [away, FleetAvailable()] * 2
+
+
+async def test_a_wrong_password_that_shows_only_after_an_outage_is_an_error_in_the_log(caplog):
+    redis = RedisModel()
+    redis.is_away = True
+    async with member_of(redis):
+        await anyio.sleep(10)
+        assert caplog.records == []
+        redis.is_away, redis.refuses = False, "Correct the password."
+        await anyio.sleep(10)
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "Correct the password." in record.getMessage()
 
 
 async def test_a_block_holds_while_redis_is_away():

@@ -17,11 +17,13 @@ class RedisModel:
 
     Attributes:
         is_away: Whether every request fails.
+        refuses: What is wrong with the configuration, if Redis refuses every request.
         knows_freshness: Whether clients learn that the state is fresh.
     """
 
     def __init__(self) -> None:
         self.is_away = False
+        self.refuses: str | None = None
         self.knows_freshness = True
         self.lose_data()
 
@@ -72,6 +74,8 @@ class ModelConnection:
         await anyio.sleep(0.001)
         if self._redis.is_away:
             raise RedisFailedError("ConnectionError")
+        if self._redis.refuses is not None:
+            raise RedisFailedError("AuthenticationError", self._redis.refuses)
         if script == scripts.HEARTBEAT:
             return self._redis.join(arguments[0])
         if script == scripts.ASK_FOR_PLACE:

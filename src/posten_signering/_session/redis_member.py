@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -30,6 +31,8 @@ from posten_signering._values.job import Sender
 from posten_signering.errors import ConfigurationError
 
 T = TypeVar("T")
+
+logger = logging.getLogger("posten_signering.fleet")
 
 Argument = str | int | float
 Reply = list[Any]
@@ -114,6 +117,7 @@ class RedisMember:
         # Redis's clock minus the monotonic clock, in seconds; 0 while it is not known.
         self._clock_difference = 0.0
         self._away = False
+        self._logged_advice: str | None = None
         # On the monotonic clock:
         self._fresh_until = float("-inf")
         self._slots_from = float("-inf")
@@ -347,17 +351,21 @@ class RedisMember:
             self._note_failure(failure, sent_at)
             raise
         if self._away:
-            self._away = False
+            self._away, self._logged_advice = False, None
             self._context.notify(FleetAvailable())
         if script in _SCRIPTS_THAT_JOIN:
             self._learn(reply, sent_at)
         return reply
 
     def _note_failure(self, failure: RedisFailedError, sent_at: float) -> None:
-        if self._away:
-            return
         if self._heart is None and failure.advice is not None:
             return  # entering the client raises an error
+        if failure.advice is not None and failure.advice != self._logged_advice:
+            # Redis may have been away when the client was entered. Only a person can end this failure.
+            self._logged_advice = failure.advice
+            logger.error("Redis will stay unusable until somebody acts. %s", failure.advice)
+        if self._away:
+            return
         self._away = True
         # Until then, the state in Redis may still be that of this moment. A Redis that comes back later
         # has a fresh state, so it does not count on knowing the calls that were made by slots.
