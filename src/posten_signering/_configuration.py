@@ -121,7 +121,7 @@ class ClientConfiguration:
     fleet: Fleet | None = field(
         default=None, repr=False
     )  # by mistake, it may be a URL with a password
-    observers: Sequence[Observer] = ()
+    observers: Sequence[Observer] = field(default=(), repr=False)
     bundle_processors: Sequence[BundleProcessor] = ()
     clock: Callable[[], datetime] = utc_now
     monotonic: Callable[[], float] = time.monotonic

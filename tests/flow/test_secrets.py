@@ -254,7 +254,8 @@ async def client_of(
 ) -> AsyncIterator[DirectClient]:
     clock = doubles.Clock()
     defaults = {
-        "observers": [output.show],
+        # Not the method itself: its repr is all of the output, and tracebacks would show it each time.
+        "observers": [lambda event: output.show(event)],  # noqa: PLW0108 - see above
         "environment": Environment(name="Test", service_root=f"https://localhost:{port}/api"),
         "certificate": certificate,
         "trust_anchors": TrustAnchors().trusting(pki.root().pem),
