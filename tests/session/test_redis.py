@@ -635,9 +635,10 @@ async def test_a_redis_sentinel_is_refused(redis_server, tmp_path):
 @pytest.fixture(scope="module")
 def tls_server(redis_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("redis-tls")
-    certificate = pki.issue(pki.subject("Redis"), pki.root(), host="localhost")
+    authority = pki.issue(pki.subject("Redis CA"), ca=True, key_identifiers=True)
+    certificate = pki.issue(pki.subject("Redis"), authority, host="localhost", key_identifiers=True)
     for name, content in {
-        "ca.pem": pki.root().pem,
+        "ca.pem": authority.pem,
         "server.pem": certificate.pem,
         "server.key": certificate.key_pem,
     }.items():

@@ -102,11 +102,16 @@ def issue(
     host: str | None = None,
     key: PrivateKey | None = None,
     usage: str | None = "digital_signature",
+    key_identifiers: bool = False,
     not_before: datetime = NOW - timedelta(days=1),
     not_after: datetime = NOW + timedelta(days=365),
 ) -> Issued:
-    """Issues a certificate. `usage` is its only key usage; None leaves the extension out."""
+    """Issues a certificate. `usage` is its only key usage; None leaves the extension out.
+
+    Since Python 3.13, the default context of `ssl` requires `key_identifiers`. The contexts of the package do not.
+    """
     subject_key = key or rsa_key(name.rfc4514_string())
+    signing_key = subject_key if issuer is None else issuer.key
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -117,6 +122,13 @@ def issue(
         .not_valid_after(not_after)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
+    if key_identifiers:
+        subject_identifier = x509.SubjectKeyIdentifier.from_public_key(subject_key.public_key())
+        issuer_identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+            signing_key.public_key()
+        )
+        builder = builder.add_extension(subject_identifier, critical=False)
+        builder = builder.add_extension(issuer_identifier, critical=False)
     usages = dict.fromkeys(
         [
             "digital_signature",
@@ -137,7 +149,6 @@ def issue(
     if host is not None:
         names = x509.SubjectAlternativeName([x509.DNSName(host)])
         builder = builder.add_extension(names, critical=False)
-    signing_key = subject_key if issuer is None else issuer.key
     return Issued(builder.sign(signing_key, hashes.SHA256()), subject_key, issuer)
 
 
