@@ -108,12 +108,17 @@ def test_the_fleet_restarts_a_killed_worker_and_leaves_no_process_behind():
             assert len(processes_with(mark)) >= 4
             process.send_signal(signal.SIGINT)
             remaining_output, _ = process.communicate(timeout=30)
+            remaining_processes = processes_with(mark)
         finally:
             process.kill()
+            # A failed test must not leave the servers and the workers running.
+            for number in processes_with(mark):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(number), signal.SIGKILL)
     assert f"Open http://127.0.0.1:{port}/" in output
     assert process.returncode == 0
     assert "Traceback" not in output + remaining_output
-    assert processes_with(mark) == []
+    assert remaining_processes == []
 
 
 def processes_with(variable: str) -> list[str]:
