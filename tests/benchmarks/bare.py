@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from lxml import etree
 
-CHUNK = 64 * 1024
+CHUNK = 128 * 1024  # as in the package
 _TLS_RECORD = 16 * 1024
 _NONCE = bytes(12)
 _DS = "http://www.w3.org/2000/09/xmldsig#"
