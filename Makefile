@@ -17,7 +17,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo sandbox example-fastapi example-aiohttp example-django example-worker example-celery example-fleet example-script test bench bench-short soak soak-short check lint types generated exemptions generate format constraints clean
-.PHONY: ready-demo ready-examples ready-test ready-dev
+.PHONY: ready-demo ready-examples ready-test ready-bench ready-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,11 +63,12 @@ else
 	@echo "The browser tests have saved what the pages look like in test-output/screenshots."
 endif
 
-bench: ready-test ## compare CPU, memory, event loop and connections with their baselines; fails if a limit is exceeded
-	@PYTHONPATH=tests:tests/support $(PY) -m benchmarks $(ARGS)
+# Both write their figures and a plot to test-output/benchmarks.
+bench: ready-bench ## compare CPU, memory, event loop and connections with their baselines; fails if a limit is missed
+	@PYTHONPATH=tests:tests/support $(PY) -m benchmarks --output test-output/benchmarks $(ARGS)
 
-bench-short: ready-test ## run shorter benchmarks in under a minute; show the figures but check no limit
-	@PYTHONPATH=tests:tests/support $(PY) -m benchmarks --short $(ARGS)
+bench-short: ready-bench ## run shorter benchmarks in about a minute; fails at twice a limit
+	@PYTHONPATH=tests:tests/support $(PY) -m benchmarks --short --output test-output/benchmarks $(ARGS)
 
 soak: ready-test ## kill processes, break connections, let Redis fail; then count lost and duplicated work, and calls per second
 	@PYTHONPATH=tests:tests/support $(PY) -m soak $(ARGS)
@@ -106,5 +107,5 @@ clean: ## delete everything that make created, including .venv
 	rm -rf .venv .nox dist demo-output test-output .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src generated tests tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-ready-demo ready-examples ready-test ready-dev: ready-%:
+ready-demo ready-examples ready-test ready-bench ready-dev: ready-%:
 	@sh tools/venv.sh $*

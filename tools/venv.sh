@@ -1,7 +1,7 @@
 #!/bin/sh
 # Creates .venv if necessary, and installs the packages that one group of make targets needs:
 #
-#   tools/venv.sh demo|examples|test|dev
+#   tools/venv.sh demo|examples|test|bench|dev
 #
 # A later call reads a stamp file and ends immediately if nothing has changed. Packages come from the index
 # that pip is configured to use. PYTHON=... names the interpreter to use.
@@ -15,11 +15,12 @@ export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 goal=${1-}
 case $goal in # the groups that include every package of this one
-  demo) covering="demo examples test dev" ;;
-  examples) covering="examples test dev" ;;
-  test) covering="test dev" ;;
+  demo) covering="demo examples test bench dev" ;;
+  examples) covering="examples test bench dev" ;;
+  test) covering="test bench dev" ;;
+  bench) covering="bench dev" ;;
   dev) covering="dev" ;;
-  *) echo "usage: tools/venv.sh demo|examples|test|dev" >&2; exit 2 ;;
+  *) echo "usage: tools/venv.sh demo|examples|test|bench|dev" >&2; exit 2 ;;
 esac
 case $goal in
   demo) set -- ;;

@@ -81,6 +81,33 @@ async def get(http: httpx.AsyncHTTPTransport, url: str) -> None:
     await response.aclose()
 
 
+async def send(
+    http: httpx.AsyncHTTPTransport, method: str, url: str, headers: Mapping[str, str]
+) -> None:
+    """Sends a request without a body, and reads the response."""
+    response = await http.handle_async_request(
+        httpx.Request(
+            method, url, headers=headers, extensions={"timeout": httpx.Timeout(10).as_dict()}
+        )
+    )
+    await response.aread()
+    await response.aclose()
+    if not response.is_success:
+        raise RuntimeError(f"The benchmark server responded with HTTP {response.status_code}.")
+
+
+async def stream(http: httpx.AsyncHTTPTransport, url: str, headers: Mapping[str, str]) -> None:
+    """Receives a document, and keeps none of it."""
+    response = await http.handle_async_request(
+        httpx.Request(
+            "GET", url, headers=headers, extensions={"timeout": httpx.Timeout(10).as_dict()}
+        )
+    )
+    async for _ in response.aiter_raw():
+        pass
+    await response.aclose()
+
+
 class Signing:
     """Computes the hashes of a document and a XAdES signature over them.
 

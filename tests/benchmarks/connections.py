@@ -14,7 +14,7 @@ from posten_signering import DirectClient
 
 from . import bare
 from .place import KIB, RunningServer, job
-from .table import Row, Verdict, counted
+from .table import Limit, Row
 
 _CONNECTIONS = 5
 _CONCURRENCY = 20
@@ -45,25 +45,29 @@ async def measure(server: RunningServer, *, cancellations: int) -> list[Row]:
     await _run(server, baseline, partial(_bare, server, content, baseline, cancellations))
     return [
         Row(
-            name=f"successful of {_LATER_CALLS} calls after {ours.cancelled} cancellations",
-            measured=str(ours.later),
-            baseline=str(baseline.later),
-            limit=str(_LATER_CALLS),
-            verdict=Verdict.MET if ours.later == _LATER_CALLS else Verdict.MISSED,
-        ),
-        counted(
-            "  open connections after these calls",
-            ours.established,
-            baseline.established,
-            most=2 * _CONNECTIONS,
-        ),
-        counted("  files left open after closing", ours.files_left, baseline.files_left, most=0),
-        counted(
-            "  connections left open after closing",
-            ours.established_left,
-            baseline.established_left,
-            most=0,
-        ),
+            name=name,
+            measured=[count],
+            baseline=[count_of_bare],
+            limit=Limit(value=limit, of_ratio=False, at_least=at_least),
+        )
+        for name, count, count_of_bare, limit, at_least in (
+            (
+                f"successful of {_LATER_CALLS} calls after {ours.cancelled} cancellations",
+                *(ours.later, baseline.later, _LATER_CALLS, True),
+            ),
+            (
+                "  open connections after these calls",
+                *(ours.established, baseline.established, 2 * _CONNECTIONS, False),
+            ),
+            (
+                "  files left open after closing",
+                *(ours.files_left, baseline.files_left, 0, False),
+            ),
+            (
+                "  connections left open after closing",
+                *(ours.established_left, baseline.established_left, 0, False),
+            ),
+        )
     ]
 
 

@@ -9,11 +9,11 @@ from statistics import quantiles
 from posten_signering import DirectClient
 
 from . import bare
-from .cpu import recorded_create
 from .place import MIB, RunningServer, job
-from .table import Row, compared
+from .recording import recorded_create
+from .table import Limit, Row
 
-LIMIT = 2.0
+LIMIT = Limit(value=2.0)
 _SIZE = 10 * MIB
 _JOBS = 8
 _WAVES = 2
@@ -46,12 +46,12 @@ async def measure(server: RunningServer, *, turns: int) -> list[Row]:
                     values.append(stall)
     from_bytes, from_path, posted = series
     return [
-        compared(
-            f"event loop stall, p99, {_JOBS} jobs from {source}",
-            ours,
-            posted,
-            limit=LIMIT,
+        Row(
+            name=f"event loop stall, p99, {_JOBS} jobs from {source}",
+            measured=ours,
+            baseline=posted,
             unit="ms",
+            limit=LIMIT,
         )
         for source, ours in (("bytes", from_bytes), ("paths", from_path))
     ]

@@ -27,6 +27,11 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
+def label(size: int) -> str:
+    """A size in bytes in words."""
+    return f"{size // MIB} MiB" if size >= MIB else f"{size // KIB} KiB"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningServer:
     """A running server, and the folder with the files that a client needs.
@@ -42,6 +47,10 @@ class RunningServer:
     @property
     def service_root(self) -> str:
         return f"https://127.0.0.1:{self.port}/api"
+
+    def job_url(self, end: str) -> str:
+        """A URL of a job, for example of its status."""
+        return f"{self.service_root}/123456789/direct/signature-jobs/1/{end}"
 
     def configuration(
         self, *, max_connections: int = 8, fleet: Fleet | None = None

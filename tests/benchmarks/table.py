@@ -1,4 +1,4 @@
-"""Rows of figures, whether they meet their limits, and the table of all rows. Performs no I/O."""
+"""Rows of figures, whether they meet their limits, the table of all rows, and the same as JSON. Performs no I/O."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,40 @@ class Verdict(Enum):
 
     MET = "yes"
     UNSURE = "unsure"
-    """The median is above the limit, but fewer than three of four turns are: measure on a quieter machine."""
+    """The median misses the limit, but fewer than three of four turns do: measure on a quieter machine."""
     MISSED = "NO"
     FIGURE = ""
     """There is no limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A limit, and what it applies to.
+
+    Attributes:
+        value: The limit.
+        of_ratio: Whether it applies to the ratio of measured to baseline. Otherwise it applies to measured.
+        at_least: Whether it is the lowest permitted value. Otherwise it is the highest.
+    """
+
+    value: float
+    of_ratio: bool = True
+    at_least: bool = False
+
+    def judge(self, values: Sequence[float], tolerance: float) -> Verdict:
+        """Compares the values of all turns with the limit. The limit is met when the median meets it.
+
+        Args:
+            values: A value for each turn.
+            tolerance: How many times the limit a value may be. 1 is the limit itself.
+        """
+        limit, sign = self.value * tolerance, 1
+        if self.at_least:
+            limit, sign = self.value / tolerance, -1
+        if sign * median(values) <= sign * limit:
+            return Verdict.MET
+        best_quarter = lower_quartile([sign * value for value in values])
+        return Verdict.MISSED if best_quarter > sign * limit else Verdict.UNSURE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,28 +55,38 @@ class Row:
 
     Attributes:
         name: What was measured.
-        measured: The value with the package.
-        baseline: The value without the package; empty when there is no baseline.
-        ratio: The value divided by the baseline, or by a quantity that the text names.
-        limit: The highest permitted ratio or count.
-        verdict: Whether the limit was met.
+        measured: The value with the package, for each turn.
+        baseline: The value without the package, for each turn; empty when there is no baseline.
+        unit: The unit of both.
+        limit: The limit; None if there is none.
+        size: The size of the job's document in bytes, when the row is a point of the plot.
+        curve: The name of the curve to which the point belongs. The baseline's is `baseline_curve`.
     """
 
     name: str
-    measured: str
-    baseline: str = ""
-    ratio: str = ""
-    limit: str = ""
-    verdict: Verdict = Verdict.FIGURE
+    measured: Sequence[float]
+    baseline: Sequence[float] = ()
+    unit: str = ""
+    limit: Limit | None = None
+    size: int | None = None
+    curve: str = ""
+    baseline_curve: str = ""
 
+    @property
+    def ratios(self) -> list[float]:
+        """The ratio of each turn. A disturbed turn affects only one of them."""
+        if not self.baseline:
+            return []
+        return [
+            ours / bare if bare else float("inf" if ours else "nan")
+            for ours, bare in zip(self.measured, self.baseline, strict=True)
+        ]
 
-def judged(values: Sequence[float], limit: float | None) -> Verdict:
-    """Compares the values of all turns with a limit. The limit is met when the median is not above it."""
-    if limit is None:
-        return Verdict.FIGURE
-    if median(values) <= limit:
-        return Verdict.MET
-    return Verdict.MISSED if lower_quartile(values) > limit else Verdict.UNSURE
+    def verdict(self, tolerance: float = 1) -> Verdict:
+        """Whether the limit, multiplied by the tolerance, was met."""
+        if self.limit is None:
+            return Verdict.FIGURE
+        return self.limit.judge(self.ratios if self.limit.of_ratio else self.measured, tolerance)
 
 
 def lower_quartile(values: Sequence[float]) -> float:
@@ -54,48 +94,9 @@ def lower_quartile(values: Sequence[float]) -> float:
     return quantiles(values, n=4, method="inclusive")[0] if len(values) > 1 else values[0]
 
 
-def compared(
-    name: str,
-    measured: Sequence[float],
-    baseline: Sequence[float],
-    *,
-    limit: float | None,
-    unit: str,
-) -> Row:
-    """A row that compares two series with one value per turn.
-
-    The ratio is the median of the turns' ratios, so that a disturbed turn affects only one ratio.
-    """
-    ratios = [ours / bare for ours, bare in zip(measured, baseline, strict=True)]
-    return Row(
-        name=name,
-        measured=f"{median(measured):.2f} {unit}",
-        baseline=f"{median(baseline):.2f} {unit}",
-        ratio=f"{median(ratios):.2f}",
-        limit="" if limit is None else f"{limit:.2f}",
-        verdict=judged(ratios, limit),
-    )
-
-
-def counted(name: str, measured: int, baseline: int, *, most: int) -> Row:
-    """A row that compares two counts. `measured` must be at most `most`."""
-    return Row(
-        name=name,
-        measured=str(measured),
-        baseline=str(baseline),
-        limit=str(most),
-        verdict=Verdict.MET if measured <= most else Verdict.MISSED,
-    )
-
-
-def rendered(rows: Iterable[Row]) -> str:
-    cells = [
-        HEADINGS,
-        *(
-            (row.name, row.measured, row.baseline, row.ratio, row.limit, row.verdict.value)
-            for row in rows
-        ),
-    ]
+def rendered(rows: Iterable[Row], tolerance: float = 1) -> str:
+    """The rows as a table of text."""
+    cells = [HEADINGS, *(_cells(row, tolerance) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEADINGS))]
     return "\n".join(
         "  ".join(
@@ -104,3 +105,47 @@ def rendered(rows: Iterable[Row]) -> str:
         ).rstrip()
         for line in cells
     )
+
+
+def as_markdown(rows: Iterable[Row]) -> str:
+    """The rows as a table of Markdown."""
+    lines = [HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1)), *(_cells(row, 1) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cells(row: Row, tolerance: float) -> tuple[str, ...]:
+    ratio = median(row.ratios) if row.ratios else None
+    return (
+        row.name,
+        _quantity(row.measured, row.unit),
+        _quantity(row.baseline, row.unit) if row.baseline else "",
+        "" if ratio is None or not 0 < ratio < float("inf") else f"{ratio:.2f}",
+        "" if row.limit is None else _limit(row.limit, row.unit),
+        row.verdict(tolerance).value,
+    )
+
+
+def _quantity(values: Sequence[float], unit: str) -> str:
+    value = median(values)
+    number = f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.2f}"
+    return f"{number} {unit}".rstrip()
+
+
+def _limit(limit: Limit, unit: str) -> str:
+    value = f"{limit.value:.2f}" if limit.of_ratio else _quantity([limit.value], unit)
+    return f"at least {value}" if limit.at_least else value
+
+
+def as_json(row: Row) -> dict[str, object]:
+    """The row as values of JSON. The verdict is the one without tolerance."""
+    return {
+        "name": row.name,
+        "unit": row.unit,
+        "measured": list(row.measured),
+        "baseline": list(row.baseline),
+        "median_ratio": median(row.ratios) if row.ratios and 0 not in row.baseline else None,
+        "limit": None if row.limit is None else row.limit.value,
+        "limit_is_of_ratio": None if row.limit is None else row.limit.of_ratio,
+        "limit_is_minimum": None if row.limit is None else row.limit.at_least,
+        "verdict": row.verdict().name.lower(),
+    }

@@ -1,13 +1,11 @@
 """The cost of idle queues: 1,000 empty queues of one client for one hour, with iterators and with a worker.
 
 The hour is virtual and the service is a model in memory, so that only the SDK's own work is measured. The
-baseline is the same number of tasks that only sleep. `python -m benchmarks.bench_idle_iterators`, in the
-folder tests, prints only these figures.
+baseline is the same number of tasks that only sleep.
 """
 
 import asyncio
 import gc
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Coroutine
@@ -21,12 +19,12 @@ from virtual_time import VirtualTime, run
 from posten_signering import DirectClient, DirectJobStatusResponse, Sender
 from posten_signering.worker import StatusChangeWorker
 
-from .table import Row, compared, rendered
+from .table import Limit, Row
 
 QUEUES = 1000
 HOUR = 3600.0
 # The most memory of a queue, in tasks that only sleep. That task has 2 KiB, and a queue may have 10 KiB.
-MOST_MEMORY = 5.0
+MOST_MEMORY = Limit(value=5.0)
 # Every queue has been polled once by then: the rate budget permits about seven calls per second.
 WARM_UP = 300.0
 
@@ -67,31 +65,30 @@ def _rows(
     bare: list[Cost],
     bare_memory: float,
     *,
-    limit: float | None,
+    limit: Limit | None,
     turns: int,
 ) -> list[Row]:
     ours = [_ours(start, memory=False) for _ in range(turns)]
     return [
-        compared(
-            f"{name}, memory",
-            [_ours(start, memory=True).kib],
-            [bare_memory],
-            limit=limit,
+        Row(
+            name=f"{name}, memory",
+            measured=[_ours(start, memory=True).kib],
+            baseline=[bare_memory],
             unit="KiB",
+            limit=limit,
         ),
-        compared(
-            f"{name}, CPU in an hour",
-            [cost.milliseconds for cost in ours],
-            [cost.milliseconds for cost in bare],
-            limit=None,
+        Row(
+            name=f"{name}, CPU in an hour",
+            measured=[cost.milliseconds for cost in ours],
+            baseline=[cost.milliseconds for cost in bare],
             unit="ms",
         ),
         Row(
-            name=f"{name}, counts in an hour",
-            measured=f"{ours[0].sleeps:.1f} sleeps",
-            baseline=f"{bare[0].sleeps:.1f} sleeps",
+            name=f"{name}, sleeps in an hour",
+            measured=[cost.sleeps for cost in ours],
+            baseline=[cost.sleeps for cost in bare],
         ),
-        Row(name="", measured=f"{ours[0].polls:.1f} polls"),
+        Row(name=f"{name}, polls in an hour", measured=[cost.polls for cost in ours]),
     ]
 
 
@@ -205,7 +202,3 @@ async def _cost(
         task.cancel()
     await asyncio.wait(tasks)
     return cost
-
-
-if __name__ == "__main__":
-    sys.stdout.write(rendered(measure(turns=3)) + "\n")
