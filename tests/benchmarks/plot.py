@@ -8,6 +8,15 @@ from statistics import median
 from .place import label
 from .table import Row
 
+# In the order of the legend. A baseline has the colour of what is compared with it.
+_STYLES = {
+    "create from a path": "C1o-",
+    "create from bytes": "C0o-",
+    "bare httpx from a path": "C1o:",
+    "bare httpx from bytes": "C0o:",
+    "lower bound": "C7o--",
+}
+
 
 def write(path: Path, rows: Iterable[Row]) -> None:
     """Writes the rows that are points of a curve."""
@@ -25,9 +34,8 @@ def write(path: Path, rows: Iterable[Row]) -> None:
                 if curve:
                     curves[curve][row.size] = median(values)
     figure, axes = plt.subplots(figsize=(7, 4.5))
-    for curve, points in curves.items():
-        style = "o-" if curve.startswith("create") else "o--"
-        axes.plot([*points], [*points.values()], style, label=curve, markersize=4)
+    for curve, style in _STYLES.items():
+        axes.plot([*curves[curve]], [*curves[curve].values()], style, label=curve, markersize=4)
     sizes = sorted({size for points in curves.values() for size in points})
     axes.set(xscale="log", yscale="log", xlabel="size of the document", ylabel="CPU time in ms")
     axes.set_xticks(sizes, [label(size) for size in sizes])

@@ -161,7 +161,7 @@ def undeclared(source: str) -> set[str]:
             for extra in PROJECT["project"]["optional-dependencies"].values()
             for entry in extra
         ),
-        *(entry for name in ("test", "codegen", "examples") for entry in groups[name]),
+        *(entry for name in ("test", "bench", "codegen", "examples") for entry in groups[name]),
     ]
     declared = {name_of(entry) for entry in entries if isinstance(entry, str)}
     imported = {
