@@ -126,7 +126,7 @@ class Running:
         if not self._stop_requested.is_set():
             self._reason = self._reason or reason
             self._stop_requested.set()
-            self._deadline = anyio.current_time() + self._stop_within
+            self._deadline = asyncio.get_running_loop().time() + self._stop_within
             self.update_senders()
             self._context.room.close()
 
@@ -189,7 +189,7 @@ class Running:
                 cancellation = error
                 self._cancel_tasks()
             else:
-                if not scope.cancelled_caught or anyio.current_time() < self._deadline:
+                if not scope.cancelled_caught or asyncio.get_running_loop().time() < self._deadline:
                     continue
                 if self._cancelling:
                     self._log_abandoned()
@@ -200,7 +200,7 @@ class Running:
     def _cancel_tasks(self) -> None:
         if not self._cancelling:
             self._cancelling = True
-            self._deadline = anyio.current_time() + _WAIT_FOR_CANCELLED
+            self._deadline = asyncio.get_running_loop().time() + _WAIT_FOR_CANCELLED
         self.queues.cancel()
         for delivery in self._deliveries.values():
             delivery.cancel()
