@@ -1,16 +1,14 @@
-"""Several threads use the schema and the parser at the same time."""
+"""Several threads use the schema at the same time."""
 
 import sys
 import time
-import warnings
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 
-from doubles import status_xml
+from lxml import etree
 
-from posten_signering._values.secret import Secret
 from posten_signering._wire import xml
-from posten_signering._wire.messages import job_status_response
 
 
 def test_threads_that_need_the_schema_at_the_same_time_all_get_it(monkeypatch):
@@ -29,15 +27,22 @@ def test_threads_that_need_the_schema_at_the_same_time_all_get_it(monkeypatch):
     assert len({id(loaded.result()) for loaded in loading}) == 1
 
 
-def test_reading_in_several_threads_leaves_the_warning_filters_unchanged():
-    """The filters belong to the process. Here one thread restores them while the others change them."""
-    document, before = Secret(status_xml("NEW_STATUS")), list(warnings.filters)
+def test_each_thread_gets_the_faults_of_its_own_message():
+    """A schema has one log of errors, which each validation clears."""
+    signers = "<signer/>" * 40
+    faulty = etree.fromstring(
+        f'<direct-signature-job-manifest xmlns="{xml.NAMESPACE}">{signers}<x/></direct-signature-job-manifest>'
+    )
+    valid = etree.fromstring(
+        f'<direct-signer-update-request xmlns="{xml.NAMESPACE}"><redirect-url/></direct-signer-update-request>'
+    )
+    expected = [xml.faults(root) for root in (faulty, valid)]
+    assert [bool(faults) for faults in expected] == [True, False]
     switch_interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(8) as threads:
-            statuses = list(threads.map(job_status_response, [document] * 100))
+            found = list(threads.map(xml.faults, [deepcopy(root) for root in [faulty, valid] * 50]))
     finally:
         sys.setswitchinterval(switch_interval)
-    assert {status.status for status in statuses} == {"NEW_STATUS"}
-    assert warnings.filters == before
+    assert found == expected * 50

@@ -92,7 +92,7 @@ def check(job: DirectJob, sender: Sender, compression: Compression) -> CheckedJo
     documents = [replace(document, type=DocumentType(document.type)) for document in job.documents]
     inspection = inspect(documents, compression=compression)
     rendered = messages.job_messages(job, sender, [entry.name for entry in inspection.entries])
-    violations = rules.rule_violations(job, sender, [rendered.request, rendered.manifest])
+    violations = rules.rule_violations(job, sender, rendered.faults)
     if violations or inspection.violations:
         raise InvalidJobError([*violations, *inspection.violations])
     return CheckedJob(rendered=rendered, inspection=inspection)

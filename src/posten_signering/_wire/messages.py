@@ -103,10 +103,12 @@ class JobMessages:
     Attributes:
         request: `direct-signature-job-request`, the first part of the request's body.
         manifest: `direct-signature-job-manifest`, a file of the container.
+        faults: Every rule of the packaged schema that the messages break.
     """
 
     request: Secret[bytes]
     manifest: Secret[bytes]
+    faults: tuple[xml.SchemaFault, ...]
 
 
 def job_messages(job: DirectJob, sender: Sender, names: Sequence[str]) -> JobMessages:
@@ -119,9 +121,11 @@ def job_messages(job: DirectJob, sender: Sender, names: Sequence[str]) -> JobMes
         sender: The sender of the job.
         names: The names of the job's documents in the container, in order.
     """
+    request, manifest = xml.tree(_request(job, sender)), xml.tree(_manifest(job, sender, names))
     return JobMessages(
-        request=xml.render(_request(job, sender)),
-        manifest=xml.render(_manifest(job, sender, names)),
+        request=xml.render(request),
+        manifest=xml.render(manifest),
+        faults=(*xml.faults(request), *xml.faults(manifest)),
     )
 
 
@@ -198,7 +202,8 @@ def _member(public: type[StrEnum], value: object, wire: Callable[[str], W]) -> W
 
 def signer_update_request() -> Secret[bytes]:
     """The message `direct-signer-update-request`, which requests a new redirect URL."""
-    return xml.render(generated.DirectSignerUpdateRequest(redirect_url=generated.EmptyElement()))
+    message = generated.DirectSignerUpdateRequest(redirect_url=generated.EmptyElement())
+    return xml.render(xml.tree(message))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,9 +345,9 @@ def _signatures(message: generated.DirectSignatureJobStatusResponse) -> list[Sig
 
 def _signature(message: generated.SignerStatus) -> Signature:
     text = message.value.strip()
-    since: object = getattr(message, "since", None)
-    time = xml.moment(since)
-    if time is None and since is not None:
+    since = _text(message, "since")
+    time = None if since is None else xml.moment(since)
+    if since is not None and time is None:
         raise _missing("since")
     return Signature(
         signer=_text(message, "signer") or None,
@@ -356,7 +361,10 @@ S = TypeVar("S", DirectJobStatus, SignerStatus)
 
 def _member_or_text(kind: type[S], value: str, text: str) -> S | str:
     """The member with this value; `text` if there is none."""
-    return kind(value) if value in list(kind) else text
+    try:
+        return kind(value)
+    except ValueError:
+        return text
 
 
 def _text(message: object, name: str) -> str | None:

@@ -6,7 +6,7 @@ The schema checks lengths, patterns and counts (`xml.faults`). Only rules that i
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any, cast, get_args, get_origin, get_type_hints
@@ -20,7 +20,7 @@ from posten_signering._values.job import (
 )
 from posten_signering._values.secret import Secret
 from posten_signering._wire.urls import exit_url_rule
-from posten_signering._wire.xml import SchemaFault, faults
+from posten_signering._wire.xml import SchemaFault
 from posten_signering.errors import Violation
 
 # Every character outside the production Char of XML 1.0 (fifth edition, 2.2).
@@ -46,20 +46,16 @@ def type_violations(job: DirectJob, sender: Sender) -> list[Violation]:
 
 
 def rule_violations(
-    job: DirectJob, sender: Sender, messages: Iterable[Secret[bytes]]
+    job: DirectJob, sender: Sender, faults: Iterable[SchemaFault]
 ) -> tuple[Violation, ...]:
     """Every rule that a job breaks, except those for the content of its documents.
 
     Args:
         job: A job without type violations.
         sender: The sender of the job.
-        messages: The rendered messages of the job. The packaged schema validates them.
+        faults: The rules of the schema that the messages of the job break.
     """
-    of_schema = (
-        Violation(path=_public_path(fault), rule=fault.rule)
-        for message in messages
-        for fault in faults(message)
-    )
+    of_schema = (Violation(path=_public_path(fault), rule=fault.rule) for fault in faults)
     fields = _violations(job, sender, fields=True)
     violations = [*_signers(job), *fields, *_exit_urls(job), *of_schema]
     return tuple(dict.fromkeys(violations))
@@ -68,51 +64,62 @@ def rule_violations(
 def _violations(job: DirectJob, sender: Sender, *, fields: bool) -> list[Violation]:
     """The violations of text and enum fields, or those of all other parts."""
     # If the sender is the job's own, its violations are found twice: dict.fromkeys drops the second.
-    parts = [*_parts("", job, DirectJob), *_parts("sender", sender, Sender)]
-    violations = (
-        violation
-        for path, value, annotation in parts
-        if _is_field(annotation) is fields
-        for violation in _check_part(path, value, annotation)
-    )
-    return list(dict.fromkeys(violations))
+    of_job = _check("", job, _kind(DirectJob), fields=fields)
+    of_sender = _check("sender", sender, _kind(Sender), fields=fields)
+    return list(dict.fromkeys([*of_job, *of_sender]))
 
 
-# The annotations of the public values are the rules for the type of each field.
-_annotations = cache(get_type_hints)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """What the annotation of a public value allows. The annotations are the rules for the types.
+
+    Attributes:
+        type: The type of the value. None means bytes or a path.
+        is_optional: Whether the value may be None.
+        is_field: Whether even a wrong value can be rendered: true of texts and enums, except DocumentType.
+        item: The kind of a sequence's items; None if the value is no sequence.
+        parts: The names and kinds of a dataclass's fields; empty for every other type.
+    """
+
+    type: type[Any] | None
+    is_optional: bool
+    is_field: bool
+    item: "_Kind | None"
+    parts: "tuple[tuple[str, _Kind], ...]"
 
 
-def _parts(path: str, value: object, annotation: Any) -> Iterator[tuple[str, object, Any]]:  # noqa: ANN401 - an annotation may be anything
-    """The path, value and annotation of every part of a value. Optional parts that are None are left out."""
-    if type(None) in get_args(annotation):
-        if value is None:
-            return
+@cache
+def _kind(annotation: Any) -> _Kind:  # noqa: ANN401 - an annotation may be anything
+    is_optional = type(None) in get_args(annotation)
+    if is_optional:
         (annotation,) = set(get_args(annotation)) - {type(None)}
-    yield path, value, annotation
-    if get_origin(annotation) is Sequence and isinstance(value, Sequence):
-        for index, item in enumerate(cast("Sequence[object]", value)):
-            yield from _parts(f"{path}[{index}]", item, get_args(annotation)[0])
-    elif (
-        isinstance(annotation, type) and is_dataclass(annotation) and isinstance(value, annotation)
-    ):
-        for name, field_annotation in _annotations(annotation).items():
-            inner = f"{path}.{name}".removeprefix(".")
-            yield from _parts(inner, getattr(value, name), field_annotation)
-
-
-def _is_field(annotation: Any) -> bool:  # noqa: ANN401 - as in _parts
-    """Whether even a wrong value can be rendered: true of texts and enums, except DocumentType."""
-    return (
-        annotation is not DocumentType
-        and isinstance(annotation, type)
-        and issubclass(annotation, str)
+    is_sequence = get_origin(annotation) is Sequence
+    is_class = isinstance(annotation, type)
+    hints = get_type_hints(annotation) if is_class and is_dataclass(annotation) else {}
+    return _Kind(
+        type=Sequence if is_sequence else annotation if is_class else None,
+        is_optional=is_optional,
+        is_field=is_class and issubclass(annotation, str) and annotation is not DocumentType,
+        item=_kind(get_args(annotation)[0]) if is_sequence else None,
+        parts=tuple((name, _kind(hint)) for name, hint in hints.items()),
     )
 
 
-def _check_part(path: str, value: object, annotation: Any) -> Iterator[Violation]:  # noqa: ANN401 - as in _parts
-    rule = _text_rule(value) if annotation is str else _type_rule(value, annotation)
-    if rule is not None:
-        yield Violation(path=path, rule=rule)
+def _check(path: str, value: object, kind: _Kind, *, fields: bool) -> Iterator[Violation]:
+    """The violations of a value and of its parts, at every depth."""
+    if value is None and kind.is_optional:
+        return
+    if kind.is_field is fields:
+        rule = _text_rule(value) if kind.type is str else _type_rule(value, kind.type)
+        if rule is not None:
+            yield Violation(path=path, rule=rule)
+    if kind.item is not None and isinstance(value, Sequence):
+        for index, item in enumerate(cast("Sequence[object]", value)):
+            yield from _check(f"{path}[{index}]", item, kind.item, fields=fields)
+    elif kind.parts and isinstance(value, cast("type", kind.type)):
+        for name, part in kind.parts:
+            inner = f"{path}.{name}" if path else name
+            yield from _check(inner, getattr(value, name), part, fields=fields)
 
 
 def _text_rule(value: object) -> str | None:
@@ -125,23 +132,20 @@ def _text_rule(value: object) -> str | None:
     return f"must not contain {character}, which XML does not allow (it is at position {not_allowed.start()})"
 
 
-def _type_rule(value: object, annotation: Any) -> str | None:  # noqa: ANN401 - as in _parts
-    if get_origin(annotation) is Sequence:
+def _type_rule(value: object, expected: type[Any] | None) -> str | None:
+    if expected is None:
+        is_right, words = isinstance(value, (bytes, str)), "bytes or a path"
+        is_right = is_right or hasattr(value, "__fspath__")
+    elif expected is Sequence:
         # DirectJob has already converted any other iterable to a tuple.
-        is_right, expected = isinstance(value, Sequence), "a sequence"
-    elif not isinstance(annotation, type):
-        is_right = isinstance(value, (bytes, str)) or hasattr(value, "__fspath__")
-        expected = "bytes or a path"
-    elif issubclass(annotation, StrEnum):
-        members = ", ".join(annotation.__members__)
-        return (
-            None
-            if value in list(annotation)
-            else f"must be a member of {annotation.__name__}: {members}"
-        )
+        is_right, words = isinstance(value, Sequence), "a sequence"
+    elif issubclass(expected, StrEnum):
+        members = ", ".join(expected.__members__)
+        wrong_member = f"must be a member of {expected.__name__}: {members}"
+        return None if value in list(expected) else wrong_member
     else:
-        is_right, expected = isinstance(value, annotation), annotation.__name__
-    return None if is_right else f"must be {expected}, not {type(value).__name__}"
+        is_right, words = isinstance(value, expected), expected.__name__
+    return None if is_right else f"must be {words}, not {type(value).__name__}"
 
 
 def _signers(job: DirectJob) -> Iterator[Violation]:
@@ -175,7 +179,7 @@ def _identifiers(signer: DirectSigner) -> set[str]:
 
 def _exit_urls(job: DirectJob) -> Iterator[Violation]:
     """Each exit URL must be one that a browser follows, because a signer would be stranded otherwise."""
-    for name in _annotations(ExitUrls):
+    for name, _ in _kind(ExitUrls).parts:
         url = getattr(job.exit_urls, name)
         if _text_rule(url) is None:  # `_violations` reports any other value
             rule = exit_url_rule(Secret(url))
