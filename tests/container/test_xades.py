@@ -31,7 +31,7 @@ from lxml import etree
 from verify_bundle import NAMESPACES, parse_name, verify
 
 from posten_signering._container.layout import Compression, SignedFile
-from posten_signering._container.xades import issuer_name, signatures_xml
+from posten_signering._container.xades import SigningCertificate, issuer_name, signatures_xml
 from posten_signering._values.job import Document
 
 pytestmark = pytest.mark.usefixtures("xmlsec1", "openssl")
@@ -93,19 +93,33 @@ def test_the_signature_is_the_same_on_every_run():
     assert bundle() == bundle()
 
 
-def test_the_signed_bytes_are_the_canonical_signed_info():
+def signed(files, certificate):
+    """What is signed, and the document with the signature."""
     signed = []
 
     def recording_sign(content: bytes) -> bytes:
         signed.append(content)
         return sign(content)
 
+    document = signatures_xml(files, NOW, certificate=certificate, sign=recording_sign)
+    [signed_info] = signed
+    return signed_info, document
+
+
+def canonical(document: bytes, name: str) -> bytes:
+    """The canonical form of an element, by libxml2. Its ancestors would make lxml add a wrong xmlns=""."""
+    element = etree.fromstring(document).find(f".//{name}", NAMESPACES)
+    copy = etree.fromstring(etree.tostring(element, with_tail=False))
+    return etree.tostring(copy, method="c14n")
+
+
+def test_the_beginnings_of_the_document_and_of_what_is_signed():
     file = SignedFile(name="manifest.xml", mime="application/xml", sha256=digest(b""))
-    document = signatures_xml([file], chain=chain(), sign=recording_sign, signing_time=NOW)
-    assert b'xmlns=""' not in signed[0]
+    signed_info, document = signed([file], SigningCertificate.of_chain(chain()))
+    assert b'xmlns=""' not in document
     start = f'<SignedInfo xmlns="{NAMESPACES["ds"]}"><CanonicalizationMethod Algorithm='
-    assert signed[0].startswith(start.encode())
-    assert b"<?xml version='1.0' encoding='UTF-8' standalone='no'?>" in document
+    assert signed_info.startswith(start.encode())
+    assert document.startswith(b"<?xml version='1.0' encoding='UTF-8' standalone='no'?>\n")
 
 
 # The issuer's name.
@@ -208,6 +222,45 @@ def test_a_value_that_is_not_utf_8_is_written_as_its_der():
     broken = der.replace(marker.encode(), b"\xff" * len(marker))
     certificate = x509.load_der_x509_certificate(broken)
     assert issuer_name(certificate) == "CN=#0c08" + "ff" * len(marker)
+
+
+xml_text = st.text(
+    st.one_of(
+        st.sampled_from("&<>\"'\r\n\t \x85\u2028"),
+        st.characters(
+            min_codepoint=32, exclude_categories=["Cs"], exclude_characters="\ufffe\uffff"
+        ),
+    ),
+    max_size=16,
+)
+
+
+@settings(max_examples=100)
+@given(parts_of(KEYWORDS), st.lists(st.tuples(xml_text, xml_text), max_size=3))
+@example(
+    name(text(NameOID.COMMON_NAME, "&<>\"'\r\n\t\x85\u2028Å\U0001d54a]]>")),
+    [("&<>\"'\r\n\t", "&<>\"'\r\n\t")],
+)
+def test_what_is_digested_and_signed_is_the_canonical_form_in_the_document(issuer, files):
+    """lxml is the judge. It parses the document, and makes the canonical form of both parts."""
+    certificate = issued_by(issuer)
+    signed_info, document = signed(
+        [SignedFile(name=uri, mime=mime, sha256=digest(b"")) for uri, mime in files],
+        SigningCertificate.of_chain([certificate]),
+    )
+    assert signed_info == canonical(document, "ds:SignedInfo")
+    read = etree.fromstring(document)
+    [*references, of_properties] = read.iterfind(".//ds:Reference", NAMESPACES)
+    properties_digest = of_properties.findtext("ds:DigestValue", None, NAMESPACES)
+    properties = canonical(document, "xades:SignedProperties")
+    assert base64.b64decode(properties_digest) == digest(properties)
+    # The document has the values unchanged.
+    mimes = read.iterfind(".//xades:MimeType", NAMESPACES)
+    assert [
+        (reference.get("URI"), mime.text or "")
+        for reference, mime in zip(references, mimes, strict=True)
+    ] == files
+    assert read.findtext(".//ds:X509IssuerName", None, NAMESPACES) == issuer_name(certificate)
 
 
 def test_the_test_parser_distinguishes_different_names():

@@ -21,7 +21,7 @@ from posten_signering._container.layout import (
     container_layout,
     document_name,
 )
-from posten_signering._container.xades import signatures_xml
+from posten_signering._container.xades import SigningCertificate, signatures_xml
 from posten_signering._values.job import Document, DocumentType
 from posten_signering._values.secret import Secret
 
@@ -111,7 +111,7 @@ def bundle(
     )
     signatures = signatures_xml(
         [*inspection.entries, manifest_file],
-        chain=certificates or chain(),
+        certificate=SigningCertificate.of_chain(certificates or chain()),
         sign=sign,
         signing_time=at,
     )

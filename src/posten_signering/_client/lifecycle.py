@@ -17,7 +17,7 @@ from posten_signering._client.creation import JobCreation, Sign
 from posten_signering._client.downloads import DownloadStream, Progress, check_path, to_file
 from posten_signering._client.poll_schedule import PollSchedule
 from posten_signering._configuration import ClientConfiguration
-from posten_signering._container.xades import signatures_xml
+from posten_signering._container.xades import SigningCertificate, signatures_xml
 from posten_signering._http.tls import CERTIFICATE_ADVICE, client_context
 from posten_signering._http.transport import HttpTransport
 from posten_signering._session.fleet import FleetContext, FleetMember, InMemoryFleet
@@ -306,7 +306,9 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
             missing_issuer,
         )
     xml.schema()
-    sign = partial(signatures_xml, chain=chain, sign=certificate.sign)
+    sign = partial(
+        signatures_xml, certificate=SigningCertificate.of_chain(chain), sign=certificate.sign
+    )
     if configuration.transport is not None:
         return configuration.transport, sign
     note = unpinned(configuration.trust_anchors, environment)

@@ -9,15 +9,11 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from lxml import etree
 
 from posten_signering._container.layout import SignedFile
-
-_XmlElement: TypeAlias = etree._Element  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - lxml has no public name for it
 
 _ASIC = "http://uri.etsi.org/2918/v1.2.1#"
 _DS = "http://www.w3.org/2000/09/xmldsig#"
@@ -46,95 +42,129 @@ _TEXT_ENCODINGS = {0x0C: "utf-8", 0x13: "ascii", 0x1E: "utf-16-be"}
 _EXPLICIT_VERSION = 0xA0
 
 
+# How canonical XML writes special characters (C14N 1.0, section 2.3).
+_ESCAPED_IN_TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#xD;"})
+_ESCAPED_IN_ATTRIBUTE = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", '"': "&quot;", "\t": "&#x9;", "\n": "&#xA;", "\r": "&#xD;"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningCertificate:
+    """What a signature says about its certificate, as canonical XML. It is the same in every signature.
+
+    Attributes:
+        x509_data: The content of `X509Data`: the signing certificate, then its issuers.
+        cert: The content of `Cert`: digest, issuer and serial number of the signing certificate.
+    """
+
+    x509_data: str
+    cert: str
+
+    @classmethod
+    def of_chain(cls, chain: Sequence[x509.Certificate]) -> "SigningCertificate":
+        """The value for a certificate and its issuers, in this order. Signatures will include all of them."""
+        leaf = chain[0]
+        # The profile requires SHA-1 here. Nothing depends on its strength, because the document includes
+        # the certificate itself.
+        sha1 = hashlib.sha1(_der(leaf), usedforsecurity=False).digest()
+        return cls(
+            x509_data="".join(
+                f"<X509Certificate>{_base64(_der(certificate))}</X509Certificate>"
+                for certificate in chain
+            ),
+            cert=(
+                f"<CertDigest>{_digest(_SHA1, sha1, prefix='ns2:')}</CertDigest><IssuerSerial>"
+                f"<ns2:X509IssuerName>{_text(issuer_name(leaf))}</ns2:X509IssuerName>"
+                f"<ns2:X509SerialNumber>{leaf.serial_number}</ns2:X509SerialNumber></IssuerSerial>"
+            ),
+        )
+
+
 def signatures_xml(
     files: Sequence[SignedFile],
     signing_time: datetime,
     *,
-    chain: Sequence[x509.Certificate],
+    certificate: SigningCertificate,
     sign: Callable[[bytes], bytes],
 ) -> bytes:
     """The XML document with the signature over the files.
+
+    `SignedProperties` and `SignedInfo` are written in their canonical form, which is what is digested and
+    signed. So no XML needs to be parsed or canonicalised.
 
     Args:
         files: Every file of the container outside META-INF, in order.
         signing_time: An aware datetime. The service accepts at most 5 seconds of difference from its
             clock, so read the clock just before this call.
-        chain: The signing certificate, then its issuers. The document includes all of them.
+        certificate: The certificate of the key.
         sign: Signs bytes with the certificate's key: RSASSA-PKCS1-v1_5 with SHA-256.
     """
-    root = etree.Element(f"{{{_ASIC}}}XAdESSignatures", nsmap={None: _ASIC})
-    signature = etree.SubElement(root, f"{{{_DS}}}Signature", nsmap={None: _DS}, Id="Signature")
-    signed_info = etree.SubElement(signature, f"{{{_DS}}}SignedInfo")
-    signature_value = etree.SubElement(signature, f"{{{_DS}}}SignatureValue")
-    x509_data = _child(_child(signature, _DS, "KeyInfo"), _DS, "X509Data")
-    for certificate in chain:
-        _child(x509_data, _DS, "X509Certificate").text = _base64(_der(certificate))
-    qualifying_properties = etree.SubElement(
-        _child(signature, _DS, "Object"),
-        f"{{{_XADES}}}QualifyingProperties",
-        # CertDigest and IssuerSerial contain elements of XML Signature, which need this prefix.
-        nsmap={None: _XADES, "ns2": _DS},
-        Target="#Signature",
-    )
-    properties = _child(qualifying_properties, _XADES, "SignedProperties", Id="SignedProperties")
-    _fill_properties(properties, files, chain[0], signing_time)
     # The properties come first, because SignedInfo contains their digest.
-    _fill_signed_info(signed_info, files, hashlib.sha256(_canonical(properties)).digest())
-    signature_value.text = _base64(sign(_canonical(signed_info)))
-    return etree.tostring(root, xml_declaration=True, encoding="UTF-8", standalone=False)
+    properties = _signed_properties(files, signing_time, certificate)
+    signed_info = _signed_info(files, hashlib.sha256(properties.encode()).digest())
+    signature = _base64(sign(signed_info.encode()))
+    return (
+        "<?xml version='1.0' encoding='UTF-8' standalone='no'?>\n"
+        f'<XAdESSignatures xmlns="{_ASIC}"><Signature xmlns="{_DS}" Id="Signature">{signed_info}'
+        f"<SignatureValue>{signature}</SignatureValue>"
+        f"<KeyInfo><X509Data>{certificate.x509_data}</X509Data></KeyInfo>"
+        f'<Object><QualifyingProperties xmlns="{_XADES}" xmlns:ns2="{_DS}" Target="#Signature">'
+        f"{properties}</QualifyingProperties></Object></Signature></XAdESSignatures>"
+    ).encode()
 
 
-def _fill_properties(
-    properties: _XmlElement,
-    files: Sequence[SignedFile],
-    certificate: x509.Certificate,
-    signing_time: datetime,
-) -> None:
-    of_signature = _child(properties, _XADES, "SignedSignatureProperties")
-    _child(of_signature, _XADES, "SigningTime").text = _timestamp(signing_time)
-    cert = _child(_child(of_signature, _XADES, "SigningCertificate"), _XADES, "Cert")
-    # The profile requires SHA-1 here. Nothing depends on its strength, because the document includes
-    # the certificate itself.
-    digest = hashlib.sha1(_der(certificate), usedforsecurity=False).digest()
-    _fill_digest(_child(cert, _XADES, "CertDigest"), _SHA1, digest)
-    issuer_serial = _child(cert, _XADES, "IssuerSerial")
-    _child(issuer_serial, _DS, "X509IssuerName").text = issuer_name(certificate)
-    _child(issuer_serial, _DS, "X509SerialNumber").text = str(certificate.serial_number)
-    of_files = _child(properties, _XADES, "SignedDataObjectProperties")
-    for index, file in enumerate(files):
-        data_object = _child(of_files, _XADES, "DataObjectFormat", ObjectReference=f"#ID_{index}")
-        _child(data_object, _XADES, "MimeType").text = file.mime
+# Canonical XML (C14N 1.0): the outermost element declares every namespace in scope, namespaces come before
+# attributes, both are in alphabetical order, and an empty element has an end tag.
 
 
-def _fill_signed_info(
-    signed_info: _XmlElement, files: Sequence[SignedFile], properties_sha256: bytes
-) -> None:
-    _child(signed_info, _DS, "CanonicalizationMethod", Algorithm=_C14N)
-    _child(signed_info, _DS, "SignatureMethod", Algorithm=_RSA_SHA256)
-    for index, file in enumerate(files):
-        reference = _child(signed_info, _DS, "Reference", Id=f"ID_{index}", URI=file.name)
-        _fill_digest(reference, _SHA256, file.sha256)
-    reference = _child(
-        signed_info, _DS, "Reference", Type=_SIGNED_PROPERTIES, URI="#SignedProperties"
+def _signed_properties(
+    files: Sequence[SignedFile], signing_time: datetime, certificate: SigningCertificate
+) -> str:
+    data_objects = "".join(
+        f'<DataObjectFormat ObjectReference="#ID_{index}"><MimeType>{_text(file.mime)}</MimeType>'
+        "</DataObjectFormat>"
+        for index, file in enumerate(files)
     )
-    _child(_child(reference, _DS, "Transforms"), _DS, "Transform", Algorithm=_C14N)
-    _fill_digest(reference, _SHA256, properties_sha256)
+    return (
+        # CertDigest and IssuerSerial contain elements of XML Signature, which need the prefix.
+        f'<SignedProperties xmlns="{_XADES}" xmlns:ns2="{_DS}" Id="SignedProperties">'
+        f"<SignedSignatureProperties><SigningTime>{_timestamp(signing_time)}</SigningTime>"
+        f"<SigningCertificate><Cert>{certificate.cert}</Cert></SigningCertificate>"
+        "</SignedSignatureProperties><SignedDataObjectProperties>"
+        f"{data_objects}</SignedDataObjectProperties></SignedProperties>"
+    )
 
 
-def _fill_digest(parent: _XmlElement, algorithm: str, digest: bytes) -> None:
-    _child(parent, _DS, "DigestMethod", Algorithm=algorithm)
-    _child(parent, _DS, "DigestValue").text = _base64(digest)
+def _signed_info(files: Sequence[SignedFile], properties_sha256: bytes) -> str:
+    references = "".join(
+        f'<Reference Id="ID_{index}" URI="{_attribute_value(file.name)}">'
+        f"{_digest(_SHA256, file.sha256)}</Reference>"
+        for index, file in enumerate(files)
+    )
+    return (
+        f'<SignedInfo xmlns="{_DS}">'
+        f'<CanonicalizationMethod Algorithm="{_C14N}"></CanonicalizationMethod>'
+        f'<SignatureMethod Algorithm="{_RSA_SHA256}"></SignatureMethod>{references}'
+        f'<Reference Type="{_SIGNED_PROPERTIES}" URI="#SignedProperties">'
+        f'<Transforms><Transform Algorithm="{_C14N}"></Transform></Transforms>'
+        f"{_digest(_SHA256, properties_sha256)}</Reference></SignedInfo>"
+    )
 
 
-def _child(parent: _XmlElement, namespace: str, name: str, **attributes: str) -> _XmlElement:
-    return etree.SubElement(parent, f"{{{namespace}}}{name}", attributes)
+def _digest(algorithm: str, digest: bytes, *, prefix: str = "") -> str:
+    return (
+        f'<{prefix}DigestMethod Algorithm="{algorithm}"></{prefix}DigestMethod>'
+        f"<{prefix}DigestValue>{_base64(digest)}</{prefix}DigestValue>"
+    )
 
 
-def _canonical(element: _XmlElement) -> bytes:
-    # lxml adds a wrong xmlns="" when it canonicalises an element inside a tree with default
-    # namespaces. The result is right for a copy that is parsed as its own document.
-    copy = etree.fromstring(etree.tostring(element, with_tail=False))
-    return etree.tostring(copy, method="c14n")
+def _text(text: str) -> str:
+    return text.translate(_ESCAPED_IN_TEXT)
+
+
+def _attribute_value(text: str) -> str:
+    return text.translate(_ESCAPED_IN_ATTRIBUTE)
 
 
 def _timestamp(moment: datetime) -> str:
@@ -196,13 +226,13 @@ def _attribute(attribute: _Element) -> str:
     """One AttributeTypeAndValue as `type=value`."""
     type_, value = _elements(attribute.content)
     oid = _dotted(type_.content)
-    text = _text(value)
+    text = _decoded(value)
     if oid not in _KEYWORDS or text is None:
         return f"{_KEYWORDS.get(oid, oid)}=#{value.whole.hex()}"
     return f"{_KEYWORDS[oid]}={_escaped(text)}"
 
 
-def _text(value: _Element) -> str | None:
+def _decoded(value: _Element) -> str | None:
     encoding = _TEXT_ENCODINGS.get(value.tag)
     if encoding is None:
         return None
