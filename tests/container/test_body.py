@@ -10,6 +10,7 @@ from functools import partial
 
 import anyio
 import pytest
+from anyio import to_thread
 from bodies import (
     CANARY,
     CHUNK,
@@ -22,7 +23,7 @@ from bodies import (
     sent,
     write,
 )
-from doubles import opened_files
+from doubles import frames_with_locals, opened_files
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,12 +54,15 @@ SIZES = [1, CHUNK - 1, CHUNK, CHUNK + 1, 16 * CHUNK - 1, 16 * CHUNK, 16 * CHUNK 
 
 @pytest.mark.parametrize("compression", Compression)
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_body_is_complete_and_has_small_chunks(make, size, compression):
+async def test_the_body_is_complete_in_as_few_chunks_as_possible(make, size, compression):
     job = make(pdf_of(size), pdf_of(10), compression=compression)
     chunks = await produce(job.body)
     content = b"".join(chunks)
     assert len(content) == job.body.length == job.body.layout.length
-    assert all(type(chunk) is bytes and 0 < len(chunk) <= CHUNK for chunk in chunks)
+    assert all(type(chunk) is bytes for chunk in chunks)
+    *full, last = map(len, chunks)
+    assert set(full) <= {CHUNK}
+    assert 0 < last <= CHUNK
     start = content.index(b"PK\x03\x04")
     with zipfile.ZipFile(io.BytesIO(content[start : start + job.container.length])) as archive:
         assert archive.testzip() is None
@@ -151,6 +155,7 @@ async def test_a_changed_file_stops_the_body(tmp_path, size, change, compression
         "documents[1].content: must not change while the job is created"
     ]
     assert CANARY not in str(caught.value)
+    assert CANARY not in frames_with_locals(caught.value)
     # Neither the last byte of the document nor anything after it was sent.
     whole = await produce(from_bytes(*job.contents, compression=compression).body)
     assert b"<signatures/>" not in b"".join(chunks)
@@ -232,6 +237,26 @@ async def test_files_are_read_within_the_limiter_and_bytes_without_a_thread(tmp_
         assert not done.is_set()
         limiter.release_on_behalf_of(limiter)
         await done.wait()
+
+
+@pytest.mark.parametrize("compression", Compression)
+@pytest.mark.parametrize(
+    ("sizes", "calls"), [([100] * 20, 1), ([100, MIB], 1), ([3 * MIB], 2), ([3 * MIB, 100], 2)]
+)
+async def test_one_call_of_a_worker_thread_reads_many_chunks(
+    tmp_path, monkeypatch, sizes, calls, compression
+):
+    called = []
+    run_sync = to_thread.run_sync
+
+    async def counting(*arguments, **options):
+        called.append(arguments)
+        return await run_sync(*arguments, **options)
+
+    job = from_paths(tmp_path, *map(pdf_of, sizes), compression=compression)
+    monkeypatch.setattr(to_thread, "run_sync", counting)
+    await produce(job.body)
+    assert len(called) == calls
 
 
 def peak_of(make_job) -> int:

@@ -29,7 +29,7 @@ MANIFEST = f"<manifest>{CANARY}</manifest>".encode()
 def pdf_of(size: int) -> bytes:
     """A file of this many bytes that starts as a PDF. It is compressible, but only in part."""
     noise = random.Random(size).randbytes(size // 2)
-    return (b"%PDF-1.7\n" + noise + b"x" * size)[:size]
+    return (b"%PDF-1.7\n" + noise + CANARY.encode() * size)[:size]
 
 
 @dataclass

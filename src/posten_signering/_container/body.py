@@ -1,15 +1,20 @@
 """The body of a create, and the container alone, produced from their layouts. `documents` reads the files."""
 
 import io
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import anyio
 from anyio import to_thread
 
 from posten_signering._container.documents import CHUNK, DocumentReading, Inspection
-from posten_signering._container.layout import Compression, Layout
+from posten_signering._container.layout import Compression, Layout, Segment
 from posten_signering._values.secret import Secret
+
+# For each call of a worker thread, because the switch costs more than reading one chunk.
+_CHUNKS_PER_CALL = {Compression.STORED: 16, Compression.DEFLATED: 8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,21 +39,25 @@ class StreamedBody:
         return self.layout.length
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body from its beginning, in chunks of at most 128 KiB.
+        """The body from its beginning, in chunks of 128 KiB. Only the last one may be smaller.
 
         Raises:
             DocumentChangedError: A file changed or was removed after it was inspected. The error comes
                 before the last bytes of the body.
         """
         self.on_start()
-        for part in _parts(self.layout, self.inspection):
-            if isinstance(part, DocumentReading):
-                while not part.finished:
-                    for chunk in await to_thread.run_sync(part.read_on, limiter=self.limiter):
-                        yield chunk
-            else:
-                for start in range(0, len(part.reveal()), CHUNK):
-                    yield part.reveal()[start : start + CHUNK]
+        chunks = _chunks(self.layout, self.inspection)
+        if None not in [_in_memory(segment, self.inspection) for segment in self.layout.segments]:
+            for chunk in chunks:
+                yield chunk
+                del chunk  # a traceback may show local variables
+            return
+        count, finished = _CHUNKS_PER_CALL[self.inspection.compression], False
+        while not finished:
+            ready = Secret(await to_thread.run_sync(_next, chunks, count, limiter=self.limiter))
+            finished = len(ready.reveal()) < count
+            while ready.reveal():
+                yield ready.reveal().popleft()
 
 
 def joined(layout: Layout, inspection: Inspection) -> bytes:
@@ -58,26 +67,53 @@ def joined(layout: Layout, inspection: Inspection) -> bytes:
         DocumentChangedError: A file changed or was removed after it was inspected.
     """
     content = io.BytesIO()  # its getvalue() does not copy the bytes
-    for part in _parts(layout, inspection):
-        if isinstance(part, DocumentReading):
-            while not part.finished:
-                content.writelines(part.read_on())
-        else:
-            content.write(part.reveal())
+    content.writelines(_chunks(layout, inspection))
     return content.getvalue()
 
 
-def _parts(layout: Layout, inspection: Inspection) -> Iterator[Secret[bytes] | DocumentReading]:
-    """The segments of a layout in order: bytes in memory, or a document that has yet to be read."""
+def _next(chunks: Iterator[bytes], count: int) -> deque[bytes]:
+    return deque(islice(chunks, count))
+
+
+def _chunks(layout: Layout, inspection: Inspection) -> Iterator[bytes]:
+    """The content of a layout in chunks of 128 KiB, because each chunk costs a call of the socket.
+
+    Blocks of a document that are as large as a chunk are not copied.
+    """
+    chunk = Secret(bytearray())
     for segment in layout.segments:
-        if isinstance(segment, Secret):
-            yield segment
-            continue
-        content, deflated = inspection.documents[segment].content, inspection.deflated[segment]
-        if deflated is not None:
-            yield deflated
-        elif isinstance(content, bytes) and inspection.compression is Compression.STORED:
-            # Bytes can't change, so they need no second check.
-            yield Secret(content)
-        else:
-            yield DocumentReading(segment, inspection)
+        for block in _blocks(segment, inspection, first=CHUNK - len(chunk.reveal())):
+            if len(block) == CHUNK and not chunk.reveal():
+                yield block
+            else:
+                chunk.reveal().extend(block)
+            del block
+            while len(chunk.reveal()) >= CHUNK:
+                yield bytes(chunk.reveal()[:CHUNK])
+                del chunk.reveal()[:CHUNK]
+    if chunk.reveal():
+        yield bytes(chunk.reveal())
+
+
+def _blocks(segment: Segment, inspection: Inspection, *, first: int) -> Iterator[bytes]:
+    """A segment in blocks of at most 128 KiB. The first one has at most `first` bytes."""
+    content = _in_memory(segment, inspection)
+    if content is not None:
+        yield content.reveal()[:first]
+        for start in range(first, len(content.reveal()), CHUNK):
+            yield content.reveal()[start : start + CHUNK]
+    elif isinstance(segment, int):
+        reading = DocumentReading(segment, inspection)
+        while not reading.finished:
+            yield from reading.read_on(first)
+            first = CHUNK
+
+
+def _in_memory(segment: Segment, inspection: Inspection) -> Secret[bytes] | None:
+    """The content of a segment; None for a document that must be read again."""
+    if isinstance(segment, Secret):
+        return segment
+    content = inspection.documents[segment].content
+    if isinstance(content, bytes) and inspection.compression is Compression.STORED:
+        return Secret(content)  # bytes can't change, so they need no second check
+    return inspection.deflated[segment]

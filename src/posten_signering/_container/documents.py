@@ -33,10 +33,10 @@ CHUNK = 128 * 1024
 """The size of a chunk in bytes: small enough not to block the event loop, large enough that the cost per
 chunk is negligible (tests/benchmarks)."""
 
-# Several chunks for each call of a worker thread, because the switch costs more than reading one chunk.
-# Compression uses fewer, because the original and the compressed chunk are in memory at the same time.
-_CHUNKS_PER_CALL = 16
-_DEFLATED_CHUNKS_PER_CALL = 8
+# Several blocks each time that a file is opened. Only one if it is compressed, because that takes longer than
+# opening the file, and the original and the compressed block are in memory at the same time.
+_BLOCKS_PER_OPENING = 16
+_DEFLATED_BLOCKS_PER_OPENING = 1
 
 # In bytes, for each job. Documents that the caller gave as bytes stay in memory compressed up to this size,
 # until they are sent. Others are compressed a second time, because memory is limited, and because a file must
@@ -251,7 +251,7 @@ class DocumentReading:
         self._expected = inspection.entries[index]
         deflated = inspection.compression is Compression.DEFLATED
         self._deflater = deflater() if deflated else None
-        self._chunks_per_call = _DEFLATED_CHUNKS_PER_CALL if deflated else _CHUNKS_PER_CALL
+        self._blocks_per_opening = _DEFLATED_BLOCKS_PER_OPENING if deflated else _BLOCKS_PER_OPENING
         self._crc32 = 0
         self._size = 0
         self._stored_size = 0
@@ -261,21 +261,26 @@ class DocumentReading:
         """Whether the whole document has been read."""
         return self._size == self._expected.size
 
-    def read_on(self) -> list[bytes]:
-        """The next chunks as the container stores them.
+    def read_on(self, first: int) -> list[bytes]:
+        """The next blocks as the container stores them.
+
+        Args:
+            first: The largest size of the first block, before it is compressed. Other blocks have the
+                size of a chunk.
 
         Raises:
             DocumentChangedError: The content is not what was signed. The error comes instead of the
-                last chunks, so the service never receives a complete body.
+                last blocks, so the service never receives a complete body.
         """
-        chunks = list[bytes]()
+        blocks = Secret(list[bytes]())  # a traceback may show local variables
         try:
             with _opened(self._document) as file:
                 file.seek(self._size)
-                for _ in range(self._chunks_per_call):
-                    block = file.read(min(CHUNK, self._expected.size - self._size))
-                    chunks += self._stored(block)
-                    if self.finished or not block:
+                for size in (first, *[CHUNK] * (self._blocks_per_opening - 1)):
+                    read = self._size
+                    block_size = min(size, self._expected.size - read)
+                    blocks.reveal().append(self._stored(file.read(block_size)))
+                    if self.finished or self._size == read:
                         break
                 changed = self.finished == bool(file.read(1)) or (
                     self.finished
@@ -288,9 +293,9 @@ class DocumentReading:
             path = f"documents[{self._index}].content"
             rule = "must not change while the job is created"
             raise DocumentChangedError([Violation(path=path, rule=rule)])
-        return chunks
+        return blocks.reveal()
 
-    def _stored(self, block: bytes) -> list[bytes]:
+    def _stored(self, block: bytes) -> bytes:
         self._size += len(block)
         self._crc32 = zlib.crc32(block, self._crc32)
         if self._deflater is not None:
@@ -298,4 +303,4 @@ class DocumentReading:
             if self.finished:
                 block += self._deflater.flush()
         self._stored_size += len(block)
-        return [block[start : start + CHUNK] for start in range(0, len(block), CHUNK)]
+        return block

@@ -5,7 +5,7 @@ A layout lists segments and has a known length, but holds no documents. So no bo
 
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -232,19 +232,7 @@ def multipart(request: Secret[bytes], container: Layout, *, boundary: str) -> tu
     )
     end = f"\r\n--{boundary}--\r\n".encode("ascii")
     body = Layout(
-        segments=_merged((Secret(start), *container.segments, Secret(end))),
+        segments=(Secret(start), *container.segments, Secret(end)),
         length=len(start) + container.length + len(end),
     )
     return f"multipart/mixed; boundary={boundary}", body
-
-
-def _merged(segments: Iterable[Segment]) -> tuple[Segment, ...]:
-    """The segments, with neighbouring bytes merged, because each segment is sent as its own TLS record."""
-    merged = list[Segment]()
-    for segment in segments:
-        previous = merged[-1] if merged else None
-        if isinstance(segment, Secret) and isinstance(previous, Secret):
-            merged[-1] = Secret(previous.reveal() + segment.reveal())
-        else:
-            merged.append(segment)
-    return tuple(merged)
