@@ -5,15 +5,18 @@ import email.policy
 import io
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import doubles
 import pki
 import pytest
 import verify_bundle
+from anyio import to_thread
 from doubles import (
     CUSTOMER,
     JOBS,
@@ -38,10 +41,12 @@ from posten_signering import (
     Document,
     DocumentBundleToDisk,
     DocumentType,
+    ExitUrls,
     Retries,
     Sender,
     StatusRetrievalMethod,
 )
+from posten_signering._client.creation import check
 from posten_signering.errors import (
     DocumentChangedError,
     InvalidJobError,
@@ -235,6 +240,9 @@ BROKEN = job(
 )
 
 
+BROKEN_SMALL = job(title="")
+
+
 async def test_all_violations_are_reported_together_and_nothing_is_sent():
     async with client_of() as (client, transport):
         with pytest.raises(InvalidJobError) as caught:
@@ -259,6 +267,167 @@ async def test_validate_sends_nothing_and_needs_no_open_client():
     client = doubles.DirectClient(doubles.configuration(transport))
     assert client.validate(job()) is None
     assert transport.sent == []
+
+
+# --- Worker threads
+
+
+@pytest.fixture
+def thread_calls(monkeypatch) -> list[str]:
+    """The names of the functions that are called in worker threads."""
+    calls = []
+    run_sync = to_thread.run_sync
+
+    async def recording(function, *arguments, **options):
+        calls.append(getattr(function, "func", function).__name__)
+        return await run_sync(function, *arguments, **options)
+
+    monkeypatch.setattr(to_thread, "run_sync", recording)
+    return calls
+
+
+def pdf_of(size: int) -> bytes:
+    return b"%PDF-1.7\n".ljust(size, b"x")
+
+
+def pdf_with_trailer_of(size: int) -> bytes:
+    """A PDF whose last `startxref` points so far back from the end."""
+    end = b"\nstartxref\n9\n"
+    return b"%PDF-1.7\n" + end.rjust(size, b"[")
+
+
+def contracts(*contents: bytes | Path) -> dict[str, list[Document]]:
+    return {"documents": [Document(title="x", content=content) for content in contents]}
+
+
+def signers(count: int) -> dict[str, list[DirectSigner]]:
+    return {"signers": [DirectSigner(custom_identifier=str(index)) for index in range(count)]}
+
+
+LONG = 8 * 1024 + 1
+LARGEST = 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("fields", "calls"),
+    [
+        ({}, []),
+        (contracts(pdf_of(LARGEST)), []),
+        (contracts(pdf_of(LARGEST + 1)), ["check"]),
+        (contracts(pdf_of(LARGEST // 2), pdf_of(LARGEST // 2)), []),
+        (contracts(pdf_of(LARGEST // 2), pdf_of(LARGEST // 2 + 1)), ["check"]),
+        (contracts(pdf_with_trailer_of(4096)), []),
+        (contracts(pdf_with_trailer_of(4097)), ["check"]),
+        (contracts(*[pdf_with_trailer_of(2049)] * 2), ["check"]),
+        (contracts(*[PDF] * 4), []),
+        (contracts(*[PDF] * 5), ["check"]),
+        (signers(4), []),
+        (signers(5), ["check"]),
+    ],
+)
+async def test_a_small_job_from_bytes_needs_no_worker_thread(thread_calls, fields, calls):
+    async with client_of(CREATED) as (client, _):
+        thread_calls.clear()
+        await client.create(job(**fields))
+    assert thread_calls == calls
+
+
+async def test_a_file_is_read_twice_in_a_worker_thread(thread_calls, tmp_path):
+    (tmp_path / "contract.pdf").write_bytes(PDF)
+    async with client_of(CREATED) as (client, _):
+        thread_calls.clear()
+        await client.create(job(**contracts(PDF, tmp_path / "contract.pdf")))
+    assert thread_calls == ["check", "_next"]
+
+
+async def test_a_job_is_compressed_in_a_worker_thread(thread_calls):
+    async with client_of(CREATED, compression=Compression.DEFLATED) as (client, _):
+        thread_calls.clear()
+        await client.create(job())
+    assert thread_calls == ["check"]
+
+
+async def test_a_large_key_signs_in_a_worker_thread(thread_calls, monkeypatch):
+    monkeypatch.setattr("posten_signering._client.creation._LARGEST_KEY_IN_LOOP", 2047)
+    async with client_of(CREATED) as (client, _):
+        thread_calls.clear()
+        await client.create(job())
+    assert thread_calls == ["_prepare"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "calls"),
+    [
+        ({"title": "x" * LONG}, ["check"]),
+        ({"sender": Sender(organization_number="9" * LONG)}, ["check"]),
+        (signers(100), ["check"]),
+        ({"signers": [DirectSigner(custom_identifier="x" * LONG)]}, ["check"]),
+        ({"documents": [Document(title="x" * LONG, content=PDF)]}, ["check"]),
+        ({"exit_urls": ExitUrls(completion="x" * LONG, rejection="x", error="x")}, ["check"]),
+        (contracts(Path("gone.pdf")), ["check"]),
+        # Values of a wrong type
+        ({"documents": None}, ["check"]),
+        ({"documents": b"%PDF-1.7"}, ["check"]),
+        ({"documents": [None, 1]}, ["check"]),
+        (contracts("gone.pdf"), ["check"]),
+        (contracts(bytearray(PDF)), ["check"]),
+        ({"documents": [Document]}, ["check"]),
+        ({"signers": None}, ["check"]),
+        ({"signers": [None, 1, DirectSigner]}, []),
+        ({"signers": "x"}, []),
+        ({"title": 1, "exit_urls": None, "sender": "123456789"}, []),
+        ({"title": ["x"] * LONG, "description": b"x"}, []),
+        ({"title": ("x",) * LONG}, ["check"]),
+        ({"sender": Sender(organization_number=None, polling_queue=1)}, []),
+    ],
+)
+async def test_an_invalid_job_has_the_same_errors_in_the_event_loop_and_in_a_thread(
+    thread_calls, fields, calls
+):
+    invalid = job(**fields)
+    async with client_of() as (client, _):
+        thread_calls.clear()
+        with pytest.raises(InvalidJobError) as created:
+            await client.create(invalid)
+        assert thread_calls == calls
+        with pytest.raises(InvalidJobError) as validated:
+            client.validate(invalid)
+    assert created.value.violations == validated.value.violations
+
+
+@pytest.mark.parametrize("signature_job", [job(), BROKEN_SMALL])
+async def test_many_small_jobs_leave_turns_of_the_event_loop_to_other_tasks(
+    monkeypatch, signature_job
+):
+    turn, checks = 0, []
+
+    def recording_check(*arguments):
+        checks.append(turn)
+        return check(*arguments)
+
+    monkeypatch.setattr("posten_signering._client.creation.check", recording_check)
+
+    async def create() -> None:
+        with suppress(InvalidJobError):
+            await client.create(signature_job)
+
+    async with client_of(*[CREATED] * 20) as (client, _), anyio.create_task_group() as counting:
+
+        async def count_turns() -> None:
+            nonlocal turn
+            while True:
+                await anyio.lowlevel.checkpoint()
+                turn += 1
+
+        counting.start_soon(count_turns)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(create)
+        for _ in range(10):
+            await create()
+        counting.cancel_scope.cancel()
+    assert len(checks) == 20
+    assert sorted(set(checks)) == checks
 
 
 # --- Bundle processors

@@ -16,11 +16,11 @@ import pki
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from doubles import frames_with_locals, shown_in
 
 from posten_signering import EnterpriseCertificate, load_pkcs12
-from posten_signering._trust.certificates import complete_chain
+from posten_signering._trust.certificates import complete_chain, key_size
 from posten_signering.errors import ConfigurationError
 
 PASSWORD = "canary-passord-æøå"
@@ -628,3 +628,9 @@ class TestSeveralCertificatesForOneKey:
     def test_when_no_certificate_is_for_authentication_the_error_explains_it(self):
         with pytest.raises(ConfigurationError, match="use the one for authentication"):
             self.of(self.issued("key_encipherment"), self.issued("content_commitment"))
+
+
+@pytest.mark.parametrize("bits", [1024, 2048])
+def test_the_key_size_is_in_bits(bits):
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    assert key_size(pki.issue(pki.subject("Sender"), key=key).enterprise()) == bits

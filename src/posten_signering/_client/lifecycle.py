@@ -32,6 +32,7 @@ from posten_signering._trust.certificates import (
     complete_chain,
     is_from_sandbox,
     key_and_chain,
+    key_size,
 )
 from posten_signering._values.arguments import require
 from posten_signering._values.job import DirectJob, Sender
@@ -259,6 +260,7 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
     creation = JobCreation(
         session=session,
         sign=sign,
+        key_size=key_size(configuration.certificate),
         clock=configuration.clock,
         compression=configuration.compression,
         processors=configuration.bundle_processors,

@@ -60,6 +60,12 @@ def is_encrypted(read: Read, size: int) -> bool:
     return False
 
 
+def trailer_length(content: bytes) -> int:
+    """The most bytes of this file that `is_encrypted` parses as tokens."""
+    markers = list(_STARTXREF.finditer(content))
+    return max(len(content) - int(markers[-1][1]), 0) if markers else 0
+
+
 def _trailer(read: Read, offset: int) -> dict[bytes, list[bytes]] | None:
     """The entries of a trailer, after a table (7.5.5) or in a stream (7.5.8.2); None if there is none."""
     start = read(offset, _TAIL)

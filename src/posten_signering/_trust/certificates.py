@@ -182,6 +182,11 @@ class EnterpriseCertificate:
         )
 
 
+def key_size(certificate: EnterpriseCertificate) -> int:
+    """The size of the RSA key in bits."""
+    return cast("rsa.RSAPublicKey", certificate.chain[0].public_key()).key_size
+
+
 SANDBOX_CA_ADVICE = (
     "A sandbox makes a new CA at each start, unless it keeps its data in a directory. Use the variables "
     "that it printed at its latest start (in Python: a new `sandbox.client_configuration()`), or start it "
