@@ -76,32 +76,31 @@ def _next(chunks: Iterator[bytes], count: int) -> deque[bytes]:
 
 
 def _chunks(layout: Layout, inspection: Inspection) -> Iterator[bytes]:
-    """The content of a layout in chunks of 128 KiB, because each chunk costs a call of the socket.
-
-    Blocks of a document that are as large as a chunk are not copied.
-    """
-    chunk = Secret(bytearray())
+    """The content of a layout in chunks of 128 KiB, because each chunk costs a call of the socket."""
+    blocks, room = Secret(list[bytes | memoryview]()), CHUNK  # of the next chunk
     for segment in layout.segments:
-        for block in _blocks(segment, inspection, first=CHUNK - len(chunk.reveal())):
-            if len(block) == CHUNK and not chunk.reveal():
-                yield block
-            else:
-                chunk.reveal().extend(block)
-            del block
-            while len(chunk.reveal()) >= CHUNK:
-                yield bytes(chunk.reveal()[:CHUNK])
-                del chunk.reveal()[:CHUNK]
-    if chunk.reveal():
-        yield bytes(chunk.reveal())
+        for block in _blocks(segment, inspection, first=room):
+            start = 0
+            while len(block) - start >= room:
+                blocks.reveal().append(block[start : start + room])
+                yield b"".join(blocks.reveal())  # a block that is a whole chunk is not copied
+                blocks.reveal().clear()
+                start, room = start + room, CHUNK
+            if start < len(block):
+                blocks.reveal().append(block[start:])
+                room -= len(block) - start
+            del block  # a traceback may show local variables
+    if blocks.reveal():
+        yield b"".join(blocks.reveal())
 
 
-def _blocks(segment: Segment, inspection: Inspection, *, first: int) -> Iterator[bytes]:
-    """A segment in blocks of at most 128 KiB. The first one has at most `first` bytes."""
+def _blocks(
+    segment: Segment, inspection: Inspection, *, first: int
+) -> Iterator[bytes | memoryview]:
+    """The content of a segment in blocks. The first block that is read from a file has `first` bytes."""
     content = _in_memory(segment, inspection)
     if content is not None:
-        yield content.reveal()[:first]
-        for start in range(first, len(content.reveal()), CHUNK):
-            yield content.reveal()[start : start + CHUNK]
+        yield memoryview(content.reveal())
     elif isinstance(segment, int):
         reading = DocumentReading(segment, inspection)
         while not reading.finished:

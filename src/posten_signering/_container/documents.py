@@ -171,10 +171,8 @@ class _FirstReading:
         if size > LARGEST_TOTAL:
             self.size = size
         else:
-            buffer = memoryview(bytearray(CHUNK))
-            # Read to the end, because a file may grow, and files in /proc have size 0.
-            while self.size <= LARGEST_TOTAL and (length := file.readinto(buffer)):
-                self._add(buffer[:length])
+            for block in self._blocks(file):
+                self._add(block)
             if self.size <= LARGEST_TOTAL:
                 self._finish()
 
@@ -183,6 +181,16 @@ class _FirstReading:
             return file.read(length)
 
         self.broken_rules += self._find_broken_rules(at)
+
+    def _blocks(self, file: io.BytesIO | io.FileIO) -> Iterator[memoryview]:
+        if isinstance(self._document.content, bytes):
+            whole = memoryview(self._document.content)
+            yield from (whole[start : start + CHUNK] for start in range(0, len(whole), CHUNK))
+            return
+        buffer = memoryview(bytearray(CHUNK))
+        # Read to the end, because a file may grow, and files in /proc have size 0.
+        while self.size <= LARGEST_TOTAL and (length := file.readinto(buffer)):
+            yield buffer[:length]
 
     def _add(self, block: memoryview) -> None:
         self.size += len(block)
