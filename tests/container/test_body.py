@@ -71,6 +71,13 @@ async def test_the_body_is_complete_in_as_few_chunks_as_possible(make, size, com
         assert archive.read("manifest.xml") == MANIFEST
 
 
+@pytest.mark.parametrize("chunks", [1, 2, 16, 32])
+async def test_a_body_may_end_with_a_full_chunk(make, chunks):
+    around = make(pdf_of(CHUNK)).body.length - CHUNK
+    job = make(pdf_of(chunks * CHUNK - around))
+    assert [len(chunk) for chunk in await produce(job.body)] == [CHUNK] * chunks
+
+
 @pytest.mark.parametrize("compression", Compression)
 async def test_the_body_can_be_produced_more_than_once(make, compression):
     job = make(pdf_of(2 * MIB), pdf_of(100), compression=compression)

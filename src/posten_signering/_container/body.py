@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import cast
 
 import anyio
 from anyio import to_thread
@@ -101,8 +102,8 @@ def _blocks(
     content = _in_memory(segment, inspection)
     if content is not None:
         yield memoryview(content.reveal())
-    elif isinstance(segment, int):
-        reading = DocumentReading(segment, inspection)
+    else:
+        reading = DocumentReading(cast("int", segment), inspection)
         while not reading.finished:
             yield from reading.read_on(first)
             first = CHUNK
