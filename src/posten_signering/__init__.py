@@ -8,8 +8,6 @@ The names are those of the service's documentation. See also `posten_signering.e
 development and tests.
 """
 
-from importlib.metadata import version
-
 from posten_signering._client.client import DirectClient
 from posten_signering._client.downloads import DownloadStream
 from posten_signering._client.polling import FailurePolicy, PollCounts, StatusChanges
@@ -74,10 +72,9 @@ from posten_signering._values.status import (
     SignerStatus,
     StatusPoll,
 )
+from posten_signering._values.version import __version__ as __version__
 from posten_signering._wire.exchange import Body, Request, ResponseStream, TimeoutKind, Transport
 from posten_signering._wire.urls import status_query_token_in
-
-__version__ = version("posten-signering")
 
 __all__ = [
     "AuthenticationLevel",

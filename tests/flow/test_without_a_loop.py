@@ -1,4 +1,4 @@
-"""The whole flow in programs without an event loop of their own, and the mistake of sharing a client."""
+"""The whole flow in programs without an event loop of their own, the mistake of sharing a client, and the first calls."""
 
 import asyncio
 import os
@@ -210,3 +210,74 @@ def test_the_script_waits_for_the_signer_and_stores_the_signed_pdf(sandbox, tmp_
     assert process.returncode == 0
     assert signed.read_bytes().startswith(b"%PDF-")
     assert len(sandbox.received) == 1
+
+
+FIRST_CALLS = """
+import asyncio, sys, threading
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from anyio import to_thread
+
+from posten_signering import *
+from posten_signering.errors import *
+
+imported = []
+page = "https://shop.example/contracts/1"
+job = DirectJob(
+    title="Lease",
+    documents=[Document(title="Lease", content=Path(sys.argv[1]))],
+    signers=[DirectSigner(custom_identifier="tenant")],
+    exit_urls=ExitUrls(completion=page, rejection=page, error=page),
+    status_retrieval_method=StatusRetrievalMethod.POLLING,
+)
+
+def note(event, arguments):
+    if event == "import" and threading.current_thread() is threading.main_thread():
+        imported.append(arguments[0])
+
+async def main(configuration):
+    await to_thread.run_sync(int)  # anyio imports its backend with its first call
+    sys.addaudithook(note)
+    with suppress(ConfigurationError):
+        await TrustAnchors.fetch(Environment(name="none", service_root="https://127.0.0.1:1"))
+    async with DirectClient(replace(configuration, fleet=RedisFleet("redis://127.0.0.1:1"))):
+        pass
+    nowhere = replace(configuration.environment, service_root="https://127.0.0.1:1")
+    async with DirectClient(replace(configuration, environment=nowhere)) as client:
+        with suppress(TransportError):
+            await client.get_status_change()
+    async with DirectClient(configuration) as client:
+        await client.check_access()
+        created = await client.create(job)
+        signer = await client.request_new_redirect_url(created.single_signer)
+        print(signer.redirect_url, flush=True)
+        sys.stdin.readline()
+        change = (await client.get_status_change()).change
+        await client.get_xades(change.signatures[0])
+        await client.download_pades(change, sys.argv[2])
+        await client.confirm(change)
+        with suppress(ApiError):
+            await client.confirm(configuration.environment.service_root + "/nothing")
+        with suppress(InvalidJobError):
+            await client.create(replace(job, title=""))
+    import sched
+    print(*imported)
+
+asyncio.run(main(ClientConfiguration.from_env()))
+"""
+
+
+def test_entering_a_client_and_its_first_calls_import_nothing_in_the_event_loop(sandbox, tmp_path):
+    """An import in the event loop would block every other task. The program's own last import is seen."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FIRST_CALLS, LEASE, tmp_path / "signed.pdf"],
+        env=os.environ | variables(sandbox, tmp_path),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        sandbox.sign(process.stdout.readline().strip())
+        imported, _ = process.communicate("\n", timeout=60)
+    assert imported.split() == ["sched"]

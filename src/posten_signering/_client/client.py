@@ -5,7 +5,6 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from posten_signering._client.creation import check
 from posten_signering._client.downloads import DownloadStream, Progress
 from posten_signering._client.lifecycle import ClientLifecycle
 from posten_signering._client.polling import FailurePolicy, StatusChanges
@@ -96,6 +95,8 @@ class DirectClient(ClientLifecycle):
             InvalidJobError: The job breaks rules of the service. `violations` lists the broken rules.
             SenderNotSpecifiedError: Neither the job nor the configuration names a sender.
         """
+        from posten_signering._client.creation import check  # noqa: PLC0415 - imports the XML libraries and httpx
+
         check(job, self._sender_of(job), self._configuration.compression)
 
     async def request_new_redirect_url(

@@ -7,19 +7,16 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from importlib.metadata import version
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from posten_signering._client.creation import JobCreation, Sign
 from posten_signering._client.downloads import DownloadStream, Progress, check_path, to_file
 from posten_signering._client.poll_schedule import PollSchedule
 from posten_signering._configuration import ClientConfiguration
 from posten_signering._container.xades import SigningCertificate, signatures_xml
 from posten_signering._http.tls import CERTIFICATE_ADVICE, client_context
-from posten_signering._http.transport import HttpTransport
 from posten_signering._session.fleet import FleetContext, FleetMember, InMemoryFleet
 from posten_signering._session.loop import OwnLoop
 from posten_signering._session.observers import Observers
@@ -38,7 +35,8 @@ from posten_signering._values.arguments import require
 from posten_signering._values.job import DirectJob, Sender
 from posten_signering._values.secret import Secret
 from posten_signering._values.status import StatusPoll
-from posten_signering._wire import operations, xml
+from posten_signering._values.version import __version__
+from posten_signering._wire import operations
 from posten_signering._wire.exchange import ResponseStream, Transport
 from posten_signering._wire.operations import Operation
 from posten_signering.errors import (
@@ -47,6 +45,9 @@ from posten_signering.errors import (
     ConfigurationError,
     SenderNotSpecifiedError,
 )
+
+if TYPE_CHECKING:
+    from posten_signering._client.creation import JobCreation
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ class Opened:
     """
 
     session: Session
-    creation: JobCreation
+    creation: "JobCreation"
     fleet: FleetMember
     observers: Observers
     schedule: PollSchedule
@@ -229,8 +230,8 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
     """
     loop = OwnLoop("DirectClient")
     limiter = anyio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
-    transport, sign = await anyio.to_thread.run_sync(
-        partial(_transport_and_signature, configuration), limiter=limiter
+    transport, creation_with = await anyio.to_thread.run_sync(
+        _transport_and_creation, configuration, limiter=limiter
     )
     time = Time(
         clock=configuration.clock,
@@ -257,15 +258,6 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
         max_connections=configuration.max_connections,
         max_bytes_in_memory=configuration.max_bytes_in_memory,
     )
-    creation = JobCreation(
-        session=session,
-        sign=sign,
-        key_size=key_size(configuration.certificate),
-        clock=configuration.clock,
-        compression=configuration.compression,
-        processors=configuration.bundle_processors,
-        limiter=limiter,
-    )
 
     async def send_poll(sender: Sender, prepare: Prepare) -> StatusPoll:
         operation = operations.poll(configuration.environment.service_root, sender)
@@ -281,7 +273,7 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
     exits.push_async_callback(session.aclose)
     return Opened(
         session=session,
-        creation=creation,
+        creation=creation_with(session=session, limiter=limiter),
         fleet=fleet,
         observers=observers,
         schedule=schedule,
@@ -292,8 +284,18 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
     )
 
 
-def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transport, Sign]:
-    """Does the slow part of opening a client, in a worker thread: certificate chain, TLS, schema."""
+def _transport_and_creation(
+    configuration: ClientConfiguration,
+) -> "tuple[Transport, partial[JobCreation]]":
+    """Does the slow part of opening a client, in a worker thread: imports, certificate chain, TLS, schema.
+
+    httpx and the XML libraries take as long to import as everything else together. Imported here, they delay
+    neither the import of the package nor the event loop. An open client imports nothing any more.
+    """
+    from posten_signering._client.creation import JobCreation  # noqa: PLC0415 - see above
+    from posten_signering._http.transport import HttpTransport  # noqa: PLC0415 - see above
+    from posten_signering._wire import xml  # noqa: PLC0415 - see above
+
     certificate, environment = configuration.certificate, configuration.environment
     certificate.check(configuration.clock())
     anchors: tuple[bytes, ...] = ()
@@ -308,11 +310,18 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
             missing_issuer,
         )
     xml.schema()
-    sign = partial(
-        signatures_xml, certificate=SigningCertificate.of_chain(chain), sign=certificate.sign
+    creation = partial(
+        JobCreation,
+        sign=partial(
+            signatures_xml, certificate=SigningCertificate.of_chain(chain), sign=certificate.sign
+        ),
+        key_size=key_size(certificate),
+        clock=configuration.clock,
+        compression=configuration.compression,
+        processors=configuration.bundle_processors,
     )
     if configuration.transport is not None:
-        return configuration.transport, sign
+        return configuration.transport, creation
     note = unpinned(configuration.trust_anchors, environment)
     if note is not None:
         logger.warning(note)
@@ -332,7 +341,7 @@ def _transport_and_signature(configuration: ClientConfiguration) -> tuple[Transp
         certificate_advice=_certificate_advice(certificate),
         proxy=None if configuration.proxy is None else Secret(configuration.proxy),
     )
-    return transport, sign
+    return transport, creation
 
 
 def _certificate_advice(certificate: EnterpriseCertificate) -> str:
@@ -342,5 +351,5 @@ def _certificate_advice(certificate: EnterpriseCertificate) -> str:
 
 
 def _user_agent(suffix: str | None) -> str:
-    product = f"posten-signering/{version('posten-signering')} (Python {platform.python_version()})"
+    product = f"posten-signering/{__version__} (Python {platform.python_version()})"
     return product if suffix is None else f"{product} ({suffix})"

@@ -92,6 +92,9 @@ class HttpTransport:
             )
         }
         self._pool = Pool(self._connect)
+        # httpx imports httpcore with its first transport. That blocks, so it is done here, in a worker thread,
+        # and not with the first request, in the event loop. This transport is never used.
+        self._connect()
 
     @asynccontextmanager
     async def exchange(self, request: Request) -> AsyncGenerator["HttpResponse", None]:

@@ -3,7 +3,10 @@
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
+from importlib import import_module
 from types import NoneType
+
+from anyio import to_thread
 
 from posten_signering._session.fleet import FleetContext, FleetMember, InMemoryFleet
 from posten_signering._values.arguments import require
@@ -81,6 +84,8 @@ class RedisFleet:
                 failed, or the extra `redis` is not installed. A Redis that is away is no error.
         """
         try:
+            # Importing redis would block the event loop for about 0.1 seconds.
+            await to_thread.run_sync(import_module, "posten_signering._session.redis_connection")
             from posten_signering._session.redis_connection import (  # noqa: PLC0415 - needs the extra
                 RedisConnection,
             )

@@ -13,17 +13,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 
 import anyio
 import certifi
+from anyio import to_thread
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from posten_signering._http.fetch import fetch_file
-from posten_signering._http.transport import httpx_proxy
 from posten_signering._trust.certificates import (
     SANDBOX_CA_ADVICE,
     EnterpriseCertificate,
@@ -167,12 +167,16 @@ class TrustAnchors:
         """
         hidden = None if proxy is None else Secret(proxy)
         del proxy
-        httpx_proxy(hidden)
+        # Importing httpx would block the event loop for about 0.1 seconds.
+        await to_thread.run_sync(import_module, "posten_signering._http.fetch")
+        from posten_signering._http import fetch, transport  # noqa: PLC0415 - see above
+
+        transport.httpx_proxy(hidden)
         by_sha256: dict[str, bytes] = {}
 
         async def fetch_one(authority: CertificateAuthority, url: str) -> None:
             try:
-                content = await fetch_file(
+                content = await fetch.fetch_file(
                     url, limit=_LARGEST_FILE, seconds=timeout.total_seconds(), proxy=hidden
                 )
             except TransportError as error:

@@ -17,7 +17,7 @@ from posten_signering._values.status import (
     DirectSignerResponse,
     StatusPoll,
 )
-from posten_signering._wire import messages, refusals, urls
+from posten_signering._wire import refusals, urls
 from posten_signering._wire.exchange import (
     Message,
     Request,
@@ -98,6 +98,8 @@ def create(root: str, sender: Sender, *, reference: str | None) -> Operation[Dir
                     reference=reference, reason=f"the service responded with HTTP {response.status}"
                 ) from refused
             raise refused
+        from posten_signering._wire import messages  # noqa: PLC0415 - slow: a worker thread does it when a client opens
+
         try:
             return messages.job_response(response.content())
         except UnexpectedResponseError as error:
@@ -133,7 +135,7 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
             raise refused
         empty = response.status == 204
         try:
-            change = None if empty else messages.job_status_response(response.content())
+            change = None if empty else _job_status(response.content())
         except UnexpectedResponseError as error:
             # The headers were read, so the next permitted poll time in them is valid.
             raise UnexpectedResponseError(
@@ -154,11 +156,19 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
 def status(root: str, url: Secret[str], token: Secret[str]) -> Operation[DirectJobStatusResponse]:
     """Gets a job's status with the token from an exit URL."""
     request = _get(urls.with_token(_trusted(url, root), token), _XML)
-    return _with_result(root, "get the job's status", request, messages.job_status_response, token)
+    return _with_result(root, "get the job's status", request, _job_status, token)
+
+
+def _job_status(document: Secret[bytes]) -> DirectJobStatusResponse:
+    from posten_signering._wire import messages  # noqa: PLC0415 - as in create
+
+    return messages.job_status_response(document)
 
 
 def new_redirect_url(root: str, signer_url: Secret[str]) -> Operation[DirectSignerResponse]:
     """Gets a new redirect URL, which works once."""
+    from posten_signering._wire import messages  # noqa: PLC0415 - as in create
+
     request = Request(
         method="POST",
         url=_trusted(signer_url, root),

@@ -8,7 +8,6 @@ from datetime import timedelta
 from urllib.parse import quote
 
 from posten_signering._values.secret import Secret
-from posten_signering._wire import messages
 from posten_signering._wire.exchange import (
     Response,
     http_date,
@@ -69,6 +68,8 @@ def refusal(
         polling: Whether the request was a poll. Its 429 may mean "too early".
         token: The status query token in the request, if any.
     """
+    from posten_signering._wire import messages  # noqa: PLC0415 - as in operations
+
     error = messages.service_error(response.body)
     known = None if error is None else _BY_CODE.get(error.code)
     if response.status == 429 and known is None:
