@@ -332,12 +332,17 @@ async def test_a_small_job_from_bytes_needs_no_worker_thread(thread_calls, field
     assert thread_calls == calls
 
 
-async def test_a_file_is_read_twice_in_a_worker_thread(thread_calls, tmp_path):
-    (tmp_path / "contract.pdf").write_bytes(PDF)
+@pytest.mark.parametrize(
+    ("content", "calls"), [(PDF, ["check"]), (PDF + bytes(64 * 1024), ["check", "_next"])]
+)
+async def test_a_large_file_is_read_twice_in_a_worker_thread(
+    thread_calls, tmp_path, content, calls
+):
+    (tmp_path / "contract.pdf").write_bytes(content)
     async with client_of(CREATED) as (client, _):
         thread_calls.clear()
         await client.create(job(**contracts(PDF, tmp_path / "contract.pdf")))
-    assert thread_calls == ["check", "_next"]
+    assert thread_calls == calls
 
 
 async def test_a_job_is_compressed_in_a_worker_thread(thread_calls):
@@ -481,10 +486,11 @@ async def test_a_job_that_was_not_sent_is_retried_and_still_verifies(tmp_path, x
 
 async def test_a_document_that_changes_while_it_is_sent_aborts_the_request(tmp_path):
     path = tmp_path / "contract.pdf"
-    path.write_bytes(PDF)
+    large = PDF + bytes(64 * 1024)
+    path.write_bytes(large)
 
     def change(signature_job, open_container):
-        path.write_bytes(PDF.replace(b"/Count 1", b"/Count 2"))
+        path.write_bytes(large.replace(b"/Count 1", b"/Count 2"))
 
     changing = job(documents=[Document(title="Contract", content=path)])
     async with client_of(CREATED, bundle_processors=[change]) as (client, transport):

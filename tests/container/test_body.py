@@ -34,6 +34,9 @@ from posten_signering.errors import DocumentChangedError
 
 pytestmark = pytest.mark.anyio
 
+KEPT = 64 * 1024
+"""The size, in bytes, up to which files stay in memory after they were inspected."""
+
 
 async def collect(body, chunks, after_first=lambda: None) -> None:
     """Appends the chunks of a body to a list, which keeps them if an error follows."""
@@ -150,7 +153,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("compression", Compression)
-@pytest.mark.parametrize("size", [200, 16 * CHUNK, 17 * CHUNK + 5])
+@pytest.mark.parametrize("size", [KEPT + 1, 16 * CHUNK, 17 * CHUNK + 5])
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_changed_file_stops_the_body(tmp_path, size, change, compression):
     job = from_paths(tmp_path, pdf_of(100), pdf_of(size), compression=compression)
@@ -169,6 +172,23 @@ async def test_a_changed_file_stops_the_body(tmp_path, size, change, compression
     assert sum(map(len, chunks)) < sum(map(len, whole)) - len(MANIFEST)
     with pytest.raises(DocumentChangedError):
         job.open()
+
+
+@pytest.mark.parametrize("sizes", [[KEPT], [KEPT // 2, KEPT // 2], [KEPT + 1, KEPT]])
+@pytest.mark.parametrize("change", CHANGES)
+async def test_small_files_are_sent_as_they_were_signed(tmp_path, sizes, change):
+    """They stay in memory, up to 64 KiB in total."""
+    job = from_paths(tmp_path, *map(pdf_of, sizes))
+    whole = await produce(job.body)
+    change(max(tmp_path.iterdir()))
+    assert await produce(job.body) == whole
+
+
+async def test_more_small_files_than_64_kib_are_read_again(tmp_path):
+    job = from_paths(tmp_path, *[pdf_of(KEPT // 2)] * 3)
+    change_the_last_byte(job.body.inspection.documents[2].content)
+    with pytest.raises(DocumentChangedError, match=r"documents\[2\]"):
+        await produce(job.body)
 
 
 async def test_a_file_that_changes_while_it_is_sent_stops_the_body(tmp_path):
@@ -248,7 +268,8 @@ async def test_files_are_read_within_the_limiter_and_bytes_without_a_thread(tmp_
 
 @pytest.mark.parametrize("compression", Compression)
 @pytest.mark.parametrize(
-    ("sizes", "calls"), [([100] * 20, 1), ([100, MIB], 1), ([3 * MIB], 2), ([3 * MIB, 100], 2)]
+    ("sizes", "calls"),
+    [([100] * 20, 0), ([KEPT + 1] * 10, 1), ([100, MIB], 1), ([3 * MIB], 2), ([3 * MIB, 100], 2)],
 )
 async def test_one_call_of_a_worker_thread_reads_many_chunks(
     tmp_path, monkeypatch, sizes, calls, compression

@@ -12,8 +12,8 @@ import re
 import stat
 import zlib
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
 from posten_signering._container import pdf
 from posten_signering._container.layout import (
@@ -38,7 +38,11 @@ chunk is negligible (tests/benchmarks)."""
 _BLOCKS_PER_OPENING = 16
 _DEFLATED_BLOCKS_PER_OPENING = 1
 
-# In bytes, for each job. Documents that the caller gave as bytes stay in memory compressed up to this size,
+# In bytes, for each job. Files up to this size are kept in memory from the first reading, because reading them
+# again in a worker thread takes longer than anything else that a small job needs.
+_LARGEST_FILES_KEPT = 64 * 1024
+
+# In bytes, for each job. Documents that are in memory stay there compressed too up to this size,
 # until they are sent. Others are compressed a second time, because memory is limited, and because a file must
 # be read again to see whether it has changed.
 _LARGEST_KEPT = 1024 * 1024
@@ -74,6 +78,7 @@ def inspect(documents: Sequence[Document], *, compression: Compression) -> Inspe
 
     If one document alone exceeds the limit for all documents, only its beginning and its end are read.
     """
+    documents = _with_small_files_in_memory(documents)
     violations = list[Violation]()
     entries = list[DocumentEntry]()
     deflated = list[Secret[bytes] | None]()
@@ -100,6 +105,30 @@ def inspect(documents: Sequence[Document], *, compression: Compression) -> Inspe
         compression=compression,
         deflated=tuple(deflated),
     )
+
+
+def _with_small_files_in_memory(documents: Sequence[Document]) -> list[Document]:
+    """The documents, with the content of small files in place of their paths."""
+    result = list[Document]()
+    room = _LARGEST_FILES_KEPT
+    for document in documents:
+        content = None if isinstance(document.content, bytes) else _small_content(document, room)
+        if content is None:
+            result.append(document)
+        else:
+            result.append(replace(document, content=content.reveal()))
+            room -= len(content.reveal())
+    return result
+
+
+def _small_content(document: Document, room: int) -> Secret[bytes] | None:
+    """The content of a file. None if it has more than `room` bytes, or can't be read."""
+    # Why a file can't be read is reported when it is inspected.
+    with suppress(OSError, ValueError), _opened(document) as file:
+        if 0 < os.fstat(file.fileno()).st_size <= room:
+            content = Secret(file.read())
+            return content if len(content.reveal()) <= room else None  # a file may grow
+    return None
 
 
 @contextmanager

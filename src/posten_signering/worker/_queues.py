@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import anyio
@@ -36,7 +36,7 @@ class _Queue:
         sender: The sender whose queue it is.
         changes: Polls it.
         is_removed: Whether it is to be polled no more.
-        waiting: Cancels the wait for the next poll.
+        waiting: Cancels the wait for the next poll; None before the first one.
         due_since: Since when the next poll is due, on the monotonic clock. None if it is not due.
         failure: Why the sender is unavailable; None if it is available.
         retry_at: When an unavailable sender is polled again.
@@ -45,7 +45,7 @@ class _Queue:
     sender: Sender
     changes: StatusChanges
     is_removed: bool = False
-    waiting: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    waiting: anyio.CancelScope | None = None
     due_since: float | None = None
     failure: ApiError | None = None
     retry_at: float = 0.0
@@ -144,7 +144,8 @@ class Queues:
     def _remove(self, queue: _Queue) -> None:
         queue.is_removed = True
         queue.changes.stop()
-        queue.waiting.cancel()
+        if queue.waiting is not None:
+            queue.waiting.cancel()
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._ended_counts.update(asdict(self._tasks.pop(task).changes.counts))
