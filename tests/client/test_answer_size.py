@@ -163,6 +163,28 @@ class TestTooLarge:
 
 
 class TestDocumentsInMemory:
+    @pytest.mark.parametrize("known", [True, False], ids=["with length", "without length"])
+    @pytest.mark.parametrize("name", IN_MEMORY)
+    async def test_a_document_is_in_memory_once(self, name, known):
+        """The second copy of a download to memory would be as large as the document."""
+        content = document(4 * MIB)
+        headers = {"content-length" if known else "transfer-encoding": str(len(content))}
+        chunks = [content[start : start + 16 * KIB] for start in range(0, len(content), 16 * KIB)]
+        async with client_of(Answer(200, chunks, headers)) as (client, _):
+            tracemalloc.start()
+            try:
+                assert await getattr(client, name)(URL) == content
+                assert 4 * MIB < tracemalloc.get_traced_memory()[1] < 5 * MIB
+            finally:
+                tracemalloc.stop()
+
+    @pytest.mark.parametrize("difference", [-1000, 1000])
+    async def test_a_wrong_length_does_not_change_the_document(self, difference):
+        content = document(100_000)
+        headers = {"content-length": str(len(content) + difference)}
+        async with client_of(Answer(200, [content], headers)) as (client, _):
+            assert await client.get_pades(URL) == content
+
     @pytest.mark.parametrize("name", IN_MEMORY)
     async def test_the_largest_document_is_read(self, name):
         async with client_of(Answer(200, document(100)), max_bytes_in_memory=100) as (client, _):

@@ -8,6 +8,7 @@ import resource
 import signal
 import stat
 import threading
+import tracemalloc
 from pathlib import Path
 
 import anyio
@@ -101,6 +102,25 @@ async def test_a_very_long_file_name_works(download, path):
     async with client_of(with_length(SIGNED)) as (client, _):
         await download(client, URL, long)
     assert_only_file(long, SIGNED)
+
+
+@pytest.mark.parametrize("size", [1000, 16 * 1024, 5 * MIB], ids=["odd", "usual", "huge"])
+async def test_chunks_of_any_size_are_written_in_their_order(download, path, size):
+    content = document(5 * MIB)[:64] + os.urandom(5 * MIB - 128) + document(64)
+    async with client_of(Answer(200, chunks(content, size))) as (client, _):
+        assert await download(client, URL, path) == len(content)
+    assert_only_file(path, content)
+
+
+async def test_a_download_to_a_file_needs_little_memory(download, path):
+    answer = with_length(document(8 * MIB))
+    async with client_of(answer) as (client, _):
+        tracemalloc.start()
+        try:
+            await download(client, URL, path)
+            assert tracemalloc.get_traced_memory()[1] < 1.5 * MIB
+        finally:
+            tracemalloc.stop()
 
 
 async def test_progress_is_reported_after_each_mib_and_at_the_end(download, path):

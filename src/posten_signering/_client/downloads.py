@@ -1,6 +1,7 @@
 """Downloads of signed documents: as a stream, or to a file that appears only when it is complete."""
 
 import errno
+import io
 import logging
 import os
 import secrets
@@ -26,6 +27,7 @@ Progress = Callable[[int, int | None], None]
 # Each write runs in a worker thread, because a disk may be slow. Writes of this size need few switches
 # between threads.
 _BYTES_PER_WRITE = 1024 * 1024
+_ROOM_FOR_LAST_CHUNK = 64 * 1024  # httpcore reads at most this much from the socket
 # Windows can't open a directory, and does not need to flush one.
 _DIRECTORIES_HAVE_HANDLES = os.name == "posix"
 # The errors of file systems that can't flush a directory (SMB, FUSE, shared folders of virtual machines),
@@ -93,19 +95,25 @@ async def to_file(
     """
     in_thread = partial(anyio.to_thread.run_sync, limiter=limiter)
     file = PartialFile(Path(path))
+    # All writes use this buffer, so that a download needs little memory. A traceback with local variables
+    # does not show its content.
+    buffer = io.BytesIO(bytes(_BYTES_PER_WRITE + _ROOM_FOR_LAST_CHUNK))
+
+    def write() -> int:
+        with buffer.getbuffer() as content:
+            return file.write(Secret(content[: buffer.tell()]))
+
     try:
         written = 0
-        # A Secret, so that a traceback with local variables does not show the document.
-        buffer = Secret(bytearray())
         async for chunk in stream:
-            buffer.reveal().extend(chunk)
+            buffer.write(chunk)
             del chunk
-            if len(buffer.reveal()) >= _BYTES_PER_WRITE:
-                written += await in_thread(file.write, buffer)
-                buffer = Secret(bytearray())
+            if buffer.tell() >= _BYTES_PER_WRITE:
+                written += await in_thread(write)
+                buffer.seek(0)
                 if progress is not None:
                     progress(written, stream.content_length)
-        written += await in_thread(file.write, buffer)
+        written += await in_thread(write)
         await in_thread(file.complete)
     except BaseException:
         with anyio.CancelScope(shield=True):
@@ -151,7 +159,7 @@ class PartialFile:
     def __exit__(self, *_: object) -> None:
         self.discard()
 
-    def write(self, content: Secret[bytes] | Secret[bytearray]) -> int:
+    def write(self, content: Secret[bytes] | Secret[memoryview]) -> int:
         """Appends to the file, and returns the number of bytes written."""
         with self._lock:
             return 0 if self._finished else self._opened().write(content.reveal())
