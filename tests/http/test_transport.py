@@ -7,6 +7,7 @@ import loopback
 import pytest
 from transport_client import OK, Body, Client, connected
 
+from posten_signering._http import transport
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Request, TimeoutKind, Transport
 from posten_signering.errors import (
@@ -108,6 +109,19 @@ class TestOnTheWire:
             Client(server) as client,
         ):
             assert (await client.fetch(timeout=TimeoutKind.DOWNLOAD))[1] == content
+
+    async def test_large_chunks_cause_no_needless_turn_of_the_event_loop(self, monkeypatch):
+        """httpcore waits between them."""
+
+        async def refuse() -> None:
+            raise AssertionError("a needless turn")
+
+        body = (b"800\r\n" + b"x" * 0x800 + b"\r\n") * 100 + b"0\r\n\r\n"
+        content = loopback.answer(204, Transfer_Encoding="chunked").replace(b"204", b"200") + body
+        async with connected(loopback.always(content)) as server, Client(server) as client:
+            monkeypatch.setattr(transport.anyio.lowlevel, "checkpoint", refuse)
+            assert (await client.fetch())[1] == b"x" * 0x800 * 100
+            monkeypatch.undo()
 
     async def test_tiny_chunks_that_arrive_together_do_not_block_the_event_loop(self):
         """Without a pause, all chunks of one read of the socket pass in one turn of the event loop."""

@@ -288,6 +288,20 @@ async def test_concurrent_calls_are_paced():
     assert 5 <= service.most_in_a_second[OURS] <= 10
 
 
+async def test_only_a_call_that_waits_takes_a_turn_of_the_event_loop_before_it_is_sent():
+    """Each lock, semaphore and queue would take a turn, and a turn costs as much as many functions."""
+    sent_at_first_turn = []
+    fleet = InMemoryFleet(share=0.1)  # The second of two calls has to wait.
+    async with client_of(Answer(204), Answer(204), fleet=fleet) as (client, transport):
+        for _ in range(2):
+            asyncio.get_running_loop().call_soon(
+                lambda: sent_at_first_turn.append(len(transport.sent))
+            )
+            await client.confirm(f"{ROOT}/confirmation")
+        assert len(transport.sent) == 2
+    assert sent_at_first_turn == [1, 1]
+
+
 async def test_without_a_rate_budget_the_same_calls_are_blocked():
     service = ModelService()
     urls = [confirmation(service) for _ in range(60)]

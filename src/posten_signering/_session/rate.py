@@ -9,6 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -86,7 +87,8 @@ class RateBudget:
     def _queue(self, key: str) -> anyio.Lock:
         with self._using_buckets:
             queues = self._queues.setdefault(
-                asyncio.get_running_loop(), defaultdict[str, anyio.Lock](anyio.Lock)
+                asyncio.get_running_loop(),
+                defaultdict[str, anyio.Lock](partial(anyio.Lock, fast_acquire=True)),
             )
             return queues[key]
 

@@ -4,6 +4,7 @@ URLs are passed as secrets, because a URL of the service may contain a token.
 """
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
@@ -172,8 +173,15 @@ def check_origin(url: Secret[str], root: str) -> None:
             does not contain the URL.
     """
     # No local variable holds a part of the URL, because a traceback may show local variables.
-    if origin_of(url) is None or origin_of(url) != origin_of(Secret(root)):
+    if origin_of(url) not in _own_origin(root):
         raise UntrustedUrlError(
             f"The URL does not belong to the service at {root}, and was not followed. Use a URL that "
             "came from this environment; where a signer URL is needed, a redirect URL does not work."
         )
+
+
+@lru_cache(maxsize=16)
+def _own_origin(root: str) -> tuple[tuple[str, int], ...]:
+    """The origin of a service root, which is no secret. Empty if the root is not an absolute https URL."""
+    origin = origin_of(Secret(root))
+    return () if origin is None else (origin,)
