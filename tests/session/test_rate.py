@@ -302,6 +302,19 @@ async def test_only_a_call_that_waits_takes_a_turn_of_the_event_loop_before_it_i
     assert sent_at_first_turn == [1, 1]
 
 
+async def test_calls_are_sent_in_their_order_even_when_new_ones_begin_while_others_wait():
+    """A call that takes a free connection at once must not overtake calls that wait for one."""
+    urls = [f"{ROOT}/confirmation/{number}" for number in range(200)]
+    answers = [Answer(204)] * len(urls)
+    async with client_of(*answers, max_connections=8) as (client, transport):
+        async with anyio.create_task_group() as tasks:
+            for url in urls:
+                tasks.start_soon(client.confirm, url)
+                if url in urls[100:]:
+                    await anyio.lowlevel.checkpoint()
+        assert [sent.url for sent in transport.sent] == urls
+
+
 async def test_without_a_rate_budget_the_same_calls_are_blocked():
     service = ModelService()
     urls = [confirmation(service) for _ in range(60)]
