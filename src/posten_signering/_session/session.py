@@ -92,11 +92,9 @@ class Session:
         self._retries = retries
         self._budget = RetryBudget(retries.budget)
         self._organization_number = organization_number
-        # With `fast_acquire`, a call that need not wait costs no turn of the event loop.
-        self._connections = {
-            kind: anyio.Semaphore(max_connections, fast_acquire=True) for kind in TimeoutKind
-        }
+        self._connections = {kind: anyio.Semaphore(max_connections) for kind in TimeoutKind}
         self._max_bytes_in_memory = max_bytes_in_memory
+        # With `fast_acquire`, a call that need not wait takes no turn of the event loop.
         self._queues = defaultdict[tuple[str, TimeoutKind], anyio.Lock](
             partial(anyio.Lock, fast_acquire=True)
         )
@@ -238,40 +236,68 @@ class Session:
     async def _wait_to_send(self, operation: Operation[T], exchange: AsyncExitStack) -> EndInFlight:
         """Waits for a connection and for the rate budget. The exit stack gives both back."""
         organization, kind = self._organization_of(operation), operation.request.timeout
+        # Only one call of an organisation waits for the rate budget at a time. So an organisation that
+        # waits for it occupies one connection, not all of them. While it is blocked it occupies none,
+        # because there may be as many blocked organisations as connections.
+        queue = self._queues[organization, kind]
         end_in_flight: EndInFlight | None = None
-        # Only one call of an organisation leaves this queue at a time. So an organisation that waits
-        # for its rate budget occupies one connection, not all of them. While it is blocked it occupies
-        # none, because there may be as many blocked organisations as connections.
-        async with self._queues[organization, kind]:
-            while end_in_flight is None:
-                await self._wait_out_block(organization)
-                end_in_flight = await self._acquire(organization, kind, exchange)
+        # Usually no call waits for the rate budget. Without a queue, a connection that becomes free is
+        # used at once: with 100 callers, the queue costs a fifth more CPU for each call.
+        if self._seconds_blocked(organization) <= 0:
+            end_in_flight = await self._acquire(organization, kind, exchange, queue)
+        if end_in_flight is None:
+            async with queue:
+                while end_in_flight is None:
+                    await self._wait_out_block(organization)
+                    end_in_flight = await self._acquire(organization, kind, exchange, None)
         exchange.callback(end_in_flight)
         return end_in_flight
 
     async def _acquire(
-        self, organization: str, kind: TimeoutKind, exchange: AsyncExitStack
+        self,
+        organization: str,
+        kind: TimeoutKind,
+        exchange: AsyncExitStack,
+        queue: anyio.Lock | None,
     ) -> EndInFlight | None:
         """Waits for a connection, then for the rate budget. None when a block ended the wait.
 
         The connection comes first: calls that hold a rate token while they wait for a connection
         would later leave in a burst.
+
+        Args:
+            organization: The organisation number of the call.
+            kind: The kind of its connection.
+            exchange: Gives the connection back.
+            queue: The organisation's queue for the rate budget, if the call is not first in it. When
+                another call is in the queue, the call waits no longer and the result is None.
         """
         connections = self._connections[kind]
+        end_in_flight: EndInFlight | None = None
         with anyio.CancelScope() as scope:
+            others_wait = bool(self._waiting[organization])
             self._waiting[organization].add(scope)
             try:
-                await connections.acquire()
+                if others_wait or not connections.value:
+                    # This takes a turn of the event loop, even if a connection is free. Otherwise the
+                    # call would overtake others, which have a connection but continue in the next turn.
+                    await connections.acquire()
+                else:
+                    connections.acquire_nowait()
                 try:
-                    end_in_flight = await self._fleet.acquire(organization)
-                except BaseException:
-                    connections.release()
-                    raise
-                exchange.callback(connections.release)
-                return end_in_flight
+                    if queue is None:
+                        end_in_flight = await self._fleet.acquire(organization)
+                    elif not queue.locked():
+                        async with queue:
+                            end_in_flight = await self._fleet.acquire(organization)
+                finally:
+                    if end_in_flight is None:
+                        connections.release()
+                    else:
+                        exchange.callback(connections.release)
             finally:
                 self._waiting[organization].discard(scope)
-        return None
+        return end_in_flight
 
     async def _block(self, organization: str, wait: timedelta) -> None:
         self._notify(OrganizationBlocked(organization_number=organization, duration=wait))
@@ -282,8 +308,12 @@ class Session:
             scope.cancel()
 
     async def _wait_out_block(self, organization: str) -> None:
-        while (left := self._blocked_until.get(organization, 0.0) - self._time.monotonic()) > 0:
+        while (left := self._seconds_blocked(organization)) > 0:
             await self._time.sleep(left)
+
+    def _seconds_blocked(self, organization: str) -> float:
+        """Seconds until the end of the organisation's block; 0 or less when there is none."""
+        return self._blocked_until.get(organization, 0.0) - self._time.monotonic()
 
     def _organization_of(self, operation: Operation[T]) -> str:
         return operation.organization_number or self._organization_number
