@@ -178,6 +178,9 @@ def test_the_models_have_only_the_kinds_of_fields_that_are_rendered_and_read(cls
             )
             assert var.default in (None, "", list)
             assert len(var.types) == 1
+            # As functions, these read the schema's texts. `bool("false")`, for example, would be True.
+            assert var.clazz or issubclass(var.types[0], (str, int, XmlDateTime, Enum))
+            assert var.types[0] is not bool
 
 
 @pytest.mark.parametrize("cls", MODELS)

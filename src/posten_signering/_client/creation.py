@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from secrets import token_hex
-from typing import BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import anyio
 from anyio import to_thread
@@ -32,7 +33,6 @@ from posten_signering._values.job import (
     DirectJob,
     DirectSigner,
     Document,
-    DocumentType,
     ExitUrls,
     Sender,
 )
@@ -113,13 +113,12 @@ def check(job: DirectJob, sender: Sender, compression: Compression) -> CheckedJo
         InvalidJobError: The job breaks rules. `violations` lists them. Values of a wrong type are
             reported alone, because the other checks can't read them.
     """
-    if wrong_types := rules.type_violations(job, sender):
-        raise InvalidJobError(wrong_types)
-    # The caller may have given a document's type as a string.
-    documents = [replace(document, type=DocumentType(document.type)) for document in job.documents]
-    inspection = inspect(documents, compression=compression)
+    of_types, of_fields = rules.part_violations(job, sender)
+    if of_types:
+        raise InvalidJobError(of_types)
+    inspection = inspect(job.documents, compression=compression)
     rendered = messages.job_messages(job, sender, [entry.name for entry in inspection.entries])
-    violations = rules.rule_violations(job, sender, rendered.faults)
+    violations = rules.rule_violations(job, of_fields, rendered.faults)
     if violations or inspection.violations:
         raise InvalidJobError([*violations, *inspection.violations])
     return CheckedJob(rendered=rendered, inspection=inspection)
@@ -146,15 +145,23 @@ def is_small(job: DirectJob, sender: Sender) -> bool:
     )
 
 
+# Returns the fields of a part of a job.
+_FIELDS: dict[type, Callable[[Any], Iterable[object]]] = {
+    part: attrgetter(*part.__dataclass_fields__)
+    for part in (DirectJob, DirectSigner, Document, ExitUrls, Sender)
+}
+
+
 def _length(part: object) -> int:
     """The characters of all texts and the bytes of all documents in a part of a job."""
-    if isinstance(part, str | bytes):
+    if isinstance(part, (str, bytes)):
         return len(part)
     if isinstance(part, tuple):
         return sum(map(_length, cast("tuple[object, ...]", part)))
-    if isinstance(part, DirectJob | Document | DirectSigner | ExitUrls | Sender):
-        return sum(_length(getattr(part, name)) for name in part.__dataclass_fields__)
-    return 0
+    fields = _FIELDS.get(type(part))
+    if fields is not None:
+        return sum(map(_length, fields(part)))
+    return 0 if part is None else _SMALL_TEXTS + 1  # of an unknown type, so it may be large
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +191,7 @@ class JobCreation:
     processor_limiter: anyio.CapacityLimiter = field(
         default_factory=lambda: anyio.CapacityLimiter(_MAX_PROCESSOR_THREADS)
     )
-    turns: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(1, fast_acquire=True))
+    turns: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(2, fast_acquire=True))
 
     async def create(self, root: str, job: DirectJob, sender: Sender) -> DirectJobResponse:
         """Checks, signs and sends a job.
@@ -245,7 +252,7 @@ class JobCreation:
     async def _call(self, function: Callable[[], T], *, in_loop: bool) -> T:
         """Calls a function in the event loop, or in a worker thread.
 
-        The event loop runs at most one of these functions in each of its turns, so that many jobs at
+        The event loop runs at most two of these functions in each of its turns, so that many jobs at
         the same time do not block it.
         """
         if not in_loop:

@@ -50,6 +50,8 @@ _LARGEST_KEPT = 1024 * 1024
 # White space and a byte order mark, with which a PDF that is declared as text may begin.
 _BEFORE_TEXT = b" \t\r\n\f\0" + codecs.BOM_UTF8
 
+_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
+
 # All control characters except those that are white space in Unicode.
 _CONTROL_CHARACTER = re.compile("[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 
@@ -168,7 +170,9 @@ class _FirstReading:
         self._crc32 = 0
         self._deflater = deflater() if compression is Compression.DEFLATED else None
         self._deflated_size = 0
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        # The caller may have given the type as a string.
+        self._type = DocumentType(document.type)
+        self._decoder = _Utf8Decoder() if self._type is DocumentType.TEXT else None
         self._is_utf8 = True
         self._control_character: str | None = None
         self._is_blank = True
@@ -176,8 +180,8 @@ class _FirstReading:
     def entry(self, index: int) -> DocumentEntry:
         """The document's entry in the container. Call `read` first."""
         return DocumentEntry(
-            name=document_name(index, self._document.type),
-            mime=self._document.type,
+            name=document_name(index, self._type),
+            mime=self._type,
             size=self.size,
             sha256=self._sha256.digest(),
             crc32=self._crc32,
@@ -227,14 +231,12 @@ class _FirstReading:
         self._crc32 = zlib.crc32(block, self._crc32)
         if self._deflater is not None:
             self._keep(self._deflater.compress(block))
-        if self._document.type is DocumentType.TEXT:
-            self._decode(block)
+        self._decode(block)
 
     def _finish(self) -> None:
         if self._deflater is not None:
             self._keep(self._deflater.flush())
-        if self._document.type is DocumentType.TEXT:
-            self._decode(b"", final=True)
+        self._decode(b"", final=True)
 
     def _keep(self, deflated: bytes) -> None:
         self._deflated_size += len(deflated)
@@ -244,7 +246,7 @@ class _FirstReading:
             self.deflated += deflated
 
     def _decode(self, block: memoryview | bytes, *, final: bool = False) -> None:
-        if self._is_utf8:
+        if self._decoder is not None and self._is_utf8:
             try:
                 text = self._decoder.decode(block, final)
             except UnicodeDecodeError:
@@ -258,7 +260,7 @@ class _FirstReading:
         start = at(0, pdf.HEADER_WITHIN)
         if not start:
             yield "must not be empty"
-        elif self._document.type is DocumentType.TEXT:
+        elif self._type is DocumentType.TEXT:
             if start.lstrip(_BEFORE_TEXT).startswith(pdf.HEADER):
                 yield "must be plain text, but is a PDF"
             if not self._is_utf8:

@@ -40,33 +40,34 @@ _PUBLIC_NAMES = {
 _REPEATED = frozenset({"signer", "document"})
 
 
-def type_violations(job: DirectJob, sender: Sender) -> list[Violation]:
-    """Every part of a job whose type is wrong, so that no message can be rendered."""
-    return _violations(job, sender, fields=False)
+def part_violations(job: DirectJob, sender: Sender) -> tuple[list[Violation], list[Violation]]:
+    """Every part of a job whose type or text is wrong.
+
+    Returns:
+        The wrong parts with which no message can be rendered, and those with which one can.
+    """
+    of_job = _check("", job, _kind(DirectJob))
+    of_sender = _check("sender", sender, _kind(Sender))
+    # If the sender is the job's own, its violations are found twice: dict.fromkeys drops the second.
+    found = dict.fromkeys([*of_job, *of_sender])
+    return (
+        [violation for violation, is_field in found if not is_field],
+        [violation for violation, is_field in found if is_field],
+    )
 
 
 def rule_violations(
-    job: DirectJob, sender: Sender, faults: Iterable[SchemaFault]
+    job: DirectJob, of_fields: Iterable[Violation], faults: Iterable[SchemaFault]
 ) -> tuple[Violation, ...]:
     """Every rule that a job breaks, except those for the content of its documents.
 
     Args:
-        job: A job without type violations.
-        sender: The sender of the job.
+        job: A job of which no part has a wrong type.
+        of_fields: The violations of its texts and enums.
         faults: The rules of the schema that the messages of the job break.
     """
     of_schema = (Violation(path=_public_path(fault), rule=fault.rule) for fault in faults)
-    fields = _violations(job, sender, fields=True)
-    violations = [*_signers(job), *fields, *_exit_urls(job), *of_schema]
-    return tuple(dict.fromkeys(violations))
-
-
-def _violations(job: DirectJob, sender: Sender, *, fields: bool) -> list[Violation]:
-    """The violations of text and enum fields, or those of all other parts."""
-    # If the sender is the job's own, its violations are found twice: dict.fromkeys drops the second.
-    of_job = _check("", job, _kind(DirectJob), fields=fields)
-    of_sender = _check("sender", sender, _kind(Sender), fields=fields)
-    return list(dict.fromkeys([*of_job, *of_sender]))
+    return tuple(dict.fromkeys([*_signers(job), *of_fields, *_exit_urls(job), *of_schema]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,21 +106,20 @@ def _kind(annotation: Any) -> _Kind:  # noqa: ANN401 - an annotation may be anyt
     )
 
 
-def _check(path: str, value: object, kind: _Kind, *, fields: bool) -> Iterator[Violation]:
-    """The violations of a value and of its parts, at every depth."""
+def _check(path: str, value: object, kind: _Kind) -> Iterator[tuple[Violation, bool]]:
+    """The violations of a value and of its parts, at every depth, and whether each part is a field."""
     if value is None and kind.is_optional:
         return
-    if kind.is_field is fields:
-        rule = _text_rule(value) if kind.type is str else _type_rule(value, kind.type)
-        if rule is not None:
-            yield Violation(path=path, rule=rule)
+    rule = _text_rule(value) if kind.type is str else _type_rule(value, kind.type)
+    if rule is not None:
+        yield Violation(path=path, rule=rule), kind.is_field
     if kind.item is not None and isinstance(value, Sequence):
         for index, item in enumerate(cast("Sequence[object]", value)):
-            yield from _check(f"{path}[{index}]", item, kind.item, fields=fields)
+            yield from _check(f"{path}[{index}]", item, kind.item)
     elif kind.parts and isinstance(value, cast("type", kind.type)):
         for name, part in kind.parts:
             inner = f"{path}.{name}" if path else name
-            yield from _check(inner, getattr(value, name), part, fields=fields)
+            yield from _check(inner, getattr(value, name), part)
 
 
 def _text_rule(value: object) -> str | None:
@@ -140,9 +140,10 @@ def _type_rule(value: object, expected: type[Any] | None) -> str | None:
         # DirectJob has already converted any other iterable to a tuple.
         is_right, words = isinstance(value, Sequence), "a sequence"
     elif issubclass(expected, StrEnum):
-        members = ", ".join(expected.__members__)
-        wrong_member = f"must be a member of {expected.__name__}: {members}"
-        return None if value in list(expected) else wrong_member
+        # Callers may give the text of a member.
+        if type(value) is expected or value in list(expected):
+            return None
+        return f"must be a member of {expected.__name__}: {', '.join(expected.__members__)}"
     else:
         is_right, words = isinstance(value, expected), expected.__name__
     return None if is_right else f"must be {words}, not {type(value).__name__}"
@@ -173,7 +174,7 @@ def _signers(job: DirectJob) -> Iterator[Violation]:
 
 def _identifiers(signer: DirectSigner) -> set[str]:
     both = (signer.personal_identification_number, signer.custom_identifier)
-    # `_violations` reports a value that is not text. It may not be hashable.
+    # `part_violations` reports a value that is not text. It may not be hashable.
     return {text.strip() for text in both if isinstance(text, str)}  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not check types
 
 
@@ -181,7 +182,7 @@ def _exit_urls(job: DirectJob) -> Iterator[Violation]:
     """Each exit URL must be one that a browser follows, because a signer would be stranded otherwise."""
     for name, _ in _kind(ExitUrls).parts:
         url = getattr(job.exit_urls, name)
-        if _text_rule(url) is None:  # `_violations` reports any other value
+        if _text_rule(url) is None:  # `part_violations` reports any other value
             rule = exit_url_rule(Secret(url))
             if rule is not None:
                 yield Violation(path=f"exit_urls.{name}", rule=rule)
