@@ -4,6 +4,7 @@ import email
 import email.policy
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -378,12 +379,14 @@ async def test_a_large_key_signs_in_a_worker_thread(thread_calls, monkeypatch):
         (contracts(bytearray(PDF)), ["check"]),
         ({"documents": [Document]}, ["check"]),
         ({"signers": None}, ["check"]),
-        ({"signers": [None, 1, DirectSigner]}, []),
+        ({"signers": [None, None]}, []),
+        ({"signers": [DirectSigner]}, ["check"]),
         ({"signers": "x"}, []),
-        ({"title": 1, "exit_urls": None, "sender": "123456789"}, []),
-        ({"title": ["x"] * LONG, "description": b"x"}, []),
+        ({"title": None, "exit_urls": None, "sender": "123456789"}, []),
+        ({"title": 1}, ["check"]),
+        ({"title": ["x"] * LONG, "description": b"x"}, ["check"]),
         ({"title": ("x",) * LONG}, ["check"]),
-        ({"sender": Sender(organization_number=None, polling_queue=1)}, []),
+        ({"sender": Sender(organization_number=None, polling_queue=b"1")}, []),
     ],
 )
 async def test_an_invalid_job_has_the_same_errors_in_the_event_loop_and_in_a_thread(
@@ -432,7 +435,7 @@ async def test_many_small_jobs_leave_turns_of_the_event_loop_to_other_tasks(
             await create()
         counting.cancel_scope.cancel()
     assert len(checks) == 20
-    assert sorted(set(checks)) == checks
+    assert max(Counter(checks).values()) <= 2
 
 
 # --- Bundle processors

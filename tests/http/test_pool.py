@@ -24,21 +24,28 @@ def pool():
     return Pool(Connection)
 
 
-async def test_after_a_cancelled_exchange_the_connection_is_closed(pool):
+async def test_a_connection_is_reused_only_if_its_exchange_is_complete(pool):
+    first = pool.take()
+    await pool.give_back(first, reusable=True)
+    assert pool.take() is first
+    await pool.give_back(first, reusable=False)
+    assert first.closed
+    assert pool.take() is not first
+
+
+async def test_a_connection_is_closed_even_when_the_caller_is_cancelled(pool):
+    connection = pool.take()
     with anyio.CancelScope() as scope:
-        async with pool.borrow() as borrowed:
-            scope.cancel()
-            await anyio.sleep_forever()
-    assert borrowed.connection.closed
-    async with pool.borrow() as next_borrowed:
-        assert next_borrowed.connection is not borrowed.connection
+        scope.cancel()
+        await pool.give_back(connection, reusable=False)
+    assert connection.closed
 
 
 async def test_closing_the_pool_closes_every_connection_even_when_cancelled(pool):
-    async with pool.borrow() as first, pool.borrow() as second:
-        first.reusable = second.reusable = True
+    idle, in_use = pool.take(), pool.take()
+    await pool.give_back(idle, reusable=True)
     with anyio.CancelScope() as scope:
         scope.cancel()
         await pool.aclose()
-    assert first.connection.closed
-    assert second.connection.closed
+    assert idle.closed
+    assert in_use.closed

@@ -3,8 +3,7 @@
 A cancelled exchange can leave a connection in any state (httpcore issue 1093), so it is never reused.
 """
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 import anyio
@@ -23,23 +22,10 @@ class Closable(Protocol):
 C = TypeVar("C", bound=Closable)
 
 
-class Borrowed(Generic[C]):
-    """A connection that one caller uses.
-
-    Attributes:
-        connection: The connection.
-        reusable: Set to True when the exchange is complete. Otherwise the pool closes the connection.
-    """
-
-    def __init__(self, connection: C) -> None:
-        self.connection = connection
-        self.reusable = False
-
-
 class Pool(Generic[C]):
     """Connections that are each used for one exchange at a time. The session limits their number.
 
-    Any task may give a borrowed connection back, not only the task that borrowed it.
+    Any task may give a connection back, not only the task that took it.
 
     Args:
         connect: Creates a connection.
@@ -51,26 +37,26 @@ class Pool(Generic[C]):
         self._in_use: set[C] = set()
         self._closed = False
 
-    @asynccontextmanager
-    async def borrow(self) -> AsyncGenerator[Borrowed[C], None]:
-        """Borrows an idle connection, or a new one when none is idle.
+    def take(self) -> C:
+        """Takes an idle connection, or creates one when none is idle.
 
         Raises:
             ClientStateError: The pool is closed.
         """
         if self._closed:
             raise ClientStateError("The client is closed. Create a new DirectClient.")
-        borrowed = Borrowed(self._idle.pop() if self._idle else self._connect())
-        self._in_use.add(borrowed.connection)
-        try:
-            yield borrowed
-        finally:
-            self._in_use.discard(borrowed.connection)
-            if borrowed.reusable and not self._closed:
-                self._idle.append(borrowed.connection)
-            else:
-                with anyio.CancelScope(shield=True):
-                    await borrowed.connection.aclose()
+        connection = self._idle.pop() if self._idle else self._connect()
+        self._in_use.add(connection)
+        return connection
+
+    async def give_back(self, connection: C, *, reusable: bool) -> None:
+        """Keeps a connection for the next exchange if its last one is complete; otherwise closes it."""
+        self._in_use.discard(connection)
+        if reusable and not self._closed:
+            self._idle.append(connection)
+            return
+        with anyio.CancelScope(shield=True):
+            await connection.aclose()
 
     async def aclose(self) -> None:
         """Closes every connection. A call that still uses one fails."""

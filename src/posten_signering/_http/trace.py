@@ -76,6 +76,7 @@ class BodyChunks:
 
     def __init__(self, body: Body) -> None:
         self._chunks = body.chunks()
+        self._ended = False
         self.failure: Exception | None = None
 
     def __aiter__(self) -> "BodyChunks":
@@ -85,14 +86,15 @@ class BodyChunks:
         try:
             return await anext(self._chunks)
         except StopAsyncIteration:
+            self._ended = True
             raise
         except Exception as error:
             self.failure = error
             raise
 
     async def aclose(self) -> None:
-        """Releases the body's resources, such as an open file."""
+        """Releases the resources of a body that was not sent to its end, such as an open file."""
         close = getattr(self._chunks, "aclose", None)
-        if close is not None:
+        if close is not None and not self._ended:
             with anyio.CancelScope(shield=True):
                 await close()

@@ -112,13 +112,16 @@ class HttpTransport:
             ClientStateError: The transport is closed.
         """
         check_origin(request.url, self._service_root)
-        async with self._pool.borrow() as borrowed:
-            response = await self._send(request, borrowed.connection)
+        connection, reusable = self._pool.take(), False
+        try:
+            response = await self._send(request, connection)
             try:
                 await response.finish_if_empty()
                 yield response
             finally:
-                borrowed.reusable = await response.aclose()
+                reusable = await response.aclose()
+        finally:
+            await self._pool.give_back(connection, reusable=reusable)
 
     async def aclose(self) -> None:
         """Closes every connection, including those in use."""

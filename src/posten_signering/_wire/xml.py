@@ -54,23 +54,22 @@ _Path: TypeAlias = tuple[tuple[str, int | None], ...]
 # Builds the XmlMeta of a generated model: the names, order and types of its elements and attributes.
 _CONTEXT = XmlContext(class_type="pydantic")
 
+# Without a DOCTYPE there are no entities. Comments and processing instructions are removed, because a value
+# with one inside would be read only up to there. One parser for all: a new one takes as long as the parsing.
+_PARSER = etree.XMLParser(
+    resolve_entities=False,
+    no_network=True,
+    load_dtd=False,
+    huge_tree=False,
+    remove_comments=True,
+    remove_pis=True,
+)
+
 
 def read(document: Secret[bytes]) -> Element | None:
-    """The root element of a document; None if it is not well-formed or has a DOCTYPE.
-
-    Without a DOCTYPE there are no entities. Comments and processing instructions are removed, because
-    a value with one inside would be read only up to there.
-    """
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
+    """The root element of a document; None if it is not well-formed or has a DOCTYPE."""
     try:
-        root = etree.fromstring(document.reveal(), parser)
+        root = etree.fromstring(document.reveal(), _PARSER)
     except (etree.XMLSyntaxError, ValueError):
         return None
     return None if root.getroottree().docinfo.doctype else root
