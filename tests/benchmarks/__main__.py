@@ -36,7 +36,7 @@ Measure = Callable[[RunningServer, bool], list[Row]]
 
 BENCHMARKS: dict[str, Measure] = {
     "create": lambda server, short: asyncio.run(creates.measure(server, turns=5 if short else 30)),
-    "call": lambda server, short: asyncio.run(calls.measure(server, turns=5 if short else 30)),
+    "call": lambda server, short: asyncio.run(calls.measure(server, turns=5 if short else 60)),
     "download": lambda server, short: asyncio.run(
         downloads.measure(server, turns=5 if short else 30)
     ),

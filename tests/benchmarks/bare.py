@@ -4,6 +4,7 @@ This module computes hashes and a signature, and uses httpx directly to POST in 
 """
 
 import hashlib
+import os
 import ssl
 import zlib
 from base64 import b64encode
@@ -98,13 +99,31 @@ async def send(
 
 async def stream(http: httpx.AsyncHTTPTransport, url: str, headers: Mapping[str, str]) -> None:
     """Receives a document, and keeps none of it."""
+    async for _ in _chunks(http, url, headers):
+        pass
+
+
+async def stream_to_file(
+    http: httpx.AsyncHTTPTransport, url: str, headers: Mapping[str, str], path: Path
+) -> None:
+    """Receives a document, writes it to a file and flushes that to the disk, all in the event loop."""
+    with path.open("wb") as file:
+        async for chunk in _chunks(http, url, headers):
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+async def _chunks(
+    http: httpx.AsyncHTTPTransport, url: str, headers: Mapping[str, str]
+) -> AsyncIterator[bytes]:
     response = await http.handle_async_request(
         httpx.Request(
             "GET", url, headers=headers, extensions={"timeout": httpx.Timeout(10).as_dict()}
         )
     )
-    async for _ in response.aiter_raw():
-        pass
+    async for chunk in response.aiter_raw():
+        yield chunk
     await response.aclose()
 
 

@@ -17,9 +17,10 @@ from .place import KIB, MIB, RunningServer, job, label
 from .recording import recorded_create
 from .table import Limit, Row
 
-# For each size, the limits from bytes and from a path.
+# For each size, the limits from bytes and from a path. For a small document, a third of the baseline is the RSA
+# signature. The rest is Python code, of which the package runs about 0.5 ms more (docs/performance.md).
 LIMITS = {
-    10 * KIB: (Limit(value=1.5), Limit(value=1.65)),
+    10 * KIB: (Limit(value=1.6), Limit(value=1.75)),
     100 * KIB: (None, None),
     MIB: (Limit(value=1.35), Limit(value=1.5)),
     10 * MIB: (Limit(value=1.25), Limit(value=1.4)),
