@@ -2,14 +2,16 @@
 
 import asyncio
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from random import Random
 
 import anyio
 import pytest
 import virtual_time
 from budget import budget, most_in_a_second
-from doubles import PADES, ROOT, Answer, Clock, Hang, UnlimitedFleet, client_of
+from doubles import PADES, ROOT, Answer, Clock, Hang, ScriptedTransport, UnlimitedFleet, client_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_faults import Fault, Kind
@@ -313,6 +315,58 @@ async def test_calls_are_sent_in_their_order_even_when_new_ones_begin_while_othe
                 if url in urls[100:]:
                     await anyio.lowlevel.checkpoint()
         assert [sent.url for sent in transport.sent] == urls
+
+
+BLOCK = Answer(429, headers={"retry-after": "5"})
+
+
+class SlowFleet(UnlimitedFleet):
+    """A fleet whose `block` takes a while, as with a Redis that is far away."""
+
+    async def block(self, organization_number: str, seconds: float) -> None:
+        await anyio.sleep(0.5)
+
+
+@pytest.mark.parametrize("fleet", [InMemoryFleet, UnlimitedFleet, SlowFleet])
+@pytest.mark.parametrize("seed", range(8))
+async def test_neither_blocks_nor_cancellations_change_the_order_of_calls(fleet, seed):
+    """And no call is sent during a block. A connection that is not given back would end in a deadlock."""
+    random, known_until = Random(seed), defaultdict[str, float](float)
+    sent, sent_during_block = defaultdict(list), []
+
+    class BlockingTransport(ScriptedTransport):
+        @asynccontextmanager
+        async def exchange(self, request):
+            *_, organization, number = request.url.reveal().split("/")
+            sent[organization, request.timeout].append(int(number))
+            if now() < known_until[organization]:
+                sent_during_block.append(number)
+            await anyio.sleep(random.choice([0, 0.01, 0.1, 1]))
+            blocks = random.random() < 0.1
+            self.script = deque([BLOCK if blocks else Answer(200, PADES)])
+            async with super().exchange(request) as stream:
+                yield stream
+            if blocks:
+                known_until[organization] = now() + 5
+
+    async def call(number: int) -> None:
+        organization, seconds = random.choice([OURS, THEIRS]), random.choice([0.1, 1, 1000, 1000])
+        send = random.choice([client.get_pades, client.confirm])
+        with suppress(RateLimitedError), anyio.move_on_after(seconds):
+            await send(f"{ROOT}/{organization}/{number}")
+
+    transport, tasks = BlockingTransport(), []
+    async with process_of(
+        ModelService(), fleet=fleet(), transport=transport, max_connections=2
+    ) as client:
+        for number in range(100):
+            tasks.append(asyncio.create_task(call(number)))
+            await anyio.sleep(random.choice([0, 0, 0.01, 0.1]))
+            if random.random() < 0.1:
+                random.choice(tasks).cancel()
+        await asyncio.wait(tasks)
+    assert all(numbers == sorted(numbers) for numbers in sent.values())
+    assert sent_during_block == []
 
 
 async def test_without_a_rate_budget_the_same_calls_are_blocked():
