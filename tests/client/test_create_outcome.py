@@ -274,6 +274,30 @@ async def test_a_create_cancelled_by_its_scope_logs_one_warning(caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_an_abandoned_create_ends_without_an_error():
+    """The garbage collector closes its coroutine outside of a task, where anyio knows no event loop."""
+
+    async def abandon() -> None:
+        hang, closed = Hang(), asyncio.Event()
+
+        def close() -> None:
+            try:
+                task.get_coro().close()
+            except BaseException as error:
+                errors.append(error)
+            closed.set()
+
+        async with client_of(hang) as (client, _):
+            task = asyncio.create_task(client.create(job()))
+            await hang.reached.wait()
+            asyncio.get_running_loop().call_soon(close)
+            await closed.wait()
+
+    errors: list[BaseException] = []
+    asyncio.run(abandon())
+    assert errors == []
+
+
 class BlockingFleet(UnlimitedFleet):
     """Lets no call through."""
 

@@ -231,7 +231,7 @@ class JobCreation:
         operation = operations.create(root, sender, reference=job.reference)
         try:
             return await self.session.send(operation, add_body)
-        except anyio.get_cancelled_exc_class():
+        except asyncio.CancelledError:
             if body_may_have_left:
                 logger.warning(
                     "Creating the job %s was cancelled while it was in flight: the job may exist. "
