@@ -283,7 +283,7 @@ def test_an_abandoned_create_ends_without_an_error():
         def close() -> None:
             try:
                 task.get_coro().close()
-            except BaseException as error:
+            except RuntimeError as error:
                 errors.append(error)
             closed.set()
 

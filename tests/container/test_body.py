@@ -312,6 +312,14 @@ def test_a_job_from_a_file_takes_little_memory(tmp_path, compression):
     assert peak_of(lambda: sent([], documents, compression=compression)) < 3 * MIB
 
 
+def test_a_file_that_grows_while_it_is_inspected_takes_little_memory(tmp_path, monkeypatch):
+    [document] = write(tmp_path, [pdf_of(KEPT)])
+    small = document.content.stat()
+    document.content.write_bytes(pdf_of(10 * MIB))
+    monkeypatch.setattr(os, "fstat", lambda _: small)
+    assert peak_of(lambda: sent([], [document])) < 3 * MIB
+
+
 @pytest.mark.parametrize("compression", Compression)
 def test_a_job_from_bytes_does_not_copy_them(compression):
     documents = [Document(title="x", content=pdf_of(10 * MIB))]

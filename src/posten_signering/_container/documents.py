@@ -128,8 +128,9 @@ def _small_content(document: Document, room: int) -> Secret[bytes] | None:
     # Why a file can't be read is reported when it is inspected.
     with suppress(OSError, ValueError), _opened(document) as file:
         if 0 < os.fstat(file.fileno()).st_size <= room:
-            content = Secret(file.read())
-            return content if len(content.reveal()) <= room else None  # a file may grow
+            content = Secret(file.read(room))
+            # A file may grow without end. And only an empty read shows that this was all of it.
+            return None if file.read(1) else content
     return None
 
 
