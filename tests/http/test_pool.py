@@ -1,7 +1,10 @@
 """The connection pool: a connection whose exchange was cancelled is closed, and never used again."""
 
+import asyncio
+
 import anyio
 import pytest
+from virtual_time import cancel_natively
 
 from posten_signering._http.pool import Pool
 
@@ -49,3 +52,14 @@ async def test_closing_the_pool_closes_every_connection_even_when_cancelled(pool
         await pool.aclose()
     assert idle.closed
     assert in_use.closed
+
+
+async def test_a_native_cancellation_interrupts_the_closing_of_one_connection_only(pool):
+    connections = [pool.take() for _ in range(4)]
+    for connection in connections[:2]:
+        await pool.give_back(connection, reusable=True)
+    closing = asyncio.create_task(pool.aclose())
+    await asyncio.sleep(0)
+    await cancel_natively(closing)
+    assert closing.cancelled()
+    assert [connection.closed for connection in connections].count(False) == 1

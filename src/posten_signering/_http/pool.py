@@ -4,6 +4,7 @@ A cancelled exchange can leave a connection in any state (httpcore issue 1093), 
 """
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Generic, Protocol, TypeVar
 
 import anyio
@@ -62,7 +63,9 @@ class Pool(Generic[C]):
         """Closes every connection. A call that still uses one fails."""
         self._closed = True
         with anyio.CancelScope(shield=True):
-            while self._idle:
-                await self._idle.pop().aclose()
-            for connection in tuple(self._in_use):
-                await connection.aclose()
+            # The exit stack closes the others even if `Task.cancel`, which a shield does not stop, or an
+            # error interrupts closing one.
+            async with AsyncExitStack() as exits:
+                for connection in (*self._idle, *self._in_use):
+                    exits.push_async_callback(connection.aclose)
+                self._idle.clear()
