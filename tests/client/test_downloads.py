@@ -9,6 +9,7 @@ import signal
 import stat
 import threading
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -362,6 +363,28 @@ async def test_a_download_writes_in_worker_threads(download, path, monkeypatch):
     # The check, three writes and `complete`, and each of them calls `_opened`.
     assert len(threads) == 10
     assert threading.get_ident() not in threads
+
+
+async def test_a_download_cancelled_twice_leaves_no_partial_file(download, path):
+    """The second cancellation comes while every worker thread of the client is busy."""
+    hang, may_continue = Hang(), threading.Event()
+    waiting = Answer(200, chunks(document(2 * MIB), 65536), broken_by=hang)
+    async with client_of(waiting) as (client, _), anyio.create_task_group() as tasks:
+        task = asyncio.create_task(download(client, URL, path))
+        await hang.reached.wait()
+        assert len(list(path.parent.iterdir())) == 1
+        limiter = client._open().limiter
+        for _ in range(int(limiter.total_tokens)):
+            tasks.start_soon(partial(anyio.to_thread.run_sync, may_continue.wait, limiter=limiter))
+        await anyio.lowlevel.checkpoint()
+        for _ in range(2):
+            task.cancel()
+            await anyio.lowlevel.checkpoint()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        may_continue.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert_only_file(path, None)
 
 
 @pytest.mark.parametrize("slow", ["the check", "the download"])

@@ -1,5 +1,6 @@
 """Downloads of signed documents: as a stream, or to a file that appears only when it is complete."""
 
+import asyncio
 import errno
 import io
 import logging
@@ -116,8 +117,11 @@ async def to_file(
         written += await in_thread(write)
         await in_thread(file.complete)
     except BaseException:
+        # Not `in_thread`: a second `Task.cancel` while that waits for a free thread would leave the partial
+        # file. This runs to its end in any case.
+        discarding = asyncio.get_running_loop().run_in_executor(None, file.discard)
         with anyio.CancelScope(shield=True):
-            await in_thread(file.discard)
+            await asyncio.shield(discarding)
         raise
     if progress is not None:
         progress(written, stream.content_length)
