@@ -458,7 +458,8 @@ async def test_a_document_that_changes_while_it_is_sent_does_not_leak(
     output, certificate, tmp_path
 ):
     path = tmp_path / "canary.pdf"
-    path.write_bytes(doubles.PDF + b"% canary")
+    large = doubles.PDF + b"%" * 64 * 1024  # a smaller file stays in memory, so it can't change
+    path.write_bytes(large + b"canary")
     context = pki.server_context(pki.service(), clients=pki.root())
     async with (
         loopback.http_server(responding(200, b""), context) as server,
@@ -467,7 +468,7 @@ async def test_a_document_that_changes_while_it_is_sent_does_not_leak(
             certificate,
             output,
             timeouts=Timeouts(),
-            bundle_processors=[lambda *_: path.write_bytes(doubles.PDF + b"% other!")],
+            bundle_processors=[lambda *_: path.write_bytes(large + b"other!")],
         ) as client,
     ):
         error = await output.watch(
