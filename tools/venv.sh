@@ -26,7 +26,9 @@ case $goal in
   demo) set -- ;;
   *) set -- --group "$goal" ;;
 esac
-state="$here $(cat pyproject.toml constraints.txt tools/venv.sh | cksum)"
+# The installed metadata contains the version.
+version=src/posten_signering/_values/version.py
+state="$here $(cat pyproject.toml constraints.txt "$version" tools/venv.sh | cksum)"
 
 ready() {
   "$venv/bin/python" -c '' 2>/dev/null || return 1

@@ -225,8 +225,9 @@ def set_up(
     tmp_path: Path, programs: dict[str, str], **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a copy of tools/venv.sh with a PATH that contains only these scripts and a few basic programs."""
-    (tmp_path / "tools").mkdir()
-    for name in ("pyproject.toml", "constraints.txt", "tools/venv.sh"):
+    version_file = PROJECT["tool"]["hatch"]["version"]["path"]
+    for name in ("pyproject.toml", "constraints.txt", version_file, "tools/venv.sh"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     path = tmp_path / "bin"
     path.mkdir()
