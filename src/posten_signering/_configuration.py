@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio
 
-from posten_signering._container.layout import Compression
+from posten_signering._container.compression import Compression
 from posten_signering._container.processors import BundleProcessor
 from posten_signering._session.fleet import Fleet
 from posten_signering._session.retry import Retries

@@ -27,7 +27,7 @@ from doubles import frames_with_locals, opened_files
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posten_signering._container.layout import Compression, deflater
+from posten_signering._container.compression import Compression, deflater
 from posten_signering._values.job import Document
 from posten_signering._wire.exchange import Body
 from posten_signering.errors import DocumentChangedError

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posten_signering._container.compression import Compression
 from posten_signering._container.documents import LARGEST_TOTAL, Inspection, inspect
-from posten_signering._container.layout import Compression
 from posten_signering._values.job import Document, DocumentType
 
 PDF = b"%PDF-1.7\nminimal"

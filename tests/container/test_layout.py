@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posten_signering._container.compression import Compression
 from posten_signering._container.layout import (
-    Compression,
     DocumentEntry,
     Layout,
     container_layout,

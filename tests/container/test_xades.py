@@ -30,7 +30,8 @@ from hypothesis import strategies as st
 from lxml import etree
 from verify_bundle import NAMESPACES, parse_name, verify
 
-from posten_signering._container.layout import Compression, SignedFile
+from posten_signering._container.compression import Compression
+from posten_signering._container.layout import SignedFile
 from posten_signering._container.xades import SigningCertificate, issuer_name, signatures_xml
 from posten_signering._values.job import Document
 

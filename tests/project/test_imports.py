@@ -94,7 +94,14 @@ LIBRARIES = {
 BEHIND_EXTRAS = {"sandbox", "_session.redis_connection"}
 
 # These modules use no file, socket, clock, randomness or event loop. They receive these as arguments.
-PURE = {"_wire", "_values", "_container.layout", "_container.pdf", "_container.xades"}
+PURE = {
+    "_wire",
+    "_values",
+    "_container.compression",
+    "_container.layout",
+    "_container.pdf",
+    "_container.xades",
+}
 IMPURE_MODULES = {
     "asyncio",
     "concurrent",

@@ -9,13 +9,9 @@ from pathlib import Path
 import anyio
 
 from posten_signering._container.body import StreamedBody, joined
+from posten_signering._container.compression import Compression
 from posten_signering._container.documents import inspect
-from posten_signering._container.layout import (
-    Compression,
-    Layout,
-    container_layout,
-    multipart,
-)
+from posten_signering._container.layout import Layout, container_layout, multipart
 from posten_signering._values.job import Document
 from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import Body

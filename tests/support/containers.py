@@ -14,9 +14,9 @@ from lxml import etree
 from verify_bundle import NAMESPACES
 
 from posten_signering._container.body import joined
+from posten_signering._container.compression import Compression
 from posten_signering._container.documents import inspect
 from posten_signering._container.layout import (
-    Compression,
     SignedFile,
     container_layout,
     document_name,

@@ -16,10 +16,10 @@ import anyio
 from anyio import to_thread
 
 from posten_signering._container.body import StreamedBody, joined
+from posten_signering._container.compression import Compression
 from posten_signering._container.documents import Inspection, inspect
 from posten_signering._container.layout import (
     MANIFEST_NAME,
-    Compression,
     Layout,
     SignedFile,
     container_layout,

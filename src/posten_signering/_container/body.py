@@ -10,8 +10,9 @@ from typing import cast
 import anyio
 from anyio import to_thread
 
+from posten_signering._container.compression import Compression
 from posten_signering._container.documents import CHUNK, DocumentReading, Inspection
-from posten_signering._container.layout import Compression, Layout, Segment
+from posten_signering._container.layout import Layout, Segment
 from posten_signering._values.secret import Secret
 
 # For each call of a worker thread, because the switch costs more than reading one chunk.

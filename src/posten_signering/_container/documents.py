@@ -16,12 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from posten_signering._container import pdf
-from posten_signering._container.layout import (
-    Compression,
-    DocumentEntry,
-    deflater,
-    document_name,
-)
+from posten_signering._container.compression import Compression, deflater
+from posten_signering._container.layout import DocumentEntry, document_name
 from posten_signering._values.job import Document, DocumentType
 from posten_signering._values.secret import Secret
 from posten_signering.errors import DocumentChangedError, Violation

@@ -8,9 +8,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
-from typing import Protocol
 
+from posten_signering._container.compression import Compression, deflater
 from posten_signering._values.job import DocumentType
 from posten_signering._values.secret import Secret
 
@@ -24,39 +23,8 @@ _END_OF_DIRECTORY = struct.Struct("<4s4H2IH")
 _VERSION = 20  # version 2.0, which has folders and deflate
 _EXTENSIONS = {DocumentType.PDF: "pdf", DocumentType.TEXT: "txt"}
 
-
-class Compression(Enum):
-    """How the entries of the container are stored."""
-
-    STORED = "stored"
-    """Not compressed. This is the default, because PDFs are compressed already."""
-
-    DEFLATED = "deflated"
-    """Compressed, as in the official clients. Useful for jobs with large plain text documents. The client
-    compresses documents once if they are given as bytes and need at most 1 MiB when compressed, and twice
-    otherwise: to know the size before sending, and again while sending."""
-
-
 # The methods of the entries' headers (APPNOTE.TXT 4.4.5).
 _METHODS = {Compression.STORED: 0, Compression.DEFLATED: 8}
-
-
-class Deflater(Protocol):
-    """Compresses one entry, block by block."""
-
-    def compress(self, data: bytes | memoryview, /) -> bytes:
-        """Adds `data`, and returns the compressed bytes that are ready."""
-        ...
-
-    def flush(self) -> bytes:
-        """The remaining compressed bytes."""
-        ...
-
-
-def deflater() -> Deflater:
-    """A new compressor for one entry: raw deflate, the format of ZIP. Its output is deterministic."""
-    return zlib.compressobj(wbits=-zlib.MAX_WBITS)
-
 
 Segment = Secret[bytes] | int
 """Bytes in memory, which are secret because messages name signers; or the index of a document whose stored

@@ -23,8 +23,9 @@ from posten_signering import (
     Sender,
 )
 from posten_signering._client.creation import check
+from posten_signering._container.compression import Compression
 from posten_signering._container.documents import inspect
-from posten_signering._container.layout import Compression, document_name
+from posten_signering._container.layout import document_name
 from posten_signering._values.secret import Secret
 from posten_signering._wire.messages import job_messages
 from posten_signering._wire.urls import exit_url_rule
