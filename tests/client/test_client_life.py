@@ -3,8 +3,10 @@
 import asyncio
 import dataclasses
 import logging
+import platform
 from datetime import timedelta
 from email.utils import format_datetime
+from importlib.metadata import version
 
 import anyio.lowlevel
 import doubles
@@ -261,6 +263,12 @@ async def test_certificates_for_a_different_environment_are_logged_when_the_clie
     async with DirectClient(doubles.configuration(None, **production)):
         pass
     assert caplog.records == []
+
+
+async def test_the_user_agent_names_the_versions_of_the_package_and_of_python():
+    product = f"posten-signering/{version('posten-signering')} (Python {platform.python_version()})"
+    assert lifecycle._user_agent(None) == product
+    assert lifecycle._user_agent("shop/1.0") == f"{product} (shop/1.0)"
 
 
 async def test_without_a_custom_transport_the_client_creates_and_closes_its_own():

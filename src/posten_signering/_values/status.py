@@ -4,7 +4,6 @@ No repr shows a URL, because URLs of the service carry tokens or lead to persona
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -207,6 +206,8 @@ class DirectJobStatusResponse:
         (64 hexadecimal characters) of the job's id and status and each signer's identifier, status and
         time.
         """
+        import json  # noqa: PLC0415 - it would be 1 % of the import of the package
+
         state = [
             self.job_id,
             self.status,
