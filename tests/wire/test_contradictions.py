@@ -197,7 +197,7 @@ ELEMENTS = [
 def test_a_known_element_has_a_text_in_its_place_and_namespace(read, before, part, name, text):
     start, end = f"<{name}", f">{text}</{name}>"
     assert read(before + part)
-    padded = part.replace(end, f"> <!-- a --><![CDATA[{text}]]>\n</{name}>")
+    padded = part.replace(end, f"> <!-- a --><?a b?><![CDATA[{text}]]>\n</{name}>")
     assert read(before + padded) == read(before + part)
     assert read(before + part.replace(start, f'<{name} xsi:nil="false"'))
     wrong = {

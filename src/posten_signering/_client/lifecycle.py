@@ -289,7 +289,7 @@ def _transport_and_creation(
     """Does the slow part of opening a client, in a worker thread: imports, certificate chain, TLS, schema.
 
     httpx and the XML libraries take as long to import as everything else together. Imported here, they delay
-    neither the import of the package nor the event loop. An open client imports nothing any more.
+    neither the import of the package nor the event loop. After this, the client imports nothing more.
     """
     from posten_signering._client.creation import JobCreation  # noqa: PLC0415 - see above
     from posten_signering._container.xades import (  # noqa: PLC0415 - see above

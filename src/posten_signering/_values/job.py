@@ -109,8 +109,8 @@ class Document:
 
     Attributes:
         title: 1 to 80 characters, shown to the signer.
-        content: The document's bytes, or the path of a file. `create` reads the file twice. It must not
-            change in between.
+        content: The document's bytes, or the path of a file. `create` may read a file twice. It must
+            not change in between.
         type: PDF (the default) or plain text.
     """
 

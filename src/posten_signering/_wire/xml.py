@@ -55,7 +55,8 @@ _Path: TypeAlias = tuple[tuple[str, int | None], ...]
 _CONTEXT = XmlContext(class_type="pydantic")
 
 # Without a DOCTYPE there are no entities. Comments and processing instructions are removed, because a value
-# with one inside would be read only up to there. One parser for all: a new one takes as long as the parsing.
+# with one inside would be read only up to there. There is one parser for all threads, because creating one takes
+# as long as reading a response. lxml locks it while it is in use.
 _PARSER = etree.XMLParser(
     resolve_entities=False,
     no_network=True,
@@ -212,7 +213,7 @@ class _Reader:
     def _add_elements(self, fields: dict[str, Any], element: Element, meta: XmlMeta) -> None:
         for (var,) in meta.elements.values():
             if var.list_element:
-                # Without it, pydantic would inspect the signature of `list`, which costs 0.05 ms.
+                # If it were missing, pydantic would inspect the signature of `list`, which costs 0.05 ms.
                 fields[var.name] = []
         for child in element:
             tag = cast("str", child.tag)  # Comments, whose tag is a function, are removed.
@@ -282,7 +283,7 @@ def _is_written_as(var: XmlVar, text: str) -> bool:
 
 
 def _converted(var: XmlVar, text: str) -> object:
-    """The text as a value of the field's type; the text itself if it is none, such as a new status."""
+    """The text as a value of the field's type; the text itself if the type lacks it, as for a new status."""
     kind = var.types[0]
     # `moment` reads the text of a time. As xsdata's XmlDateTime, each time would cost 0.02 ms more.
     if kind is str or kind is XmlDateTime:
