@@ -28,6 +28,7 @@ from posten_signering import (
     TrustAnchors,
 )
 from posten_signering._client import lifecycle
+from posten_signering._wire import xml
 from posten_signering.errors import (
     ApiError,
     ClientStateError,
@@ -263,6 +264,13 @@ async def test_certificates_for_a_different_environment_are_logged_when_the_clie
     async with DirectClient(doubles.configuration(None, **production)):
         pass
     assert caplog.records == []
+
+
+async def test_entering_a_client_loads_the_schema():
+    """Otherwise the first small job would load it in the event loop."""
+    xml._loaded_schema.cache_clear()
+    async with DirectClient(doubles.configuration(ScriptedTransport())):
+        assert xml._loaded_schema.cache_info().currsize == 1
 
 
 async def test_the_user_agent_names_the_versions_of_the_package_and_of_python():
