@@ -36,6 +36,12 @@ _VARIABLES = {
 }
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores, because tests with servers and processes often wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_report_header() -> str:
     """Print which copy of the package is tested: the checkout's or an installed one."""
     spec = importlib.util.find_spec("posten_signering")

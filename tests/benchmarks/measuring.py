@@ -1,5 +1,6 @@
 """Measures the CPU time of actions in turns, so that each turn disturbs all of them alike."""
 
+import os
 import subprocess
 import sys
 import time
@@ -26,6 +27,9 @@ async def cpu_in_turns(actions: Sequence[Action], *, times: int, turns: int) -> 
 
 def in_new_process(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
     """Runs Python with these arguments. Returns what it printed."""
+    environment = dict(os.environ if environment is None else environment)
+    # Otherwise every process would compile the package's sources again, but not those of its libraries.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     finished = subprocess.run(
         [sys.executable, *arguments],
         check=True,

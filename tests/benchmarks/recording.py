@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from posten_signering import DirectClient, Request, ResponseStream
+from posten_signering import DirectClient, Request, ResponseStream, __version__
 
 from .place import RunningServer, job
 from .server import ANSWERS
 
 # The package's own transport adds headers with these names. The values are as long as its values.
 _ADDED_HEADERS = {
-    "user-agent": f"posten-signering/0.1.0 (Python {platform.python_version()})",
+    "user-agent": f"posten-signering/{__version__} (Python {platform.python_version()})",
     "accept-encoding": "identity",
 }
 

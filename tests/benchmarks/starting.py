@@ -22,7 +22,7 @@ REFERENCE = "68ebbae"
 
 _LIBRARIES = (
     "anyio.to_thread, certifi, cryptography.hazmat.primitives.serialization.pkcs12, cryptography.x509, "
-    "httpx, lxml.etree, pydantic, sniffio, xsdata.formats.dataclass.context, xsdata_pydantic.bindings"
+    "httpx, lxml.etree, pydantic, sniffio, xsdata.formats.dataclass.context, xsdata_pydantic.fields"
 )
 _IMPORTS = {
     "package": "from posten_signering import *",
