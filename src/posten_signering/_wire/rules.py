@@ -24,7 +24,7 @@ from posten_signering._wire.xml import SchemaFault
 from posten_signering.errors import Violation
 
 # Every character outside the production Char of XML 1.0 (fifth edition, 2.2).
-_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 # Names of the schema whose public name is different.
 _PUBLIC_NAMES = {
