@@ -20,9 +20,9 @@ from .table import Limit, Row
 # For each size, the limits from bytes and from a path. For a small document, a third of the baseline is the RSA
 # signature. The rest is Python code, of which the package runs about 0.5 ms more (docs/performance.md).
 LIMITS = {
-    10 * KIB: (Limit(value=1.6), Limit(value=1.75)),
+    10 * KIB: (Limit(value=1.65), Limit(value=1.8)),
     100 * KIB: (None, None),
-    MIB: (Limit(value=1.35), Limit(value=1.5)),
+    MIB: (Limit(value=1.4), Limit(value=1.5)),
     10 * MIB: (Limit(value=1.25), Limit(value=1.4)),
 }
 # For each size, the number of runs in one turn. A turn takes a few hundredths of a second.

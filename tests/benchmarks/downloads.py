@@ -1,6 +1,6 @@
 """CPU time of a download of 10 MiB, compared with bare httpx, which receives the same bytes and keeps none.
 
-Writing and flushing a file takes a fifth of that time by itself. So a download to a file has a higher limit, and is
+Writing and flushing a file takes a third of that time by itself. So a download to a file has a higher limit, and is
 also compared with a bare one that writes and flushes a file.
 """
 
