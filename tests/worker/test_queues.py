@@ -189,6 +189,16 @@ async def test_senders_can_be_added_and_removed_from_any_thread():
             worker.add_sender("123456789")
 
 
+async def test_a_sender_that_is_added_just_before_the_worker_stops_is_not_polled():
+    async with working(senders=[]) as work:
+        work.service.put(SENDER)
+        await anyio.sleep(1)
+        work.worker.add_sender(SENDER)
+        work.worker.stop()
+        await anyio.sleep(60)
+    assert work.service.polls == []
+
+
 async def test_the_default_sender_can_be_removed():
     async with working() as work:
         await anyio.sleep(5)
