@@ -9,6 +9,7 @@ import secrets
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from io import BufferedWriter
@@ -101,8 +102,9 @@ async def to_file(
     buffer = io.BytesIO(bytes(_BYTES_PER_WRITE + _ROOM_FOR_LAST_CHUNK))
 
     def write() -> int:
-        with buffer.getbuffer() as content:
-            return file.write(Secret(content[: buffer.tell()]))
+        # Both are released even after an error, whose traceback would keep them.
+        with buffer.getbuffer() as whole, whole[: buffer.tell()] as content:
+            return file.write(Secret(content))
 
     try:
         written = 0
@@ -119,7 +121,9 @@ async def to_file(
     except BaseException:
         # Not `in_thread`: a second `Task.cancel` while that waits for a free thread would leave the partial
         # file. This runs to its end in any case.
-        discarding = asyncio.get_running_loop().run_in_executor(None, file.discard)
+        executor = ThreadPoolExecutor(max_workers=1)
+        discarding = asyncio.get_running_loop().run_in_executor(executor, file.discard)
+        executor.shutdown(wait=False)
         with anyio.CancelScope(shield=True):
             await asyncio.shield(discarding)
         raise
