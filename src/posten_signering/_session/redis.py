@@ -97,7 +97,8 @@ class RedisFleet:
                 "RedisFleet needs an extra: pip install 'posten-signering[redis]'."
             ) from None
         async with AsyncExitStack() as exits:
-            redis = RedisConnection(Secret(self.url))
+            # In a worker thread too, because redis-py imports more modules for its first connection.
+            redis = await to_thread.run_sync(RedisConnection, Secret(self.url))
             exits.push_async_callback(redis.aclose)
             local = await exits.enter_async_context(InMemoryFleet(share=None).join(context))
             member = RedisMember(self, context, redis, local)
