@@ -383,7 +383,9 @@ async def test_a_download_cancelled_twice_leaves_no_partial_file(download, path)
         with pytest.raises(asyncio.CancelledError):
             await task
         may_continue.set()
-    await asyncio.get_running_loop().shutdown_default_executor()
+    for thread in threading.enumerate():
+        if thread.name.startswith("discard"):
+            thread.join()
     assert_only_file(path, None)
 
 

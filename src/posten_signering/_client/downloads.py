@@ -121,7 +121,7 @@ async def to_file(
     except BaseException:
         # Not `in_thread`: a second `Task.cancel` while that waits for a free thread would leave the partial
         # file. This runs to its end in any case.
-        executor = ThreadPoolExecutor(max_workers=1)
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="discard")
         discarding = asyncio.get_running_loop().run_in_executor(executor, file.discard)
         executor.shutdown(wait=False)
         with anyio.CancelScope(shield=True):
