@@ -83,7 +83,8 @@ class Fleet:
         """Sends a signal to each process of a program. Returns the exit statuses."""
         ending, self.processes[program] = self.processes[program], []
         for process in ending:
-            process.send_signal(number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                process.send_signal(number)
         return [await process.wait() for process in ending]
 
     def fault(self, kind: FaultKind, operation: Operation, **fields: Any) -> None:

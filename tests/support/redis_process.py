@@ -1,5 +1,6 @@
 """Starts a Redis server for one test, on loopback and without persistence, and can record its commands."""
 
+import random
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -7,11 +8,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+# Linux and macOS give these ports to nobody who doesn't ask for one by its number.
+FIXED_PORTS = range(15_000, 30_000)
+
 
 def free_port() -> int:
-    """A loopback port that no server listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+    """A loopback port that no server listens on, and that stays free until a server takes it by number.
+
+    A port that the system chose is not like that: after it is closed, any connection or server of
+    another test may get it before the server of this test starts.
+    """
+    while True:
+        port = random.choice(FIXED_PORTS)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
 
 
 @dataclass
