@@ -82,5 +82,5 @@ usable_venv || make_venv
 echo "Installing the packages for '$goal' into $venv. The first time, this takes a minute or two."
 # pip 25.1 introduced --group.
 "$venv/bin/python" -m pip install --quiet 'pip>=25.1'
-"$venv/bin/python" -m pip install --quiet --constraint constraints.txt --editable '.[redis,sandbox]' "$@"
+"$venv/bin/python" -m pip install --quiet --constraint constraints.txt --editable '.[cli,opentelemetry,redis,sandbox]' "$@"
 echo "$state" >"$venv/.ready-$goal"

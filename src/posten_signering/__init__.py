@@ -11,7 +11,7 @@ development and tests.
 from posten_signering._client.client import DirectClient
 from posten_signering._client.downloads import DownloadStream
 from posten_signering._client.polling import FailurePolicy, PollCounts, StatusChanges
-from posten_signering._configuration import ClientConfiguration, Timeouts
+from posten_signering._configuration.configuration import ClientConfiguration, Timeouts
 from posten_signering._container.compression import Compression
 from posten_signering._container.processors import BundleProcessor, DocumentBundleToDisk
 from posten_signering._session.fleet import (

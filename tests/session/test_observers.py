@@ -4,12 +4,14 @@ import asyncio
 import dataclasses
 import json
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from enum import StrEnum
 from typing import get_args, get_origin, get_type_hints
 
 import pytest
 import virtual_time
+from doubles import ROOT as SERVICE_ROOT
 from doubles import Answer, client_of, created_xml, job
 
 from posten_signering import CallEnded, CallRetried, Event, OrganizationBlocked, Retries
@@ -33,20 +35,27 @@ def anyio_backend():
 
 async def test_a_retried_call_causes_an_event_for_each_attempt_and_each_retry():
     seen = []
-    answer = Answer(chunks=b"The organisation is known.")
+    served = {"date": format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)}
+    answer = Answer(headers=served, chunks=b"The organisation is known.")
     async with client_of(
         LOST, answer, retries=Retries(), observers=[seen.append], random=lambda: 0.5
     ) as (client, _):
         await client.check_access()
     name = seen[0].operation
     call = {"operation": name, "organization_number": "123456789"}
+    ended = {
+        **call,
+        "method": "GET",
+        "service_root": SERVICE_ROOT,
+        "path": "/{organization-number}",
+        "duration": timedelta(0),
+    }
     assert [dataclasses.replace(event, **zeroed(event)) for event in seen] == [
-        CallEnded(
-            **call, attempt=1, duration=timedelta(0), status=None, error_type="TransportError"
-        ),
+        CallEnded(**ended, attempt=1, status=None, error_type="TransportError"),
         CallRetried(**call, attempt=1, delay=timedelta(0), error_type="TransportError"),
-        CallEnded(**call, attempt=2, duration=timedelta(0), status=200, error_type=None),
+        CallEnded(**ended, attempt=2, status=200, error_type=None, clock_difference=timedelta(0)),
     ]
+    assert timedelta(minutes=-61) < seen[2].clock_difference < timedelta(minutes=-59)
     assert seen[1].delay == timedelta(seconds=0.125)
 
 

@@ -59,8 +59,8 @@ def test_a_pkcs12_file_of_openssl_is_read_from_a_path_a_string_and_bytes(p12):
         assert names == ["CN=Sender,2.5.4.97=NTRNO-123456789", "CN=Sender CA", "CN=Root"]
         assert certificate.organization_number == pki.SENDER
         assert certificate.subject == names[0]
-        assert certificate.not_valid_before == pki.NOW - timedelta(days=1)
-        assert certificate.not_valid_after == pki.NOW + timedelta(days=365)
+        assert certificate.not_before == pki.NOW - timedelta(days=1)
+        assert certificate.not_after == pki.NOW + timedelta(days=365)
 
 
 @pytest.mark.anyio
@@ -433,13 +433,13 @@ class TestValidity:
         assert caplog.records == []
 
     def test_it_expires_after_its_last_second(self):
-        end = self.certificate.not_valid_after
+        end = self.certificate.not_after
         self.certificate.check(end)
         with pytest.raises(ConfigurationError, match=f"expired at {end.isoformat()[:10]}"):
             self.certificate.check(end + timedelta(seconds=1))
 
     def test_it_is_not_valid_before_its_first_second(self):
-        start = self.certificate.not_valid_before
+        start = self.certificate.not_before
         self.certificate.check(start)
         with pytest.raises(ConfigurationError, match="not valid before"):
             self.certificate.check(start - timedelta(seconds=1))
@@ -447,7 +447,7 @@ class TestValidity:
     @pytest.mark.parametrize(("days", "warnings"), [(29, 1), (31, 0)])
     def test_it_warns_in_its_last_thirty_days(self, caplog, days, warnings):
         with caplog.at_level(logging.WARNING, logger="posten_signering"):
-            self.certificate.check(self.certificate.not_valid_after - timedelta(days=days))
+            self.certificate.check(self.certificate.not_after - timedelta(days=days))
         assert len(caplog.records) == warnings
         assert all("123456789 expires at" in record.getMessage() for record in caplog.records)
 
@@ -479,7 +479,7 @@ def test_openssl_verifies_a_signature(openssl, tmp_path):
 def test_the_repr_shows_only_the_organisation_and_the_expiry():
     assert repr(pki.sender().enterprise()) == (
         "EnterpriseCertificate(organization_number='123456789', "
-        f"not_valid_after='{(pki.NOW + timedelta(days=365)).isoformat()}')"
+        f"not_after='{(pki.NOW + timedelta(days=365)).isoformat()}')"
     )
 
 

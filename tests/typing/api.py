@@ -148,9 +148,7 @@ async def certificates() -> EnterpriseCertificate:
     certificate = EnterpriseCertificate.from_pem(path, content, password="x")
     assert_type(certificate.organization_number, str | None)
     assert_type(certificate.subject, str)
-    assert_type(
-        (certificate.not_valid_before, certificate.not_valid_after), tuple[datetime, datetime]
-    )
+    assert_type((certificate.not_before, certificate.not_after), tuple[datetime, datetime])
     certificate.check(datetime.now(UTC))
     return await load_pkcs12("enterprise.p12", password="x")
 

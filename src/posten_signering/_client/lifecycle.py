@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from posten_signering._client.downloads import DownloadStream, Progress, check_path, to_file
 from posten_signering._client.poll_schedule import PollSchedule
-from posten_signering._configuration import ClientConfiguration
+from posten_signering._configuration.configuration import ClientConfiguration
 from posten_signering._http.tls import CERTIFICATE_ADVICE, client_context
 from posten_signering._session.fleet import FleetContext, FleetMember, InMemoryFleet
 from posten_signering._session.loop import OwnLoop
@@ -104,6 +104,11 @@ class ClientLifecycle:
     def configuration(self) -> ClientConfiguration:
         """The configuration that the client was created with."""
         return self._configuration
+
+    @property
+    def certificate(self) -> EnterpriseCertificate:
+        """The enterprise certificate that new calls use."""
+        return self._configuration.certificate
 
     async def __aenter__(self) -> Self:
         """Checks the certificate and prepares TLS, but sends nothing.
@@ -253,6 +258,7 @@ async def open_client(configuration: ClientConfiguration) -> Opened:
         fleet=fleet,
         notify=observers.notify,
         retries=configuration.retries,
+        service_root=configuration.environment.service_root,
         organization_number=configuration.certificate.organization_number or "",
         max_connections=configuration.max_connections,
         max_bytes_in_memory=configuration.max_bytes_in_memory,

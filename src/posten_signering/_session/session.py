@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -69,6 +69,7 @@ class Session:
         fleet: Delays calls to stay within the service's rate limit.
         notify: Receives the events of calls.
         retries: How often a call is retried after a transient failure.
+        service_root: The root URL of the service, for the events.
         organization_number: The organisation whose rate budget is used for URLs that name none.
         max_connections: The most API calls in flight, and the most downloads in flight.
         max_bytes_in_memory: The size of the largest document that `send` downloads.
@@ -82,6 +83,7 @@ class Session:
         fleet: FleetMember,
         notify: Notify,
         retries: Retries,
+        service_root: str,
         organization_number: str,
         max_connections: int,
         max_bytes_in_memory: int,
@@ -92,6 +94,7 @@ class Session:
         self._notify = notify
         self._retries = retries
         self._budget = RetryBudget(retries.budget)
+        self._service_root = service_root
         self._organization_number = organization_number
         # A semaphore of asyncio is first come, first served, and takes no turn of the event loop when a
         # connection is free. One of anyio takes a turn, or lets new calls overtake others.
@@ -129,7 +132,6 @@ class Session:
         async def use_success(stream: ResponseStream, exchange: AsyncExitStack, **_: bool) -> R:
             if not succeeded(stream.status):
                 operation.decode(await self._read_whole(stream, operation))
-            self._compare_clocks(stream, self._time.clock())
             return await use(stream, exchange)
 
         return await self._send_with_retries(operation, use_success)
@@ -211,11 +213,12 @@ class Session:
             end_in_flight = await self._wait_to_send(operation, exchange)
             request = operation.request if prepare is None else await prepare(operation.request)
             sent_at = self._time.monotonic()
-            status, error_type = None, None
+            status, error_type, clock_difference = None, None, None
             try:
                 stream = await exchange.enter_async_context(self._transport.exchange(request))
                 end_in_flight()
                 status = stream.status
+                clock_difference = self._clock_difference(stream)
                 if operation.form is not None and succeeded(status):
                     stream = CheckedStream(stream, operation.form)
                 return await use(stream, exchange)
@@ -231,6 +234,10 @@ class Session:
                         duration=timedelta(seconds=self._time.monotonic() - sent_at),
                         status=status,
                         error_type=error_type,
+                        method=request.method,
+                        service_root=self._service_root,
+                        path=operation.path,
+                        clock_difference=clock_difference,
                     )
                 )
 
@@ -329,7 +336,6 @@ class Session:
             TransportError: The body of a success was cut off. More than the body may be missing.
         """
         received = self._time.clock()
-        self._compare_clocks(stream, received)
         success = succeeded(stream.status)
         content, unreadable = Secret(b""), None
         try:
@@ -353,23 +359,26 @@ class Session:
             unreadable=unreadable,
         )
 
-    def _compare_clocks(self, stream: ResponseStream, now: datetime) -> None:
+    def _clock_difference(self, stream: ResponseStream) -> timedelta | None:
+        """How far the local clock is ahead of the service's. Logs a WARNING when it becomes too far."""
         service_now = service_time(stream.headers)
         if service_now is None:
-            return
-        difference = abs(now - service_now)
+            return None
+        ahead = self._time.clock() - service_now
+        difference = abs(ahead)
         wrong = difference > _SIGNING_TIME_TOLERANCE + timedelta(seconds=1)
         if wrong and not self._clock_is_wrong:
             logger.warning(
                 "This machine's clock is %.0f seconds off the service's. The service refuses a job "
                 "whose signing time is more than %.0f seconds off. Set the clock.",
-                (now - service_now).total_seconds(),
+                ahead.total_seconds(),
                 _SIGNING_TIME_TOLERANCE.total_seconds(),
             )
         # The `Date` header has whole seconds only. Without the margin of one second, a clock near the
         # limit would be reported again and again.
         right = difference < _SIGNING_TIME_TOLERANCE - timedelta(seconds=1)
         self._clock_is_wrong = wrong or (self._clock_is_wrong and not right)
+        return ahead
 
 
 _ANSWER_TOO_LARGE = (

@@ -49,6 +49,19 @@ _SEVERAL_KEYS = (
     "-deststoretype PKCS12` copies one. With from_pem, give that key as the private_key."
 )
 
+# The names of RFC 5280, 4.2.1.3, and the attributes of `x509.KeyUsage`.
+_KEY_USES = (
+    ("digitalSignature", "digital_signature"),
+    ("nonRepudiation", "content_commitment"),
+    ("keyEncipherment", "key_encipherment"),
+    ("dataEncipherment", "data_encipherment"),
+    ("keyAgreement", "key_agreement"),
+    ("keyCertSign", "key_cert_sign"),
+    ("cRLSign", "crl_sign"),
+    ("encipherOnly", "encipher_only"),
+    ("decipherOnly", "decipher_only"),
+)
+
 # Adding the filter of `_bundle` removes it for a moment, if it is there already.
 _READING = threading.Lock()
 
@@ -129,14 +142,41 @@ class EnterpriseCertificate:
         return self.chain[0].subject.rfc4514_string()
 
     @property
-    def not_valid_before(self) -> datetime:
+    def organization_name(self) -> str | None:
+        """The organisation's name in the certificate's subject; None when there is none."""
+        names = self.chain[0].subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+        return str(names[0].value) if names else None
+
+    @property
+    def issuer(self) -> str:
+        """The certificate's issuer as text (RFC 4514)."""
+        return self.chain[0].issuer.rfc4514_string()
+
+    @property
+    def not_before(self) -> datetime:
         """When the certificate becomes valid."""
         return self.chain[0].not_valid_before_utc
 
     @property
-    def not_valid_after(self) -> datetime:
+    def not_after(self) -> datetime:
         """When the certificate expires."""
         return self.chain[0].not_valid_after_utc
+
+    @property
+    def key_usage(self) -> tuple[str, ...]:
+        """What the key may be used for, such as "digitalSignature" (RFC 5280, 4.2.1.3). Empty: everything."""
+        try:
+            usage = self.chain[0].extensions.get_extension_for_class(x509.KeyUsage).value
+        except x509.ExtensionNotFound:
+            return ()
+        # The values of the last two are defined only for a key that may be used for keyAgreement.
+        uses = _KEY_USES if usage.key_agreement else _KEY_USES[:-2]
+        return tuple(name for name, attribute in uses if getattr(usage, attribute))
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 fingerprint of the certificate in DER form, as 64 lower-case hexadecimal digits."""
+        return self.chain[0].fingerprint(hashes.SHA256()).hex()
 
     def check(self, now: datetime) -> None:
         """Checks that the certificate is valid at a time. Logs a WARNING in its last 30 days.
@@ -147,28 +187,28 @@ class EnterpriseCertificate:
         Raises:
             ConfigurationError: The certificate has expired, or is not valid yet.
         """
-        if now > self.not_valid_after:
+        if now > self.not_after:
             renewed = any(
                 _is_for_other_key(certificate, self.chain[0])
                 and certificate.not_valid_after_utc >= now
                 for certificate in self.others
             )
             raise ConfigurationError(
-                f"The enterprise certificate expired at {self.not_valid_after.isoformat()}. "
+                f"The enterprise certificate expired at {self.not_after.isoformat()}. "
                 f"{_SEVERAL_KEYS if renewed else _NEW_ONE}"
             )
-        if now < self.not_valid_before:
+        if now < self.not_before:
             raise ConfigurationError(
                 "The enterprise certificate is not valid before "
-                f"{self.not_valid_before.isoformat()}, but the clock says {now.isoformat()}. Check the "
+                f"{self.not_before.isoformat()}, but the clock says {now.isoformat()}. Check the "
                 "clock of this machine."
             )
-        if self.not_valid_after - now < _EXPIRES_SOON:
+        if self.not_after - now < _EXPIRES_SOON:
             _LOGGER.warning(
                 "The enterprise certificate of organisation %s expires at %s. Get a new one from its "
                 "issuer.",
                 self.organization_number,
-                self.not_valid_after.isoformat(),
+                self.not_after.isoformat(),
             )
 
     def sign(self, data: bytes) -> bytes:
@@ -178,7 +218,7 @@ class EnterpriseCertificate:
     def __repr__(self) -> str:
         return (
             f"EnterpriseCertificate(organization_number={self.organization_number!r}, "
-            f"not_valid_after={self.not_valid_after.isoformat()!r})"
+            f"not_after={self.not_after.isoformat()!r})"
         )
 
 

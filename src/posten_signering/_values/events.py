@@ -40,6 +40,13 @@ class CallEnded(Event):
         status: The HTTP status of the response. None if no response came.
         error_type: The name of the error's class, such as "TransportTimeoutError". None if the attempt
             succeeded.
+        method: The HTTP method.
+        service_root: The root URL of the service, such as "https://api.signering.posten.no/api".
+        path: The path of the URL below the service root, with names in place of values, such as
+            "/{organization-number}/direct/signature-jobs/{job-id}/pades". The service chooses most URLs
+            itself, so the actual path may be different.
+        clock_difference: How far this machine's clock is ahead of the service's, up to one second too
+            much; negative if it is behind. None if no response came, or the response has no `Date`.
     """
 
     operation: str
@@ -48,6 +55,10 @@ class CallEnded(Event):
     duration: timedelta
     status: int | None
     error_type: str | None
+    method: str
+    service_root: str
+    path: str
+    clock_difference: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

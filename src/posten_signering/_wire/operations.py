@@ -32,6 +32,10 @@ from posten_signering.errors import ApiError, CreateOutcomeUnknownError, Unexpec
 
 T = TypeVar("T")
 
+_ORGANIZATION = "/{organization-number}"
+_JOBS = f"{_ORGANIZATION}/direct/signature-jobs"
+_JOB = f"{_JOBS}/{{job-id}}"
+
 _XML = "application/xml"
 
 
@@ -54,6 +58,9 @@ class Operation(Generic[T]):
 
     Attributes:
         name: What the caller wants, in words that follow "the request to".
+        path: The path of its URL below the service root, with names in place of values, such as
+            `/{organization-number}/direct/signature-jobs`. The service chooses most URLs itself: then it is
+            the path that the service's documentation shows. Only for logs and metrics.
         request: The request. A create is still without its body.
         decode: Returns the value in a response, or raises the error that the response means.
         retryable: When the operation may be retried after a transient failure.
@@ -64,6 +71,7 @@ class Operation(Generic[T]):
     """
 
     name: str
+    path: str
     request: Request
     decode: Callable[[Response], T] = field(repr=False)
     retryable: Retryable = Retryable.ALWAYS
@@ -111,6 +119,7 @@ def create(root: str, sender: Sender, *, reference: str | None) -> Operation[Dir
 
     return Operation(
         name=name,
+        path=_JOBS,
         request=Request(
             method="POST",
             url=urls.signature_jobs(root, sender.organization_number),
@@ -146,6 +155,7 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
     url = urls.polling_queue(root, sender.organization_number, sender.polling_queue)
     return Operation(
         name=name,
+        path=_JOBS,
         request=_get(url, _XML),
         decode=decode,
         retryable=Retryable.NEVER,
@@ -156,7 +166,8 @@ def poll(root: str, sender: Sender) -> Operation[StatusPoll]:
 def status(root: str, url: Secret[str], token: Secret[str]) -> Operation[DirectJobStatusResponse]:
     """Gets a job's status with the token from an exit URL."""
     request = _get(urls.with_token(_trusted(url, root), token), _XML)
-    return _with_result(root, "get the job's status", request, _job_status, token)
+    name, path = "get the job's status", f"{_JOB}/status"
+    return _with_result(root, name, path, request, _job_status, token=token)
 
 
 def _job_status(document: Secret[bytes]) -> DirectJobStatusResponse:
@@ -175,13 +186,15 @@ def new_redirect_url(root: str, signer_url: Secret[str]) -> Operation[DirectSign
         headers={"Accept": _XML, "Content-Type": _XML},
         body=Message(messages.signer_update_request()),
     )
-    return _with_result(root, "get a new redirect URL", request, messages.signer_response)
+    name, path = "get a new redirect URL", f"{_JOB}/signers/{{signer-id}}"
+    return _with_result(root, name, path, request, messages.signer_response)
 
 
 def xades(root: str, url: Secret[str]) -> Operation[bytes]:
     """Downloads a signer's XAdES."""
     request = _get(_trusted(url, root), _XML, TimeoutKind.DOWNLOAD)
-    operation = _with_result(root, "download the XAdES", request, Secret[bytes].reveal)
+    name, path = "download the XAdES", f"{_JOB}/xades/{{signer-id}}"
+    operation = _with_result(root, name, path, request, Secret[bytes].reveal)
     return replace(operation, form=Form.XADES)
 
 
@@ -189,18 +202,19 @@ def pades(root: str, url: Secret[str]) -> Operation[bytes]:
     """Downloads a job's PAdES. The request also accepts XML, the format of error documents."""
     accept = f"application/octet-stream, {_XML}"
     request = _get(_trusted(url, root), accept, TimeoutKind.DOWNLOAD)
-    operation = _with_result(root, "download the PAdES", request, Secret[bytes].reveal)
+    name, path = "download the PAdES", f"{_JOB}/pades"
+    operation = _with_result(root, name, path, request, Secret[bytes].reveal)
     return replace(operation, form=Form.PADES)
 
 
 def confirm(root: str, url: Secret[str]) -> Operation[None]:
     """Confirms that a status change has been handled."""
-    return _without_result(root, "confirm the status change", "POST", url)
+    return _without_result(root, "confirm the status change", f"{_JOB}/complete", "POST", url)
 
 
 def delete_documents(root: str, url: Secret[str]) -> Operation[None]:
     """Deletes a job's documents."""
-    return _without_result(root, "delete the documents", "DELETE", url)
+    return _without_result(root, "delete the documents", f"{_JOB}/documents", "DELETE", url)
 
 
 def access(root: str, sender: Sender) -> Operation[str]:
@@ -210,7 +224,7 @@ def access(root: str, sender: Sender) -> Operation[str]:
         return body.reveal().decode(errors="replace").strip()
 
     request = _get(urls.organization(root, sender.organization_number), f"text/plain, {_XML}")
-    return _with_result(root, "check the access", request, text)
+    return _with_result(root, "check the access", _ORGANIZATION, request, text)
 
 
 def _trusted(url: Secret[str], root: str) -> Secret[str]:
@@ -227,8 +241,10 @@ def _get(url: Secret[str], accept: str, timeout: TimeoutKind = TimeoutKind.API) 
 def _with_result(
     root: str,
     name: str,
+    path: str,
     request: Request,
     read: Callable[[Secret[bytes]], T],
+    *,
     token: Secret[str] | None = None,
 ) -> Operation[T]:
     """An operation whose response contains a value."""
@@ -240,6 +256,7 @@ def _with_result(
 
     return Operation(
         name=name,
+        path=path,
         request=request,
         decode=decode,
         organization_number=urls.organization_in(request.url, root),
@@ -247,7 +264,7 @@ def _with_result(
 
 
 def _without_result(
-    root: str, name: str, method: Literal["POST", "DELETE"], url: Secret[str]
+    root: str, name: str, path: str, method: Literal["POST", "DELETE"], url: Secret[str]
 ) -> Operation[None]:
     """An operation without a result. The body of a successful response is ignored."""
 
@@ -257,6 +274,7 @@ def _without_result(
 
     return Operation(
         name=name,
+        path=path,
         request=Request(method=method, url=_trusted(url, root), headers={"Accept": _XML}),
         decode=decode,
         done_when_gone=True,

@@ -1,0 +1,1 @@
+"""The commands of `posten-signering`. They use only public names of the package."""

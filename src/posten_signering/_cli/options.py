@@ -1,0 +1,85 @@
+"""The options that several commands have: which service, which certificate, and how results are printed."""
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from posten_signering import ClientConfiguration
+from posten_signering.errors import ConfigurationError
+
+_PREFIX = "POSTEN_SIGNERING_"
+_SERVICE = Group(
+    "Service",
+    help="Each of these options has an environment variable: --certificate is POSTEN_SIGNERING_CERTIFICATE. "
+    "The option is used if both are given.",
+)
+
+
+@Parameter(name="*", group=_SERVICE)
+@dataclass(frozen=True, kw_only=True)
+class ServiceOptions:
+    """Which service to call, and with which certificate.
+
+    Attributes:
+        certificate: The enterprise certificate, a PKCS#12 file (.p12 or .pfx).
+        certificate_password_file: A file with the password of the certificate.
+        environment: production, staging or difitest. The default is production.
+        service_root: The root URL of a different service, such as a sandbox.
+        trust_anchors: A directory or a file with CA certificates that may vouch for the service.
+        organization_number: The organisation number of the sender.
+        polling_queue: The polling queue of the sender.
+        proxy_file: A file with the URL of an HTTP proxy.
+    """
+
+    certificate: Path | None = None
+    certificate_password_file: Path | None = None
+    environment: str | None = None
+    service_root: str | None = None
+    trust_anchors: Path | None = None
+    organization_number: str | None = None
+    polling_queue: str | None = None
+    proxy_file: Path | None = None
+
+    def configuration(self) -> ClientConfiguration:
+        """The configuration that these options and the environment variables describe.
+
+        Raises:
+            ConfigurationError: A setting is missing or can't be used. The message names the option or
+                the variable.
+        """
+        given = {
+            field.name: str(value)
+            for field in fields(self)
+            if (value := getattr(self, field.name)) is not None
+        }
+        # A password or proxy in a file replaces one in a variable.
+        replaced = {name.removesuffix("_file") for name in given if name.endswith("_file")}
+        environ = {
+            name: value
+            for name, value in os.environ.items()
+            if name.removeprefix(_PREFIX).lower() not in replaced
+        }
+        environ |= {_PREFIX + name.upper(): value for name, value in given.items()}
+        try:
+            return ClientConfiguration.from_env(environ)
+        except ConfigurationError as error:
+            message = str(error)
+        finally:
+            del environ
+        # The longest name first, because one name may be the beginning of another.
+        for name in sorted(given, key=len, reverse=True):
+            message = message.replace(_PREFIX + name.upper(), _option(name))
+        raise ConfigurationError(message)
+
+
+def _option(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
+
+
+AsJson = Annotated[
+    bool,
+    Parameter(name="--json", negative="", help="Print JSON, for scripts."),
+]

@@ -1,0 +1,37 @@
+"""What the commands print: text for a person, or JSON for a script."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+
+class Output:
+    """Prints the results of a command to standard output, and messages to standard error.
+
+    In a terminal, text has colours. Elsewhere it is plain, and long lines are not wrapped.
+
+    Args:
+        as_json: Print results as JSON, one value per line.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+        self.errors = Console(
+            stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False
+        )
+
+    def result(self, value: Mapping[str, object] | Sequence[object], text: str | Text) -> None:
+        """Prints a result: the value as JSON, or the text."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+            sys.stdout.flush()
+        else:
+            self.console.print(text)
+
+    def error(self, message: str) -> None:
+        """Prints an error message to standard error, also when results are JSON."""
+        self.errors.print(Text(message, style="red"))
