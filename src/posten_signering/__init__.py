@@ -30,6 +30,8 @@ from posten_signering._trust.environment import CertificateAuthority, Environmen
 from posten_signering._values.events import (
     CallEnded,
     CallRetried,
+    CertificateExpiring,
+    CertificateKind,
     ChangeConfirmed,
     ChangeDeadLettered,
     ChangeDelivered,
@@ -83,6 +85,8 @@ __all__ = [
     "CallEnded",
     "CallRetried",
     "CertificateAuthority",
+    "CertificateExpiring",
+    "CertificateKind",
     "ChangeConfirmed",
     "ChangeDeadLettered",
     "ChangeDelivered",

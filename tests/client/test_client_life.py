@@ -98,7 +98,7 @@ async def test_a_client_that_is_closed_while_it_is_being_entered_stays_closed():
 async def test_a_client_that_is_closed_before_entering_fails_stays_closed(monkeypatch):
     started, may_fail = anyio.Event(), anyio.Event()
 
-    async def fail(configuration):
+    async def fail(configuration, current_send):
         started.set()
         await may_fail.wait()
         raise ConfigurationError("It can't be used.")

@@ -63,3 +63,18 @@ async def test_a_native_cancellation_interrupts_the_closing_of_one_connection_on
     await cancel_natively(closing)
     assert closing.cancelled()
     assert [connection.closed for connection in connections].count(False) == 1
+
+
+async def test_a_retired_pool_keeps_no_connection_and_still_serves_the_calls_that_use_it(pool):
+    idle, in_use = pool.take(), pool.take()
+    await pool.give_back(idle, reusable=True)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await pool.retire()
+    assert (idle.closed, in_use.closed) == (True, False)
+    await pool.give_back(in_use, reusable=True)
+    assert in_use.closed
+    retried = pool.take()
+    assert retried not in (idle, in_use)
+    await pool.aclose()
+    assert retried.closed

@@ -40,12 +40,6 @@ async def sockets_after_close(expected):
     return open_sockets()
 
 
-async def until(condition):
-    """Runs the event loop until the condition is true."""
-    while not condition():  # noqa: ASYNC110 - the servers of the tests count, and set no events
-        await asyncio.sleep(0)
-
-
 needs_proc = pytest.mark.skipif(not FILES.exists(), reason="open files are counted in /proc")
 
 
@@ -126,7 +120,7 @@ class TestCancellation:
             before = open_sockets()
             async with Client(server) as client:
                 call = asyncio.create_task(client.fetch())
-                await until(lambda: server.received)
+                await loopback.until(lambda: server.received)
                 call.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await call
@@ -136,14 +130,14 @@ class TestCancellation:
         async with loopback.silent_port() as server, Client(server) as client:
             for _ in range(2):
                 call = asyncio.create_task(client.fetch())
-                await until(lambda: server.received)
+                await loopback.until(lambda: server.received)
                 server.received.clear()
                 call.cancel()
                 await asyncio.sleep(0)
                 call.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await call
-                await until(lambda: not server.open)
+                await loopback.until(lambda: not server.open)
 
     async def test_after_a_cancelled_read_the_response_can_not_be_read_further(self):
         half = loopback.always(loopback.answer(body=b"a" * 10)[:-5])

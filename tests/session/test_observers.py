@@ -131,7 +131,14 @@ EVENTS = [
     for kind in vars(events).values()
     if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
 ]
-EXAMPLES = {str: "text", int: 7, float: 0.5, timedelta: timedelta(seconds=90), tuple: ("1/a", "2")}
+EXAMPLES = {
+    str: "text",
+    int: 7,
+    float: 0.5,
+    timedelta: timedelta(seconds=90),
+    datetime: datetime(2026, 1, 2, tzinfo=UTC),
+    tuple: ("1/a", "2"),
+}
 
 
 def example(kind: type[Event], *, failed: bool) -> Event:

@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Received:
+    """A request. `peer` is the client's certificate in its TLS connection, in DER form; None without one."""
+
     method: str
     target: str
     headers: dict[str, str]
     body: bytes
+    peer: bytes | None = None
 
 
 @dataclass
@@ -112,6 +115,12 @@ async def serving(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def peer_of(writer: asyncio.StreamWriter) -> bytes | None:
+    """The client's certificate in a TLS connection, in DER form; None without one."""
+    connection = writer.get_extra_info("ssl_object")
+    return None if connection is None else connection.getpeercert(binary_form=True)
+
+
 @contextlib.asynccontextmanager
 async def http_server(
     handler: Handler, context: ssl.SSLContext | None = None
@@ -125,7 +134,7 @@ async def http_server(
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
             except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
                 return
-            received = Received(method, target, headers, body)
+            received = Received(method, target, headers, body, peer_of(writer))
             server.received.append(received)
             content = await handler(received)
             if content is None:
@@ -269,3 +278,10 @@ def closed_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Runs the event loop until the condition is true."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - the servers of the tests count, and set no events
+            await asyncio.sleep(0)

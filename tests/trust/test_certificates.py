@@ -2,7 +2,6 @@
 
 import base64
 import itertools
-import logging
 import re
 import ssl
 import subprocess
@@ -428,10 +427,6 @@ def test_a_certificate_without_the_key_usage_extension_is_accepted():
 class TestValidity:
     certificate = pki.sender().enterprise()
 
-    def test_a_valid_certificate_passes_without_a_warning(self, caplog):
-        self.certificate.check(pki.NOW)
-        assert caplog.records == []
-
     def test_it_expires_after_its_last_second(self):
         end = self.certificate.not_after
         self.certificate.check(end)
@@ -443,13 +438,6 @@ class TestValidity:
         self.certificate.check(start)
         with pytest.raises(ConfigurationError, match="not valid before"):
             self.certificate.check(start - timedelta(seconds=1))
-
-    @pytest.mark.parametrize(("days", "warnings"), [(29, 1), (31, 0)])
-    def test_it_warns_in_its_last_thirty_days(self, caplog, days, warnings):
-        with caplog.at_level(logging.WARNING, logger="posten_signering"):
-            self.certificate.check(self.certificate.not_after - timedelta(days=days))
-        assert len(caplog.records) == warnings
-        assert all("123456789 expires at" in record.getMessage() for record in caplog.records)
 
 
 def test_openssl_verifies_a_signature(openssl, tmp_path):

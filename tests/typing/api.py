@@ -14,6 +14,8 @@ from posten_signering import (
     CallEnded,
     CallRetried,
     CertificateAuthority,
+    CertificateExpiring,
+    CertificateKind,
     ChangeConfirmed,
     ChangeDeadLettered,
     ChangeDelivered,
@@ -193,6 +195,10 @@ def observe(event: Event, /) -> None:
             assert_type(event.delay, timedelta)
         case OrganizationBlocked():
             assert_type(event.organization_number, str)
+        case CertificateExpiring():
+            assert_type(event.kind, CertificateKind)
+            assert_type((event.subject, event.sha256), tuple[str, str])
+            assert_type((event.not_after, event.time_left), tuple[datetime, timedelta])
         case QueuePolled():
             assert_type(event.result, PollResult)
             assert_type(event.polling_queue, str | None)
@@ -411,6 +417,7 @@ async def open_client(configuration: ClientConfiguration) -> None:
         assert_type(client, DirectClient)
         assert_type(await client.check_access(sender=None), str)
         assert_type(client.configuration, ClientConfiguration)
+        await client.replace_certificate(configuration.certificate)
     await client.aclose()
 
 

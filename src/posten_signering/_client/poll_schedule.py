@@ -246,7 +246,8 @@ class PollSchedule:
     one, and one poll at a time checks whether the service can be reached.
 
     Args:
-        send: Sends a poll.
+        current_send: Returns the function that sends a poll. Called when a poll begins: while the poll waits
+            for its turn, the client may get a new certificate, but a call keeps the one with which it began.
         fleet: Shares the poll times, and gives the turn to poll.
         time: The clock and the randomness.
         notify: Receives an event for each poll.
@@ -255,9 +256,15 @@ class PollSchedule:
     """
 
     def __init__(
-        self, *, send: Send, fleet: FleetMember, time: Time, notify: Notify, default_wait: timedelta
+        self,
+        *,
+        current_send: Callable[[], Send],
+        fleet: FleetMember,
+        time: Time,
+        notify: Notify,
+        default_wait: timedelta,
     ) -> None:
-        self._send = send
+        self._current_send = current_send
         self._fleet = fleet
         self._time = time
         self._notify = notify
@@ -287,13 +294,13 @@ class PollSchedule:
             TooEagerPollingError: The service refused the poll as too early, or it is known to be too
                 early and nothing was sent.
         """
-        queue = self._queue(sender)
+        queue, send = self._queue(sender), self._current_send()
         async with queue.lock:
             self._refuse_early(queue)
             async with self._fleet.turn(sender) as turn:
                 self._learn(queue, turn.state)
                 self._refuse_early(queue)
-                return await self._poll(queue, turn, _unchanged)
+                return await self._poll(queue, turn, send, _unchanged)
 
     async def poll_if_due(
         self, sender: Sender, prepare: Prepare, scope: anyio.CancelScope
@@ -305,7 +312,7 @@ class PollSchedule:
             prepare: Called just before the request leaves.
             scope: The scope around this call. It is cancelled if an outage begins before the poll is sent.
         """
-        queue = self._queue(sender)
+        queue, send = self._queue(sender), self._current_send()
         async with self._one_probe(), queue.lock:
             if self._due_in(queue) > 0:
                 return None
@@ -314,7 +321,7 @@ class PollSchedule:
                 if self._due_in(queue) > 0:
                     return None
                 queue.unsent = scope
-                return await self._poll(queue, turn, prepare)
+                return await self._poll(queue, turn, send, prepare)
 
     @asynccontextmanager
     async def _one_probe(self) -> AsyncGenerator[None]:
@@ -329,7 +336,9 @@ class PollSchedule:
     def _is_unreachable(self) -> bool:
         return self._outage is not None
 
-    async def _poll(self, queue: _Queue, turn: PollTurn, prepare: Prepare) -> StatusPoll:
+    async def _poll(
+        self, queue: _Queue, turn: PollTurn, send: Send, prepare: Prepare
+    ) -> StatusPoll:
         sent_at: float | None = None
 
         async def note_sending(request: Request) -> Request:
@@ -340,7 +349,7 @@ class PollSchedule:
             return request
 
         try:
-            poll = await self._send(queue.sender, note_sending)
+            poll = await send(queue.sender, note_sending)
         except BaseException as error:
             self._end(queue, turn, error, sent_at)
             raise

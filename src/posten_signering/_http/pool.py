@@ -36,6 +36,7 @@ class Pool(Generic[C]):
         self._connect = connect
         self._idle: list[C] = []
         self._in_use: set[C] = set()
+        self._keeps_idle = True
         self._closed = False
 
     def take(self) -> C:
@@ -53,19 +54,32 @@ class Pool(Generic[C]):
     async def give_back(self, connection: C, *, reusable: bool) -> None:
         """Keeps a connection for the next exchange if its last one is complete; otherwise closes it."""
         self._in_use.discard(connection)
-        if reusable and not self._closed:
+        if reusable and self._keeps_idle:
             self._idle.append(connection)
             return
         with anyio.CancelScope(shield=True):
             await connection.aclose()
 
+    async def retire(self) -> None:
+        """Closes the idle connections now, and every other one when its exchange ends.
+
+        A call may still take a connection, for a request or a retry.
+        """
+        self._keeps_idle = False
+        await self._close()
+
     async def aclose(self) -> None:
         """Closes every connection. A call that still uses one fails."""
-        self._closed = True
+        self._closed, self._keeps_idle = True, False
+        await self._close(*self._in_use)
+
+    async def _close(self, *in_use: C) -> None:
+        """Closes the idle connections, and those given."""
+        connections = (*self._idle, *in_use)
+        self._idle.clear()
         with anyio.CancelScope(shield=True):
             # The exit stack closes the others even if `Task.cancel`, which a shield does not stop, or an
             # error interrupts closing one.
             async with AsyncExitStack() as exits:
-                for connection in (*self._idle, *self._in_use):
+                for connection in connections:
                     exits.push_async_callback(connection.aclose)
-                self._idle.clear()

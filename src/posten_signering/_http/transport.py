@@ -8,6 +8,7 @@ import ssl
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from http import HTTPStatus
 from typing import cast
 
@@ -77,8 +78,6 @@ class HttpTransport:
                 "The user agent must be printable ASCII text. Check user_agent_suffix."
             )
         self._service_root = service_root
-        self._ssl_context = ssl_context
-        self._proxy = httpx_proxy(proxy)
         self._user_agent = user_agent
         self._contexts = {
             kind: FailureContext(
@@ -94,10 +93,13 @@ class HttpTransport:
                 (TimeoutKind.DOWNLOAD, download_seconds),
             )
         }
-        self._pool = Pool(self._connect)
+        # Not a method of this object: without a reference cycle, its private key is freed with the last
+        # call that uses it.
+        connect = partial(_connect, ssl_context, httpx_proxy(proxy))
+        self._pool = Pool(connect)
         # httpx imports httpcore with its first transport. That blocks, so it is done here, in a worker thread,
         # and not with the first request, in the event loop. This transport is never used.
-        self._connect()
+        connect()
 
     @asynccontextmanager
     async def exchange(self, request: Request) -> AsyncGenerator["HttpResponse", None]:
@@ -123,19 +125,16 @@ class HttpTransport:
         finally:
             await self._pool.give_back(connection, reusable=reusable)
 
+    async def retire(self) -> None:
+        """Closes the idle connections now, and every other one when its exchange ends.
+
+        Calls that began with this transport may still use it.
+        """
+        await self._pool.retire()
+
     async def aclose(self) -> None:
         """Closes every connection, including those in use."""
         await self._pool.aclose()
-
-    def _connect(self) -> "_Connection":
-        return _Connection(
-            httpx.AsyncHTTPTransport(
-                verify=self._ssl_context,
-                trust_env=False,
-                proxy=self._proxy,
-                limits=httpx.Limits(max_connections=1, keepalive_expiry=_KEEP_ALIVE_SECONDS),
-            )
-        )
 
     async def _send(self, request: Request, connection: "_Connection") -> "HttpResponse":
         context = self._contexts[request.timeout]
@@ -281,6 +280,17 @@ class _Connection:
         finally:
             if self.socket is not None:
                 await self.socket.aclose()
+
+
+def _connect(ssl_context: ssl.SSLContext, proxy: httpx.Proxy | None) -> _Connection:
+    return _Connection(
+        httpx.AsyncHTTPTransport(
+            verify=ssl_context,
+            trust_env=False,
+            proxy=proxy,
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=_KEEP_ALIVE_SECONDS),
+        )
+    )
 
 
 def httpx_proxy(proxy: Secret[str] | None) -> httpx.Proxy | None:

@@ -8,11 +8,12 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from posten_signering._values import events
 from posten_signering._values.events import (
+    CertificateKind,
     Event,
     Observer,
     ReleaseReason,
@@ -22,6 +23,7 @@ from posten_signering.errors import SigningError
 _ROOT = "posten_signering"
 _general = logging.getLogger(_ROOT)
 _calls = logging.getLogger(f"{_ROOT}.calls")
+_certificates = logging.getLogger(f"{_ROOT}.certificates")
 _polling = logging.getLogger(f"{_ROOT}.polling")
 _worker = logging.getLogger(f"{_ROOT}.worker")
 _fleet = logging.getLogger(f"{_ROOT}.fleet")
@@ -45,6 +47,11 @@ _MESSAGES: dict[type[Event], _Message] = {
             "The service blocks organisation %(organization_number)s, because it made more than 10 calls in "
             "a second. The client sends no call for it for %(duration).0f s."
         ),
+    ),
+    events.CertificateExpiring: (
+        _certificates,
+        logging.WARNING,
+        "%(what)s %(subject)s %(expires)s. %(advice)s",
     ),
     events.QueuePolled: (
         _polling,
@@ -175,6 +182,19 @@ _REASONS = {
     ReleaseReason.STILL_HANDLED: "it was redelivered while this process was still handling it",
     ReleaseReason.CANCELLED: "its handler was cancelled",
 }
+_CERTIFICATES = {
+    CertificateKind.ENTERPRISE: (
+        "The enterprise certificate",
+        "Get a new one from its issuer, and give it to DirectClient.replace_certificate.",
+    ),
+    CertificateKind.TRUST_ANCHOR: (
+        "The trust anchor",
+        (
+            "Replace it in the TrustAnchors of the configuration with its successor, if it has one, or "
+            "remove it. Then create a new DirectClient."
+        ),
+    ),
+}
 # A worker may have thousands of queues. Its first line in the log names this many.
 _MOST_NAMED_QUEUES = 10
 
@@ -233,43 +253,50 @@ def _log(event: Event, error: BaseException | None) -> None:
 
 
 def as_dictionary(event: Event) -> dict[str, object]:
-    """The fields of an event, with durations in seconds, and the name of the event as `event`."""
-    values = {field.name: getattr(event, field.name) for field in fields(event)}
-    return {
-        "event": type(event).__name__,
-        **{
-            name: value.total_seconds() if isinstance(value, timedelta) else value
-            for name, value in values.items()
-        },
-    }
+    """The fields of an event, and its name as `event`. Durations are in seconds, times are texts (ISO 8601)."""
+    values = {field.name: _plain(getattr(event, field.name)) for field in fields(event)}
+    return {"event": type(event).__name__, **values}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _texts(event: Event) -> dict[str, str]:
     """What a message says in other words than the fields of the event."""
+    texts: dict[str, str] = {}
     match event:
+        case events.CertificateExpiring():
+            what, advice = _CERTIFICATES[event.kind]
+            verb = "expires" if event.time_left >= timedelta(0) else "expired"
+            expires = f"{verb} at {event.not_after.isoformat()}"
+            texts = {"what": what, "expires": expires, "advice": advice}
         case events.QueuePolled():
             # After a permanent failure the schedule has no wait, but the iterator ends or the worker waits.
             seconds = event.next_poll_in.total_seconds()
-            return {
+            texts = {
                 "queue": queue_name(event.organization_number, event.polling_queue),
                 "next_poll": f"; next poll in {seconds:.0f} s" if seconds > 0 else "",
             }
         case events.SenderUnavailable() | events.ChangeDelivered():
-            return {"queue": queue_name(event.organization_number, event.polling_queue)}
+            texts = {"queue": queue_name(event.organization_number, event.polling_queue)}
         case events.WorkerStarted():
             names = ", ".join(event.queues[:_MOST_NAMED_QUEUES]) or "no queue"
             more = len(event.queues) - _MOST_NAMED_QUEUES
-            return {"first_queues": f"{names} and {more} more queues" if more > 0 else names}
+            texts = {"first_queues": f"{names} and {more} more queues" if more > 0 else names}
         case events.HandlerEnded(retry_in=wait):
             if wait is None:
                 retry = "There is no further attempt in this delivery."
             else:
                 retry = f"The next attempt starts in {wait.total_seconds():.1f} s."
-            return {"retry": retry}
+            texts = {"retry": retry}
         case events.ChangeReleased():
-            return {"reason_text": _REASONS[event.reason]}
+            texts = {"reason_text": _REASONS[event.reason]}
         case _:
-            return {}
+            pass
+    return texts
 
 
 def _text_of(error: BaseException) -> str:

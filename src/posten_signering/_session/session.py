@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -64,7 +65,7 @@ class Session:
     """Sends operations over one transport, with a common rate budget and retry budget.
 
     Args:
-        transport: Carries the requests. The session closes it.
+        transport: Carries the requests. Each call uses that of the session with which it began.
         time: For waiting, and for comparing the local clock with the service's.
         fleet: Delays calls to stay within the service's rate limit.
         notify: Receives the events of calls.
@@ -88,7 +89,7 @@ class Session:
         max_connections: int,
         max_bytes_in_memory: int,
     ) -> None:
-        self._transport = transport
+        self.transport = transport
         self._time = time
         self._fleet = fleet
         self._notify = notify
@@ -105,6 +106,15 @@ class Session:
         self._blocked_until = dict[str, float]()
         self._waiting = defaultdict[str, set[anyio.CancelScope]](set)
         self._clock_is_wrong = False
+
+    def over(self, transport: Transport) -> "Session":
+        """A session over a different transport. It shares everything else, such as budgets, limits and blocks.
+
+        Calls of this session that have begun keep its transport.
+        """
+        session = copy(self)
+        session.transport = transport
+        return session
 
     async def send(self, operation: Operation[T], prepare: Prepare | None = None) -> T:
         """Sends the request, reads the whole response and decodes it.
@@ -215,7 +225,7 @@ class Session:
             sent_at = self._time.monotonic()
             status, error_type, clock_difference = None, None, None
             try:
-                stream = await exchange.enter_async_context(self._transport.exchange(request))
+                stream = await exchange.enter_async_context(self.transport.exchange(request))
                 end_in_flight()
                 status = stream.status
                 clock_difference = self._clock_difference(stream)
@@ -322,10 +332,6 @@ class Session:
         if delay is None or not self._budget.take():
             raise error
         return delay
-
-    async def aclose(self) -> None:
-        """Closes the transport."""
-        await self._transport.aclose()
 
     async def _read_whole(self, stream: ResponseStream, operation: Operation[T]) -> Response:
         """Reads the body, up to the largest size.

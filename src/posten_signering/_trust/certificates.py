@@ -3,14 +3,13 @@
 No password or key shows in a repr, or in a local variable that a traceback could show.
 """
 
-import logging
 import re
 import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import cast, final
 
@@ -26,10 +25,6 @@ from cryptography.x509.oid import NameOID
 from posten_signering._http.tls import organization_number_of
 from posten_signering._values.secret import Secret
 from posten_signering.errors import ConfigurationError
-
-_LOGGER = logging.getLogger("posten_signering")
-
-_EXPIRES_SOON = timedelta(days=30)
 
 _NEW_ONE = "Get a new one from its issuer."
 _UNREADABLE = "The enterprise certificate's extensions can't be read."
@@ -179,7 +174,7 @@ class EnterpriseCertificate:
         return self.chain[0].fingerprint(hashes.SHA256()).hex()
 
     def check(self, now: datetime) -> None:
-        """Checks that the certificate is valid at a time. Logs a WARNING in its last 30 days.
+        """Checks that the certificate is valid at a time.
 
         Args:
             now: The time to check, with a time zone.
@@ -202,13 +197,6 @@ class EnterpriseCertificate:
                 "The enterprise certificate is not valid before "
                 f"{self.not_before.isoformat()}, but the clock says {now.isoformat()}. Check the "
                 "clock of this machine."
-            )
-        if self.not_after - now < _EXPIRES_SOON:
-            _LOGGER.warning(
-                "The enterprise certificate of organisation %s expires at %s. Get a new one from its "
-                "issuer.",
-                self.organization_number,
-                self.not_after.isoformat(),
             )
 
     def sign(self, data: bytes) -> bytes:

@@ -4,7 +4,7 @@ No event holds a URL, an identity number, a reference, a document, or the text o
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -91,6 +91,38 @@ class OrganizationBlocked(Event):
 
     organization_number: str
     duration: timedelta
+
+
+class CertificateKind(StrEnum):
+    """What a client uses a certificate for."""
+
+    ENTERPRISE = "enterprise"
+    """The client's enterprise certificate: it authenticates the client and signs jobs."""
+
+    TRUST_ANCHOR = "trust_anchor"
+    """A trust anchor: a CA certificate that vouches for the service's certificate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateExpiring(Event):
+    """A certificate that the client uses expires within 30 days, or has expired.
+
+    The client warns when it is entered, when its certificate is replaced, and then at most once a day for
+    each certificate, at its next call. It warns once about a trust anchor that has expired.
+
+    Attributes:
+        kind: What the client uses the certificate for.
+        subject: The certificate's subject as text (RFC 4514).
+        sha256: The SHA-256 fingerprint of the certificate in DER form, as 64 lower-case hexadecimal digits.
+        not_after: When it expires.
+        time_left: The time until then, by the configuration's clock. Negative when it has expired.
+    """
+
+    kind: CertificateKind
+    subject: str
+    sha256: str
+    not_after: datetime
+    time_left: timedelta
 
 
 class PollResult(StrEnum):
