@@ -9,6 +9,7 @@ from email.utils import format_datetime
 from enum import StrEnum
 from typing import get_args, get_origin, get_type_hints
 
+import pki
 import pytest
 import virtual_time
 from doubles import ROOT as SERVICE_ROOT
@@ -35,7 +36,7 @@ def anyio_backend():
 
 async def test_a_retried_call_causes_an_event_for_each_attempt_and_each_retry():
     seen = []
-    served = {"date": format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)}
+    served = {"date": format_datetime(pki.NOW + timedelta(hours=1), usegmt=True)}
     answer = Answer(headers=served, chunks=b"The organisation is known.")
     async with client_of(
         LOST, answer, retries=Retries(), observers=[seen.append], random=lambda: 0.5
