@@ -6,6 +6,7 @@ import functools
 import gc
 import hashlib
 import io
+import threading
 import weakref
 import zipfile
 from collections import Counter
@@ -49,6 +50,7 @@ from posten_signering import (
     Retries,
     TrustAnchors,
 )
+from posten_signering._client import lifecycle
 from posten_signering.errors import (
     ArgumentTypeError,
     ClientStateError,
@@ -383,18 +385,36 @@ async def test_an_iterator_of_a_closed_client_sends_nothing():
 # --- Replacements at the same time, and the end of the client
 
 
-async def test_of_several_replacements_the_last_one_to_be_called_stays():
+@pytest.fixture
+def may_end(monkeypatch):
+    """New certificates are not ready before this event is set."""
+    event, prepare = threading.Event(), lifecycle._credentials
+
+    def hold(configuration, new, *earlier):
+        if new is not OLD:
+            assert event.wait(30)
+        return prepare(configuration, new, *earlier)
+
+    monkeypatch.setattr(lifecycle, "_credentials", hold)
+    return event
+
+
+async def test_of_several_replacements_the_last_one_to_be_called_stays(may_end):
     wrong = certificate("Other", "999888777")
     async with service_and_client() as (service, client):
-        results = await asyncio.gather(
-            *(client.replace_certificate(new) for new in (NEW, THIRD, wrong, NEW, THIRD, wrong)),
-            return_exceptions=True,
-        )
-        assert [type(result) for result in results] == [
-            type(None),
-            type(None),
-            ConfigurationError,
-        ] * 2
+        limiter = client._opened.limiter
+        limiter.total_tokens = 4
+        replacing = [
+            asyncio.create_task(client.replace_certificate(new))
+            for new in (NEW, THIRD, wrong, NEW, THIRD, wrong)
+        ]
+        await loopback.until(lambda: limiter.borrowed_tokens)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert limiter.borrowed_tokens == 1  # one after the other
+        may_end.set()
+        results = await asyncio.gather(*replacing, return_exceptions=True)
+        assert list(map(type, results)) == [type(None), type(None), ConfigurationError] * 2
         assert client.certificate is THIRD
         await client.create(job())
         [request] = service.server.received
@@ -437,23 +457,29 @@ async def consumed(chunks) -> None:
         pass
 
 
-async def test_a_client_that_is_closed_during_a_replacement_stays_closed():
+async def test_a_client_that_is_closed_during_a_replacement_stays_closed(may_end):
     async with service_and_client() as (service, client):
         await client.check_access()
+        limiter = client._opened.limiter
         replacing = [asyncio.create_task(client.replace_certificate(new)) for new in (NEW, THIRD)]
-        await asyncio.sleep(0)
+        await loopback.until(lambda: limiter.borrowed_tokens)
         await client.aclose()
+        may_end.set()
         results = await asyncio.gather(*replacing, return_exceptions=True)
-        assert [type(result) for result in results] == [ClientStateError, ClientStateError]
+        assert list(map(type, results)) == [ClientStateError, ClientStateError]
         assert client.certificate is OLD
+        with pytest.raises(ClientStateError, match="is closed"):
+            await client.check_access()
         await loopback.until(lambda: not service.connected)
 
 
-async def test_a_replacement_that_is_cancelled_changes_nothing():
+async def test_a_replacement_that_is_cancelled_changes_nothing(may_end):
     async with service_and_client() as (service, client):
+        limiter = client._opened.limiter
         replacing = asyncio.create_task(client.replace_certificate(NEW))
-        await asyncio.sleep(0)
+        await loopback.until(lambda: limiter.borrowed_tokens)
         replacing.cancel()
+        may_end.set()
         with pytest.raises(asyncio.CancelledError):
             await replacing
         await client.create(job())

@@ -16,6 +16,8 @@ import textwrap
 from pathlib import Path
 
 import doubles
+import loopback
+import pki
 import pytest
 
 import posten_signering
@@ -296,3 +298,34 @@ def test_the_example_for_pytest_asyncio_runs_only_with_the_loop_scope_of_its_fix
     assert "2 failed, 2 passed" in result.stdout
     assert "belongs to a different event loop" in result.stdout
     assert "FAILED test_block.py" not in result.stdout
+
+
+@pytest.mark.anyio
+async def test_the_example_for_a_mounted_secret_uses_each_new_certificate(
+    tmp_path, monkeypatch, caplog
+):
+    name = pki.subject("New", organization_identifier=f"NTRNO-{pki.SENDER}")
+    new = pki.issue(name, pki.intermediate("Sender CA"))
+    secret, anchors = tmp_path / "enterprise.p12", tmp_path / "root.pem"
+    secret.write_bytes(pki.sender().p12(b"password"))
+    anchors.write_bytes(pki.root().pem)
+    for variable, value in {
+        "CERTIFICATE": secret,
+        "CERTIFICATE_PASSWORD": "password",
+        "SERVICE_ROOT": "https://localhost/api",
+        "TRUST_ANCHORS": anchors,
+    }.items():
+        monkeypatch.setenv(f"POSTEN_SIGNERING_{variable}", str(value))
+    names = {}
+    code = block_of("certificates.md", "def follow_secret")
+    exec(compile(code, "block", "exec"), names)
+    names["SECONDS_BETWEEN_CHECKS"] = 0
+    async with names["lifespan"](names["app"]):
+        client = names["app"].state.client
+        first = client.certificate
+        secret.write_bytes(b"half of a file")
+        await loopback.until(lambda: "The old certificate stays in use." in caplog.text)
+        assert client.certificate is first
+        secret.write_bytes(new.p12(b"password"))
+        await loopback.until(lambda: client.certificate is not first)
+        assert client.certificate.sha256 == new.enterprise().sha256
