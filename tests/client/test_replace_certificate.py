@@ -6,6 +6,8 @@ import functools
 import gc
 import hashlib
 import io
+import itertools
+import logging
 import threading
 import weakref
 import zipfile
@@ -55,6 +57,7 @@ from posten_signering.errors import (
     ArgumentTypeError,
     ClientStateError,
     ConfigurationError,
+    RateLimitedError,
     TlsError,
     TransportError,
 )
@@ -221,6 +224,8 @@ async def test_the_old_certificate_stays_in_use_when_the_new_one_is_refused(reas
         with pytest.raises(error) as raised:
             await client.replace_certificate(new)
         assert message in str(raised.value)
+        if error is ConfigurationError:
+            assert str(raised.value).startswith("The certificate was not replaced, and the old one")
         assert client.certificate is OLD
         await client.create(job())
         assert service.peers == ["Old", "Old"]
@@ -244,7 +249,8 @@ async def test_a_client_that_is_not_open_can_not_replace_its_certificate():
 # --- Which certificate a call uses
 
 
-async def test_new_calls_use_the_new_certificate_and_idle_connections_are_closed():
+async def test_new_calls_use_the_new_certificate_and_idle_connections_are_closed(caplog):
+    caplog.set_level(logging.INFO, "posten_signering")
     async with service_and_client() as (service, client):
         await client.create(job())
         assert service.connected == {"Old": 1}
@@ -255,6 +261,8 @@ async def test_new_calls_use_the_new_certificate_and_idle_connections_are_closed
         await client.get_pades(service.url("/pades"))
         assert service.connected == {"New": 1}
         assert service.peers == ["Old", "New", "New"]
+        [record] = caplog.records
+        assert "New calls use the enterprise certificate CN=New," in record.getMessage()
         assert [signer_of(request.body) for request in service.server.received[:2]] == [
             "Old",
             "New",
@@ -372,6 +380,20 @@ async def test_an_open_download_finishes_on_its_connection(tmp_path):
         assert b"".join(received) == service.document
         assert service.peers == ["Old", "New"]
         await loopback.until(lambda: service.connected == {"New": 1})
+
+
+async def test_a_block_by_the_rate_limit_holds_for_the_calls_of_both_certificates():
+    blocked = Answer(429, headers={"dosfilter": "delayed"})
+    clock = Clock()
+    sleep = doubles.Sleep(clock)
+    async with client_of(
+        blocked, Answer(200, b"Known."), clock=clock, monotonic=clock.monotonic, sleep=sleep
+    ) as (client, _):
+        with pytest.raises(RateLimitedError):
+            await client.check_access()
+        await client.replace_certificate(NEW)
+        await client.check_access()
+    assert sleep.slept == [30]
 
 
 async def test_an_iterator_of_a_closed_client_sends_nothing():
@@ -652,7 +674,7 @@ async def test_no_call_fails_or_mixes_certificates_while_they_are_replaced_under
     """Eight tasks create, poll and download. The certificate is replaced 12 times, and half of the attempts fail."""
     gc.collect()
     files = len(doubles.opened_files())
-    wrong = certificate("Other", "999888777")
+    other_organization, rejected = certificate("Other", "999888777"), small_key()
     async with service_and_client(max_connections=8) as (service, client):
         service.document = b"%PDF-1.7\n" + bytes(1024 * 1024) + b"%%EOF\n"
         stopped = anyio.Event()
@@ -672,7 +694,12 @@ async def test_no_call_fails_or_mixes_certificates_while_they_are_replaced_under
             async with client.open_pades(service.url("/pades")) as stream:
                 chunks = aiter(stream)
                 downloaded = [await anext(chunks)]
-                for new in [NEW, THIRD, OLD] * 4:
+                # One fails before its worker thread, one in it.
+                for new, wrong in zip(
+                    [NEW, THIRD, OLD] * 4,
+                    itertools.cycle([other_organization, rejected]),
+                    strict=False,
+                ):
                     with pytest.raises(ConfigurationError):
                         await client.replace_certificate(wrong)
                     await client.replace_certificate(new)

@@ -239,15 +239,23 @@ class ClientLifecycle:
         # A lock of anyio is first come, first served.
         async with opened.replacing:
             opened = self._open()
-            _check_same_organization(self._certificate, certificate)
-            certificate.check(self._configuration.clock())
-            if certificate == self._certificate:
-                return
-            credentials = await anyio.to_thread.run_sync(
-                partial(_credentials, self._configuration, certificate, opened.credentials.anchors),
-                limiter=opened.limiter,
-            )
+            try:
+                _check_same_organization(self._certificate, certificate)
+                certificate.check(self._configuration.clock())
+                if certificate == self._certificate:
+                    return
+                earlier_anchors = opened.credentials.anchors
+                credentials = await anyio.to_thread.run_sync(
+                    partial(_credentials, self._configuration, certificate, earlier_anchors),
+                    limiter=opened.limiter,
+                )
+            except ConfigurationError as error:
+                raise ConfigurationError(
+                    f"The certificate was not replaced, and the old one stays in use. {error}"
+                ) from None
             self._open()  # raises an error if the client was closed meanwhile
+            if credentials.own_transport is not None:
+                opened.transports.add(credentials.own_transport)
             session = opened.session.over(credentials.transport)
             creation = replace(
                 opened.creation,
@@ -259,9 +267,12 @@ class ClientLifecycle:
                 opened, credentials=credentials, session=session, creation=creation
             )
             self._certificate = certificate
+            logging.getLogger("posten_signering.certificates").info(
+                "New calls use the enterprise certificate %s, which expires at %s.",
+                certificate.subject,
+                certificate.not_after.isoformat(),
+            )
             opened.expiry.watch(credentials.watched)
-            if credentials.own_transport is not None:
-                opened.transports.add(credentials.own_transport)
             if opened.credentials.own_transport is not None:
                 await opened.credentials.own_transport.retire()
 
@@ -521,8 +532,8 @@ def _check_same_organization(
     if certificate.organization_number != current.organization_number:
         raise ConfigurationError(
             f"The new certificate belongs to {_organization(certificate)}, but the client was created "
-            f"for {_organization(current)}. The old certificate stays in use. Give a certificate of the same "
-            "organisation, or create a second DirectClient."
+            f"for {_organization(current)}. Give a certificate of the same organisation, or create a second "
+            "DirectClient."
         )
 
 
