@@ -310,9 +310,9 @@ async def test_arguments_of_functions_that_send_nothing_are_checked():
         status_query_token_in(httpx.URL(CANARY))
 
 
-async def test_a_default_sender_of_a_wrong_type_is_named():
-    async with client_of(sender="123456789") as (client, _):
+async def test_a_sender_of_a_wrong_type_is_named():
+    async with client_of() as (client, _):
         with pytest.raises(
             ArgumentTypeError, match=r"^The argument sender must be a Sender, not str\.$"
         ):
-            await client.get_status_change()
+            await client.get_status_change(sender="123456789")

@@ -6,6 +6,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from types import NoneType
 from typing import Self
 
 import anyio
@@ -14,10 +15,13 @@ from posten_signering._client.poll_schedule import PollFailure, PollSchedule
 from posten_signering._session.loop import OwnLoop
 from posten_signering._session.retry import is_transient
 from posten_signering._session.timing import Time
+from posten_signering._values.arguments import require
 from posten_signering._values.job import Sender
+from posten_signering._values.secret import Secret
 from posten_signering._values.status import DirectJobStatusResponse, StatusPoll
 from posten_signering._wire.exchange import Request
 from posten_signering.errors import (
+    ArgumentTypeError,
     ConfigurationError,
     SigningError,
     TooEagerPollingError,
@@ -54,6 +58,8 @@ class FailurePolicy:
 
     Raises:
         ConfigurationError: `max_failures` is less than 1, or `max_outage` is negative.
+        ArgumentTypeError: `max_failures` is not a whole number, `max_outage` is not a timedelta, or
+            `on_failure` can't be called.
     """
 
     max_failures: int | None = None
@@ -61,6 +67,15 @@ class FailurePolicy:
     on_failure: OnFailure | None = None
 
     def __post_init__(self) -> None:
+        failures, outage = Secret(self.max_failures), Secret(self.max_outage)
+        require("FailurePolicy.max_failures", failures, "a whole number or None", int, NoneType)
+        require("FailurePolicy.max_outage", outage, "a timedelta or None", timedelta, NoneType)
+        if not (self.on_failure is None or callable(self.on_failure)):
+            raise ArgumentTypeError(
+                "FailurePolicy.on_failure",
+                expected="a function or None",
+                found=type(self.on_failure),
+            )
         if self.max_failures is not None and self.max_failures < 1:
             raise ConfigurationError(
                 f"FailurePolicy.max_failures is {self.max_failures}: it must be 1 or more, or None."

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import NoneType
 
 import anyio
 
@@ -36,6 +37,10 @@ class Timeouts:
         connect: To open a TCP connection to the service, and again for its TLS handshake.
         api: For the service to accept the next part of a request or send the next part of a response.
         download: The same for downloads. It is longer because the service creates a PAdES on request.
+
+    Raises:
+        ConfigurationError: A timeout is 0 or less, or not a number (NaN).
+        ArgumentTypeError: A timeout is of a different type than int and float.
     """
 
     connect: float = 5.0
@@ -44,6 +49,9 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         for name in ("connect", "api", "download"):
+            require(
+                f"Timeouts.{name}", Secret(getattr(self, name)), "a number of seconds", int, float
+            )
             if not getattr(self, name) > 0:
                 raise ConfigurationError(
                     f"Timeouts.{name} must be more than 0 seconds, not {getattr(self, name)}."
@@ -93,11 +101,11 @@ class ClientConfiguration:
 
     Raises:
         ConfigurationError: No CA certificate of the environment was found, or a value is not permitted.
-        ArgumentTypeError: `fleet` is not a fleet, or `observers` is not a list.
+        ArgumentTypeError: A value has a wrong type, for example `fleet` is not a fleet.
     """
 
     environment: Environment = field(default_factory=lambda: Environment.PRODUCTION)
-    certificate: EnterpriseCertificate
+    certificate: EnterpriseCertificate = field(repr=False)  # by mistake, it may be a key
     trust_anchors: TrustAnchors = field(default_factory=TrustAnchors)
     sender: Sender | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -119,6 +127,8 @@ class ClientConfiguration:
     transport: Transport | None = None
 
     def __post_init__(self) -> None:
+        for name, (expected, *types) in _TYPES.items():
+            require(name, Secret(getattr(self, name)), expected, *types)
         for name in ("max_connections", "max_bytes_in_memory"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be 1 or more, not {getattr(self, name)}.")
@@ -174,6 +184,21 @@ class ClientConfiguration:
         secret_environ = Secret(os.environ if environ is None else environ)
         del environ
         return cls(**variables.settings(secret_environ))
+
+
+_TYPES: dict[str, tuple[str, *tuple[type, ...]]] = {
+    "environment": ("an Environment, such as Environment.STAGING", Environment),
+    "certificate": ("an EnterpriseCertificate", EnterpriseCertificate),
+    "trust_anchors": ("TrustAnchors", TrustAnchors),
+    "sender": ("a Sender or None", Sender, NoneType),
+    "timeouts": ("Timeouts", Timeouts),
+    "proxy": ("text or None", str, NoneType),
+    "user_agent_suffix": ("text or None", str, NoneType),
+    "max_connections": ("a whole number", int),
+    "max_bytes_in_memory": ("a whole number", int),
+    "compression": ("a Compression", Compression),
+    "retries": ("Retries", Retries),
+}
 
 
 def _check_fleet(fleet: Secret[object]) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from posten_signering._values.arguments import require
+from posten_signering._values.secret import Secret
 from posten_signering._wire.operations import Retryable
 from posten_signering.errors import (
     ApiError,
@@ -42,6 +44,8 @@ class Retries:
 
     Raises:
         ConfigurationError: `max_retries` or `budget` is negative.
+        ArgumentTypeError: `max_retries` or `budget` is not a whole number, or `longest_retry_after` is not
+            a timedelta.
     """
 
     max_retries: int = 2
@@ -51,8 +55,15 @@ class Retries:
     def __post_init__(self) -> None:
         for name in ("max_retries", "budget"):
             value = getattr(self, name)
+            require(f"Retries.{name}", Secret(value), "a whole number", int)
             if value < 0:
                 raise ConfigurationError(f"Retries.{name} is {value}: it must be 0 or more.")
+        require(
+            "Retries.longest_retry_after",
+            Secret(self.longest_retry_after),
+            "a timedelta",
+            timedelta,
+        )
 
 
 def may_retry(error: SigningError, retryable: Retryable) -> bool:

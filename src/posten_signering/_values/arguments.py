@@ -14,12 +14,13 @@ def require(argument: str, value: Secret[object], expected: str, *types: type) -
         argument: The name of the argument.
         value: The argument. No error and no traceback shows it.
         expected: The types in words.
-        types: The types.
+        types: The types. `int` does not include True and False, unless `bool` is named too.
 
     Raises:
         ArgumentTypeError: The argument has a different type.
     """
-    if not isinstance(value.reveal(), types):
+    is_unwanted_bool = isinstance(value.reveal(), bool) and bool not in types
+    if not isinstance(value.reveal(), types) or is_unwanted_bool:
         raise ArgumentTypeError(argument, expected=expected, found=type(value.reveal()))
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -16,7 +17,10 @@ from posten_signering import (
     ClientConfiguration,
     Compression,
     Environment,
+    FailurePolicy,
+    InMemoryFleet,
     RedisFleet,
+    Retries,
     Sender,
     Timeouts,
     TrustAnchors,
@@ -112,12 +116,46 @@ def test_an_explicitly_trusted_anchor_is_enough():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("fleet", "redis://:canary@host"), ("fleet", RedisFleet), ("fleet", 5), ("observers", print)],
+    [
+        *[("fleet", value) for value in ("redis://:canary@host", RedisFleet, 5)],
+        *[("observers", print), ("environment", "staging"), ("certificate", "canary.p12")],
+        *[("trust_anchors", "anchors"), ("sender", pki.SENDER), ("timeouts", 10), ("retries", 2)],
+        *[("proxy", b"http://:canary@host"), ("user_agent_suffix", 1), ("compression", True)],
+        *[("max_connections", value) for value in ("8", 8.0, True, None)],
+        ("max_bytes_in_memory", "64"),
+    ],
 )
-def test_a_fleet_or_observers_of_a_wrong_type_are_refused(name, value):
-    with pytest.raises(ArgumentTypeError, match=f"^The argument {name} must be a ") as caught:
+def test_a_value_of_a_wrong_type_is_refused(name, value):
+    with pytest.raises(ArgumentTypeError, match=f"^The argument {name} must be ") as caught:
         doubles.configuration(None, **{name: value})
     assert "canary" not in doubles.frames_with_locals(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value"),
+    [
+        *[(Timeouts, name, value) for name in ("connect", "api") for value in ("10", None, True)],
+        (Timeouts, "download", timedelta(seconds=1)),
+        *[(Retries, name, value) for name in ("max_retries", "budget") for value in ("2", 2.0)],
+        *[(Retries, "longest_retry_after", value) for value in (20, None)],
+        *[(FailurePolicy, "max_failures", value) for value in ("3", 3.0, math.nan, True)],
+        *[(FailurePolicy, "max_outage", value) for value in ("3", 60)],
+        (FailurePolicy, "on_failure", "log"),
+        *[(InMemoryFleet, "share", value) for value in ("1", True)],
+        *[(partial(RedisFleet, "redis://redis"), "share", value) for value in ("1", None, True)],
+        (partial(RedisFleet, "redis://redis"), "members_at_least", True),
+    ],
+)
+def test_a_setting_of_a_wrong_type_is_refused(make, name, value):
+    message = rf"^The argument (\w+\.)?{name} must be .*, not {type(value).__name__}\.$"
+    with pytest.raises(ArgumentTypeError, match=message):
+        make(**{name: value})
+
+
+@pytest.mark.parametrize("make", [InMemoryFleet, partial(RedisFleet, "redis://redis")])
+def test_a_share_that_is_no_number_is_refused(make):
+    with pytest.raises(ConfigurationError, match="share must be above 0 and at most 1"):
+        make(share=math.nan)
 
 
 def test_the_defaults_are_production_and_the_system_clocks():
