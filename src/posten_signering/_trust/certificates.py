@@ -57,6 +57,11 @@ _KEY_USES = (
     ("decipherOnly", "decipher_only"),
 )
 
+# The beginning of a PKCS#12 file (RFC 7292, 4): a SEQUENCE of the version, which is 3, and a SEQUENCE.
+_PKCS12 = re.compile(
+    rb"\x30(?:[\x00-\x80]|\x81(.)|\x82(..)|\x83(...)|\x84(....))\x02\x01\x03\x30", re.DOTALL
+)
+
 # Adding the filter of `_bundle` removes it for a moment, if it is there already.
 _READING = threading.Lock()
 
@@ -102,7 +107,7 @@ class EnterpriseCertificate:
         # The source is hidden too: it may be a key that is not encrypted.
         secret_source, secret = Secret(source), Secret(password)
         del source, password
-        return _from_pkcs12(secret_source, _encoded(secret))
+        return read_pkcs12(secret_source, secret)
 
     @staticmethod
     def from_pem(
@@ -276,7 +281,7 @@ async def load_pkcs12(source: bytes | str | Path, *, password: str | None) -> En
     # The source is hidden too: it may be a key that is not encrypted.
     secret_source, secret = Secret(source), Secret(password)
     del source, password
-    return await anyio.to_thread.run_sync(_from_pkcs12, secret_source, _encoded(secret))
+    return await anyio.to_thread.run_sync(read_pkcs12, secret_source, secret)
 
 
 def _encoded(password: Secret[str | None]) -> Secret[bytes | None]:
@@ -292,9 +297,13 @@ def _encoded(password: Secret[str | None]) -> Secret[bytes | None]:
     return Secret(cast("Secret[str]", password).reveal().encode(errors="replace"))
 
 
-def _hint_at_white_space(password: Secret[bytes | None]) -> str:
+def _is_stripped(password: Secret[bytes | None]) -> bool:
     text = Secret((password.reveal() or b"").decode())
-    if text.reveal() == text.reveal().strip():
+    return text.reveal() == text.reveal().strip()
+
+
+def _hint_at_white_space(password: Secret[bytes | None]) -> str:
+    if _is_stripped(password):
         return ""
     return (
         " The password begins or ends with white space, such as the line break at the end of a mounted "
@@ -325,37 +334,97 @@ def _content(source: Secret[bytes | str | Path], what: str) -> Secret[bytes]:
     )
 
 
-def _from_pkcs12(
-    source: Secret[bytes | str | Path], password: Secret[bytes | None]
+def read_pkcs12(
+    source: Secret[bytes | str | Path],
+    secret_password: Secret[str | None],
+    *,
+    argument: str = "`password`",
 ) -> EnterpriseCertificate:
+    """The result of `EnterpriseCertificate.from_pkcs12`.
+
+    Args:
+        source: The file's path, or its content as bytes.
+        secret_password: The file's password.
+        argument: The argument or variable that holds the password, for errors.
+
+    Raises:
+        ConfigurationError: For the same reasons as `EnterpriseCertificate.from_pkcs12`.
+    """
+    password = _encoded(secret_password)
     content = _content(source, "The PKCS#12 file")
     if b"\0" in (password.reveal() or b""):
         # The library panics, with an error that shows the password.
         raise ConfigurationError(
-            "The password has a NUL character (U+0000), which no PKCS#12 password can have. Check how "
+            f"{argument} has a NUL character (U+0000), which no PKCS#12 password can have. Check how "
             "the password was read, for example whether it is text in UTF-16."
         )
     try:
         bundle = _bundle(content, password)
     except (ValueError, UnsupportedAlgorithm):
         bundle = None
-    if bundle is None and b"-----BEGIN" in content.reveal():
-        raise ConfigurationError(
-            "The PKCS#12 file is in PEM form. Read it with EnterpriseCertificate.from_pem."
-        )
-    if bundle is None and content.reveal().lstrip().startswith(b"MI"):
-        raise ConfigurationError(
-            "The PKCS#12 file is in Base64. Decode it first, for example with base64.b64decode."
-        )
     if bundle is None:
-        raise ConfigurationError(
-            "The enterprise certificate can't be read: the password is wrong, or the file is not "
-            "PKCS#12, or OpenSSL's configuration forbids its encryption. Check the password and the "
-            f"file.{_hint_at_white_space(password)}"
-        )
+        raise ConfigurationError(_fault_of_file(content) or _fault_of_password(password, argument))
     own = [] if bundle.cert is None else [bundle.cert]
     entries = [*own, *bundle.additional_certs]
     return _assemble(bundle.key, [entry.certificate for entry in entries])
+
+
+def _fault_of_file(content: Secret[bytes]) -> str | None:
+    """Why a file can't be read with any password; None if it looks like PKCS#12."""
+    if b"-----BEGIN" in content.reveal():
+        return (
+            "The PKCS#12 file is in PEM form. Read it with EnterpriseCertificate.from_pem, or convert it "
+            "with `openssl pkcs12 -export -in OLD -out NEW.p12`."
+        )
+    if content.reveal().lstrip().startswith(b"MI"):
+        return (
+            "The PKCS#12 file is in Base64. Decode it first, for example with `base64 -d` or with "
+            "base64.b64decode."
+        )
+    if not content.reveal():
+        return "The file is not PKCS#12: it is empty. Copy it again."
+    beginning = _PKCS12.match(content.reveal())
+    if beginning is None:
+        return (
+            "The file is not PKCS#12. Use the .p12 or .pfx file that the certificate's issuer delivered, "
+            "which has the private key too."
+        )
+    length = int.from_bytes(next(filter(None, beginning.groups()), b""), "big")
+    header = beginning.end() - len(b"\x02\x01\x03\x30")
+    if len(content.reveal()) < header + length:
+        return (
+            f"The file is not PKCS#12 to its end: it has {len(content.reveal())} bytes, and the rest is "
+            "missing. Copy it again."
+        )
+    return None
+
+
+def _fault_of_password(password: Secret[bytes | None], name: str) -> str:
+    """Why the password does not open a file that looks like PKCS#12."""
+    if password.reveal() is None:
+        return (
+            f"The PKCS#12 file can't be opened without a password, and {name} is not set. Set it to the "
+            "file's password."
+        )
+    if not password.reveal():
+        return (
+            f"The PKCS#12 file can't be opened with an empty password, and {name} is empty. Set it to the "
+            "file's password."
+        )
+    if (password.reveal() or b"").endswith((b"\n", b"\r")):
+        return (
+            f"{name} ends in a line break, and does not open the PKCS#12 file. Remove the line break, such "
+            "as the one at the end of a mounted secret, unless it is part of the password."
+        )
+    if not _is_stripped(password):
+        return (
+            f"{name} begins or ends with white space, and does not open the PKCS#12 file. Remove the white "
+            "space, unless it is part of the password."
+        )
+    return (
+        f"{name} does not open the PKCS#12 file: the password is wrong, or the file is damaged, or OpenSSL's "
+        "configuration forbids its encryption. Check the password and the file."
+    )
 
 
 def _bundle(
