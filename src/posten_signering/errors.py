@@ -118,8 +118,8 @@ class SenderNotSpecifiedError(SigningError):
 
     def __init__(self) -> None:
         super().__init__(
-            "No sender is set. Pass `sender` in the job or in the call, or set "
-            "`ClientConfiguration.sender` as the default."
+            "No sender is set. Pass `sender` in the job or in the call, or set a default: "
+            "`ClientConfiguration.sender`, or the variable POSTEN_SIGNERING_ORGANIZATION_NUMBER."
         )
 
 

@@ -192,7 +192,9 @@ async def test_the_sender_of_the_call_overrides_that_of_the_client(
 @pytest.mark.parametrize("name", SENDER_OPERATIONS)
 async def test_without_a_sender_nothing_is_sent(name):
     async with client_of(sender=None) as (client, transport):
-        with pytest.raises(SenderNotSpecifiedError, match="No sender is set"):
+        with pytest.raises(
+            SenderNotSpecifiedError, match=r"No sender is set.*POSTEN_SIGNERING_ORGANIZATION_NUMBER"
+        ):
             await SENDER_OPERATIONS[name](client, None)
         assert transport.sent == []
 

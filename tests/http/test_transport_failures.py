@@ -11,6 +11,7 @@ from transport_client import OK, Body, Client, connected, server_context
 
 from posten_signering._http.failures import FailureContext, transport_error
 from posten_signering._http.trace import Trace
+from posten_signering._values.secret import Secret
 from posten_signering._wire.exchange import TimeoutKind
 from posten_signering.errors import (
     TlsError,
@@ -35,6 +36,46 @@ class TestFailures:
                 await client.fetch()
         assert raised.value.request_may_have_left is False
         assert not isinstance(raised.value, TlsError | TransportTimeoutError)
+
+    @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+    @pytest.mark.parametrize("silent", [True, False])
+    async def test_a_proxy_variable_that_is_not_used_is_named(self, name, silent, monkeypatch):
+        """The name of the variable only, because its value may have a password."""
+        monkeypatch.setenv(name, "http://user:canary@proxy.invalid:8080")
+        message = f"The variable {name} is set, but the client does not use it"
+        async with loopback.silent_port() as listening:
+            server = listening if silent else loopback.Server(port=loopback.closed_port())
+            async with Client(server, connect_seconds=0.05) as client:
+                with pytest.raises(TransportError, match=message) as raised:
+                    await client.fetch()
+        assert "POSTEN_SIGNERING_PROXY" in str(raised.value)
+        assert "canary" not in str(raised.value)
+
+    @pytest.mark.parametrize(
+        "variables",
+        [
+            {},
+            {"HTTPS_PROXY": ""},
+            {"HTTP_PROXY": "http://proxy.invalid"},
+            {"HTTPS_PROXY": "http://proxy.invalid", "NO_PROXY": "localhost"},
+        ],
+    )
+    async def test_without_a_proxy_for_the_service_in_the_variables_none_is_named(
+        self, variables, monkeypatch
+    ):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        async with Client(loopback.Server(port=loopback.closed_port())) as client:
+            with pytest.raises(TransportError, match=r"Connection refused\.$"):
+                await client.fetch()
+
+    async def test_a_client_with_a_proxy_names_no_variable(self, monkeypatch):
+        monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid")
+        closed = loopback.closed_port()
+        proxy = Secret(f"http://127.0.0.1:{closed}")
+        async with Client(loopback.Server(port=closed), proxy=proxy) as client:
+            with pytest.raises(TransportError, match=r"through the proxy: Connection refused\.$"):
+                await client.fetch()
 
     async def test_a_server_without_tls_causes_a_tls_error(self):
         async with loopback.serving(loopback.plain_refusal) as server, Client(server) as client:

@@ -289,6 +289,36 @@ class TestFetch:
                 await TrustAnchors.fetch(local, timeout=pki.timedelta(milliseconds=50))
         assert "no complete response within 0.05 seconds" in caplog.text
 
+    @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+    @pytest.mark.parametrize("silent", [True, False])
+    async def test_a_proxy_variable_that_is_not_used_is_named(self, name, silent, monkeypatch):
+        """The name of the variable only, because its value may have a password."""
+        monkeypatch.setenv(name, "http://user:canary@proxy.invalid:8080")
+        async with loopback.silent_port() as server:
+            port = server.port if silent else loopback.closed_port()
+            local = environment(
+                authority(pki.root(), published_at=f"http://127.0.0.1:{port}/root.cer")
+            )
+            with pytest.raises(
+                ConfigurationError, match=f"The variable {name} is set, but is not used"
+            ) as raised:
+                await TrustAnchors.fetch(local, timeout=pki.timedelta(milliseconds=50))
+        assert "canary" not in str(raised.value)
+        assert "TrustAnchors.fetch" not in str(raised.value)
+        assert "TrustAnchors.from_directory" in str(raised.value)
+
+    async def test_a_proxy_variable_is_not_named_if_it_would_not_help(self, monkeypatch):
+        monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:8080")
+        for contents in ({"/root.cer": loopback.answer(404)}, {"/root.cer": None}):
+            with pytest.raises(ConfigurationError, match="None of") as raised:
+                await self.fetched(contents)
+            assert "HTTP_PROXY" not in str(raised.value)
+        refused = f"http://127.0.0.1:{loopback.closed_port()}"
+        local = environment(authority(pki.root(), published_at=f"{refused}/root.cer"))
+        with pytest.raises(ConfigurationError, match="None of") as raised:
+            await TrustAnchors.fetch(local, proxy=refused)
+        assert "HTTP_PROXY" not in str(raised.value)
+
     async def test_a_url_that_is_too_long_is_skipped(self, caplog):
         too_long = f"http://localhost/{'x' * 70_000}"
         local = environment(authority(pki.root(), published_at=too_long))

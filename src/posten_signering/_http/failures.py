@@ -57,6 +57,8 @@ class FailureContext:
         silence_seconds: The timeout for the service to send or receive more.
         explain: Explains why a chain is not trusted.
         certificate_advice: What to do when the service refuses the client certificate.
+        unused_proxy: The environment variable with a proxy that the client does not use; None if there is
+            none.
     """
 
     service_root: str
@@ -65,6 +67,7 @@ class FailureContext:
     silence_seconds: float
     explain: Explain
     certificate_advice: str = CERTIFICATE_ADVICE
+    unused_proxy: str | None = None
 
 
 def transport_error(cause: BaseException, trace: Trace, context: FailureContext) -> TransportError:
@@ -141,7 +144,7 @@ def _timeout(
     elif unsent:
         message = (
             f"No TCP connection to the service at {root}, or no TLS handshake, within "
-            f"{context.connect_seconds:g} seconds."
+            f"{context.connect_seconds:g} seconds.{_proxy_hint(context)}"
         )
     elif trace.response_begun:
         message = f"The response of the service at {root} stopped for {silence}."
@@ -164,7 +167,7 @@ def _lost_connection(
     if unsent and trace.connected:
         return f"The connection to the service at {root} was lost in the TLS handshake: {reason}.{hint}"
     if unsent:
-        return f"The service at {root} can't be reached: {reason}."
+        return f"The service at {root} can't be reached: {reason}.{_proxy_hint(context)}"
     if trace.response_begun:
         return f"The response of the service at {root} was cut off: {reason}."
     if isinstance(cause, httpx.RemoteProtocolError) and "disconnected" not in str(cause):
@@ -174,6 +177,15 @@ def _lost_connection(
         )
     lost = f"The connection to the service at {root} was lost before a response came: {reason}."
     return lost if trace.tls is None else lost + hint
+
+
+def _proxy_hint(context: FailureContext) -> str:
+    if context.unused_proxy is None:
+        return ""
+    return (
+        f" The variable {context.unused_proxy} is set, but the client does not use it. If the service must be "
+        "reached through that proxy, set ClientConfiguration.proxy or POSTEN_SIGNERING_PROXY."
+    )
 
 
 def reason_of(cause: BaseException, handled: BaseException | None) -> str:

@@ -13,7 +13,7 @@ from posten_signering._http.failures import FAILURES, reason_of
 from posten_signering._http.log import EventNamesOnly
 from posten_signering._http.transport import httpx_proxy
 from posten_signering._values.secret import Secret
-from posten_signering.errors import TransportError
+from posten_signering.errors import TransportError, TransportTimeoutError
 
 
 async def fetch_file(
@@ -31,7 +31,8 @@ async def fetch_file(
         proxy: A proxy's URL.
 
     Raises:
-        TransportError: The download failed, or the file is larger than the limit.
+        TransportError: The download failed, or the file is larger than the limit. If no connection
+            was made, `request_may_have_left` is False.
     """
     handled = sys.exception()
     unchecked = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -45,12 +46,17 @@ async def fetch_file(
             async with transport:
                 return await _get(transport, address, limit)
     except TimeoutError:
-        reason = f"no complete response within {seconds:g} seconds"
+        failure: TransportError = TransportTimeoutError(
+            f"no complete response within {seconds:g} seconds", request_may_have_left=True
+        )
     except FAILURES as error:
-        reason = reason_of(error, handled)
+        failure = TransportError(
+            reason_of(error, handled),
+            request_may_have_left=not isinstance(error, httpx.ConnectError),
+        )
     except httpx.InvalidURL:
-        reason = "the URL is not valid"
-    raise TransportError(reason, request_may_have_left=True)
+        failure = TransportError("the URL is not valid", request_may_have_left=False)
+    raise failure
 
 
 async def _get(transport: httpx.AsyncHTTPTransport, address: str, limit: int) -> bytes:

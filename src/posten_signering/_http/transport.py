@@ -1,8 +1,9 @@
-"""Sends requests to the service with httpx. Retries nothing, follows no redirect, reads no environment variable.
+"""Sends requests to the service with httpx. Retries nothing, follows no redirect, uses no environment variable.
 
 The exceptions of httpx are never chained to ours, because they and their tracebacks hold URLs.
 """
 
+import os
 import re
 import ssl
 import sys
@@ -11,6 +12,8 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from typing import cast
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 import anyio
 import anyio.lowlevel
@@ -87,6 +90,7 @@ class HttpTransport:
                 silence_seconds=seconds,
                 explain=explain,
                 certificate_advice=certificate_advice,
+                unused_proxy=None if proxy is not None else unused_proxy(service_root),
             )
             for kind, seconds in (
                 (TimeoutKind.API, api_seconds),
@@ -293,6 +297,20 @@ def _connect(ssl_context: ssl.SSLContext, proxy: httpx.Proxy | None) -> _Connect
     )
 
 
+def unused_proxy(url: str) -> str | None:
+    """The name of the environment variable whose proxy other programs use for a URL; None if there is none.
+
+    This package never uses it, but a user may expect that. The value may contain a password.
+    """
+    parts = urlsplit(url)
+    names = [f"{parts.scheme}_proxy", "all_proxy"]
+    for name in (name for lower in names for name in (lower.upper(), lower)):
+        if os.environ.get(name):
+            # NO_PROXY may list the host.
+            return None if proxy_bypass(parts.hostname or "") else name
+    return None
+
+
 def httpx_proxy(proxy: Secret[str] | None) -> httpx.Proxy | None:
     """The proxy in httpx's form.
 
@@ -311,5 +329,5 @@ def httpx_proxy(proxy: Secret[str] | None) -> httpx.Proxy | None:
         pass
     raise ConfigurationError(
         "The proxy must be an http or https URL of a host, such as "
-        "http://user:password@proxy.example:8080."
+        "http://user:password@proxy.example:8080. Check ClientConfiguration.proxy or POSTEN_SIGNERING_PROXY."
     )

@@ -31,7 +31,7 @@ from posten_signering._trust.certificates import (
 )
 from posten_signering._trust.environment import CertificateAuthority, Environment
 from posten_signering._values.secret import Secret
-from posten_signering.errors import ConfigurationError, TransportError
+from posten_signering.errors import ConfigurationError, TransportError, TransportTimeoutError
 
 _LOGGER = logging.getLogger("posten_signering")
 
@@ -173,6 +173,7 @@ class TrustAnchors:
 
         transport.httpx_proxy(hidden)
         by_sha256: dict[str, bytes] = {}
+        unused_proxies: list[str] = []
 
         async def fetch_one(authority: CertificateAuthority, url: str) -> None:
             try:
@@ -186,6 +187,11 @@ class TrustAnchors:
                     url,
                     error,
                 )
+                may_need_proxy = not error.request_may_have_left or isinstance(
+                    error, TransportTimeoutError
+                )
+                if hidden is None and may_need_proxy:
+                    unused_proxies.extend(filter(None, [transport.unused_proxy(url)]))
                 return
             matching = [
                 der for der in _certificates_in(content) if _sha256(der) == authority.sha256
@@ -204,9 +210,15 @@ class TrustAnchors:
                 if authority.published_at is not None:
                     tasks.start_soon(fetch_one, authority, authority.published_at)
         if not by_sha256:
+            hint = (
+                f"The variable {unused_proxies[0]} is set, but is not used: if the URLs must be reached "
+                "through that proxy, give its URL as `proxy`. "
+                if unused_proxies
+                else ""
+            )
             raise ConfigurationError(
                 f"None of the CA certificates of {environment.name} could be downloaded. The log "
-                f"shows each failed download. {_where_to_get_anchors(environment)}"
+                f"shows each failed download. {hint}{_how_to_download(environment)}"
             )
         in_order = [authority.sha256 for authority in environment.authorities]
         return TrustAnchors(
@@ -347,17 +359,27 @@ def _how_to_get(environment: Environment, authority: CertificateAuthority) -> st
 
 
 def _where_to_get_anchors(environment: Environment) -> str:
-    published = [
+    if not _published(environment):
+        return _how_to_download(environment)
+    return f"Use `await TrustAnchors.fetch(...)`. {_how_to_download(environment, 'Or download')}"
+
+
+def _how_to_download(environment: Environment, download: str = "Download") -> str:
+    published = _published(environment)
+    if not published:
+        return "Give certificates that you trust to TrustAnchors.trusting(...)."
+    return (
+        f"{download} the files, for example with a browser, and read them with TrustAnchors.from_directory. "
+        f"They are published at: {', '.join(published)}."
+    )
+
+
+def _published(environment: Environment) -> list[str]:
+    return [
         f"{authority.published_at} ({authority.name})"
         for authority in environment.authorities
         if authority.published_at is not None
     ]
-    if not published:
-        return "Give certificates that you trust to TrustAnchors.trusting(...)."
-    return (
-        "Use `await TrustAnchors.fetch(...)`, or download the files and read them with "
-        f"TrustAnchors.from_directory. They are published at: {', '.join(published)}."
-    )
 
 
 def _check_is_path(path: object) -> None:
