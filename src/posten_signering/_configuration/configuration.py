@@ -156,34 +156,27 @@ class ClientConfiguration:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "ClientConfiguration":
-        """The configuration that the environment variables describe.
+        """The configuration that the environment variables `POSTEN_SIGNERING_*` describe.
 
-        | Variable | Value |
-        | --- | --- |
-        | `POSTEN_SIGNERING_CERTIFICATE` | path of the PKCS#12 file; required |
-        | `POSTEN_SIGNERING_CERTIFICATE_PASSWORD` | password of that file |
-        | `POSTEN_SIGNERING_ENVIRONMENT` | `production` (default), `staging` or `difitest` |
-        | `POSTEN_SIGNERING_SERVICE_ROOT` | root URL of a different service, such as a sandbox |
-        | `POSTEN_SIGNERING_TRUST_ANCHORS` | a directory or a file with CA certificates |
-        | `POSTEN_SIGNERING_ORGANIZATION_NUMBER` | organisation number of the default sender |
-        | `POSTEN_SIGNERING_POLLING_QUEUE` | polling queue of the default sender |
-        | `POSTEN_SIGNERING_PROXY` | URL of an HTTP proxy |
-        | `POSTEN_SIGNERING_DEFAULT_POLL_WAIT` | seconds until the next poll after a lost response, such as `30` |
-
-        Without `_SERVICE_ROOT`, only CA certificates whose fingerprints the environment pins are trusted.
-        With it, all of `_TRUST_ANCHORS` are trusted, because no fingerprints are known for that service.
-        This method reads the named files, so it blocks. Set other options with `dataclasses.replace`.
+        `POSTEN_SIGNERING_CERTIFICATE` is required. docs/configuration.md lists all variables. Set other
+        options with `dataclasses.replace`. A variable with this prefix that is not known is logged at
+        WARNING. This method reads the named files, and imports redis if a Redis is named, so it blocks.
 
         Args:
             environ: The variables to read. None means those of the process (`os.environ`).
 
         Raises:
-            ConfigurationError: A required variable is missing, or a value can't be used.
+            ConfigurationError: A required variable is missing, or a value can't be used. The message
+                names the variable.
         """
         # The variables hold the password. In a Secret, no traceback with local variables shows them.
         secret_environ = Secret(os.environ if environ is None else environ)
         del environ
-        return cls(**variables.settings(secret_environ))
+        variables.warn_of_unknown(secret_environ)
+        return cls(
+            timeouts=Timeouts(**variables.timeouts(secret_environ)),
+            **variables.settings(secret_environ),
+        )
 
 
 _TYPES: dict[str, tuple[str, *tuple[type, ...]]] = {

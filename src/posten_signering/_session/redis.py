@@ -13,6 +13,8 @@ from posten_signering._values.arguments import require
 from posten_signering._values.secret import Secret
 from posten_signering.errors import ConfigurationError
 
+_NEEDS_EXTRA = "RedisFleet needs an extra: pip install 'posten-signering[redis]'."
+
 
 @dataclass(frozen=True, slots=True)
 class RedisFleet:
@@ -93,9 +95,7 @@ class RedisFleet:
                 RedisMember,
             )
         except ImportError:
-            raise ConfigurationError(
-                "RedisFleet needs an extra: pip install 'posten-signering[redis]'."
-            ) from None
+            raise ConfigurationError(_NEEDS_EXTRA) from None
         async with AsyncExitStack() as exits:
             # In a worker thread too, because redis-py imports more modules for its first connection.
             redis = await to_thread.run_sync(RedisConnection, Secret(self.url))
@@ -105,3 +105,18 @@ class RedisFleet:
             exits.push_async_callback(member.aclose)
             await member.open()
             yield member
+
+
+def check_url(url: Secret[str]) -> None:
+    """Checks that the URL is one of a Redis server, without opening a connection. Imports redis.
+
+    Raises:
+        ConfigurationError: The URL can't be used, or the extra `redis` is not installed.
+    """
+    try:
+        from posten_signering._session.redis_connection import (  # noqa: PLC0415 - needs the extra
+            RedisConnection,
+        )
+    except ImportError:
+        raise ConfigurationError(_NEEDS_EXTRA) from None
+    RedisConnection(url)

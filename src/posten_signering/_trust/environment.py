@@ -13,6 +13,11 @@ from posten_signering._values.secret import Secret
 from posten_signering._wire.urls import address_of, origin_of
 from posten_signering.errors import ConfigurationError
 
+SERVICE_ROOT_RULE = (
+    "must be an absolute https URL without user, query, fragment or a slash at the end, such as "
+    "https://api.signering.posten.no/api."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateAuthority:
@@ -82,10 +87,7 @@ class Environment:
             or re.search("[?#]", self.service_root)
             or self.service_root.endswith("/")
         ):
-            raise ConfigurationError(
-                "The service_root must be an absolute https URL without user, query, fragment or a "
-                "slash at the end, such as https://api.signering.posten.no/api."
-            )
+            raise ConfigurationError(f"The service_root {SERVICE_ROOT_RULE}")
         if re.fullmatch("[0-9]{9}", self.server_organization_number) is None:
             raise ConfigurationError("The server_organization_number must be nine digits.")
         wait = cast("object", self.default_poll_wait)
