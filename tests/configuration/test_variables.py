@@ -163,6 +163,28 @@ def test_right_values_have_their_effect(variables, given, expected):
     assert configuration == dataclasses.replace(default, **settings)
 
 
+def test_the_table_has_the_defaults_of_the_code():
+    configuration = ClientConfiguration(certificate=pki.sender().enterprise())
+    timeouts = configuration.timeouts
+    settings = {
+        "TIMEOUT_CONNECT": timeouts.connect,
+        "TIMEOUT_API": timeouts.api,
+        "TIMEOUT_DOWNLOAD": timeouts.download,
+        "MAX_CONNECTIONS": configuration.max_connections,
+        "RETRIES": configuration.retries.max_retries,
+        "FLEET_SHARE": RedisFleet(REDIS).share,
+    }
+    assert {name: f"{value:g}" for name, value in settings.items()} == {
+        row.name: row.default for row in VARIABLES if row.name in settings
+    }
+    waits = {
+        environment.default_poll_wait.total_seconds()
+        for environment in (Environment.PRODUCTION, Environment(name="a", service_root=ROOT))
+    }
+    assert waits == {600}
+    assert Environment.STAGING.default_poll_wait.total_seconds() == 30
+
+
 def test_a_share_without_redis_is_that_of_the_process(variables, monkeypatch):
     shares = []
     monkeypatch.setattr(InMemoryFleet, "__init__", lambda self, *, share: shares.append(share))

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 import doubles
@@ -21,7 +22,8 @@ import pki
 import pytest
 
 import posten_signering
-from posten_signering import ClientConfiguration, DirectClient, errors
+from posten_signering import ClientConfiguration, DirectClient, Sender, errors
+from posten_signering._configuration.variables import PREFIX, VARIABLES, Variable
 from posten_signering.sandbox import Sandbox, ThreadedSandbox
 from posten_signering.sandbox.__main__ import PAGES_PORT
 
@@ -169,12 +171,25 @@ def test_the_tables_of_the_errors_page_list_each_error_once():
     assert sorted(listed) == sorted({*errors.__all__} - {"Violation", "SigningError"})
 
 
-def test_getting_started_lists_every_environment_variable():
-    text = (ROOT / "docs" / "getting-started.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| `(POSTEN_SIGNERING_\w+)` \|", text, re.MULTILINE)
-    assert sorted(listed) == sorted(
-        set(re.findall(r"POSTEN_SIGNERING_\w+", ClientConfiguration.from_env.__doc__))
-    )
+def rows_of_variables(variables: Iterable[Variable]) -> list[str]:
+    """The rows of the table of environment variables in docs/configuration.md."""
+    return [
+        f"| `{PREFIX}{row.name}` | {row.value}{' (secret)' if row.secret else ''} | {row.default} | {row.setting} |"
+        for row in variables
+    ]
+
+
+def test_the_configuration_page_has_the_table_of_environment_variables():
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    table = [line for line in text.splitlines() if re.match(r"\| `POSTEN_SIGNERING_\w+` \|", line)]
+    assert table == rows_of_variables(VARIABLES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_environment_variable_that_a_page_names_exists(page):
+    text = page.read_text(encoding="utf-8").replace("`POSTEN_SIGNERING_SERVICE_HOST`", "")
+    named = set(re.findall(r"\bPOSTEN_SIGNERING_\w+", text)) - {"POSTEN_SIGNERING_"}
+    assert named - {f"{PREFIX}{row.name}" for row in VARIABLES} == set()
 
 
 # Links
@@ -329,3 +344,15 @@ async def test_the_example_for_a_mounted_secret_uses_each_new_certificate(
         secret.write_bytes(new.p12(b"password"))
         await loopback.until(lambda: client.certificate is not first)
         assert client.certificate.sha256 == new.enterprise().sha256
+
+
+def test_the_example_for_pydantic_settings_runs(tmp_path, monkeypatch):
+    (tmp_path / "client.p12").write_bytes(pki.sender().p12(b"a"))
+    monkeypatch.setenv("SHOP_SIGNING_CERTIFICATE", str(tmp_path / "client.p12"))
+    monkeypatch.setenv("SHOP_SIGNING_CERTIFICATE_PASSWORD", "a")
+    monkeypatch.setenv("SHOP_SIGNING_ORGANIZATION_NUMBER", pki.SENDER)
+    names = {"__name__": "example"}
+    exec(compile(block_of("configuration.md", "BaseSettings"), "block", "exec"), names)
+    configuration = names["Settings"]().client_configuration()
+    assert configuration.certificate == pki.sender().enterprise()
+    assert configuration.sender == Sender(organization_number=pki.SENDER)
