@@ -447,7 +447,8 @@ WRONG: list[tuple[dict[str, str | None], str, str]] = [
 def test_the_error_for_a_wrong_value_names_the_variable_and_shows_no_secret(
     variables, given, name, problem
 ):
-    others = {} if "PROXY" in name else {"PROXY": PROXY}
+    secrets = {"PROXY": PROXY, "REDIS_URL": REDIS}
+    others = {key: value for key, value in secrets.items() if key not in name}
     with pytest.raises(ConfigurationError) as raised:
         ClientConfiguration.from_env(variables(**others, **given))
     pattern = f"POSTEN_SIGNERING_{name}{problem}"
@@ -497,6 +498,7 @@ def test_of_production_only_pinned_anchors_are_trusted(variables, path, expected
         ("POSTEN_SIGNERING_ORGANISATION_NUMBER", "POSTEN_SIGNERING_ORGANIZATION_NUMBER"),
         ("posten_signering_proxy", "POSTEN_SIGNERING_PROXY"),
         ("POSTEN_SIGNERING_TIMEOUT", "POSTEN_SIGNERING_TIMEOUT_API"),
+        ("POSTEN_SIGNERING_PROXY_PORT", "POSTEN_SIGNERING_PROXY"),
     ],
 )
 def test_an_unknown_variable_is_a_warning_with_the_nearest_known_name(
@@ -514,7 +516,7 @@ def test_known_variables_and_those_of_others_are_no_warning(variables, caplog):
     given = dict.fromkeys((f"{PREFIX}{row.name}" for row in VARIABLES), "")
     kubernetes = (
         *("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTPS", "PORT", "PORT_443_TCP"),
-        *("PORT_443_TCP_ADDR", "WEB_SERVICE_HOST", "WEB_PORT_443_TCP_PROTO"),
+        *("PORT_443_TCP_ADDR", "WEB_SERVICE_HOST", "WEB_PORT", "WEB_PORT_443_TCP_PORT"),
     )
     given |= {f"{PREFIX}{name}": "10.0.0.1" for name in kubernetes}
     ClientConfiguration.from_env(given | variables() | {"POSTEN_OTHER": "1"})

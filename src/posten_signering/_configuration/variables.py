@@ -176,9 +176,9 @@ VARIABLES = (
 )
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
 
-# For a service with the name posten-signering, or posten-signering-web, Kubernetes sets such variables in each pod.
+# Kubernetes sets such variables in each pod for a service with the name posten-signering, or posten-signering-web.
 _KUBERNETES = re.compile(
-    r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)"
+    r"(?P<service>(?:\w+?_)??)(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)"
 )
 
 
@@ -189,12 +189,8 @@ def settings(environ: Secret[Mapping[str, str]]) -> dict[str, Any]:
         ConfigurationError: A required variable is missing, or a value can't be used.
     """
     variables = _Variables(environ)
-    environment = _environment(variables)
-    certificate = _certificate(variables)
     arguments: dict[str, Any] = {
-        "environment": environment,
-        "certificate": certificate,
-        "trust_anchors": _trust_anchors(variables, environment, certificate),
+        "environment": _environment(variables),
         "sender": _sender(variables),
         "fleet": _fleet(variables),
     }
@@ -203,7 +199,11 @@ def settings(environ: Secret[Mapping[str, str]]) -> dict[str, Any]:
         arguments["max_connections"] = int(connections)
     if retries is not None:
         arguments["retries"] = Retries(max_retries=int(retries))
-    return {"proxy": _proxy(variables).reveal(), **arguments}
+    proxy = _proxy(variables)
+    # Last, because reading a key takes longest.
+    certificate = arguments["certificate"] = _certificate(variables)
+    arguments["trust_anchors"] = _trust_anchors(variables, arguments["environment"], certificate)
+    return {"proxy": proxy.reveal(), **arguments}
 
 
 def timeouts(environ: Secret[Mapping[str, str]]) -> dict[str, float]:
@@ -223,15 +223,18 @@ def warn_of_unknown(environ: Secret[Mapping[str, str]]) -> None:
     """Logs a WARNING for each variable that begins with the prefix and is not known."""
     for name in sorted(environ.reveal()):
         rest = name.upper().removeprefix(PREFIX)
-        is_ours = name.upper().startswith(PREFIX) and _KUBERNETES.fullmatch(rest) is None
-        if is_ours and name.removeprefix(PREFIX) not in _BY_NAME:
-            [nearest] = get_close_matches(rest, _BY_NAME, n=1, cutoff=0.0)
-            _LOGGER.warning(
-                "The environment variable %s is not known, and is ignored. The nearest known name is %s%s.",
-                name,
-                PREFIX,
-                nearest,
-            )
+        if not name.upper().startswith(PREFIX) or name.removeprefix(PREFIX) in _BY_NAME:
+            continue
+        others = _KUBERNETES.fullmatch(rest)
+        if others and f"{PREFIX}{others['service']}SERVICE_HOST" in environ.reveal():
+            continue
+        [nearest] = get_close_matches(rest, _BY_NAME, n=1, cutoff=0.0)
+        _LOGGER.warning(
+            "The environment variable %s is not known, and is ignored. The nearest known name is %s%s.",
+            name,
+            PREFIX,
+            nearest,
+        )
 
 
 class _Variables:
