@@ -227,6 +227,11 @@ WRONG: list[tuple[dict[str, str | None], str, str]] = [
         f"=/run/secrets/x.p12: {NO_SUCH_FILE} the enterprise certificate's PKCS#12 file",
     ),
     ({"CERTIFICATE": "gone.p12"}, "CERTIFICATE", f"=gone.p12: {NO_SUCH_FILE}"),
+    (
+        {"CERTIFICATE": "/run/MIGRATION/secrets/of/posten/signering/staging.p12"},
+        "CERTIFICATE",
+        f"=/run/MIGRATION/secrets/of/posten/signering/staging.p12: {NO_SUCH_FILE}",
+    ),
     ({"CERTIFICATE": "~/x.p12"}, "CERTIFICATE", "=~/x.p12: no such .* Write the path in full"),
     ({"CERTIFICATE": "'/x.p12'"}, "CERTIFICATE", f"{NOT_SHOWN}the value is in quotation marks"),
     ({"CERTIFICATE": "{folder}"}, "CERTIFICATE", "=.*/run0: is a directory"),
@@ -334,6 +339,8 @@ WRONG: list[tuple[dict[str, str | None], str, str]] = [
             ("https://service.example/api/", "=https://service.example/api/: "),
             ("service.example", "=service.example: "),
             ("https://user:canary@service.example/api", NOT_SHOWN),
+            ("https://user:canary/x@service.example/api", NOT_SHOWN),
+            ("user:canary@service.example", NOT_SHOWN),
             ("https://service.example/api?token=canary", NOT_SHOWN),
         ]
     ],

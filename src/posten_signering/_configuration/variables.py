@@ -342,7 +342,7 @@ class _Variables:
 # What a value that was set by mistake may be: a key, in PEM form or in Base64, an identity number, or a URL with a
 # password or a token.
 _SECRET = re.compile(
-    r"-----BEGIN|MI[A-Za-z0-9+/]{38}|(?<!\d)\d{6} ?\d{5}(?!\d)|://[^/]*@|://.*[?#]", re.ASCII
+    r"-----BEGIN|^MI[A-Za-z0-9+/]{38}|(?<!\d)\d{6} ?\d{5}(?!\d)|:.*@|://.*[?#]", re.ASCII
 )
 _SUFFIXES = {".cer", ".crt", ".key", ".p12", ".pem", ".pfx", ".txt"}
 
