@@ -339,7 +339,7 @@ async def test_the_example_for_a_mounted_secret_uses_each_new_certificate(
         client = names["app"].state.client
         first = client.certificate
         secret.write_bytes(b"half of a file")
-        await loopback.until(lambda: "There is no new certificate. The" in caplog.text)
+        await loopback.until(lambda: "The file is not PKCS#12" in caplog.text)
         assert client.certificate is first
         secret.write_bytes(new.p12(b"password"))
         await loopback.until(lambda: client.certificate is not first)
