@@ -1,8 +1,7 @@
-"""Cancelled exchanges: later calls work, and no connection stays open. Also what httpcore logs."""
+"""Cancelled exchanges: later calls work, and no connection stays open."""
 
 import asyncio
 import contextlib
-import logging
 import random
 import ssl
 from pathlib import Path
@@ -150,31 +149,6 @@ class TestCancellation:
                     await asyncio.wait_for(anext(chunks), 0.01)
                 with pytest.raises(TransportError, match="interrupted"):
                     await anext(response.chunks())
-
-
-class TestLogging:
-    """What httpcore logs about other exchanges. `tests/flow/test_secrets.py` checks what it logs about ours."""
-
-    handler = staticmethod(loopback.always(loopback.answer(body=b"answer", Set_Cookie="canary")))
-
-    async def test_other_exchanges_are_logged_as_before(self, caplog):
-        """Shows that httpcore logs headers, so it would log ours too without the filter."""
-        with caplog.at_level(logging.DEBUG, logger="httpcore"):
-            async with connected(self.handler) as server, Client(server) as client:
-                other = httpx.AsyncHTTPTransport(verify=context_for())
-                async with client.transport.exchange(client.request()), other:
-                    await other.handle_async_request(httpx.Request("GET", server.url("/")))
-        assert "(b'Set-Cookie', b'canary')" in caplog.text
-
-    async def test_the_log_filter_is_added_again_after_it_was_removed(self, caplog):
-        async with connected(self.handler) as server, Client(server) as client:
-            await client.fetch()
-            for name in ("httpcore.connection", "httpcore.http11", "httpcore.proxy"):
-                logging.getLogger(name).filters.clear()
-            with caplog.at_level(logging.DEBUG, logger="httpcore"):
-                await client.fetch()
-        assert "receive_response_headers.complete" in caplog.text
-        assert "canary" not in caplog.text
 
 
 async def test_an_exception_that_the_caller_was_handling_is_not_the_cause_of_the_failure():

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import httpx
 
 from posten_signering._http.failures import FAILURES, reason_of
-from posten_signering._http.log import EventNamesOnly
+from posten_signering._http.hidden import Hidden
 from posten_signering._http.transport import httpx_proxy
 from posten_signering._values.secret import Secret
 from posten_signering.errors import TransportError, TransportTimeoutError
@@ -42,7 +42,7 @@ async def fetch_file(
         verify=unchecked, trust_env=False, proxy=httpx_proxy(proxy)
     )
     try:
-        with anyio.fail_after(seconds), EventNamesOnly():
+        with anyio.fail_after(seconds), Hidden():
             async with transport:
                 return await _get(transport, address, limit)
     except TimeoutError:

@@ -20,7 +20,7 @@ import anyio.lowlevel
 import httpx
 
 from posten_signering._http.failures import FAILURES, Explain, FailureContext, transport_error
-from posten_signering._http.log import EventNamesOnly
+from posten_signering._http.hidden import Hidden
 from posten_signering._http.pool import Pool
 from posten_signering._http.tls import CERTIFICATE_ADVICE, proxy_context
 from posten_signering._http.trace import BodyChunks, NetworkStream, Trace
@@ -145,7 +145,7 @@ class HttpTransport:
         trace = Trace(connection, sends_body=request.body is not None, handled=sys.exception())
         body = None if request.body is None else BodyChunks(request.body)
         try:
-            with EventNamesOnly():
+            with Hidden():
                 response = await connection.http.handle_async_request(
                     self._for_httpx(request, body, context, trace)
                 )
@@ -237,7 +237,7 @@ class HttpResponse:
             if self._tiny_chunks == _TINY_CHUNKS_PER_TURN:
                 self._tiny_chunks = 0
                 await anyio.lowlevel.checkpoint()
-            with EventNamesOnly():
+            with Hidden():
                 chunk = await anext(self._raw)
         except StopAsyncIteration:
             self._complete = True
@@ -262,7 +262,7 @@ class HttpResponse:
 
     async def aclose(self) -> bool:
         """Gives the connection back to httpx. Returns True when the response was read to its end."""
-        with anyio.CancelScope(shield=True), EventNamesOnly():
+        with anyio.CancelScope(shield=True), Hidden():
             await self._stream.aclose()
         return self._complete
 
@@ -279,7 +279,7 @@ class _Connection:
 
     async def aclose(self) -> None:
         try:
-            with EventNamesOnly():
+            with Hidden():
                 await self.http.aclose()
         finally:
             if self.socket is not None:
