@@ -8,22 +8,32 @@ import ast
 import asyncio
 import builtins
 import dataclasses
+import functools
 import inspect
+import io
+import json
+import logging
 import re
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 
 import doubles
 import loopback
 import pki
+import prometheus_client
 import pytest
+import sentry_sdk
+from prometheus_client import CollectorRegistry, generate_latest
 
 import posten_signering
 from posten_signering import ClientConfiguration, DirectClient, Sender, errors
 from posten_signering._configuration.variables import PREFIX, VARIABLES, Variable
+from posten_signering._session.observers import Observers
+from posten_signering._values import events
 from posten_signering.sandbox import Sandbox, ThreadedSandbox
 from posten_signering.sandbox.__main__ import PAGES_PORT
 
@@ -33,6 +43,7 @@ BLOCK = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PUBLIC = {
     "posten_signering",
     "posten_signering.errors",
+    "posten_signering.opentelemetry",
     "posten_signering.worker",
     "posten_signering.sandbox",
 }
@@ -356,3 +367,71 @@ def test_the_example_for_pydantic_settings_runs(tmp_path, monkeypatch):
     configuration = names["Settings"]().client_configuration()
     assert configuration.certificate == pki.sender().enterprise()
     assert configuration.sender == Sender(organization_number=pki.SENDER)
+
+
+POLLED = events.QueuePolled(
+    organization_number="123456789",
+    polling_queue="shop",
+    result=events.PollResult.FAILURE,
+    next_poll_in=timedelta(seconds=9),
+    error_type="ApiError",
+)
+
+
+def test_the_observer_for_prometheus_runs(monkeypatch):
+    registry, names = CollectorRegistry(), {}
+    for kind in ("Counter", "Histogram"):
+        metric = functools.partial(getattr(prometheus_client, kind), registry=registry)
+        monkeypatch.setattr(prometheus_client, kind, metric)
+    exec(block_of("telemetry.md", "prometheus_client"), names)
+    names["observe"](POLLED)
+    served = generate_latest(registry).decode()
+    labels = 'organization="123456789",queue="shop",result="failure"'
+    assert f"posten_signering_polls_total{{{labels}}} 1.0" in served
+
+
+@pytest.mark.parametrize("settings", [{}, {"include_local_variables": True}])
+def test_sentry_with_the_settings_of_the_example_sends_no_local_variable(settings, monkeypatch):
+    sent, initialise = [], sentry_sdk.init
+
+    class Kept(sentry_sdk.Transport):
+        def capture_envelope(self, envelope):
+            sent.append(envelope.get_event())
+
+    def init(**example):
+        here = {"dsn": "http://key@127.0.0.1/1", "transport": Kept}
+        # Integrations patch other libraries, and would stay in this process.
+        off = {"default_integrations": False, "auto_enabling_integrations": False}
+        initialise(**{**example, **here, **off, **settings})
+
+    monkeypatch.setattr(sentry_sdk, "init", init)
+    try:
+        exec(block_of("telemetry.md", "sentry_sdk"), {})
+        try:
+            document = "yranac"[::-1]  # Sentry also sends these lines of source code
+            document.index("nothing")
+        except ValueError as error:
+            query = {"request": {"query_string": "status_query_token=7"}}
+            sentry_sdk.get_current_scope().add_event_processor(lambda event, _: {**event, **query})
+            sentry_sdk.capture_exception(error)
+    finally:
+        sentry_sdk.get_client().close()
+        sentry_sdk.get_global_scope().set_client(None)
+        sentry_sdk.get_current_scope().clear()
+    [event] = sent
+    assert "query_string" not in event["request"]
+    assert ("canary" in json.dumps(event, default=str)) == bool(settings)
+
+
+def test_structlog_formats_the_fields_of_an_event(monkeypatch):
+    logger, stream = logging.getLogger("posten_signering"), io.StringIO()
+    before, level = logger.handlers[:], logger.level
+    monkeypatch.setattr(sys, "stderr", stream)
+    try:
+        exec(block_of("telemetry.md", "structlog"), {})
+        Observers().notify(POLLED)
+    finally:
+        logger.handlers, logger.level = before, level
+    record = json.loads(stream.getvalue())
+    assert record["level"] == "warning"
+    assert record["posten_signering"]["result"] == "failure"

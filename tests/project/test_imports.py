@@ -53,6 +53,7 @@ FOLDERS: dict[str, set[str]] = {
         *BELOW_WIRE,
     },
     "worker": {"_client", "_session", *BELOW_WIRE},
+    "opentelemetry": {"_values"},
     "_cli": set(),
     "__main__": {"_cli"},
     "sandbox._values": set(),
@@ -90,12 +91,13 @@ LIBRARIES = {
     "redis": {"_session.redis_connection"},
     "cyclopts": {"_cli"},
     "rich": {"_cli"},
+    "opentelemetry": {"opentelemetry"},
     # Values and messages do not use the event loop.
     "anyio": {"_configuration", "_container", "_session", "_trust", "_http", "_client", "worker"},
 }
 
 # These modules need an extra. They import its libraries where they use them, and name the extra if it is missing.
-BEHIND_EXTRAS = {"sandbox", "_session.redis_connection", "_cli"}
+BEHIND_EXTRAS = {"sandbox", "_session.redis_connection", "_cli", "opentelemetry"}
 
 # These modules use no file, socket, clock, randomness or event loop. They receive these as arguments.
 PURE = {
@@ -163,7 +165,14 @@ LOADED_BY = {"sandbox.pytest": {"pytest"}}
 
 # What the command line may import besides its own modules.
 PUBLIC_FOLDERS = {"", "errors", "sandbox", "worker"}
-PUBLIC = [ROOT, f"{ROOT}.errors", f"{ROOT}.sandbox", f"{ROOT}.sandbox.pytest", f"{ROOT}.worker"]
+PUBLIC = [
+    ROOT,
+    f"{ROOT}.errors",
+    f"{ROOT}.opentelemetry",
+    f"{ROOT}.sandbox",
+    f"{ROOT}.sandbox.pytest",
+    f"{ROOT}.worker",
+]
 NOT_INTERFACE = {f"{ROOT}.__main__", f"{ROOT}.sandbox.__main__", f"{ROOT}.sandbox.demo"}
 
 

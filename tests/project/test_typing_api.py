@@ -12,7 +12,7 @@ from posten_signering import ClientConfiguration, DirectClient, StatusChanges
 from posten_signering.sandbox import Sandbox
 
 API = (Path(__file__).parents[1] / "typing" / "api.py").read_text(encoding="utf-8")
-MODULES = ["", ".errors", ".worker", ".sandbox"]
+MODULES = ["", ".errors", ".worker", ".sandbox", ".opentelemetry"]
 
 
 def used(source: str) -> set[str]:

@@ -108,6 +108,7 @@ from posten_signering.errors import (
     UntrustedUrlError,
     Violation,
 )
+from posten_signering.opentelemetry import OpenTelemetryObserver
 from posten_signering.sandbox import (
     BrokerSnapshot,
     ChangeSnapshot,
@@ -232,7 +233,7 @@ def observe_worker(event: Event) -> None:
 
 
 def observed(observer: Observer) -> tuple[Observer, ...]:
-    return (observer, observe)
+    return (observer, observe, OpenTelemetryObserver(tracer_provider=None, meter_provider=None))
 
 
 async def configurations(transport: Transport, fleet: Fleet) -> ClientConfiguration:
