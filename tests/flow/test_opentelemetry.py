@@ -530,7 +530,11 @@ def test_without_the_extra_the_import_names_it(monkeypatch):
 
 
 def test_a_broken_installation_is_not_reported_as_a_missing_extra(monkeypatch):
+    class Broken:
+        def find_spec(self, name, *_):
+            raise ModuleNotFoundError("No module named 'needed'", name="needed")
+
     monkeypatch.delitem(sys.modules, "opentelemetry.trace")
-    monkeypatch.setitem(sys.modules, "typing_extensions", None)
-    with pytest.raises(ModuleNotFoundError, match="typing_extensions"):
+    monkeypatch.setattr(sys, "meta_path", [Broken()])
+    with pytest.raises(ModuleNotFoundError, match="needed"):
         runpy.run_path(module.__file__)

@@ -104,7 +104,7 @@ class TestOpenTelemetry:
             assert server.connections == 2
             assert recorded.urls == [server.url("/other")]
 
-    @pytest.mark.parametrize("content", [None, b"nothing", loopback.answer(503)])
+    @pytest.mark.parametrize("content", [None, b"nothing\r\n\r\n", loopback.answer(503)])
     async def test_an_exchange_that_fails_is_not_recorded(self, content, telemetry):
         async def handler(received):
             return content if received.target == SECRET else loopback.answer()
