@@ -1,24 +1,27 @@
-"""No identity number, token, URL, password or document appears in a log, a repr, an error or a traceback.
+"""No identity number, token, URL, password or document appears in a log, a repr, an error, a traceback or a span.
 
 Every operation runs into every failure over real connections, and a whole flow succeeds. The tests search the
-logs of all loggers at DEBUG, the texts of errors, and the local variables of the package's frames in tracebacks.
+logs of all loggers at DEBUG, the texts of errors, the local variables of the package's frames in tracebacks, and what
+OpenTelemetry's instrumentation of httpx and our own observer record.
 """
 
 import asyncio
 import base64
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import client_calls
 import doubles
+import httpx
 import loopback
 import pki
 import pytest
 from doubles import NS, Sleep, UnlimitedFleet, frames_with_locals, shown_in
+from telemetry import Telemetry
 
 import posten_signering
 from posten_signering import (
@@ -49,6 +52,7 @@ from posten_signering.errors import (
     UnexpectedResponseError,
     UntrustedUrlError,
 )
+from posten_signering.opentelemetry import OpenTelemetryObserver
 from posten_signering.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -93,14 +97,15 @@ def job(**fields) -> DirectJob:
 
 @dataclass
 class Output:
-    """Everything that a program shows: log records, reprs, errors and tracebacks.
+    """Everything that a program shows: log records, reprs, errors, tracebacks, and what OpenTelemetry records.
 
     Attributes:
-        texts: Everything except the log records.
+        texts: Everything except the log records and the telemetry.
         errors: The errors that calls raised.
     """
 
     logged: pytest.LogCaptureFixture
+    telemetry: Telemetry
     texts: list[str] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
 
@@ -124,7 +129,8 @@ class Output:
         logged = [
             f"{record.getMessage()} {record.msg} {record.args!r}" for record in self.logged.records
         ]
-        return shown_in("\n".join([*self.texts, *logged, self.logged.text]), canaries)
+        texts = [*self.texts, *logged, self.logged.text, self.telemetry.text()]
+        return shown_in("\n".join(texts), canaries)
 
 
 def assert_no_library_error_is_chained(error: BaseException) -> None:
@@ -136,11 +142,13 @@ def assert_no_library_error_is_chained(error: BaseException) -> None:
 
 
 @pytest.fixture
-def output(caplog) -> Output:
+def output(caplog) -> Iterator[Output]:
     caplog.set_level(logging.DEBUG)
     for name in ("httpx", "httpcore", "asyncio", "posten_signering"):
         caplog.set_level(logging.DEBUG, name)
-    return Output(caplog)
+    telemetry = Telemetry()
+    with telemetry.of_httpx():
+        yield Output(caplog, telemetry)
 
 
 @pytest.fixture(scope="module")
@@ -253,9 +261,13 @@ async def client_of(
     port: int, certificate: EnterpriseCertificate, output: Output, **fields
 ) -> AsyncIterator[DirectClient]:
     clock = doubles.Clock()
+    providers = output.telemetry.tracer_provider, output.telemetry.meter_provider
     defaults = {
-        # Not the method itself: its repr is all of the output, and tracebacks would show it each time.
-        "observers": [lambda event: output.show(event)],  # noqa: PLW0108 - see above
+        "observers": [
+            # Not the method itself: its repr is all of the output, and tracebacks would show it each time.
+            lambda event: output.show(event),  # noqa: PLW0108 - see above
+            OpenTelemetryObserver(*providers),
+        ],
         "environment": Environment(name="Test", service_root=f"https://localhost:{port}/api"),
         "certificate": certificate,
         "trust_anchors": TrustAnchors().trusting(pki.root().pem),
@@ -582,14 +594,21 @@ async def test_the_scanner_finds_a_planted_value_everywhere(output, certificate)
     assert output.canaries([planted]) == [planted]
 
 
-def test_the_scanner_finds_every_canary(caplog):
-    output = Output(caplog)
+def test_the_scanner_finds_every_canary(output):
     output.texts.append(f"{PERSON} {CUSTOMER} {CANARIES[2]}")
     assert output.canaries(CANARIES) == CANARIES
 
 
 def test_the_scanner_finds_a_logged_value(output):
     logging.getLogger("httpcore.http11").debug("send_request_headers %s", {"host": CUSTOMER})
+    assert output.canaries(CANARIES) == ["canary"]
+
+
+async def test_the_scanner_finds_the_url_of_a_bare_call(output):
+    async with httpx.AsyncClient() as bare:
+        with contextlib.suppress(httpx.ConnectError):
+            await bare.get(f"http://localhost:{loopback.closed_port()}/{CUSTOMER}")
+    output.logged.clear()
     assert output.canaries(CANARIES) == ["canary"]
 
 
