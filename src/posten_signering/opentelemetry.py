@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from posten_signering._values.events import (
     CallEnded,
     CallRetried,
+    CertificateExpiring,
     ChangeConfirmed,
     ChangeDeadLettered,
     ChangeDelivered,
@@ -78,6 +79,8 @@ _ATTRIBUTES: dict[str, Callable[[Any], _Attribute]] = {
     "server.address": _server_address,
     "server.port": _server_port,
     "url.template": _url_template,
+    "posten_signering.certificate.kind": attrgetter("kind.value"),
+    "posten_signering.certificate.subject": attrgetter("subject"),
     "posten_signering.deliveries": attrgetter("deliveries"),
     "posten_signering.handler.attempt": attrgetter("attempt"),
     "posten_signering.handler.result": attrgetter("result.value"),
@@ -224,6 +227,15 @@ _METRICS = (
         unit="{block}",
         description="Blocks of an organisation by the service, because it made too many calls.",
         attributes=_OF_AN_ORGANIZATION,
+    ),
+    _Metric(
+        event=CertificateExpiring,
+        name="posten_signering.certificate.time_left",
+        unit="s",
+        description="Time until a certificate that the client uses expires, in its last 30 days.",
+        kind=_gauge,
+        attributes=("posten_signering.certificate.kind", "posten_signering.certificate.subject"),
+        value=lambda event: event.time_left.total_seconds(),
     ),
     _Metric(
         event=QueuePolled,
