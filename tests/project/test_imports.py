@@ -92,6 +92,7 @@ LIBRARIES = {
     "cyclopts": {"_cli"},
     "rich": {"_cli"},
     "opentelemetry": {"opentelemetry"},
+    "yaml": {"_cli"},
     # Values and messages do not use the event loop.
     "anyio": {"_configuration", "_container", "_session", "_trust", "_http", "_client", "worker"},
 }
@@ -250,6 +251,12 @@ def complaints(module: str, source: str) -> list[str]:
         for target in sorted(own_imports(module, source))
         if not _is_below(folder_of(target), module)
     ]
+    if is_in(module, {"_cli"}):
+        broken_rules += [
+            f"{module} imports {name} from {base}, which is not a public name"
+            for base, name in sorted(imports(module, source), key=str)
+            if base.partition(".")[0] == ROOT and re.match("_(?!_|cli$)", name or "")
+        ]
     if is_in(module, PURE):
         broken_rules += _impurities(module, source)
     return broken_rules
@@ -428,6 +435,9 @@ def test_no_row_allows_an_unused_import():
         ),
         ("_wire.xml", "from .._http.transport import send", "imports _http.transport"),
         ("_client.client", "from posten_signering.sandbox import Sandbox", "imports sandbox"),
+        ("_cli.app", "from posten_signering.errors import _x", "imports _x from"),
+        ("_cli.app", "from posten_signering._values.job import Sender", "imports _values.job"),
+        ("_cli.app", "from posten_signering.sandbox._state import state", "sandbox._state"),
         ("", "from posten_signering.sandbox import Sandbox", "imports sandbox"),
         ("_client.client", "import httpx", "only these may import it: ['_http']"),
         ("_wire.messages", "from xsdata.models.datatype import XmlDateTime", "['_wire.xml']"),

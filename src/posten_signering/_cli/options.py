@@ -1,7 +1,10 @@
 """The options that several commands have: which service, which certificate, and how results are printed."""
 
 import os
+import re
+import sys
 from dataclasses import dataclass, fields
+from getpass import getpass
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +60,8 @@ class ServiceOptions:
         }
         # A password or proxy in a file replaces one in a variable.
         replaced = {name.removesuffix("_file") for name in given if name.endswith("_file")}
+        if "environment" in given:
+            replaced.add("service_root")  # an environment says where the service is
         environ = {
             name: value
             for name, value in os.environ.items()
@@ -64,15 +69,23 @@ class ServiceOptions:
         }
         environ |= {_PREFIX + name.upper(): value for name, value in given.items()}
         try:
+            _ask_for_password(environ)
             return ClientConfiguration.from_env(environ)
         except ConfigurationError as error:
             message = str(error)
         finally:
             del environ
-        # The longest name first, because one name may be the beginning of another.
-        for name in sorted(given, key=len, reverse=True):
-            message = message.replace(_PREFIX + name.upper(), _option(name))
+        for name in given:
+            message = re.sub(rf"{_PREFIX}{name.upper()}\b", _option(name), message)
         raise ConfigurationError(message)
+
+
+def _ask_for_password(environ: dict[str, str]) -> None:
+    """Asks for the certificate's password in a terminal, if neither an option nor a variable has it."""
+    if _PREFIX + "CERTIFICATE" not in environ or not (sys.stdin and sys.stdin.isatty()):
+        return
+    if not {_PREFIX + "CERTIFICATE_PASSWORD", _PREFIX + "CERTIFICATE_PASSWORD_FILE"} & set(environ):
+        environ[_PREFIX + "CERTIFICATE_PASSWORD"] = getpass("Password of the certificate: ")
 
 
 def _option(field: str) -> str:

@@ -8,6 +8,16 @@ from rich.console import Console
 from rich.text import Text
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would end the process
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that prints text as it is: without markup, emoji and wrapped lines."""
+    return _Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
 class Output:
     """Prints the results of a command to standard output, and messages to standard error.
 
@@ -19,18 +29,20 @@ class Output:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self.console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-        self.errors = Console(
-            stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False
-        )
+        self.console = console()
+        self.errors = console(stderr=True)
 
     def result(self, value: Mapping[str, object] | Sequence[object], text: str | Text) -> None:
         """Prints a result: the value as JSON, or the text."""
         if self.as_json:
-            sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+            sys.stdout.write(json.dumps(value, default=str) + "\n")
             sys.stdout.flush()
         else:
             self.console.print(text)
+
+    def note(self, message: str) -> None:
+        """Prints a message about what happens to standard error, also when results are JSON."""
+        self.errors.print(message)
 
     def error(self, message: str) -> None:
         """Prints an error message to standard error, also when results are JSON."""

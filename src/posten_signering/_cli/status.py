@@ -4,6 +4,7 @@ from enum import IntEnum
 
 from posten_signering.errors import (
     ApiError,
+    ArgumentTypeError,
     ConfigurationError,
     CreateOutcomeUnknownError,
     InvalidJobError,
@@ -11,8 +12,10 @@ from posten_signering.errors import (
     SenderNotSpecifiedError,
     SigningCeremonyNotCompletedError,
     SigningError,
+    TooEagerPollingError,
     TransportError,
     UnexpectedResponseError,
+    UntrustedUrlError,
 )
 
 
@@ -44,17 +47,23 @@ class ExitStatus(IntEnum):
     """The job may have been created. Look for it before you create it again."""
 
     INTERRUPTED = 130
-    """Ctrl-C or a signal stopped the command."""
+    """Ctrl-C or SIGTERM stopped the command."""
+
+    OUTPUT_CLOSED = 141
+    """The reader of the output closed it, such as `| head -1`."""
 
 
 # The first row that matches counts.
 _STATUSES: tuple[tuple[type[SigningError], ExitStatus], ...] = (
     (CreateOutcomeUnknownError, ExitStatus.OUTCOME_UNKNOWN),
+    (ArgumentTypeError, ExitStatus.WRONG_INPUT),
     (ConfigurationError, ExitStatus.WRONG_INPUT),
     (InvalidJobError, ExitStatus.WRONG_INPUT),
     (SenderNotSpecifiedError, ExitStatus.WRONG_INPUT),
+    (UntrustedUrlError, ExitStatus.WRONG_INPUT),
     (NotAvailableError, ExitStatus.NOT_AVAILABLE),
     (SigningCeremonyNotCompletedError, ExitStatus.NOT_AVAILABLE),
+    (TooEagerPollingError, ExitStatus.NOT_AVAILABLE),
     (ApiError, ExitStatus.REFUSED),
     (TransportError, ExitStatus.NO_RESPONSE),
     (UnexpectedResponseError, ExitStatus.UNEXPECTED_RESPONSE),
