@@ -9,14 +9,18 @@ import traceback
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import UnusedCliTokensError
 
 from posten_signering import __version__
+from posten_signering._cli.create import create
+from posten_signering._cli.follow import poll, status
 from posten_signering._cli.output import Output, console
+from posten_signering._cli.programs import PROGRAMS
 from posten_signering._cli.status import ExitStatus, status_of
+from posten_signering._cli.urls import confirm, delete, download, redirect_url
 from posten_signering.errors import SigningError
 
 logger = logging.getLogger("posten_signering")
@@ -27,7 +31,12 @@ app = App(
     version=__version__,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(negative="", show_default=False),
 )
+for _command in (create, status, poll, download, confirm, delete, redirect_url):
+    app.command(_command)
+for _program in PROGRAMS.values():
+    app.command(_program, help_flags=[], version_flags=[])
 app.meta.suppress_keyboard_interrupt = False
 
 # What users may pass by mistake where it does not belong. An error message must not repeat it.
@@ -42,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
         reconfigure(errors="backslashreplace")
     try:
         with _termination_as_interrupt():
-            status = _status(arguments)
+            exit_status = _status(arguments)
             print(end="", flush=True)  # noqa: T201 - to flush, also where standard output was closed before the start
     except BrokenPipeError:
         # What is left in the buffers goes nowhere. Otherwise it would fail again at the exit.
@@ -51,36 +60,58 @@ def run(arguments: Sequence[str]) -> int:
             os.dup2(nowhere, descriptor)
         os.close(nowhere)
         return ExitStatus.OUTPUT_CLOSED
-    return status
+    return exit_status
 
 
 def _status(arguments: Sequence[str]) -> int:
     output = console()
     app.help_formatter = "default" if output.is_terminal else "plain"
     try:
+        if arguments and arguments[0] in PROGRAMS:  # also with --help
+            return PROGRAMS[arguments[0]](*arguments[1:])
         result = _call(app.meta, arguments)
-    except CycloptsError as error:
-        Output().error(_usage_error(error))
-        return ExitStatus.WRONG_INPUT
-    except SigningError as error:
-        Output().error("\n".join([str(error), *getattr(error, "__notes__", ())]))
-        return status_of(error)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        Output().error(reason if error.filename is None else f"{error.filename}: {reason}")
-        return ExitStatus.FAILURE
+    except SystemExit as end:  # of a program, for --help or an error in its arguments
+        return end.code if isinstance(end.code, int) else ExitStatus.SUCCESS
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - a traceback would show the values of local variables to nobody's use
-        # The error's text may quote a secret.
-        Output().error(
-            f"An unexpected error occurred: {type(error).__name__}. This is a fault of posten-signering. "
-            "Run the command with --verbose to see where it occurred, and report that."
-        )
-        return ExitStatus.FAILURE
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a person gets no traceback of an error that nobody foresaw
+        message, exit_status = _explained(error)
+        Output().error(message)
+        return exit_status
     return result if isinstance(result, int) else ExitStatus.SUCCESS
+
+
+def _explained(error: Exception) -> tuple[str, ExitStatus]:
+    """The message and the exit status of an error."""
+    match error:
+        case CycloptsError():
+            return _usage_error(error), ExitStatus.WRONG_INPUT
+        case SigningError():
+            notes: Sequence[str] = getattr(error, "__notes__", ())
+            return "\n".join([str(error), *notes]), status_of(error)
+        case OSError():
+            place = "" if error.filename is None else f"{error.filename}: "
+            return f"{place}{error.strerror or type(error).__name__}", ExitStatus.FAILURE
+        case _:
+            # The text of the error may quote a secret.
+            return (
+                f"An unexpected error occurred: {type(error).__name__}. This is a fault of "
+                "posten-signering. Run the command with --verbose to see where it occurred, and report it."
+            ), ExitStatus.FAILURE
+
+
+@app.command
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Prints the script that completes commands and options in a shell.
+
+    Example: eval "$(posten-signering completion bash)"
+
+    Args:
+        shell: The shell.
+    """
+    sys.stdout.write(app.generate_completion(shell=shell))
 
 
 @app.meta.default

@@ -16,8 +16,8 @@ from posten_signering.errors import ConfigurationError
 _PREFIX = "POSTEN_SIGNERING_"
 _SERVICE = Group(
     "Service",
-    help="Each of these options has an environment variable: --certificate is POSTEN_SIGNERING_CERTIFICATE. "
-    "The option is used if both are given.",
+    help="The variable in brackets is used if the option is not given.",
+    sort_key=1,
 )
 
 
@@ -27,14 +27,14 @@ class ServiceOptions:
     """Which service to call, and with which certificate.
 
     Attributes:
-        certificate: The enterprise certificate, a PKCS#12 file (.p12 or .pfx).
-        certificate_password_file: A file with the password of the certificate.
-        environment: production, staging or difitest. The default is production.
-        service_root: The root URL of a different service, such as a sandbox.
-        trust_anchors: A directory or a file with CA certificates that may vouch for the service.
-        organization_number: The organisation number of the sender.
-        polling_queue: The polling queue of the sender.
-        proxy_file: A file with the URL of an HTTP proxy.
+        certificate: The enterprise certificate, a PKCS#12 file (.p12 or .pfx). [POSTEN_SIGNERING_CERTIFICATE]
+        certificate_password_file: A file with the password of the certificate. [POSTEN_SIGNERING_CERTIFICATE_PASSWORD_FILE]
+        environment: production, staging or difitest. The default is production. [POSTEN_SIGNERING_ENVIRONMENT]
+        service_root: The root URL of a different service, such as a sandbox. [POSTEN_SIGNERING_SERVICE_ROOT]
+        trust_anchors: A directory or a file with CA certificates that may vouch for the service. [POSTEN_SIGNERING_TRUST_ANCHORS]
+        organization_number: The organisation number of the sender. [POSTEN_SIGNERING_ORGANIZATION_NUMBER]
+        polling_queue: The polling queue of the sender. [POSTEN_SIGNERING_POLLING_QUEUE]
+        proxy_file: A file with the URL of an HTTP proxy. [POSTEN_SIGNERING_PROXY_FILE]
     """
 
     certificate: Path | None = None
@@ -80,17 +80,44 @@ class ServiceOptions:
         raise ConfigurationError(message)
 
 
+def argument(given: str, name: str) -> str:
+    """An argument such as a URL. "-" stands for a line of standard input, which other users can't see."""
+    return secret(name) if given == "-" else given
+
+
+def secret(name: str) -> str:
+    """A line of standard input. A terminal does not show what the user types.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    line = getpass(f"{name}: ") if at_terminal() else sys.stdin.readline() if sys.stdin else ""
+    if not line.strip():
+        raise ConfigurationError(f"Standard input has no {name}. Write it as one line.")
+    return line.strip()
+
+
+def at_terminal() -> bool:
+    """Whether a person can answer a question."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def _ask_for_password(environ: dict[str, str]) -> None:
     """Asks for the certificate's password in a terminal, if neither an option nor a variable has it."""
-    if _PREFIX + "CERTIFICATE" not in environ or not (sys.stdin and sys.stdin.isatty()):
-        return
-    if not {_PREFIX + "CERTIFICATE_PASSWORD", _PREFIX + "CERTIFICATE_PASSWORD_FILE"} & set(environ):
+    if (
+        _PREFIX + "CERTIFICATE" in environ
+        and at_terminal()
+        and not {_PREFIX + "CERTIFICATE_PASSWORD", _PREFIX + "CERTIFICATE_PASSWORD_FILE"}
+        & set(environ)
+    ):
         environ[_PREFIX + "CERTIFICATE_PASSWORD"] = getpass("Password of the certificate: ")
 
 
 def _option(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
+
+DEFAULT_SERVICE = ServiceOptions()
 
 AsJson = Annotated[
     bool,

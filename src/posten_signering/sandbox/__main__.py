@@ -49,9 +49,17 @@ class Options(argparse.Namespace):
     early_poll_penalty: timedelta
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command, and returns its exit status."""
-    options = _parse(arguments)
+PROGRAM = "python -m posten_signering.sandbox"
+
+
+def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM) -> int:
+    """Runs the command, and returns its exit status.
+
+    Args:
+        arguments: The command line arguments; None takes them from `sys.argv`.
+        program: How the user started the program, for the help.
+    """
+    options = _parse(arguments, program)
     # Where the event loop can't handle signals (Windows), Ctrl-C raises KeyboardInterrupt.
     with suppress(KeyboardInterrupt):
         try:
@@ -194,10 +202,11 @@ def _reason(error: OSError) -> str:
     return f"{error.strerror}: {error.filename}. Check that --directory is a directory that you may write to"
 
 
-def _parse(arguments: Sequence[str] | None) -> Options:
+def _parse(arguments: Sequence[str] | None, program: str) -> Options:
     parser = argparse.ArgumentParser(
-        prog="python -m posten_signering.sandbox",
+        prog=program,
         description="Run a local service that behaves like Posten signering. It listens on loopback only.",
+        epilog=f"Example: {program} --directory sandbox-data",
     )
     parser.add_argument(
         "--port",

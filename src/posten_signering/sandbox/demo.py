@@ -31,6 +31,7 @@ from posten_signering.errors import SigningError
 from posten_signering.sandbox import Sandbox, SandboxError
 from posten_signering.sandbox._pages.portal import Portal
 
+PROGRAM = "python -m posten_signering.sandbox.demo"
 OUTPUT = Path("demo-output")
 SIGNED = "signed.pdf"
 XADES = "signature-{}.xades.xml"
@@ -66,16 +67,20 @@ def open_window(address: str) -> None:
         browser.open(address)
 
 
-def main(arguments: Sequence[str] | None = None, *, print_line: Print = print) -> int:
+def main(
+    arguments: Sequence[str] | None = None, *, print_line: Print = print, program: str = PROGRAM
+) -> int:
     """Runs the demo, and returns its exit status.
 
     Args:
         arguments: The command line arguments; None takes them from `sys.argv`.
         print_line: Prints a line.
+        program: How the user started the program, for the help.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m posten_signering.sandbox.demo",
+        prog=program,
         description="Create, sign, download and confirm jobs against a sandbox that the demo starts.",
+        epilog=f"Example: {program} contract.pdf terms.txt",
     )
     parser.add_argument(
         "documents",
