@@ -40,7 +40,7 @@ for _program in PROGRAMS.values():
 app.meta.suppress_keyboard_interrupt = False
 
 # What users may pass by mistake where it does not belong. An error message must not repeat it.
-_SECRETS = re.compile(r"\d{11}|\w+://\S+|(?<=status_query_token=)\S+")
+_SECRETS = re.compile(r"\d{11}|\w+://[^\s\"]+|(?<=status_query_token=)[^\s\"]+")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -60,7 +60,8 @@ async def create(
     except InvalidJobError as error:
         for index, document in enumerate(described.documents):
             place = f"documents[{index}]"
-            if any(violation.path.startswith(place) for violation in error.violations):
+            broken = any(violation.path.startswith(place) for violation in error.violations)
+            if broken and isinstance(document.content, Path):
                 error.add_note(f"{place} is {document.content}.")
         raise
 

@@ -11,7 +11,7 @@ from posten_signering import (
     QueuePolled,
     status_query_token_in,
 )
-from posten_signering._cli.options import DEFAULT_SERVICE, AsJson, ServiceOptions, argument, secret
+from posten_signering._cli.options import DEFAULT_SERVICE, AsJson, ServiceOptions, secret
 from posten_signering._cli.output import Output
 from posten_signering._cli.responses import (
     poll_text,
@@ -23,7 +23,7 @@ from posten_signering._cli.status import ExitStatus
 
 
 async def status(
-    status_url: str,
+    status_url: str | None = None,
     /,
     *,
     token: str | None = None,
@@ -37,10 +37,10 @@ async def status(
     Example: posten-signering status "$STATUS_URL" < exit-url.txt
 
     Args:
-        status_url: The status URL of the job; "-" reads it from standard input.
+        status_url: The status URL of the job. Without it, the command reads it from standard input, before the token.
         token: The URL to which the service redirected a signer, or its status_query_token. Other users of this machine can see it.
     """
-    url = argument(status_url, "status URL")
+    url = status_url or secret("status URL")
     text = secret("exit URL or token") if token is None else token
     token = status_query_token_in(text) if "=" in text or "://" in text else text
     async with DirectClient(service.configuration()) as client:

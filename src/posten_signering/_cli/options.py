@@ -80,13 +80,8 @@ class ServiceOptions:
         raise ConfigurationError(message)
 
 
-def argument(given: str, name: str) -> str:
-    """An argument such as a URL. "-" stands for a line of standard input, which other users can't see."""
-    return secret(name) if given == "-" else given
-
-
 def secret(name: str) -> str:
-    """A line of standard input. A terminal does not show what the user types.
+    """A line of standard input, which other users can't see. A terminal does not show what the user types.
 
     Raises:
         ConfigurationError: There is none.

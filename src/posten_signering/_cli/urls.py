@@ -4,9 +4,10 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+from cyclopts import Parameter
 from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
 from posten_signering import DirectClient
@@ -14,18 +15,18 @@ from posten_signering._cli.options import (
     DEFAULT_SERVICE,
     AsJson,
     ServiceOptions,
-    argument,
     at_terminal,
+    secret,
 )
 from posten_signering._cli.output import Output
 from posten_signering.errors import ConfigurationError
 
 
 async def download(
-    url: str,
-    file: Path,
+    url: str | None = None,
     /,
     *,
+    file: Annotated[Path, Parameter(name=["--output", "-o"])],
     kind: Literal["pades", "xades"] | None = None,
     as_json: AsJson = False,
     service: ServiceOptions = DEFAULT_SERVICE,
@@ -34,15 +35,15 @@ async def download(
 
     The file appears only when it is complete, and replaces an existing file.
 
-    Example: posten-signering download "$PADES_URL" signed.pdf
+    Example: posten-signering download "$PADES_URL" --output signed.pdf
 
     Args:
-        url: The PAdES URL (the signed PDF) or a XAdES URL (the signature of one signer); "-" reads it from standard input.
+        url: The PAdES URL (the signed PDF) or a XAdES URL (the signature of one signer). Without it, the command reads it from standard input.
         file: The file to write.
         kind: What the URL is. The default is read from its path.
     """
     output = Output(as_json=as_json)
-    address = argument(url, "URL")
+    address = url or secret("URL")
     kind = kind or _kind_of(address)
     async with DirectClient(service.configuration()) as client:
         fetch = client.download_pades if kind == "pades" else client.download_xades
@@ -75,7 +76,7 @@ def _progress(output: Output) -> Generator[Callable[[int, int | None], None] | N
 
 
 async def confirm(
-    confirmation_url: str,
+    confirmation_url: str | None = None,
     /,
     *,
     as_json: AsJson = False,
@@ -88,16 +89,16 @@ async def confirm(
     Example: posten-signering confirm "$CONFIRMATION_URL"
 
     Args:
-        confirmation_url: The confirmation URL of the change; "-" reads it from standard input.
+        confirmation_url: The confirmation URL of the change. Without it, the command reads it from standard input.
     """
-    address = argument(confirmation_url, "confirmation URL")
+    address = confirmation_url or secret("confirmation URL")
     async with DirectClient(service.configuration()) as client:
         await client.confirm(address)
     Output(as_json=as_json).result({"confirmed": True}, "Confirmed.")
 
 
 async def delete(
-    delete_documents_url: str,
+    delete_documents_url: str | None = None,
     /,
     *,
     yes: bool = False,
@@ -111,10 +112,10 @@ async def delete(
     Example: posten-signering delete "$DELETE_DOCUMENTS_URL" --yes
 
     Args:
-        delete_documents_url: The URL to delete the documents; "-" reads it from standard input.
+        delete_documents_url: The URL to delete the documents. Without it, the command reads it from standard input.
         yes: Do not ask. Without a terminal, the command deletes nothing without this option.
     """
-    address = argument(delete_documents_url, "URL to delete the documents")
+    address = delete_documents_url or secret("URL to delete the documents")
     configuration = service.configuration()
     if not (yes or _agreed()):
         raise ConfigurationError("Nothing was deleted. Use --yes to delete without a question.")
@@ -134,7 +135,7 @@ def _agreed() -> bool:
 
 
 async def redirect_url(
-    signer_url: str,
+    signer_url: str | None = None,
     /,
     *,
     as_json: AsJson = False,
@@ -147,9 +148,9 @@ async def redirect_url(
     Example: posten-signering redirect-url "$SIGNER_URL"
 
     Args:
-        signer_url: The signer URL; "-" reads it from standard input.
+        signer_url: The signer URL. Without it, the command reads it from standard input.
     """
-    address = argument(signer_url, "signer URL")
+    address = signer_url or secret("signer URL")
     async with DirectClient(service.configuration()) as client:
         signer = await client.request_new_redirect_url(address)
     Output(as_json=as_json).result(
