@@ -31,6 +31,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 _TEXT_FILES = {".txt", ".text"}
 _LONGEST_TITLE = 80
+_FileOrStdin = Annotated[Path, Parameter(allow_leading_hyphen=True)]  # "-" is standard input
 _JOB = Group("Job", sort_key=0)
 
 # The keys of a job file.
@@ -71,12 +72,12 @@ class JobOptions:
         status_retrieval_method: How you get the status of the job: by the token in an exit URL (the default), or by polling.
     """
 
-    job: Path | None = None
+    job: _FileOrStdin | None = None
     title: str | None = None
     document_title: tuple[str, ...] = ()
     signer: tuple[str, ...] = ()
     signer_number: tuple[str, ...] = ()
-    signer_numbers_file: Path | None = None
+    signer_numbers_file: _FileOrStdin | None = None
     exit_url: str | None = None
     completion_url: str | None = None
     rejection_url: str | None = None
@@ -85,7 +86,7 @@ class JobOptions:
     reference: str | None = None
     signature_type: SignatureType | None = None
     on_behalf_of: OnBehalfOf | None = None
-    authentication_level: Annotated[Literal["3", "4"] | None, Parameter()] = None
+    authentication_level: Literal["3", "4"] | None = None
     identifier_in_signed_documents: IdentifierInSignedDocuments | None = None
     status_retrieval_method: StatusRetrievalMethod | None = None
 
@@ -207,6 +208,10 @@ def _text_of(option: str, path: Path) -> str:
         ) from None
 
 
+class _DuplicateKeyError(Exception):
+    pass
+
+
 class _Loader(yaml.SafeLoader):
     """Reads each value as text or null. YAML itself would read some identity numbers as octal numbers."""
 
@@ -218,7 +223,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the method of PyYAML's class
         keys = [key.value for key, _ in node.value]
         if len(keys) != len(set(map(str, keys))):
-            raise yaml.MarkedYAMLError(problem="a key occurs twice", problem_mark=node.start_mark)
+            raise _DuplicateKeyError
         return super().construct_mapping(node, deep=deep)
 
 
@@ -226,10 +231,6 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(dict(pairs)) != len(pairs):
         raise _DuplicateKeyError
     return dict(pairs)
-
-
-class _DuplicateKeyError(Exception):
-    pass
 
 
 def _parsed(text: str, name: str) -> object:
@@ -246,11 +247,11 @@ def _parsed(text: str, name: str) -> object:
     except json.JSONDecodeError as error:
         message = f"not valid JSON: see line {error.lineno}, column {error.colno}"
     except _DuplicateKeyError:
-        message = "a key occurs twice in the same object"
+        message = "a key occurs twice in the same place"
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = "" if mark is None else f": see line {mark.line + 1}, column {mark.column + 1}"
-        message = f"not valid YAML, or a key occurs twice{place}"
+        message = f"not valid YAML{place}"
     except yaml.YAMLError:
         message = "not valid YAML: it has a character that YAML does not allow"
     raise ConfigurationError(f"{name}: {message}.")
