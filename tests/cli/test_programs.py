@@ -1,0 +1,47 @@
+"""The commands `sandbox` and `demo`, which start programs of the sandbox."""
+
+import sys
+
+import pytest
+
+from posten_signering._cli.programs import PROGRAMS
+from posten_signering.sandbox import __main__ as sandbox_program
+from posten_signering.sandbox import demo
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "option"),
+    [("sandbox", sandbox_program, "--early-poll-penalty"), ("demo", demo, "--browser")],
+)
+def test_the_help_is_that_of_the_program(command, name, program, option):
+    ran = command(name, "--help")
+    assert ran.status == 0
+    assert ran.out.startswith(f"usage: posten-signering {name}")
+    assert option in ran.out
+    assert f"Example: posten-signering {name}" in ran.out
+    assert PROGRAMS[name].__doc__
+
+
+@pytest.mark.parametrize("options", [[], ["--verbose"]])
+@pytest.mark.parametrize(("name", "program"), [("sandbox", sandbox_program), ("demo", demo)])
+def test_the_program_gets_the_arguments(command, monkeypatch, name, program, options):
+    received = []
+
+    def main(arguments, *, program):
+        received.append((*arguments, program))
+        return 3
+
+    monkeypatch.setattr(program, "main", main)
+    assert command(*options, name, "--port", "0", "x").status == 3
+    assert received == [("--port", "0", "x", f"posten-signering {name}")]
+
+
+@pytest.mark.parametrize("name", ["sandbox", "demo"])
+def test_without_the_extra_the_command_names_it(command, monkeypatch, name):
+    for module in list(sys.modules):
+        if module.startswith("posten_signering.sandbox"):
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    ran = command(name)
+    assert ran.status != 0
+    assert "pip install 'posten-signering[sandbox]'" in ran.err
