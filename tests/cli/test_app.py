@@ -168,6 +168,11 @@ def test_a_character_that_the_terminal_cannot_show_is_escaped(monkeypatch):
     assert written.getvalue() == b"Kj\\xf8p\n"
 
 
+def test_standard_output_may_be_closed(monkeypatch, command):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert command("--version").status == 0
+
+
 def test_json_is_ascii_and_one_line(fail):
     ran = fail(lambda: Output(as_json=True).result({"title": "Kjøp\n"}, ""))
     assert ran.out == '{"title": "Kj\\u00f8p\\n"}\n'

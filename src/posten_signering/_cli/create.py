@@ -43,20 +43,17 @@ async def create(
         dry_run: Check everything and write the signed container to a file, but send nothing.
         container: The file that --dry-run writes. It must not exist. It contains the documents and the identifiers of the signers.
     """
-    output = Output(as_json=as_json)
     described = job_of(documents, job)
     configuration = service.configuration()
     described = replace(described, sender=_sender(described, configuration, service))
     try:
         if dry_run:
-            size = await _write_container(configuration, described, container)
-            output.result(
-                {"container": str(container), "size": size},
-                f"The job is valid. Nothing was sent. The container is in {container} ({size:,} bytes).",
-            )
+            value: dict[str, object] = {"container": str(container)}
+            text = f"The job is valid. Nothing was sent. The container is in {container}."
+            await _write_container(configuration, described, container)
         else:
             created = await _create(configuration, described)
-            output.result(created_value(created), created_text(created, described))
+            value, text = created_value(created), created_text(created, described)
     except InvalidJobError as error:
         for index, document in enumerate(described.documents):
             place = f"documents[{index}]"
@@ -64,6 +61,7 @@ async def create(
             if broken and isinstance(document.content, Path):
                 error.add_note(f"{place} is {document.content}.")
         raise
+    Output(as_json=as_json).result(value, text)
 
 
 def _sender(
@@ -101,12 +99,10 @@ class _ContainerWrittenError(Exception):
     """Ends a create before anything is sent."""
 
 
-async def _write_container(configuration: ClientConfiguration, job: DirectJob, path: Path) -> int:
-    """Writes the container that `create` would send, and returns its size in bytes."""
-    size = 0
+async def _write_container(configuration: ClientConfiguration, job: DirectJob, path: Path) -> None:
+    """Writes the container that `create` would send."""
 
     def write_and_stop(_job: DirectJob, open_container: Callable[[], BinaryIO]) -> None:
-        nonlocal size
         # Only this user may read it.
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -115,7 +111,7 @@ async def _write_container(configuration: ClientConfiguration, job: DirectJob, p
                 f"--container={path}: the file exists. Name a different file, or remove it."
             ) from None
         with os.fdopen(descriptor, "wb") as file, open_container() as content:
-            size = file.write(content.read())
+            file.write(content.read())
         raise _ContainerWrittenError
 
     # A create whose bundle processor raises an error sends nothing.
@@ -123,4 +119,3 @@ async def _write_container(configuration: ClientConfiguration, job: DirectJob, p
     async with DirectClient(configuration) as client:
         with suppress(_ContainerWrittenError):
             await client.create(job)
-    return size
