@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -212,6 +213,18 @@ def test_a_closed_pipe_ends_the_command_silently(arguments):
             [*PROGRAM, *arguments], check=False, stdout=closed, stderr=subprocess.PIPE
         )
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_a_full_disk_is_an_error_without_a_traceback():
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, "--version"], check=False, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    reason = os.strerror(errno.ENOSPC)
+    assert done.stderr.splitlines()[-1] == f"The output can't be written to the end: {reason}."
+    assert "Traceback" not in done.stderr
 
 
 # A terminal

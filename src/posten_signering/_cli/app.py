@@ -54,13 +54,21 @@ def run(arguments: Sequence[str]) -> int:
             exit_status = _status(arguments)
             print(end="", flush=True)  # noqa: T201 - to flush, also where standard output was closed before the start
     except BrokenPipeError:
-        # What is left in the buffers goes nowhere. Otherwise it would fail again at the exit.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for descriptor in (1, 2):
-            os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+        _discard(1, 2)
         return ExitStatus.OUTPUT_CLOSED
+    except OSError as error:
+        _discard(1)
+        Output().error(f"The output can't be written to the end: {error.strerror}.")
+        return ExitStatus.FAILURE
     return exit_status
+
+
+def _discard(*descriptors: int) -> None:
+    """What is left in the buffers of these files goes nowhere. Otherwise it would fail again at the exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _status(arguments: Sequence[str]) -> int:

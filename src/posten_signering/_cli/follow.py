@@ -1,6 +1,5 @@
 """The commands that get the status of a job: `status` and `poll`."""
 
-import asyncio
 from dataclasses import replace
 
 from posten_signering import (
@@ -68,7 +67,7 @@ async def poll(
     output = Output(as_json=as_json)
     configuration = service.configuration()
     if follow:
-        return await _follow(configuration, output, confirm=confirm)
+        await _follow(configuration, output, confirm=confirm)  # until a signal or an error ends it
     async with DirectClient(configuration) as client:
         result = await client.get_status_change()
         output.result(poll_value(result), poll_text(result))
@@ -80,23 +79,19 @@ async def poll(
     return ExitStatus.SUCCESS
 
 
-async def _follow(configuration: ClientConfiguration, output: Output, *, confirm: bool) -> int:
+async def _follow(configuration: ClientConfiguration, output: Output, *, confirm: bool) -> None:
     def show(event: Event) -> None:
         if isinstance(event, QueuePolled) and event.result is not PollResult.CHANGE:
             at = (configuration.clock() + event.next_poll_in).astimezone()
             output.note(f"{_RESULTS[event.result]} The next poll is at {at:%H:%M:%S}.")
 
     configuration = replace(configuration, observers=[*configuration.observers, show])
-    try:
-        async with DirectClient(configuration) as client:
-            async for change in client.status_changes():
-                output.result({"change": status_value(change)}, status_text(change))
-                if confirm:
-                    await client.confirm(change)
-                    output.note("Confirmed.")
-    except asyncio.CancelledError:  # the way in which a person ends this command
-        output.note("Stopped.")
-    return ExitStatus.SUCCESS
+    async with DirectClient(configuration) as client:
+        async for change in client.status_changes():
+            output.result({"change": status_value(change)}, status_text(change))
+            if confirm:
+                await client.confirm(change)
+                output.note("Confirmed.")
 
 
 _RESULTS = {
