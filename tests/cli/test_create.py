@@ -3,7 +3,9 @@
 import errno
 import io
 import os
+import signal
 import stat
+import threading
 import zipfile
 
 import pytest
@@ -137,6 +139,38 @@ def test_an_unknown_outcome_has_its_own_status_and_says_what_to_look_for(
     assert "It is not known whether the job" in ran.err
     assert advice in ran.err
     assert "use a different --reference" in ran.err
+
+
+def test_a_create_that_is_interrupted_in_flight_warns_that_the_job_may_exist(
+    command, arguments, sandbox
+):
+    before = len(sandbox.received)
+    sandbox.faults.add(
+        Fault(kind=FaultKind.DELAY, operation=Operation.CREATE, times=1, seconds=600, after=True)
+    )
+
+    def interrupt():
+        while len(sandbox.received) == before:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    ran = command(*arguments, "--signer=a", "--reference=order-77")
+    thread.join()
+    assert (ran.status, ran.out) == (130, "")
+    assert "job with reference 'order-77' was cancelled while it was in flight" in ran.err
+
+
+# Secrets
+
+
+def test_with_verbose_no_log_line_has_a_secret(command, arguments, sandbox):
+    ran = command(*arguments, "--signer-number", NUMBER, "--json", "--verbose")
+    assert "create" in ran.err
+    token = ran.value["signers"][0]["redirect_url"].rpartition("/")[2]
+    assert NUMBER not in ran.err
+    assert token not in ran.err
 
 
 # The sender

@@ -8,7 +8,6 @@ import signal
 import pytest
 from doubles import PDF
 
-from posten_signering import PollResult
 from posten_signering._cli import follow
 from posten_signering.sandbox import Fault, FaultKind, Operation, SandboxError
 
@@ -135,7 +134,20 @@ def test_a_change_is_delivered_again_unless_it_was_confirmed(command, polled, sa
         sandbox.end_lease(job, 1)
 
 
-@pytest.mark.usefixtures("_sigterm_when_the_queue_is_empty")
+class _EndsAtFirst(dict):
+    """The texts for polls without a change. Its first use ends the command."""
+
+    def __getitem__(self, result):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return super().__getitem__(result)
+
+
+@pytest.fixture
+def _sigterm_without_a_change(monkeypatch):
+    monkeypatch.setattr(follow, "_RESULTS", _EndsAtFirst(follow._RESULTS))
+
+
+@pytest.mark.usefixtures("_sigterm_without_a_change")
 @pytest.mark.parametrize("confirm", [True, False])
 def test_follow_prints_each_change_until_sigterm(command, polled, confirm):
     queue = f"follow-{confirm}"
@@ -150,20 +162,8 @@ def test_follow_prints_each_change_until_sigterm(command, polled, confirm):
     assert re.search(r"The queue is empty\. The next poll is at \d\d:\d\d:\d\d\.\n", ran.err)
 
 
-class _EndsWhenTheQueueIsEmpty(dict):
-    def __getitem__(self, result):
-        if result is PollResult.EMPTY:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return super().__getitem__(result)
-
-
-@pytest.fixture
-def _sigterm_when_the_queue_is_empty(monkeypatch):
-    monkeypatch.setattr(follow, "_RESULTS", _EndsWhenTheQueueIsEmpty(follow._RESULTS))
-
-
-@pytest.mark.usefixtures("_sigterm_when_the_queue_is_empty")
-def test_follow_continues_after_a_failure_and_shows_it(command, sandbox):
+@pytest.mark.usefixtures("_sigterm_without_a_change")
+def test_follow_shows_a_failure_and_when_it_polls_again(command, sandbox):
     sandbox.faults.add(Fault(kind=FaultKind.SERVER_ERROR, operation=Operation.POLL, times=1))
     ran = command("poll", "--follow", "--polling-queue=failing")
     assert ran.status == 130
