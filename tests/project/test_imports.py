@@ -88,7 +88,7 @@ LIBRARIES = {
     "xsdata": {"_wire.xml"},
     "posten_signering_xml": {"_wire.messages"},
     "lxml": {"_wire.xml"},
-    "cryptography": {"_trust", "_http.tls", "_container.xades"},
+    "cryptography": {"_trust", "_http.tls", "_container.xades", "_cli"},
     "certifi": {"_trust.anchors", "_http.tls"},
     "redis": {"_session.redis_connection"},
     "cyclopts": {"_cli"},

@@ -152,6 +152,11 @@ def issue(
     return Issued(builder.sign(signing_key, hashes.SHA256()), subject_key, issuer)
 
 
+def sha256(issued: Issued) -> str:
+    """The fingerprint of a certificate."""
+    return issued.certificate.fingerprint(hashes.SHA256()).hex()
+
+
 def root(name: str = "Root") -> Issued:
     return _authority(name, None)
 

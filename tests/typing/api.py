@@ -149,6 +149,7 @@ async def certificates() -> EnterpriseCertificate:
     assert_type(EnterpriseCertificate.from_pkcs12(path, password="x"), EnterpriseCertificate)
     assert_type(EnterpriseCertificate.from_pkcs12(content, password=None), EnterpriseCertificate)
     certificate = EnterpriseCertificate.from_pem(path, content, password="x")
+    assert_type(certificate.missing_issuer([content]), str | None)
     assert_type(certificate.organization_number, str | None)
     assert_type(certificate.subject, str)
     assert_type((certificate.not_before, certificate.not_after), tuple[datetime, datetime])

@@ -42,6 +42,10 @@ app.meta.suppress_keyboard_interrupt = False
 # What users may pass by mistake where it does not belong. An error message must not repeat it.
 _SECRETS = re.compile(r"\d{11}|\w+://[^\s\"]+|(?<=status_query_token=)[^\s\"]+")
 
+# Each module is imported only when its command is used.
+app.command("posten_signering._cli.setup.check:check")
+app.command("posten_signering._cli.setup.trust_anchors:trust_anchors", name="trust-anchors")
+
 
 def run(arguments: Sequence[str]) -> int:
     """Runs a command, prints its error if it fails, and returns the exit status."""

@@ -178,6 +178,15 @@ class EnterpriseCertificate:
         """The SHA-256 fingerprint of the certificate in DER form, as 64 lower-case hexadecimal digits."""
         return self.chain[0].fingerprint(hashes.SHA256()).hex()
 
+    def missing_issuer(self, anchors: Iterable[bytes] = ()) -> str | None:
+        """The issuer whose certificate is missing from the chain, as text; None if the chain ends in a root.
+
+        Args:
+            anchors: CA certificates in DER form that may complete the chain, such as trust anchors.
+        """
+        _, missing = complete_chain(self, anchors)
+        return missing
+
     def check(self, now: datetime) -> None:
         """Checks that the certificate is valid at a time.
 

@@ -1,0 +1,1 @@
+"""The commands that find out whether a set-up is right: `check` and `trust-anchors`."""
