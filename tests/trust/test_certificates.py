@@ -572,6 +572,7 @@ class TestCrossSigned:
         expected = (self.leaf, by_higher, higher)
         assert certificate.chain == tuple(issued.certificate for issued in expected)
         assert complete_chain(certificate, [])[1] == "CN=Far root"
+        assert certificate.missing_issuer() == "CN=Far root"
 
     def test_the_search_visits_each_authority_once(self):
         """Fourteen authorities all certify each other. Searching every chain would take far too long."""

@@ -44,6 +44,7 @@ _SECRETS = re.compile(r"\d{11}|\w+://[^\s\"]+|(?<=status_query_token=)[^\s\"]+")
 
 # Each module is imported only when its command is used.
 app.command("posten_signering._cli.setup.check:check")
+app.command("posten_signering._cli.inspection.command:inspect")
 app.command("posten_signering._cli.setup.trust_anchors:trust_anchors", name="trust-anchors")
 
 

@@ -182,7 +182,10 @@ def certificate_step(
         f"key usage: {', '.join(certificate.key_usage) or 'everything'}",
         f"SHA-256: {certificate.sha256}",
     )
-    problem = problem or _not_valid(certificate, now) or wrong_environment(certificate, environment)
+    misplaced = wrong_environment(certificate, environment)
+    if misplaced is not None:
+        misplaced = f"{misplaced} Nothing was sent."
+    problem = problem or _not_valid(certificate, now) or misplaced
     if problem is None and certificate.organization_number is None:
         problem = (
             "The certificate has no organisation number. Use an enterprise certificate, which names the "
@@ -201,39 +204,45 @@ def _not_valid(certificate: EnterpriseCertificate, now: datetime) -> str | None:
     return None
 
 
+def environment_of(certificate: EnterpriseCertificate) -> Environment | None:
+    """The environment whose authorities issued the certificate, by their names; None if they are not known."""
+    names = {_attribute(entry.issuer, NameOID.COMMON_NAME) for entry in certificate.chain}
+    for environment in (Environment.PRODUCTION, Environment.STAGING):
+        if any(authority.name in names for authority in environment.authorities):
+            return environment
+    return None
+
+
 def wrong_environment(
     certificate: EnterpriseCertificate, environment: Environment | None
 ) -> str | None:
     """Why the certificate belongs to a different environment; None if nothing says so.
 
-    The issuers of the chain are compared by name with the authorities of each environment.
+    Args:
+        certificate: The enterprise certificate.
+        environment: The installation of the service; None if it is one that is not known.
     """
     if environment is None:
         return None
-    issuers = [entry.issuer for entry in certificate.chain]
-    names = {_attribute(issuer, NameOID.COMMON_NAME) for issuer in issuers}
     advice = (
-        f"Nothing was sent. Use a certificate for {environment.name}, or set the environment with "
-        "--environment or POSTEN_SIGNERING_ENVIRONMENT."
+        f"Use a certificate for {environment.name}, or set the environment with --environment or "
+        "POSTEN_SIGNERING_ENVIRONMENT."
     )
-    if any(_attribute(issuer, NameOID.ORGANIZATION_NAME) == _SANDBOX for issuer in issuers):
+    if any(
+        _attribute(entry.issuer, NameOID.ORGANIZATION_NAME) == _SANDBOX
+        for entry in certificate.chain
+    ):
         return (
             f"A sandbox issued the certificate, but the environment is {environment.name}, which does not "
             f"accept it. {advice} For a sandbox, set --service-root or POSTEN_SIGNERING_SERVICE_ROOT."
         )
-    if names & _names_of(environment):
+    own = environment_of(certificate)
+    if own is None or own.name == environment.name:
         return None
-    for other in (Environment.PRODUCTION, Environment.STAGING):
-        if found := sorted(names & _names_of(other)):
-            return (
-                f"The certificate belongs to {other.name}, because “{found[0]}” issued it, but the "
-                f"environment is {environment.name}. {advice}"
-            )
-    return None
-
-
-def _names_of(environment: Environment) -> set[str]:
-    return {authority.name for authority in environment.authorities}
+    return (
+        f"The certificate belongs to {own.name}, because an authority of {own.name} issued it, but the "
+        f"environment is {environment.name}. {advice}"
+    )
 
 
 def _attribute(name: x509.Name, oid: x509.ObjectIdentifier) -> str:
