@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import sys
 from types import ModuleType
@@ -17,6 +18,7 @@ from telemetry import Telemetry
 from transport_client import Client, connected, context_for
 
 from posten_signering._http.fetch import fetch_file
+from posten_signering._http.hidden import Hidden
 from posten_signering.errors import TransportError
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +133,26 @@ class TestOpenTelemetry:
                 tasks.cancel_scope.cancel()
             await call(server, "/other")
             assert telemetry.urls == [server.url("/other")]
+
+    def test_an_exchange_whose_event_loop_was_closed_causes_no_error(self, caplog):
+        """Python then ends the task in a different context."""
+
+        async def exchange():
+            with Hidden():
+                await anyio.sleep_forever()
+
+        async def begin():
+            tasks.append(asyncio.create_task(exchange()))
+            await asyncio.sleep(0)
+
+        tasks: list[asyncio.Task[None]] = []
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(begin())
+        loop.close()
+        tasks.clear()
+        gc.collect()
+        assert [record.name for record in caplog.records] == ["asyncio"]
+        assert "Task was destroyed" in caplog.text
 
     async def test_the_download_of_a_certificate_is_not_recorded(self, telemetry):
         async with loopback.http_server(ANSWER) as server:

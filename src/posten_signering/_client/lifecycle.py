@@ -215,8 +215,8 @@ class ClientLifecycle:
         download that has begun finishes on its connection. Each poll of an iterator is a new call. Idle
         connections of the old certificate are closed at once, the others when their exchange ends.
 
-        If this raises an error, the old certificate stays in use. Of several replacements at the same
-        time, the last one to be called is applied last. The certificate that is already in use is
+        If this raises an error, the old certificate stays in use. After a cancellation, `certificate` says
+        which one is in use. Of several replacements at the same time, the last one to be called is applied last. The certificate that is already in use is
         checked, and nothing changes.
 
         The client trusts the CA certificates in the new `.p12` file in addition, if their fingerprints are

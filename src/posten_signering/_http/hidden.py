@@ -47,9 +47,14 @@ class Hidden:
         self._end_suppression = _suppress_opentelemetry()
 
     def __exit__(self, *_: object) -> None:
+        try:
+            _IN_OUR_EXCHANGE.reset(self._token)
+        except ValueError:
+            # Python ends a task that was pending when its loop was closed in a different context. The task's
+            # own context has ended with it.
+            return
         if self._end_suppression is not None:
             self._end_suppression()
-        _IN_OUR_EXCHANGE.reset(self._token)
 
 
 def _suppress_opentelemetry() -> Callable[[], None] | None:
