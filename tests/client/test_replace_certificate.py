@@ -592,6 +592,10 @@ async def test_an_expired_trust_anchor_is_reported_and_does_not_prevent_a_connec
     events.clear()
     async with client_of(trust_anchors=anchors, observers=[events.append]):
         assert events == []  # a custom transport does not use them
+    without_root = TrustAnchors().trusting(pki.root("Other").pem, expired.pem)
+    async with service_and_client(trust_anchors=without_root) as (_, client):
+        with pytest.raises(TlsError, match="“Business CA” is a trust anchor that has expired"):
+            await client.check_access()
 
 
 # --- Warnings

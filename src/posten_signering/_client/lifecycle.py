@@ -504,7 +504,13 @@ def _credentials(
             api_seconds=configuration.timeouts.api,
             download_seconds=configuration.timeouts.download,
             user_agent=_user_agent(configuration.user_agent_suffix),
-            explain=partial(explain_untrusted, environment, usable_anchors, note=note),
+            explain=partial(
+                explain_untrusted,
+                environment,
+                usable_anchors,
+                expired=[der for der in anchors if der not in usable_anchors],
+                note=note,
+            ),
             certificate_advice=_certificate_advice(certificate),
             proxy=None if configuration.proxy is None else Secret(configuration.proxy),
         )

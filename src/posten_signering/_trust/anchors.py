@@ -293,6 +293,7 @@ def explain_untrusted(
     anchors: Iterable[bytes],
     sent: Iterable[bytes],
     *,
+    expired: Iterable[bytes] = (),
     note: str | None = None,
 ) -> str:
     """The reason why a chain from the service ends in no trust anchor, and what to do.
@@ -301,18 +302,22 @@ def explain_untrusted(
         environment: The client's environment.
         anchors: The client's trust anchors, in DER form.
         sent: The certificates that the service sent, in DER form, its own first.
+        expired: Trust anchors that the client does not use because they have expired, in DER form.
         note: The result of `unpinned` for the client's TrustAnchors.
     """
-    return f"{'' if note is None else f'{note} '}{_reason(environment, anchors, sent)}"
+    return f"{'' if note is None else f'{note} '}{_reason(environment, anchors, sent, expired)}"
 
 
-def _reason(environment: Environment, anchors: Iterable[bytes], sent: Iterable[bytes]) -> str:
+def _reason(
+    environment: Environment,
+    anchors: Iterable[bytes],
+    sent: Iterable[bytes],
+    expired: Iterable[bytes],
+) -> str:
     certificates = [certificate for certificate in map(_parsed, sent) if certificate is not None]
     issuers = [certificate.issuer for certificate in certificates]
     from_sandbox = any(map(is_from_sandbox, certificates))
-    known = [
-        certificate.subject for certificate in map(_parsed, anchors) if certificate is not None
-    ]
+    known, unused = _subjects(anchors), _subjects(expired)
     if not issuers:
         return f"The missing issuer is not known. {_where_to_get_anchors(environment)}"
     if any(issuer in known for issuer in issuers):
@@ -321,7 +326,17 @@ def _reason(environment: Environment, anchors: Iterable[bytes], sent: Iterable[b
             "the trust anchor is a different certificate with the same name. Otherwise the service's "
             f"certificate itself is not valid.{f' {SANDBOX_CA_ADVICE}' if from_sandbox else ''}"
         )
+    for issuer in issuers:
+        if issuer in unused:
+            return (
+                f"Its issuer “{_common_name(issuer)}” is a trust anchor that has expired, so the client does "
+                "not use it. Add its successor to the TrustAnchors, or correct the clock of this machine."
+            )
     missing = [_common_name(issuer) for issuer in issuers]
+    return _reason_for_missing(environment, missing, from_sandbox=from_sandbox)
+
+
+def _reason_for_missing(environment: Environment, missing: list[str], *, from_sandbox: bool) -> str:
     if from_sandbox:
         return (
             f"Its issuer “{missing[0]}” is the CA of a sandbox, and not one of the client's trust "
@@ -344,6 +359,10 @@ def _reason(environment: Environment, anchors: Iterable[bytes], sent: Iterable[b
         "service_root, and whether a proxy or firewall decrypts TLS connections. If you know the "
         "issuer, trust it with TrustAnchors.trusting(...)."
     )
+
+
+def _subjects(ders: Iterable[bytes]) -> list[x509.Name]:
+    return [certificate.subject for certificate in map(_parsed, ders) if certificate is not None]
 
 
 def _how_to_get(environment: Environment, authority: CertificateAuthority) -> str:
