@@ -143,7 +143,7 @@ RIGHT = [
         for text, seconds in [("30", 30), (" 2.5 ", 2.5), ("86400", 86400)]
     ],
     ({"TIMEOUT_CONNECT": "2.5"}, {"timeouts": Timeouts(connect=2.5)}),
-    ({"TIMEOUT_API": "30"}, {"timeouts": Timeouts(api=30)}),
+    ({"TIMEOUT_API": "30."}, {"timeouts": Timeouts(api=30)}),
     ({"TIMEOUT_DOWNLOAD": "3600"}, {"timeouts": Timeouts(download=3600)}),
     ({"MAX_CONNECTIONS": "16"}, {"max_connections": 16}),
     ({"RETRIES": "0"}, {"retries": Retries(max_retries=0)}),
@@ -188,7 +188,7 @@ def test_the_table_has_the_defaults_of_the_code():
 def test_a_share_without_redis_is_that_of_the_process(variables, monkeypatch):
     shares = []
     monkeypatch.setattr(InMemoryFleet, "__init__", lambda self, *, share: shares.append(share))
-    configuration = ClientConfiguration.from_env(variables(FLEET_SHARE="0.25"))
+    configuration = ClientConfiguration.from_env(variables(FLEET_SHARE=".25"))
     assert isinstance(configuration.fleet, InMemoryFleet)
     assert shares == [0.25]
 
@@ -238,10 +238,18 @@ WRONG: list[tuple[dict[str, str | None], str, str]] = [
     ({"CERTIFICATE": "{folder}/empty"}, "CERTIFICATE", "=.*/empty: the file is empty"),
     ({"CERTIFICATE": "{folder}/large"}, "CERTIFICATE", "=.*/large: the file is larger than"),
     ({"CERTIFICATE": "/x\0.p12"}, "CERTIFICATE", f"{NOT_SHOWN}not a path"),
-    ({"CERTIFICATE": KEY}, "CERTIFICATE", f"{NOT_SHOWN}{NO_PATH}"),
-    ({"CERTIFICATE": KEY[:150]}, "CERTIFICATE", f"{NOT_SHOWN}no such file"),
-    ({"CERTIFICATE": PKCS12_IN_BASE64}, "CERTIFICATE", f"{NOT_SHOWN}{NO_PATH}"),
-    ({"CERTIFICATE": PASSWORD}, "CERTIFICATE", f"{NOT_SHOWN}no such file"),
+    ({"CERTIFICATE": "$HOME/x.p12"}, "CERTIFICATE", "=.HOME/x.p12: no such .* Write the path in"),
+    ({"CERTIFICATE": KEY}, "CERTIFICATE", f"{NOT_SHOWN}{NO_PATH}.* is the content of a file"),
+    ({"CERTIFICATE": KEY[:150]}, "CERTIFICATE", f"{NOT_SHOWN}no such .* is the content of a file"),
+    (
+        {"CERTIFICATE": PKCS12_IN_BASE64},
+        "CERTIFICATE",
+        f"{NOT_SHOWN}{NO_PATH}.* is the content of a file",
+    ),
+    *[
+        ({"CERTIFICATE": password}, "CERTIFICATE", f"{NOT_SHOWN}no such file")
+        for password in (PASSWORD, f"/{PASSWORD}", f"~{PASSWORD}")
+    ],
     ({"CERTIFICATE": "{folder}/text.p12"}, "CERTIFICATE", "=.*: The file is not PKCS#12. Use"),
     ({"CERTIFICATE": "{folder}/root.der"}, "CERTIFICATE", "=.*: The file is not PKCS#12. Use"),
     ({"CERTIFICATE": "{folder}/cut-off.p12"}, "CERTIFICATE", "=.*: .* the rest is missing"),
@@ -266,6 +274,12 @@ WRONG: list[tuple[dict[str, str | None], str, str]] = [
                 "POSTEN_SIGNERING_CERTIFICATE_PASSWORD does not open .* password is wrong",
             ),
             ("canary\0", "POSTEN_SIGNERING_CERTIFICATE_PASSWORD has a NUL character"),
+            (f'"{PASSWORD}"', "POSTEN_SIGNERING_CERTIFICATE_PASSWORD is in quotation marks"),
+            (
+                "{folder}/password",
+                "POSTEN_SIGNERING_CERTIFICATE_PASSWORD is .* Set .*_CERTIFICATE_PASSWORD_FILE",
+            ),
+            ("/" + "x" * 5000, "POSTEN_SIGNERING_CERTIFICATE_PASSWORD does not open"),
         ]
     ],
     *[
@@ -348,13 +362,14 @@ WRONG: list[tuple[dict[str, str | None], str, str]] = [
     (
         {"ENVIRONMENT": "staging"},
         "TRUST_ANCHORS",
-        " is not set. There is no trust anchor for STAGING",
+        " is not set. There is no trust anchor for STAGING.*, and set the variable to its path",
     ),
     *[
         (root | {"TRUST_ANCHORS": value}, "TRUST_ANCHORS", problem)
         for root in ({}, {"SERVICE_ROOT": ROOT})
         for value, problem in [
             ("gone", "=gone: The trust anchor gone can't be read: No such file"),
+            ("~/anchors", "=~/anchors: The trust anchor .* Write the path in full"),
             ("{folder}/empty", "=.*/empty: .* hold no certificate"),
             ("{folder}/readme", "=.*/readme: .* hold no certificate .*readme.txt"),
             ("{folder}/no-anchors", "=.*/no-anchors: The directory holds no file"),
@@ -399,6 +414,7 @@ WRONG: list[tuple[dict[str, str | None], str, str]] = [
             ("١٢٣٤٥٦٧٨٩", "=.*: "),
             ("17885599999", NOT_SHOWN),
             ("178855 99999", NOT_SHOWN),
+            ("17.88.55-99999", NOT_SHOWN),
         ]
     ],
     (
@@ -408,6 +424,7 @@ WRONG: list[tuple[dict[str, str | None], str, str]] = [
     ),
     ({"PROXY": "socks5://user:canary@proxy.example"}, "PROXY", f": {PROXY_RULE}"),
     ({"PROXY": "user:canary@proxy.example:8080"}, "PROXY", f": {PROXY_RULE}"),
+    ({"PROXY": "http://user:can@ry@proxy.example"}, "PROXY", f": {PROXY_RULE}.* such as %40 for @"),
     ({"PROXY": f'"{PROXY}"'}, "PROXY", ": the value is in quotation marks"),
     (
         {"PROXY": PROXY, "PROXY_FILE": "{folder}/proxy"},
@@ -445,6 +462,10 @@ WRONG: list[tuple[dict[str, str | None], str, str]] = [
         "REDIS_URL",
         ": RedisFleet.url must be the URL",
     ),
+    *[
+        ({"REDIS_URL": f"redis://{address}"}, "REDIS_URL", ": RedisFleet.url must be the URL")
+        for address in ("re dis:6379/0", "redis/canary", "redis-1,redis-2")
+    ],
     ({"REDIS_URL": f"{REDIS}?canary=1"}, "REDIS_URL", ": RedisFleet.url has an option"),
     ({"REDIS_URL_FILE": "{folder}/proxy"}, "REDIS_URL_FILE", "=.*: RedisFleet.url must be the URL"),
 ]

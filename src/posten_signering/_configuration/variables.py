@@ -288,7 +288,7 @@ class _Variables:
         text, variable = self.text(name), _BY_NAME[name]
         if text is None:
             return None
-        pattern = "[0-9]{1,9}" if variable.whole else r"[0-9]{1,9}(\.[0-9]{1,9})?"
+        pattern = "[0-9]{1,9}" if variable.whole else r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}"
         lowest, highest = cast("tuple[float, float]", variable.limits)
         if (
             re.fullmatch(pattern, text.reveal(), re.ASCII) is None
@@ -312,9 +312,7 @@ class _Variables:
         except ValueError:  # a NUL character
             reason = "not a path"
         # Raised here, because the text of the errors above may have the value.
-        hint = ""
-        if path.reveal().startswith("~"):
-            hint = " Write the path in full, because only a shell replaces the ~."
+        hint = _hint_for_path(path)
         raise self.error(name, f"{reason}. It must be {_BY_NAME[name].value}.{hint}")
 
     def error(self, name: str, problem: str) -> ConfigurationError:
@@ -341,9 +339,9 @@ class _Variables:
 
 # What a value that was set by mistake may be: a key, in PEM form or in Base64, an identity number, or a URL with a
 # password or a token.
-_SECRET = re.compile(
-    r"-----BEGIN|^MI[A-Za-z0-9+/]{38}|(?<!\d)\d{6} ?\d{5}(?!\d)|:.*@|://.*[?#]", re.ASCII
-)
+_CONTENT = r"-----BEGIN|^MI[A-Za-z0-9+/]{38}"
+_IDENTITY_NUMBER = r"(?<!\d)\d\d[ .-]?\d\d[ .-]?\d\d[ .-]?\d{3}[ .-]?\d\d(?!\d)"
+_SECRET = re.compile(rf"{_CONTENT}|{_IDENTITY_NUMBER}|:.*@|://.*[?#]", re.ASCII)
 _SUFFIXES = {".cer", ".crt", ".key", ".p12", ".pem", ".pfx", ".txt"}
 
 
@@ -358,11 +356,21 @@ def _may_show(variable: Variable, value: Secret[str]) -> bool:
     if not variable.swappable:
         return True
     path = Secret(Path(value.reveal()))
+    # A password may begin with a slash, a point or a ~ too.
     return (
-        path.reveal().is_absolute()
-        or value.reveal().startswith((".", "~"))
+        (path.reveal().is_absolute() and len(path.reveal().parts) > 2)
+        or value.reveal().startswith(("./", "../", "~/"))
         or path.reveal().suffix.lower() in _SUFFIXES
     )
+
+
+def _hint_for_path(path: Secret[str]) -> str:
+    """What else to do about a value that is not the path of a file; empty if that is not known."""
+    if re.search(_CONTENT, path.reveal()):
+        return " The value is the content of a file: write it to a file, and set the path of that file."
+    if path.reveal().startswith(("~", "$", "%")):
+        return " Write the path in full, because only a shell replaces ~ and variables."
+    return ""
 
 
 def _certificate(variables: _Variables) -> EnterpriseCertificate:
@@ -375,7 +383,19 @@ def _certificate(variables: _Variables) -> EnterpriseCertificate:
         return read_pkcs12(content, password, argument=f"{PREFIX}{source}")
     except ConfigurationError as error:
         problem = str(error)
+    if source == "CERTIFICATE_PASSWORD" and _is_file(password):
+        problem = (
+            f"{PREFIX}CERTIFICATE_PASSWORD is the path of a file. Set {PREFIX}CERTIFICATE_PASSWORD_FILE to "
+            "it instead."
+        )
     raise variables.error("CERTIFICATE", problem)
+
+
+def _is_file(password: Secret[str | None]) -> bool:
+    with suppress(OSError, ValueError):  # for example "File name too long", or a NUL character
+        path = Secret(Path(password.reveal() or ""))
+        return path.reveal().is_absolute() and path.reveal().is_file()
+    return False
 
 
 def _environment(variables: _Variables) -> Environment:
@@ -459,10 +479,13 @@ def _trust_anchors(
         )
     except ConfigurationError as error:
         problem = str(error)
-    if path is not None and not _may_show(_BY_NAME["TRUST_ANCHORS"], path):
+    if path is None:
+        problem = f"{problem} Put the files into a directory, and set the variable to its path."
+    elif not _may_show(_BY_NAME["TRUST_ANCHORS"], path):
         problem = f"it must be {_BY_NAME['TRUST_ANCHORS'].value}."
+    hint = _hint_for_path(path or Secret(""))
     # Raised here, because the traceback of the error above may have the value.
-    raise variables.error("TRUST_ANCHORS", problem)
+    raise variables.error("TRUST_ANCHORS", f"{problem}{hint}")
 
 
 def _anchors_in(path: Secret[str]) -> TrustAnchors:
@@ -509,7 +532,9 @@ def _proxy(variables: _Variables) -> Secret[str | None]:
     url = variables.secret("PROXY")
     if url is not None and not is_proxy(url):
         raise variables.error(
-            variables.source("PROXY"), f"the proxy must be {_BY_NAME['PROXY'].value}."
+            variables.source("PROXY"),
+            f"the proxy must be {_BY_NAME['PROXY'].value}. Percent-encode special characters in the user and "
+            "the password, such as %40 for @.",
         )
     return cast("Secret[str | None]", url or Secret(None))
 

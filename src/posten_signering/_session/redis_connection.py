@@ -1,10 +1,12 @@
 """The connection of one client with Redis, with short timeouts. Needs the extra `redis`."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis import exceptions
 from redis.asyncio import ConnectionPool, Redis
@@ -158,6 +160,8 @@ def _pool(url: Secret[str]) -> ConnectionPool:
         # redis-py's own error names an option. Other errors may quote the URL.
         advice = _OPTION_ADVICE if str(error).startswith("Invalid value for") else _URL_ADVICE
     else:
+        if not _names_server(url, options):
+            raise ConfigurationError(_URL_ADVICE)
         options.reveal().update(
             decode_responses=True,
             socket_timeout=_TIMEOUT,
@@ -179,6 +183,15 @@ def _pool(url: Secret[str]) -> ConnectionPool:
         advice = _OPTION_ADVICE
     # Raised here, because the text of the errors above may have a part of the URL.
     raise ConfigurationError(advice)
+
+
+def _names_server(url: Secret[str], options: Secret[dict[str, Any]]) -> bool:
+    """Whether the host can be one, and the path is the number of a database. redis-py ignores any other path."""
+    if "path" in options.reveal():  # of a Unix socket
+        return True
+    has_path = bool(Secret(urlsplit(url.reveal()).path).reveal().strip("/"))
+    is_host = re.search(r"[\s,]", options.reveal().get("host", "")) is None
+    return is_host and (not has_path or "db" in options.reveal())
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

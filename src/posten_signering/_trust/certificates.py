@@ -425,6 +425,11 @@ def _fault_of_password(password: Secret[bytes | None], name: str) -> str:
             f"{name} ends in a line break, and does not open the PKCS#12 file. Remove the line break, such "
             "as the one at the end of a mounted secret, unless it is part of the password."
         )
+    if re.fullmatch(rb"([\"']).*\1", password.reveal() or b"", re.DOTALL):
+        return (
+            f"{name} is in quotation marks, and does not open the PKCS#12 file. Remove them, unless they are "
+            "part of the password. Docker does not remove those in an env file."
+        )
     if not _is_stripped(password):
         return (
             f"{name} begins or ends with white space, and does not open the PKCS#12 file. Remove the white "
