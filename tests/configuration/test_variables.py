@@ -148,6 +148,10 @@ RIGHT = [
     ({"MAX_CONNECTIONS": "16"}, {"max_connections": 16}),
     ({"RETRIES": "0"}, {"retries": Retries(max_retries=0)}),
     ({"REDIS_URL": REDIS}, {"fleet": RedisFleet(REDIS)}),
+    *[
+        ({"REDIS_URL": url}, {"fleet": RedisFleet(url)})
+        for url in ("redis://redis.example", "unix:///run/redis.sock")
+    ],
     ({"REDIS_URL_FILE": "{folder}/redis"}, {"fleet": RedisFleet(REDIS)}),
     ({"REDIS_URL": REDIS, "FLEET_SHARE": "0.5"}, {"fleet": RedisFleet(REDIS, share=0.5)}),
     (dict.fromkeys((row.name for row in VARIABLES if "CERT" not in row.name), " "), {}),
