@@ -14,6 +14,8 @@ from posten_signering._values.events import (
     CallEnded,
     CallRetried,
     CertificateExpiring,
+    CertificateInUse,
+    CertificateKind,
     ChangeConfirmed,
     ChangeDeadLettered,
     ChangeDelivered,
@@ -69,6 +71,12 @@ def _url_template(event: CallEnded) -> str:
     return urlsplit(event.service_root).path + event.path
 
 
+def _certificate_kind(event: CertificateInUse | CertificateExpiring) -> str:
+    return (
+        event.kind if isinstance(event, CertificateExpiring) else CertificateKind.ENTERPRISE
+    ).value
+
+
 # The names of attributes, each with the value that an event has for it. Those without a prefix of ours are
 # of OpenTelemetry's semantic conventions. An attribute whose value is None is left out.
 _ATTRIBUTES: dict[str, Callable[[Any], _Attribute]] = {
@@ -79,7 +87,7 @@ _ATTRIBUTES: dict[str, Callable[[Any], _Attribute]] = {
     "server.address": _server_address,
     "server.port": _server_port,
     "url.template": _url_template,
-    "posten_signering.certificate.kind": attrgetter("kind.value"),
+    "posten_signering.certificate.kind": _certificate_kind,
     "posten_signering.certificate.subject": attrgetter("subject"),
     "posten_signering.deliveries": attrgetter("deliveries"),
     "posten_signering.handler.attempt": attrgetter("attempt"),
@@ -100,6 +108,7 @@ _OF_A_REQUEST = (
     "server.port",
     "url.template",
 )
+_OF_A_CERTIFICATE = ("posten_signering.certificate.kind", "posten_signering.certificate.subject")
 _OF_AN_ORGANIZATION = ("posten_signering.organization_number",)
 _OF_A_QUEUE = (*_OF_AN_ORGANIZATION, "posten_signering.polling_queue")
 
@@ -189,6 +198,14 @@ def _clock_difference(event: CallEnded) -> float | None:
     return None if difference is None else difference.total_seconds()
 
 
+def _not_after(event: CertificateInUse | CertificateExpiring) -> float:
+    return event.not_after.timestamp()
+
+
+_CERTIFICATE_NOT_AFTER = (
+    "posten_signering.certificate.not_after",
+    "When the enterprise certificate in use expires, or a trust anchor in its last 30 days, in Unix time.",
+)
 _FLEET_AVAILABLE = (
     "posten_signering.fleet.available",
     "1 if the processes of a fleet share their budget and poll times, 0 if Redis can't be used.",
@@ -229,13 +246,22 @@ _METRICS = (
         attributes=_OF_AN_ORGANIZATION,
     ),
     _Metric(
-        event=CertificateExpiring,
-        name="posten_signering.certificate.time_left",
+        event=CertificateInUse,
+        name=_CERTIFICATE_NOT_AFTER[0],
         unit="s",
-        description="Time until a certificate that the client uses expires, in its last 30 days.",
+        description=_CERTIFICATE_NOT_AFTER[1],
         kind=_gauge,
-        attributes=("posten_signering.certificate.kind", "posten_signering.certificate.subject"),
-        value=lambda event: event.time_left.total_seconds(),
+        attributes=_OF_A_CERTIFICATE,
+        value=_not_after,
+    ),
+    _Metric(
+        event=CertificateExpiring,
+        name=_CERTIFICATE_NOT_AFTER[0],
+        unit="s",
+        description=_CERTIFICATE_NOT_AFTER[1],
+        kind=_gauge,
+        attributes=_OF_A_CERTIFICATE,
+        value=_not_after,
     ),
     _Metric(
         event=QueuePolled,

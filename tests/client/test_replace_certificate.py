@@ -45,6 +45,7 @@ from lxml import etree
 from posten_signering import (
     CertificateAuthority,
     CertificateExpiring,
+    CertificateInUse,
     CertificateKind,
     DirectClient,
     EnterpriseCertificate,
@@ -261,8 +262,8 @@ async def test_new_calls_use_the_new_certificate_and_idle_connections_are_closed
         await client.get_pades(service.url("/pades"))
         assert service.connected == {"New": 1}
         assert service.peers == ["Old", "New", "New"]
-        [record] = caplog.records
-        assert "New calls use the enterprise certificate CN=New," in record.getMessage()
+        for record, name in zip(caplog.records, ("Old", "New"), strict=True):
+            assert f"New calls use the enterprise certificate CN={name}," in record.getMessage()
         assert [signer_of(request.body) for request in service.server.received[:2]] == [
             "Old",
             "New",
@@ -591,7 +592,9 @@ async def test_an_expired_trust_anchor_is_reported_and_does_not_prevent_a_connec
     assert sum(isinstance(event, CertificateExpiring) for event in events) == 1
     events.clear()
     async with client_of(trust_anchors=anchors, observers=[events.append]):
-        assert events == []  # a custom transport does not use them
+        assert all(
+            isinstance(event, CertificateInUse) for event in events
+        )  # a custom transport does not use them
     without_root = TrustAnchors().trusting(pki.root("Other").pem, expired.pem)
     async with service_and_client(trust_anchors=without_root) as (_, client):
         with pytest.raises(TlsError, match="“Business CA” is a trust anchor that has expired"):

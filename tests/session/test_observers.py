@@ -15,7 +15,14 @@ import virtual_time
 from doubles import ROOT as SERVICE_ROOT
 from doubles import Answer, client_of, created_xml, job
 
-from posten_signering import CallEnded, CallRetried, Event, OrganizationBlocked, Retries
+from posten_signering import (
+    CallEnded,
+    CallRetried,
+    CertificateInUse,
+    Event,
+    OrganizationBlocked,
+    Retries,
+)
 from posten_signering._session.observers import Observers, queue_name
 from posten_signering._values import events
 from posten_signering.errors import ConfigurationError, RateLimitedError, TransportError
@@ -42,6 +49,11 @@ async def test_a_retried_call_causes_an_event_for_each_attempt_and_each_retry():
         LOST, answer, retries=Retries(), observers=[seen.append], random=lambda: 0.5
     ) as (client, _):
         await client.check_access()
+    assert seen.pop(0) == CertificateInUse(
+        subject=client.certificate.subject,
+        sha256=client.certificate.sha256,
+        not_after=client.certificate.not_after,
+    )
     name = seen[0].operation
     call = {"operation": name, "organization_number": "123456789"}
     ended = {
@@ -73,9 +85,9 @@ async def test_a_block_and_a_cancelled_call_are_events_too():
     async with client_of(BLOCKED, observers=[seen.append]) as (client, _):
         with pytest.raises(RateLimitedError):
             await client.create(job())
-    assert [type(event) for event in seen] == [CallEnded, OrganizationBlocked]
-    assert (seen[0].status, seen[0].error_type) == (429, "RateLimitedError")
-    assert seen[1].duration == timedelta(seconds=30)
+    assert [type(event) for event in seen] == [CertificateInUse, CallEnded, OrganizationBlocked]
+    assert (seen[1].status, seen[1].error_type) == (429, "RateLimitedError")
+    assert seen[2].duration == timedelta(seconds=30)
     async with client_of(asyncio.CancelledError(), observers=[seen.append]) as (client, _):
         with pytest.raises(asyncio.CancelledError):
             await client.check_access()
@@ -97,9 +109,9 @@ async def test_an_observer_that_raises_changes_no_outcome_and_is_logged(error, c
     ):
         created = await client.create(job())
     assert created.job_id == 7
-    assert len(seen) == 1
-    [record] = caplog.records
-    assert "An observer raised an error for the event CallEnded" in record.getMessage()
+    assert [type(event) for event in seen] == [CertificateInUse, CallEnded]
+    for record, event in zip(caplog.records, ("CertificateInUse", "CallEnded"), strict=True):
+        assert f"An observer raised an error for the event {event}" in record.getMessage()
 
 
 async def test_an_observer_may_end_the_program():

@@ -15,6 +15,7 @@ from posten_signering import (
     CallRetried,
     CertificateAuthority,
     CertificateExpiring,
+    CertificateInUse,
     CertificateKind,
     ChangeConfirmed,
     ChangeDeadLettered,
@@ -197,6 +198,8 @@ def observe(event: Event, /) -> None:
             assert_type(event.delay, timedelta)
         case OrganizationBlocked():
             assert_type(event.organization_number, str)
+        case CertificateInUse():
+            assert_type((event.subject, event.sha256, event.not_after), tuple[str, str, datetime])
         case CertificateExpiring():
             assert_type(event.kind, CertificateKind)
             assert_type((event.subject, event.sha256), tuple[str, str])

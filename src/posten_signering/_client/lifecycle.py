@@ -39,6 +39,7 @@ from posten_signering._trust.expiry import (
     without_expired,
 )
 from posten_signering._values.arguments import require
+from posten_signering._values.events import CertificateInUse
 from posten_signering._values.job import DirectJob, Sender
 from posten_signering._values.secret import Secret
 from posten_signering._values.status import StatusPoll
@@ -267,11 +268,7 @@ class ClientLifecycle:
                 opened, credentials=credentials, session=session, creation=creation
             )
             self._certificate = certificate
-            logging.getLogger("posten_signering.certificates").info(
-                "New calls use the enterprise certificate %s, which expires at %s.",
-                certificate.subject,
-                certificate.not_after.isoformat(),
-            )
+            opened.observers.notify(_in_use(certificate))
             opened.expiry.watch(credentials.watched)
             if opened.credentials.own_transport is not None:
                 await opened.credentials.own_transport.retire()
@@ -401,6 +398,7 @@ async def open_client(
     else:
         transports.add(credentials.own_transport)
         exits.push_async_callback(_close_all, transports)
+    observers.notify(_in_use(configuration.certificate))
     expiry = ExpiryWarnings(clock=time.clock, monotonic=time.monotonic, notify=observers.notify)
     expiry.watch(credentials.watched)
     return Opened(
@@ -552,6 +550,12 @@ def _certificate_advice(certificate: EnterpriseCertificate) -> str:
     if is_from_sandbox(certificate.chain[0]):
         return f"A sandbox issued this certificate, and no other service accepts it. {SANDBOX_CA_ADVICE}"
     return CERTIFICATE_ADVICE
+
+
+def _in_use(certificate: EnterpriseCertificate) -> CertificateInUse:
+    return CertificateInUse(
+        subject=certificate.subject, sha256=certificate.sha256, not_after=certificate.not_after
+    )
 
 
 def _user_agent(suffix: str | None) -> str:

@@ -48,6 +48,11 @@ _MESSAGES: dict[type[Event], _Message] = {
             "a second. The client sends no call for it for %(duration).0f s."
         ),
     ),
+    events.CertificateInUse: (
+        _certificates,
+        logging.INFO,
+        "New calls use the enterprise certificate %(subject)s, which expires at %(not_after)s.",
+    ),
     events.CertificateExpiring: (
         _certificates,
         logging.WARNING,

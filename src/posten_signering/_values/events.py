@@ -93,6 +93,21 @@ class OrganizationBlocked(Event):
     duration: timedelta
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateInUse(Event):
+    """New calls use an enterprise certificate: the client was entered, or its certificate was replaced.
+
+    Attributes:
+        subject: The certificate's subject as text (RFC 4514).
+        sha256: The SHA-256 fingerprint of the certificate in DER form, as 64 lower-case hexadecimal digits.
+        not_after: When it expires.
+    """
+
+    subject: str
+    sha256: str
+    not_after: datetime
+
+
 class CertificateKind(StrEnum):
     """What a client uses a certificate for."""
 
