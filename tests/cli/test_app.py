@@ -17,7 +17,7 @@ from posten_signering.__main__ import main
 from posten_signering._cli import app as app_module
 from posten_signering._cli.app import app, run
 from posten_signering._cli.output import Output
-from posten_signering.errors import ConfigurationError, SigningError
+from posten_signering.errors import ConfigurationError, SenderNotSpecifiedError, SigningError
 
 PROGRAM = [sys.executable, "-m", "posten_signering"]
 COMMANDS = sorted(name for name in app if not name.startswith("-"))
@@ -116,6 +116,14 @@ def noted(error, note):
         (FileNotFoundError(errno.ENOENT, "No such file", "x.pdf"), 1, "x.pdf: No such file\n"),
         (OSError(errno.ENOSPC, "No space left"), 1, "No space left\n"),
         (OSError("text-canary"), 1, "OSError\n"),
+        (
+            SenderNotSpecifiedError(),
+            2,
+            (
+                "No sender is set. Use --organization-number, or set POSTEN_SIGNERING_ORGANIZATION_NUMBER. "
+                "For a job, you can also write the key `sender` in the job file.\n"
+            ),
+        ),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -269,6 +277,28 @@ def test_a_terminal_is_asked_for_the_password_and_does_not_show_it(client_files)
     assert "The queue is empty." in shown
     assert status == 3
     assert password not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prompt"),
+    [(["status"], b"status URL: "), (["delete", "https://a.example/x"], b"[y/N] ")],
+)
+def test_ctrl_c_ends_a_command_that_waits_for_an_answer(client_files, arguments, prompt):
+    assert in_terminal(arguments, client_files, [(prompt, b"\x03")])[0] == 130
+
+
+def test_check_asks_for_the_password_once(client_files):
+    environ = {
+        key: value
+        for key, value in client_files.items()
+        if key != "POSTEN_SIGNERING_CERTIFICATE_PASSWORD"
+    }
+    answers = [(b"Password of the certificate: ", b"battery-staple")]
+    status, shown = in_terminal(["check"], environ, answers)
+    assert status == 1
+    assert "the password that you typed does not open" in shown
+    assert shown.count("Password of") == 1
+    assert "battery-staple" not in shown
 
 
 # Without the extra

@@ -1,8 +1,11 @@
 """The options that name the service and the certificate, and the arguments that are secrets."""
 
+import io
+import signal
+
 import pytest
 
-from posten_signering._cli.options import ServiceOptions, secret
+from posten_signering._cli.options import ServiceOptions, interruptible, secret
 from posten_signering.errors import ConfigurationError
 
 
@@ -70,10 +73,17 @@ def test_an_environment_as_an_option_is_not_the_sandbox_of_the_variables(command
     assert "There is no trust anchor for STAGING" in ran.err
 
 
-def test_no_certificate_is_an_error_that_names_the_variable(command):
+def test_no_certificate_is_an_error_that_names_the_option_and_the_variable(command):
     ran = command("poll")
     assert ran.status == 2
-    assert "POSTEN_SIGNERING_CERTIFICATE" in ran.err
+    assert ran.err.startswith(
+        "Neither --certificate nor POSTEN_SIGNERING_CERTIFICATE is set. Set one of them to the path of"
+    )
+
+
+def test_a_missing_password_is_an_error_that_names_the_option(command, variables, monkeypatch):
+    monkeypatch.delenv("POSTEN_SIGNERING_CERTIFICATE_PASSWORD")
+    assert "or use --certificate-password-file." in command("poll").err
 
 
 @pytest.mark.parametrize("stdin", ["", "\n"])
@@ -81,6 +91,24 @@ def test_standard_input_without_the_expected_line_is_an_error(command, stdin):
     ran = command("confirm", stdin=stdin)
     assert ran.status == 2
     assert "Standard input has no confirmation URL." in ran.err
+
+
+def test_standard_input_that_is_not_utf8_is_an_error(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xf8\n"), encoding="utf-8"))
+    with pytest.raises(ConfigurationError, match="is not text in UTF-8"):
+        secret("URL")
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.getsignal(signal.SIGINT)])
+def test_the_handler_of_ctrl_c_is_replaced_only_where_there_is_one(handler):
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with interruptible():
+            inside = signal.getsignal(signal.SIGINT)
+        assert inside == (handler if handler == signal.SIG_IGN else signal.default_int_handler)
+        assert signal.getsignal(signal.SIGINT) == handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_closed_standard_input_is_an_error(monkeypatch):

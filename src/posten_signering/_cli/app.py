@@ -21,7 +21,7 @@ from posten_signering._cli.output import Output, console
 from posten_signering._cli.programs import PROGRAMS
 from posten_signering._cli.status import ExitStatus, status_of
 from posten_signering._cli.urls import confirm, delete, download, redirect_url
-from posten_signering.errors import SigningError
+from posten_signering.errors import SenderNotSpecifiedError, SigningError
 
 logger = logging.getLogger("posten_signering")
 
@@ -101,6 +101,11 @@ def _explained(error: Exception) -> tuple[str, ExitStatus]:
     match error:
         case CycloptsError():
             return _usage_error(error), ExitStatus.WRONG_INPUT
+        case SenderNotSpecifiedError():
+            return (
+                "No sender is set. Use --organization-number, or set POSTEN_SIGNERING_ORGANIZATION_NUMBER. "
+                "For a job, you can also write the key `sender` in the job file."
+            ), status_of(error)
         case SigningError():
             notes: Sequence[str] = getattr(error, "__notes__", ())
             return "\n".join([str(error), *notes]), status_of(error)

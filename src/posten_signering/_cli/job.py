@@ -25,6 +25,7 @@ from posten_signering import (
     SignatureType,
     StatusRetrievalMethod,
 )
+from posten_signering._cli.options import interruptible
 from posten_signering.errors import ConfigurationError
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -198,7 +199,8 @@ def _from_file(path: Path) -> dict[str, Any]:
 def _text_of(option: str, path: Path) -> str:
     try:
         if path == Path("-"):
-            return sys.stdin.read()
+            with interruptible():
+                return sys.stdin.read()
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigurationError(f"{option}={path}: {error.strerror}. Check the path.") from error

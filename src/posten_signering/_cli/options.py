@@ -2,7 +2,10 @@
 
 import os
 import re
+import signal
 import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from getpass import getpass
 from pathlib import Path
@@ -10,8 +13,11 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from posten_signering import ClientConfiguration
+from posten_signering import ClientConfiguration, Secret
 from posten_signering.errors import ConfigurationError
+
+PROMPT = "Password of the certificate: "
+AS_TYPED = "the password that you typed"
 
 _PREFIX = "POSTEN_SIGNERING_"
 _SERVICE = Group(
@@ -46,8 +52,11 @@ class ServiceOptions:
     polling_queue: str | None = None
     proxy_file: Path | None = None
 
-    def configuration(self) -> ClientConfiguration:
+    def configuration(self, password: Secret[str] | None = None) -> ClientConfiguration:
         """The configuration that these options and the environment variables describe.
+
+        Args:
+            password: The certificate's password, if the user has typed it already.
 
         Raises:
             ConfigurationError: A setting is missing or can't be used. The message names the option or
@@ -69,7 +78,10 @@ class ServiceOptions:
         }
         environ |= {_PREFIX + name.upper(): value for name, value in given.items()}
         try:
-            _ask_for_password(environ)
+            if password is None and _needs_password(environ) and at_terminal():
+                password = asked(PROMPT)
+            if password is not None:
+                environ[_PREFIX + "CERTIFICATE_PASSWORD"] = password.reveal()
             return ClientConfiguration.from_env(environ)
         except ConfigurationError as error:
             message = str(error)
@@ -77,7 +89,9 @@ class ServiceOptions:
             del environ
         for name in given:
             message = re.sub(rf"{_PREFIX}{name.upper()}\b", _option(name), message)
-        raise ConfigurationError(message)
+        if password is not None:
+            message = message.replace(_PREFIX + "CERTIFICATE_PASSWORD", AS_TYPED)
+        raise ConfigurationError(_with_options(message))
 
 
 def secret(name: str) -> str:
@@ -86,10 +100,39 @@ def secret(name: str) -> str:
     Raises:
         ConfigurationError: There is none.
     """
-    line = getpass(f"{name}: ") if at_terminal() else sys.stdin.readline() if sys.stdin else ""
+    if at_terminal():
+        line = asked(f"{name}: ").reveal()
+    else:
+        try:
+            with interruptible():
+                line = sys.stdin.readline() if sys.stdin else ""
+        except UnicodeDecodeError:
+            raise ConfigurationError(
+                f"The {name} in standard input is not text in UTF-8."
+            ) from None
     if not line.strip():
         raise ConfigurationError(f"Standard input has no {name}. Write it as one line.")
     return line.strip()
+
+
+def asked(prompt: str) -> Secret[str]:
+    """What the user types at a prompt of the terminal, which does not show it."""
+    with interruptible():
+        return Secret(getpass(prompt))
+
+
+@contextmanager
+def interruptible() -> Generator[None]:
+    """Ctrl-C ends a read at once. The handler of asyncio would only cancel the task, which waits in the read."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):  # a shell ignores SIGINT for a command in the background
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def at_terminal() -> bool:
@@ -97,15 +140,25 @@ def at_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def _ask_for_password(environ: dict[str, str]) -> None:
-    """Asks for the certificate's password in a terminal, if neither an option nor a variable has it."""
-    if (
-        _PREFIX + "CERTIFICATE" in environ
-        and at_terminal()
-        and not {_PREFIX + "CERTIFICATE_PASSWORD", _PREFIX + "CERTIFICATE_PASSWORD_FILE"}
-        & set(environ)
-    ):
-        environ[_PREFIX + "CERTIFICATE_PASSWORD"] = getpass("Password of the certificate: ")
+def _needs_password(environ: Mapping[str, str]) -> bool:
+    """Whether there is a certificate, and neither an option nor a variable has its password."""
+    passwords = {_PREFIX + "CERTIFICATE_PASSWORD", _PREFIX + "CERTIFICATE_PASSWORD_FILE"}
+    return _PREFIX + "CERTIFICATE" in environ and not passwords & environ.keys()
+
+
+def _with_options(message: str) -> str:
+    """The message, which names a variable that is not set, with the option that does the same."""
+    for field in fields(ServiceOptions):
+        variable = _PREFIX + field.name.upper()
+        message = message.replace(
+            f"{variable} is not set. Set it to",
+            f"Neither {_option(field.name)} nor {variable} is set. Set one of them to",
+        )
+    return message.replace(
+        f"{_PREFIX}CERTIFICATE_PASSWORD is not set. Set it to the file's password.",
+        f"{_PREFIX}CERTIFICATE_PASSWORD is not set. Set it to the file's password, or use "
+        "--certificate-password-file.",
+    )
 
 
 def _option(field: str) -> str:

@@ -16,6 +16,7 @@ from posten_signering._cli.options import (
     AsJson,
     ServiceOptions,
     at_terminal,
+    interruptible,
     secret,
 )
 from posten_signering._cli.output import Output
@@ -127,11 +128,12 @@ async def delete(
 def _agreed() -> bool:
     if not at_terminal():
         return False
-    sys.stderr.write(
-        "Delete the documents of this job from the service? They can't be restored. [y/N] "
-    )
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    with interruptible():
+        sys.stderr.write(
+            "Delete the documents of this job from the service? They can't be restored. [y/N] "
+        )
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 async def redirect_url(

@@ -19,9 +19,9 @@ from posten_signering import (
     DocumentBundleToDisk,
     StatusRetrievalMethod,
 )
+from posten_signering._cli import options as options_module
 from posten_signering._cli.app import run
 from posten_signering._cli.inspection import command
-from posten_signering._cli.setup import settings
 from posten_signering.sandbox import Sandbox
 
 PERSON = "01817099921"
@@ -155,11 +155,15 @@ def test_the_password_is_asked_for_in_a_terminal(tmp_path, inspect, monkeypatch)
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stdin", terminal)
     asked = []
+    answers = ["secret", "wrong"]
     monkeypatch.setattr(
-        settings.getpass, "getpass", lambda prompt: asked.append(prompt) or "secret"
+        options_module, "getpass", lambda prompt: asked.append(prompt) or answers.pop(0)
     )
     status, _ = inspect(tmp_path / "own.p12", "--service-root", "https://localhost/api")
     assert (status, asked) == (0, [f"Password of {tmp_path / 'own.p12'}: "])
+    status, text = inspect(tmp_path / "own.p12")
+    assert status == 2
+    assert text.startswith("The password that you typed does not open the PKCS#12 file")
 
 
 def test_without_a_terminal_the_password_must_be_given(tmp_path, inspect):
@@ -198,7 +202,7 @@ def test_a_file_that_is_nothing_known_is_wrong_input(content, words, tmp_path, i
 def test_a_missing_and_a_large_file_are_wrong_input(tmp_path, inspect, monkeypatch):
     status, text = inspect(tmp_path / "missing")
     assert (status, "can't be read: No such file" in text) == (2, True)
-    monkeypatch.setattr(command, "_LARGEST_FILE", 3)
-    (tmp_path / "file").write_bytes(b"1234")
+    monkeypatch.setattr(command, "_LARGEST_FILE", 1024**2)
+    (tmp_path / "file").write_bytes(bytes(1024**2 + 1))
     status, text = inspect(tmp_path / "file")
-    assert (status, "more than 3 bytes" in text) == (2, True)
+    assert (status, "more than 1 MiB" in text) == (2, True)

@@ -218,7 +218,11 @@ CASES = [
     (Case.restarted_sandbox, {TLS}, "A sandbox makes a new CA at each start"),
     (Case.dead_proxy, {PROXY}, "Connection refused"),
     (Case.unknown_host_of_the_proxy, {PROXY}, "proxy.invalid:3128 can't be reached: Unknown host"),
-    (Case.no_certificate, {CERTIFICATE}, "CERTIFICATE is not set"),
+    (
+        Case.no_certificate,
+        {CERTIFICATE},
+        "Neither --certificate nor POSTEN_SIGNERING_CERTIFICATE is set",
+    ),
     (Case.unknown_environment, {CONFIGURATION}, "POSTEN_SIGNERING_ENVIRONMENT"),
     (Case.no_trust_anchor, {ANCHORS}, "trust.?anchors"),
     (Case.expired_trust_anchor, {ANCHORS}, "None of the trust anchors is valid now"),
@@ -324,7 +328,7 @@ def test_given_anchors_of_a_different_environment_are_named(tmp_path, monkeypatc
 def test_a_file_of_a_proxy_that_is_missing_fails_the_step_of_the_proxy(
     sandbox, tmp_path, monkeypatch, check
 ):
-    def fail(options):
+    def fail(options, password):
         raise ConfigurationError("POSTEN_SIGNERING_PROXY_FILE=/nowhere: no such file")
 
     monkeypatch.setattr(ServiceOptions, "configuration", fail)

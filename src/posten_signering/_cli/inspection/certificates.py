@@ -20,6 +20,8 @@ from posten_signering.errors import ConfigurationError
 _PEM_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _MOST_CERTIFICATES = 50
 
+# The end of the message for a file without its password. It names an argument in Python.
+_WITHOUT_ONE = ", and `password` is not set. Set it to the file's password."
 _ADVICE_WITHOUT_ONE = (
     "No password was given. Give it with --certificate-password-file or "
     "POSTEN_SIGNERING_CERTIFICATE_PASSWORD."
@@ -64,9 +66,7 @@ def inspect_pkcs12(
         problem = str(error)
     key, certificates = _pkcs12_content(content, password)
     if not certificates:
-        raise ConfigurationError(
-            problem if password.reveal() is not None else f"{problem} {_ADVICE_WITHOUT_ONE}"
-        )
+        raise ConfigurationError(problem.replace(_WITHOUT_ONE, f". {_ADVICE_WITHOUT_ONE}"))
     summary = _unusable(problem) if used is None else _usable(used, environment, given_anchors, now)
     sections = [
         _certificate_section(

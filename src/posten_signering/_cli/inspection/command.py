@@ -20,7 +20,13 @@ from posten_signering._cli.inspection.signatures import inspect_xml
 from posten_signering._cli.options import DEFAULT_SERVICE, AsJson, ServiceOptions
 from posten_signering._cli.output import Output
 from posten_signering._cli.setup.marks import mark
-from posten_signering._cli.setup.settings import Setting, given, installation, password
+from posten_signering._cli.setup.settings import (
+    Setting,
+    given,
+    installation,
+    password,
+    password_source,
+)
 from posten_signering._cli.status import ExitStatus
 from posten_signering.errors import ConfigurationError
 
@@ -46,13 +52,19 @@ def inspect(
     content = _content(file)
     now = datetime.now(UTC)
     if (kind := _kind(content)) == "pkcs12":
-        report = inspect_pkcs12(
-            content,
-            password(settings, ask_for=file),
-            environment=installation(settings) if "environment" in settings else None,
-            given_anchors=_given_anchors(settings),
-            now=now,
-        )
+        secret = password(settings, ask_for=file)
+        try:
+            report = inspect_pkcs12(
+                content,
+                secret,
+                environment=installation(settings) if "environment" in settings else None,
+                given_anchors=_given_anchors(settings),
+                now=now,
+            )
+        except ConfigurationError as error:  # it names an argument in Python
+            source = password_source(settings)
+            message = str(error).replace("`password`", source)
+            raise ConfigurationError(message[:1].upper() + message[1:]) from None
     elif kind == "certificates":
         report = inspect_certificates(content, now=now)
     elif kind == "container":
@@ -87,7 +99,7 @@ def _content(file: Path) -> Secret[bytes]:
         ) from error
     if len(content.reveal()) > _LARGEST_FILE:
         raise ConfigurationError(
-            f"The file {file} has more than {_LARGEST_FILE} bytes, which is too large to inspect."
+            f"The file {file} has more than {_LARGEST_FILE // 1024**2} MiB, which is too large to inspect."
         )
     return content
 

@@ -1,6 +1,5 @@
 """Which settings are given, and by which option or variable. Reads single settings where no client is needed."""
 
-import getpass
 import os
 import re
 from collections.abc import Mapping
@@ -8,7 +7,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from posten_signering import Environment, Secret
-from posten_signering._cli.options import ServiceOptions, at_terminal
+from posten_signering._cli.options import (
+    AS_TYPED,
+    PROMPT,
+    ServiceOptions,
+    asked,
+    at_terminal,
+)
 from posten_signering.errors import ConfigurationError
 
 PREFIX = "POSTEN_SIGNERING_"
@@ -118,8 +123,22 @@ def password(settings: Mapping[str, Setting], *, ask_for: Path) -> Secret[str | 
     if direct is not None:
         return direct.value
     if at_terminal():
-        return Secret(getpass.getpass(f"Password of {ask_for}: "))
+        return asked(f"Password of {ask_for}: ")
     return Secret(None)
+
+
+def password_source(settings: Mapping[str, Setting]) -> str:
+    """What gave the password: an option, a variable, or the user at a prompt."""
+    setting = settings.get("certificate_password_file") or settings.get("certificate_password")
+    return AS_TYPED if setting is None else setting.source
+
+
+def typed_password(settings: Mapping[str, Setting]) -> Secret[str] | None:
+    """The password that a user in a terminal types for the certificate; None if it is not needed."""
+    needed = "certificate" in settings and not any(
+        name in settings for name in ("certificate_password", "certificate_password_file")
+    )
+    return asked(PROMPT) if needed and at_terminal() else None
 
 
 def proxy(settings: Mapping[str, Setting]) -> Secret[str | None]:

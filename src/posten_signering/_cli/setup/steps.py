@@ -15,10 +15,17 @@ from posten_signering import (
     ClientConfiguration,
     EnterpriseCertificate,
     Environment,
+    Secret,
 )
 from posten_signering._cli.options import ServiceOptions
 from posten_signering._cli.setup.authorities import Authority, authorities_in
-from posten_signering._cli.setup.settings import Setting, given, installation, password
+from posten_signering._cli.setup.settings import (
+    Setting,
+    given,
+    installation,
+    password,
+    typed_password,
+)
 from posten_signering.errors import ConfigurationError
 
 CONFIGURATION = "Configuration"
@@ -91,8 +98,12 @@ def local_steps(
     Returns:
         The steps, and the configuration for the other steps. It is None if they can't run.
     """
-    settings = given(options)
-    configuration, problems = _configuration(options)
+    settings = dict(given(options))
+    typed = typed_password(settings)
+    if typed is not None:
+        name = "certificate_password"
+        settings[name] = Setting(name=name, source="the prompt", value=typed)
+    configuration, problems = _configuration(options, typed)
     steps = [_configuration_step(settings, problems.get(CONFIGURATION))]
     if PROXY in problems:
         steps.append(failed(PROXY, problems[PROXY]))
@@ -123,10 +134,10 @@ def local_steps(
 
 
 def _configuration(
-    options: ServiceOptions,
+    options: ServiceOptions, password_typed: Secret[str] | None
 ) -> tuple[ClientConfiguration | None, Mapping[str, str]]:
     try:
-        return options.configuration(), {}
+        return options.configuration(password_typed), {}
     except ConfigurationError as error:
         return None, {topic(str(error)): str(error)}
 
