@@ -51,13 +51,18 @@ def raising(error):
 def test_the_help_of_each_command_has_an_example(command, name):
     ran = command(name, "--help")
     assert ran.status == 0
-    assert f"Example: posten-signering {name}" in ran.out.replace('eval "$(', "")
+    lines = ran.out.replace('eval "$(', "").splitlines()
+    # On one line, so that it can be pasted.
+    [example] = [index for index, line in enumerate(lines) if line.startswith("Example: ")]
+    assert lines[example].startswith(f"Example: posten-signering {name}")
+    assert lines[example + 1 : example + 2] in ([""], [])
     assert "╭" not in ran.out
 
 
-def test_the_help_lists_every_command_and_the_version_is_that_of_the_package(command):
-    ran = command("--help")
-    assert [name for name in COMMANDS if f"  {name}: " not in ran.out] == []
+def test_the_help_describes_every_command_and_the_version_is_that_of_the_package(command):
+    # In a new process, in which no command has been imported.
+    done = subprocess.run([*PROGRAM, "--help"], check=True, capture_output=True, text=True)
+    assert [name for name in COMMANDS if f"  {name}: " not in done.stdout] == []
     assert command("--version").out == f"{app_module.__version__}\n"
 
 

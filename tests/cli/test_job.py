@@ -217,7 +217,7 @@ def test_identity_numbers_can_be_read_from_a_file(tmp_path):
             JobOptions(title="t", signer=("s",), error_url=DONE),
             "no exit URL for: completion, rejection. .* --completion-url, --rejection-url",
         ),
-        (JobOptions(document_title=("a", "b")), "2 document titles, but 0 documents"),
+        (JobOptions(document_title=("a", "b")), r"more document titles \(2\) than documents \(0\)"),
     ],
 )
 def test_a_missing_part_is_named_with_its_option(options, message):
@@ -246,9 +246,11 @@ def test_a_missing_part_is_named_with_its_option(options, message):
         ),
         ("exit_urls: {complete: x}", "exit_urls: unknown key 'complete'."),
         ("sender: {polling_queue: x}", "sender: the key `organization_number` is missing."),
-        ("authentication_level: 5", "authentication_level: must be one of: three, four."),
-        ("title: a\ntitle: b", "a key occurs twice in the same place."),
-        ('{"title": "a", "title": "b"}', "a key occurs twice in the same place."),
+        ("authentication_level: 5", "authentication_level: must be one of: 3, 4."),
+        ("title: a\ntitle: b", "the key 'title' occurs twice in the same place."),
+        ("17885599999: a\n17885599999: b", "the key occurs twice in the same place."),
+        ("17885599999: a", "the job: unknown key '(hidden)'."),
+        ('{"title": "a", "title": "b"}', "the key 'title' occurs twice in the same place."),
         ("title: 'number-canary", "not valid YAML: see line 1, column 22."),
         ("title: number-canary\x07", "not valid YAML: it has a character that YAML does not allow."),
         ('{"title": number-canary}', "not valid JSON: see line 1, column 11."),

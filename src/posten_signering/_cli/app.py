@@ -78,6 +78,9 @@ def _discard(*descriptors: int) -> None:
 
 def _status(arguments: Sequence[str]) -> int:
     output = console()
+    if not arguments or set(arguments) & set(app.help_flags):
+        for name in app:  # imports each command, so that the list of commands can describe it
+            app[name]
     app.help_formatter = "default" if output.is_terminal else "plain"
     try:
         if arguments and arguments[0] in PROGRAMS:  # also with --help

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,6 +47,7 @@ _SIGNER_KEYS = (
 )
 _EXIT_URL_KEYS = ("completion", "rejection", "error")
 _SENDER_KEYS = ("organization_number", "polling_queue")
+_ALL_KEYS = (*_JOB_KEYS, *_DOCUMENT_KEYS, *_SIGNER_KEYS, *_EXIT_URL_KEYS, *_SENDER_KEYS)
 
 
 @Parameter(name="*", group=_JOB)
@@ -137,7 +139,7 @@ def job_of(documents: Sequence[Path], options: JobOptions) -> DirectJob:
 def _documents(paths: Sequence[Path], titles: Sequence[str]) -> list[Document]:
     if len(titles) > len(paths):
         raise ConfigurationError(
-            f"There are {len(titles)} document titles, but {len(paths)} documents. Name each document as "
+            f"There are more document titles ({len(titles)}) than documents ({len(paths)}). Name each document as "
             "an argument, and give one --document-title for each, in the same order."
         )
     return [
@@ -211,7 +213,11 @@ def _text_of(option: str, path: Path) -> str:
 
 
 class _DuplicateKeyError(Exception):
-    pass
+    """A key occurs twice. The message has the key only if it is a key of a job file, which is no secret."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        name = next((f" {key!r}" for key in _ALL_KEYS if keys.count(key) > 1), "")
+        super().__init__(f"the key{name} occurs twice in the same place")
 
 
 class _Loader(yaml.SafeLoader):
@@ -223,15 +229,15 @@ class _Loader(yaml.SafeLoader):
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the method of PyYAML's class
-        keys = [key.value for key, _ in node.value]
-        if len(keys) != len(set(map(str, keys))):
-            raise _DuplicateKeyError
+        keys = [str(key.value) for key, _ in node.value]
+        if len(keys) != len(set(keys)):
+            raise _DuplicateKeyError(keys)
         return super().construct_mapping(node, deep=deep)
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(dict(pairs)) != len(pairs):
-        raise _DuplicateKeyError
+        raise _DuplicateKeyError([key for key, _ in pairs])
     return dict(pairs)
 
 
@@ -248,8 +254,8 @@ def _parsed(text: str, name: str) -> object:
         return cast("object", yaml.load(text, Loader=_Loader))  # noqa: S506 - a subclass of SafeLoader
     except json.JSONDecodeError as error:
         message = f"not valid JSON: see line {error.lineno}, column {error.colno}"
-    except _DuplicateKeyError:
-        message = "a key occurs twice in the same place"
+    except _DuplicateKeyError as error:
+        message = str(error)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = "" if mark is None else f": see line {mark.line + 1}, column {mark.column + 1}"
@@ -354,8 +360,9 @@ class _FileReader:
         for key in given:
             if key not in known:
                 nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+                shown = re.sub("[0-9]{11}", "(hidden)", str(key))  # an identity number
                 raise self.error(
-                    place, f"unknown key {str(key)!r}. The nearest known key is {nearest[0]!r}"
+                    place, f"unknown key {shown!r}. The nearest known key is {nearest[0]!r}"
                 )
         return {str(key): item for key, item in given.items() if item is not None}
 
@@ -370,12 +377,18 @@ class _FileReader:
         return value
 
     def choice(self, kind: type[Choice], value: object, place: str) -> Choice:
-        """The member of an enum by its name or its value, whatever the case and the separators."""
+        """The member of an enum by its name or its value, whatever the case and the separators.
+
+        A number is its value: `AuthenticationLevel.FOUR` is written as 4.
+        """
         text = self.text(value, place).upper().replace("-", "_")
         for member in kind:
             if text in (member.name, member.value.upper().replace("-", "_")):
                 return member
-        names = ", ".join(member.name.lower().replace("_", "-") for member in kind)
+        names = ", ".join(
+            member.value if member.value.isdigit() else member.name.lower().replace("_", "-")
+            for member in kind
+        )
         raise self.error(place, f"must be one of: {names}")
 
     def error(self, place: str, problem: str) -> ConfigurationError:

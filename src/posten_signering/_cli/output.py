@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.text import Text
 
+# No line of the help is longer. An example on several lines could not be pasted.
+_WIDTH_WITHOUT_TERMINAL = 1000
+
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
@@ -15,7 +18,12 @@ class _Console(Console):
 
 def console(*, stderr: bool = False) -> Console:
     """A console that prints text as it is: without markup, emoji and wrapped lines."""
-    return _Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    made = _Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    if not made.is_terminal:
+        made.width = (
+            _WIDTH_WITHOUT_TERMINAL  # the help is wrapped at this width, also with soft_wrap
+        )
+    return made
 
 
 class Output:

@@ -87,7 +87,7 @@ async def files(tmp_path_factory) -> dict[str, Path]:
         ("container.asice", "a container (ASiC-E)", "  title: Lease of ***********"),
         (
             "signed.pdf",
-            "a PDF (PAdES)",
+            "a signed PDF (PAdES)",
             "✓ covers: the whole file, which was not changed afterwards",
         ),
         (
@@ -178,7 +178,7 @@ def test_certificates_are_recognised(content, tmp_path, inspect):
     (tmp_path / "file").write_bytes(content)
     status, text = inspect(tmp_path / "file")
     assert status == 0
-    assert text.startswith("This is certificates in PEM or DER form.")
+    assert text.startswith("This is a file of certificates in PEM or DER form.")
 
 
 @pytest.mark.parametrize(

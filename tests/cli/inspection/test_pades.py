@@ -96,7 +96,7 @@ def test_a_page_that_was_changed_after_the_signature_is_a_problem(signed):
 
 def test_a_pdf_without_a_signature_is_not_good():
     report = inspect_pdf(bundles.pdf())
-    assert [row.value for row in report.sections[0].rows] == ["none"]
+    assert [row.value for row in report.sections[0].rows] == ["none: the PDF is not signed"]
     assert not report.good
 
 

@@ -304,10 +304,21 @@ def test_an_identity_number_is_not_printed(sandbox, tmp_path, check):
 
 
 def test_a_proxy_for_other_programs_is_named_but_not_shown(sandbox, tmp_path, check):
-    settings = variables(sandbox, tmp_path) | {"HTTPS_PROXY": "http://proxyuser:hunter2@proxy"}
+    settings = variables(sandbox, tmp_path) | {
+        "HTTPS_PROXY": "http://proxyuser:hunter2@proxy",
+        "ALL_PROXY": "",
+    }
     status, steps, _ = check(settings)
     assert status == 0
     assert "HTTPS_PROXY is set, but the client does not read it" in steps[PROXY]["details"][1]
+    assert "ALL_PROXY" not in str(steps)
+
+
+def test_a_misspelled_variable_is_named_and_not_listed_as_a_setting(sandbox, tmp_path, check):
+    settings = variables(sandbox, tmp_path) | {f"{PREFIX}ENVIROMENT": "staging"}
+    _, steps, _ = check(settings)
+    [line] = [line for line in steps[CONFIGURATION]["details"] if "ENVIROMENT" in line]
+    assert line.endswith(f"The nearest known name is {PREFIX}ENVIRONMENT.")
 
 
 def test_given_anchors_of_a_different_environment_are_named(tmp_path, monkeypatch, check):
@@ -387,7 +398,9 @@ def test_a_terminal_without_the_signs_gets_words(sandbox, tmp_path, monkeypatch)
     [(-5, True), (-6, False), (6, True), (7, False), (0, True)],
 )
 def test_the_clock_may_differ_by_as_much_as_the_service_accepts(seconds, passes):
-    assert (clock_step(timedelta(seconds=seconds)).problem is None) is passes
+    step = clock_step(timedelta(seconds=seconds))
+    assert (step.problem is None) is passes
+    assert ("agrees" in str(step)) is (abs(seconds) < 1)
 
 
 def test_an_unknown_time_of_the_service_is_no_failure():

@@ -213,7 +213,7 @@ def test_verify_names_the_environment_that_a_file_belongs_to(command, tmp_path):
 def test_an_empty_directory_and_a_missing_one(command, tmp_path, monkeypatch):
     assert command("verify", tmp_path) == (1, "The directory has no file.\n")
     status, text = command("verify", tmp_path / "missing")
-    assert (status, "can't be read" in text) == (1, True)
+    assert (status, "can't be read: No such file" in text) == (2, True)
 
     def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied")

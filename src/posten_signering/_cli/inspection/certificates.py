@@ -95,7 +95,7 @@ def inspect_certificates(content: Secret[bytes], *, now: datetime) -> Report:
         sections.append(section("Private key", row("private key", "in the file, not shown")))
     if len(found) > _MOST_CERTIFICATES:
         sections.append(section("More", row("certificates", f"{len(found)} in all")))
-    return Report(kind="certificates in PEM or DER form", sections=tuple(sections))
+    return Report(kind="a file of certificates in PEM or DER form", sections=tuple(sections))
 
 
 def certificates_in(content: Secret[bytes]) -> list[x509.Certificate]:

@@ -38,12 +38,9 @@ def inspect(
 ) -> int:
     """Shows what is in a file, and whether it is valid.
 
-    The file may be an enterprise certificate (.p12), a certificate in PEM or DER form, a container
-    (ASiC-E), a signed PDF (PAdES), or the XAdES of a signer. It is recognised by its content. Nothing is
-    sent. Identity numbers are masked. The exit status is 1 if something in the file is wrong, and 2 if the
-    file can't be read.
+    The file may be an enterprise certificate (.p12), a certificate in PEM or DER form, a container (ASiC-E), a signed PDF (PAdES), or the XAdES of a signer. It is recognised by its content. Nothing is sent. Identity numbers are masked. The exit status is 1 if something in the file is wrong, and 2 if the file can't be read.
 
-    Example: posten-signering inspect company.p12 --certificate-password-file password.txt --environment staging
+    Example: posten-signering inspect company.p12 --environment staging
 
     Args:
         file: The file.

@@ -41,8 +41,9 @@ def inspect_pdf(content: bytes) -> Report:
             "The PDF can't be read: it is damaged, encrypted, or a signature in it is broken."
         )
     if not sections:
-        sections = [section("Signatures", row("signatures", "none", good=False))]
-    return Report(kind="a PDF (PAdES)", sections=tuple(sections))
+        unsigned = row("signatures", "none: the PDF is not signed", good=False)
+        return Report(kind="a PDF", sections=(section("Signatures", unsigned),))
+    return Report(kind="a signed PDF (PAdES)", sections=tuple(sections))
 
 
 def _section(number: int, embedded: EmbeddedPdfSignature) -> Section:

@@ -22,13 +22,11 @@ _STYLES = {Result.PASSED: "green", Result.FAILED: "red", Result.NOT_RUN: "dim"}
 def check(*, service: ServiceOptions = DEFAULT_SERVICE, as_json: AsJson = False) -> int:
     """Checks the set-up: certificate, trust anchors, proxy, TLS, clock, and access to the service.
 
-    Each step prints what it found, or what failed and how to fix it. Steps that can't run because of an
-    earlier failure are listed as not run. Nothing is sent if the certificate belongs to a different
-    environment. The exit status is 1 if a step failed.
+    Each step prints what it found, or what failed and how to fix it. Steps that can't run because of an earlier failure are listed as not run. Nothing is sent if the certificate belongs to a different environment. The exit status is 1 if a step failed.
 
     The output has no password, no proxy user and no token. You can give it to support.
 
-    Example: posten-signering check --certificate company.p12 --certificate-password-file password.txt --environment staging
+    Example: posten-signering check --certificate company.p12 --environment staging
     """
     steps, configuration = local_steps(service, now=datetime.now(UTC))
     if configuration is not None:

@@ -165,6 +165,8 @@ def clock_step(difference: timedelta | None) -> Step:
     direction = "ahead of" if seconds > 0 else "behind"
     amount = f"{abs(seconds):.0f} second{'' if round(abs(seconds)) == 1 else 's'}"
     found = f"this machine's clock is {amount} {direction} the service's"
+    if abs(seconds) < _UNCERTAINTY.total_seconds():
+        found = "this machine's clock agrees with the service's"
     if -_TOLERANCE <= difference <= _TOLERANCE + _UNCERTAINTY:
         return passed(CLOCK, found)
     return failed(

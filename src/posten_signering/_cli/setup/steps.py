@@ -1,8 +1,10 @@
 """The steps of `check` that need no network: settings, certificate, trust anchors, chain. Pure but for the files read."""
 
+import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -103,8 +105,9 @@ def local_steps(
     if typed is not None:
         name = "certificate_password"
         settings[name] = Setting(name=name, source="the prompt", value=typed)
-    configuration, problems = _configuration(options, typed)
-    steps = [_configuration_step(settings, problems.get(CONFIGURATION))]
+    with _warnings() as warnings:
+        configuration, problems = _configuration(options, typed)
+    steps = [_configuration_step(settings, warnings, problems.get(CONFIGURATION))]
     if PROXY in problems:
         steps.append(failed(PROXY, problems[PROXY]))
     if configuration is None:
@@ -142,11 +145,34 @@ def _configuration(
         return None, {topic(str(error)): str(error)}
 
 
-def _configuration_step(settings: Mapping[str, Setting], problem: str | None) -> Step:
+@contextmanager
+def _warnings() -> Generator[list[str]]:
+    """Collects the warnings that the package logs. They are printed too, but the output for support has no log lines."""
+    collected: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            collected.append(record.getMessage())
+
+    logger, collector = logging.getLogger("posten_signering"), Collector(logging.WARNING)
+    logger.addHandler(collector)
+    try:
+        yield collected
+    finally:
+        logger.removeHandler(collector)
+
+
+def _configuration_step(
+    settings: Mapping[str, Setting], warnings: Sequence[str], problem: str | None
+) -> Step:
+    # A warning about a variable, which is not known, takes the place of its line.
+    words = {word for warning in warnings for word in warning.split()}
     lines = [
         f"{setting.name.replace('_', '-')}: {setting.shown} (by {setting.source})"
         for setting in settings.values()
+        if setting.source not in words
     ]
+    lines += warnings
     if not {"environment", "service_root"} & settings.keys():
         lines.append("environment: production (the default)")
     if problem is not None:
@@ -312,4 +338,8 @@ def chain_step(certificate: EnterpriseCertificate, anchors: Sequence[Authority])
 def ignored_proxies(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """The names of variables that set a proxy for other programs. The client does not read them."""
     variables = os.environ if environ is None else environ
-    return tuple(name for name in sorted(variables) if name.upper() in {"HTTPS_PROXY", "ALL_PROXY"})
+    return tuple(
+        name
+        for name in sorted(variables)
+        if name.upper() in {"HTTPS_PROXY", "ALL_PROXY"} and variables[name].strip()
+    )

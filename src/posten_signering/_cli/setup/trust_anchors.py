@@ -93,8 +93,7 @@ class Verified:
 def list_(*, service: ServiceOptions = DEFAULT_SERVICE, as_json: AsJson = False) -> None:
     """Lists the pinned trust anchors of the environment.
 
-    Each has its SHA-256 fingerprint, its issuer, and the URL where it is published. Its validity is shown
-    if the certificate is at hand: in certifi, in the file of --certificate, or in --trust-anchors.
+    Each has its SHA-256 fingerprint, its issuer, and the URL where it is published. Its validity is shown if the certificate is at hand: in certifi, in the file of --certificate, or in --trust-anchors.
 
     Example: posten-signering trust-anchors list --environment staging
     """
@@ -121,7 +120,7 @@ async def fetch(
     service: ServiceOptions = DEFAULT_SERVICE,
     as_json: AsJson = False,
 ) -> int:
-    """Downloads the trust anchors of the environment, and check their fingerprints.
+    """Downloads the trust anchors of the environment, and checks their fingerprints.
 
     The exit status is 1 if a certificate could not be downloaded that is published at a fixed URL.
 
@@ -307,13 +306,14 @@ def _files(path: Path) -> list[Path]:
     """The file, or the files that `TrustAnchors.from_directory` reads."""
     try:
         if not path.is_dir():
+            path.stat()
             return [path]
         return sorted(
             file for file in path.iterdir() if not file.name.startswith(".") and not file.is_dir()
         )
     except OSError as error:
         raise ConfigurationError(
-            f"The directory {path} can't be read: {error.strerror}. Check the path."
+            f"{path} can't be read: {error.strerror}. Check the path."
         ) from error
 
 
