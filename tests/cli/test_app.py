@@ -90,6 +90,7 @@ def test_the_completion_script_knows_commands_and_options(command, shell):
         (["poll", "--17885599999=token-canary"], "Unknown option: --(hidden)."),
         (["create", "--authentication-level", "5"], 'Choose from: "3", "4".'),
         (["sandbox", "--port", "x"], "invalid int value"),
+        (["-v", "sandbox", "--port", "x"], "invalid int value"),
     ],
 )
 def test_an_error_in_the_arguments_is_plain_and_repeats_no_secret(command, arguments, message):

@@ -307,7 +307,7 @@ class TestFetch:
         assert "TrustAnchors.fetch" not in str(raised.value)
         assert "TrustAnchors.from_directory" in str(raised.value)
 
-    async def test_a_proxy_variable_is_not_named_if_it_would_not_help(self, monkeypatch):
+    async def test_a_proxy_variable_is_not_named_if_it_would_not_help(self, monkeypatch, caplog):
         monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:8080")
         for contents in ({"/root.cer": loopback.answer(404)}, {"/root.cer": None}):
             with pytest.raises(ConfigurationError, match="None of") as raised:
@@ -318,6 +318,7 @@ class TestFetch:
         with pytest.raises(ConfigurationError, match="None of") as raised:
             await TrustAnchors.fetch(local, proxy=refused)
         assert "HTTP_PROXY" not in str(raised.value)
+        assert f"{refused}/root.cer: no connection through the proxy: " in caplog.text
 
     async def test_a_url_that_is_too_long_is_skipped(self, caplog):
         too_long = f"http://localhost/{'x' * 70_000}"

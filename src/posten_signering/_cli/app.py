@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from itertools import dropwhile
 from types import FrameType
 from typing import Annotated, Literal, cast
 
@@ -38,6 +39,8 @@ for _command in (create, status, poll, download, confirm, delete, redirect_url):
 for _program in PROGRAMS.values():
     app.command(_program, help_flags=[], version_flags=[])
 app.meta.suppress_keyboard_interrupt = False
+
+_VERBOSE = ["--verbose", "-v"]
 
 # What users may pass by mistake where it does not belong. An error message must not repeat it.
 _SECRETS = re.compile(r"\d{11}|\w+://[^\s\"]+|(?<=status_query_token=)[^\s\"]+")
@@ -83,8 +86,9 @@ def _status(arguments: Sequence[str]) -> int:
             app[name]
     app.help_formatter = "default" if output.is_terminal else "plain"
     try:
-        if arguments and arguments[0] in PROGRAMS:  # also with --help
-            return PROGRAMS[arguments[0]](*arguments[1:])
+        words = list(dropwhile(_VERBOSE.__contains__, arguments))
+        if words and words[0] in PROGRAMS:  # also with --help
+            return PROGRAMS[words[0]](*words[1:])
         result = _call(app.meta, arguments)
     except SystemExit as end:  # of a program, for --help or an error in its arguments
         return end.code if isinstance(end.code, int) else ExitStatus.SUCCESS
@@ -140,7 +144,7 @@ def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     verbose: Annotated[
         bool,
-        Parameter(name=["--verbose", "-v"], negative="", help="Show what happens: the log lines."),
+        Parameter(name=_VERBOSE, negative="", help="Show what happens: the log lines."),
     ] = False,
 ) -> object:
     with _log_lines(logging.DEBUG if verbose else logging.WARNING):

@@ -50,9 +50,10 @@ async def fetch_file(
             f"no complete response within {seconds:g} seconds", request_may_have_left=True
         )
     except FAILURES as error:
+        unconnected = isinstance(error, httpx.ConnectError)
+        place = "no connection through the proxy: " if unconnected and proxy is not None else ""
         failure = TransportError(
-            reason_of(error, handled),
-            request_may_have_left=not isinstance(error, httpx.ConnectError),
+            f"{place}{reason_of(error, handled)}", request_may_have_left=not unconnected
         )
     except httpx.InvalidURL:
         failure = TransportError("the URL is not valid", request_may_have_left=False)

@@ -110,7 +110,9 @@ async def test_the_files_of_a_job_are_recognised_and_good(name, kind, line, file
     assert text.startswith(f"This is {kind}.\n")
     assert line in text.splitlines()
     status, report = inspect(files[name], *options, "--json")
-    assert (status, report["good"], report["kind"]) == (0, True, kind)
+    kinds = {"asice": "container", "pdf": "pdf", "xml": "xml", "p12": "pkcs12"}
+    assert (status, report["good"]) == (0, True)
+    assert report["kind"] == kinds[name.rpartition(".")[2]]
     assert PERSON not in text + json.dumps(report)
     assert files["password"].read_text().strip() not in text + json.dumps(report)
 

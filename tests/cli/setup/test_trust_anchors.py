@@ -142,6 +142,8 @@ def test_fetch_fails_if_nothing_could_be_downloaded(staging, command, tmp_path):
     status, text = command("fetch", tmp_path / "new", *staging, "--sha256", pki.sha256(FORGED))
     assert status == 1
     assert "None of the CA certificates" in text
+    assert "give their directory to --trust-anchors" in text
+    assert "TrustAnchors." not in text
     assert "✗ Forged: not downloaded from http://127.0.0.1" in text
     assert not (tmp_path / "new").exists()
 

@@ -75,7 +75,7 @@ def inspect(
     else:
         report = inspect_xml(content.reveal())
     Output(as_json=as_json).result(
-        {"kind": report.kind, "good": report.good, "sections": asdict(report)["sections"]},
+        {"kind": kind, "good": report.good, "sections": asdict(report)["sections"]},
         _text(report),
     )
     return ExitStatus.SUCCESS if report.good else ExitStatus.FAILURE

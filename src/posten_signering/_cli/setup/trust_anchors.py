@@ -32,6 +32,13 @@ trust_anchors = App(
 )
 
 
+# What the message of a failed download names, and what a user of the command types.
+_OPTIONS = {
+    "read them with TrustAnchors.from_directory": "give their directory to --trust-anchors",
+    "give its URL as `proxy`": "use --proxy-file or POSTEN_SIGNERING_PROXY",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Listed:
     """An authority of an environment.
@@ -140,7 +147,10 @@ async def fetch(
         anchors.write_to(directory)
     except ConfigurationError as error:
         failed = True
-        output.error(str(error))
+        message = str(error)
+        for in_python, option in _OPTIONS.items():
+            message = message.replace(in_python, option)
+        output.error(message)
     rows = fetched(environment, anchors, directory)
     text = Text("\n").join(
         _marked(f"{row.name}: {row.file or row.problem}", good=row.file is not None) for row in rows
