@@ -157,6 +157,15 @@ class Case:
         return {}
 
     @staticmethod
+    def unavailable_service(settings, folder, sandbox, other):
+        sandbox.faults.add(Fault(kind=FaultKind.UNAVAILABLE, times=2))
+        return {}
+
+    @staticmethod
+    def no_service(settings, folder, sandbox, other):
+        return {f"{PREFIX}SERVICE_ROOT": f"https://127.0.0.1:{closed_port()}/api"}
+
+    @staticmethod
     def restarted_sandbox(settings, folder, sandbox, other):
         return {f"{PREFIX}SERVICE_ROOT": other.service_root}
 
@@ -215,6 +224,8 @@ CASES = [
     (Case.wrong_clock, {CLOCK}, "seconds behind the service's"),
     (Case.no_access, {ACCESS}, "has no access"),
     (Case.rate_limit, {ACCESS}, "too many calls"),
+    (Case.unavailable_service, {ACCESS}, "HTTP 503 .* Run the check again later"),
+    (Case.no_service, {TLS}, "Connection refused. Check that the service runs at this URL"),
     (Case.restarted_sandbox, {TLS}, "A sandbox makes a new CA at each start"),
     (Case.dead_proxy, {PROXY}, "Connection refused"),
     (Case.unknown_host_of_the_proxy, {PROXY}, "proxy.invalid:3128 can't be reached: Unknown host"),

@@ -31,9 +31,11 @@ from posten_signering._cli.setup.steps import (
     passed,
 )
 from posten_signering.errors import (
+    ApiError,
     BrokerNotAuthorizedError,
     ConfigurationError,
     SigningError,
+    TlsError,
     TransportError,
 )
 
@@ -41,6 +43,10 @@ from posten_signering.errors import (
 _TOLERANCE = timedelta(seconds=5)
 # The service's Date has whole seconds.
 _UNCERTAINTY = timedelta(seconds=1)
+
+# What to do, where the error itself has no advice.
+_REACHABLE = " Check that the service runs at this URL, and that no firewall blocks connections to its host and port."
+_LATER = " The service is not available at present. Run the check again later."
 
 _LONGEST_DESCRIPTION = 300
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -124,7 +130,8 @@ async def _service_steps(client: DirectClient, calls: Sequence[CallEnded]) -> li
     except BrokerNotAuthorizedError as error:
         access = [passed(ACCESS, f"organisation {own}"), failed(SENDER, str(error))]
     except SigningError as error:
-        access = [failed(ACCESS, str(error))]
+        unavailable = isinstance(error, ApiError) and error.status >= 500
+        access = [failed(ACCESS, f"{error}{_LATER if unavailable else ''}")]
     else:
         access = [passed(ACCESS, printable(description)), _sender_step(own, sender)]
     tls = passed(
@@ -138,8 +145,10 @@ async def _service_steps(client: DirectClient, calls: Sequence[CallEnded]) -> li
 
 
 def _connection_failure(configuration: ClientConfiguration, error: SigningError) -> Step:
-    is_proxy = configuration.proxy is not None and "proxy" in str(error).lower()
-    return failed(PROXY if is_proxy else TLS, str(error))
+    if configuration.proxy is not None and "proxy" in str(error).lower():
+        return failed(PROXY, str(error))
+    unreachable = isinstance(error, TransportError) and not isinstance(error, TlsError)
+    return failed(TLS, f"{error}{_REACHABLE if unreachable else ''}")
 
 
 def _sender_step(own: str, sender: Sender | None) -> Step:
