@@ -32,9 +32,9 @@ from posten_signering._cli.setup.steps import (
     CHAIN,
     CLOCK,
     CONFIGURATION,
-    NAMES,
     PROXY,
     SENDER,
+    TITLES,
     TLS,
     certificate_step,
     topic,
@@ -74,7 +74,7 @@ def check(monkeypatch, capsys):
         as_json, _, text = printed.partition("\n")
         report = json.loads(as_json)
         assert report["passed"] is (status == 0)
-        assert [step["name"] for step in report["steps"]] == list(NAMES)
+        assert [step["name"] for step in report["steps"]] == list(TITLES)
         for secret in (settings.get(f"{PREFIX}CERTIFICATE_PASSWORD"), "hunter2", "proxyuser"):
             assert not secret or secret not in printed
         return status, {step["name"]: step for step in report["steps"]}, text
@@ -260,7 +260,7 @@ def test_the_output_says_which_step_failed_and_why(
     assert {name for name, result in results(steps).items() if result == "failed"} == failing
     [step] = [steps[name] for name in failing]
     assert re.search(words, step["problem"], re.IGNORECASE)
-    assert f"✗ {step['name']}" in text
+    assert f"✗ {TITLES[step['name']]}" in text
     assert re.search(words, text, re.IGNORECASE)
     # A certificate that can't be right is never presented to a service.
     reached = failing & {CHAIN, CLOCK, ACCESS, SENDER}
@@ -282,7 +282,7 @@ def test_a_set_up_that_works_passes_every_step(settings, expected, sandbox, tmp_
     status, steps, text = check(working | added)
     assert (status, set(results(steps).values())) == (0, {"passed"})
     assert expected in steps[SENDER]["details"][0]
-    assert all(f"✓ {name}" in text for name in NAMES)
+    assert all(f"✓ {title}" in text for title in TITLES.values())
     assert "Python 3." in text
     assert "OpenSSL " in text
     assert f"certificate: {working[f'{PREFIX}CERTIFICATE']} (by {PREFIX}CERTIFICATE)" in text

@@ -13,7 +13,7 @@ from posten_signering._cli.options import DEFAULT_SERVICE, AsJson, ServiceOption
 from posten_signering._cli.output import Output
 from posten_signering._cli.setup.marks import mark
 from posten_signering._cli.setup.network import network_steps
-from posten_signering._cli.setup.steps import NAMES, Result, Step, local_steps
+from posten_signering._cli.setup.steps import TITLES, Result, Step, local_steps
 from posten_signering._cli.status import ExitStatus
 
 _STYLES = {Result.PASSED: "green", Result.FAILED: "red", Result.NOT_RUN: "dim"}
@@ -32,7 +32,7 @@ def check(*, service: ServiceOptions = DEFAULT_SERVICE, as_json: AsJson = False)
     if configuration is not None:
         steps = [*steps, *network_steps(configuration)]
     by_name = {step.name: step for step in steps}
-    ordered = [by_name.get(name, Step(name=name, result=Result.NOT_RUN)) for name in NAMES]
+    ordered = [by_name.get(name, Step(name=name, result=Result.NOT_RUN)) for name in TITLES]
     failed = any(step.result is Result.FAILED for step in ordered)
     _print(ordered, as_json=as_json, failed=failed)
     return ExitStatus.FAILURE if failed else ExitStatus.SUCCESS
@@ -71,6 +71,6 @@ def _print(steps: Sequence[Step], *, as_json: bool, failed: bool) -> None:
 
 def _line(step: Step, encoding: str | None) -> Text:
     if step.result is Result.NOT_RUN:
-        return Text(f"- {step.name}: not run", style=_STYLES[step.result])
+        return Text(f"- {TITLES[step.name]}: not run", style=_STYLES[step.result])
     sign = mark(encoding, good=step.result is Result.PASSED)
-    return Text.assemble((sign, _STYLES[step.result]), f" {step.name}")
+    return Text.assemble((sign, _STYLES[step.result]), f" {TITLES[step.name]}")

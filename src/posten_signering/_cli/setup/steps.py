@@ -30,16 +30,27 @@ from posten_signering._cli.setup.settings import (
 )
 from posten_signering.errors import ConfigurationError
 
-CONFIGURATION = "Configuration"
-CERTIFICATE = "Enterprise certificate"
-ANCHORS = "Trust anchors"
-CHAIN = "Certificate chain"
-PROXY = "Proxy"
-TLS = "Connection and TLS"
-CLOCK = "Clock"
-ACCESS = "Access to the service"
-SENDER = "Sender"
-NAMES = (CONFIGURATION, CERTIFICATE, ANCHORS, CHAIN, PROXY, TLS, CLOCK, ACCESS, SENDER)
+CONFIGURATION = "configuration"
+CERTIFICATE = "certificate"
+ANCHORS = "trust_anchors"
+CHAIN = "chain"
+PROXY = "proxy"
+TLS = "tls"
+CLOCK = "clock"
+ACCESS = "access"
+SENDER = "sender"
+# In the order in which they run.
+TITLES = {
+    CONFIGURATION: "Configuration",
+    CERTIFICATE: "Enterprise certificate",
+    ANCHORS: "Trust anchors",
+    CHAIN: "Certificate chain",
+    PROXY: "Proxy",
+    TLS: "Connection and TLS",
+    CLOCK: "Clock",
+    ACCESS: "Access to the service",
+    SENDER: "Sender",
+}
 
 # The step that an error of the configuration belongs to, by the first setting that its message names, or else by
 # its words. The first row that matches counts.
@@ -62,7 +73,7 @@ class Step:
     """One step of the check.
 
     Attributes:
-        name: One of `NAMES`.
+        name: A key of `TITLES`.
         result: How it ended.
         details: What was found.
         problem: What failed and how to fix it; None unless it failed.
