@@ -190,6 +190,8 @@ def test_a_trust_anchor_is_recognised_and_a_long_list_is_cut():
         CA.key_pem,
         b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         b"\x30\x03\x02\x01\x01",
+        CA.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09"),  # an unknown version
+        CA.der.replace(b"\x55\x04\x03\x0c", b"\x55\x04\x03\x03"),  # a common name that is no text
     ],
 )
 def test_a_file_without_a_readable_certificate_is_refused(content):

@@ -1,8 +1,10 @@
 """`inspect` of containers: it agrees with xmlsec1 about every signature, and finds what breaks the profile."""
 
 import base64
+import hashlib
 import io
 import re
+import tracemalloc
 import zipfile
 
 import bundles
@@ -45,6 +47,43 @@ def replaced(pattern: bytes, replacement: bytes):
     return lambda content: re.sub(pattern, replacement, content, count=1, flags=re.DOTALL)
 
 
+def signed_again(pattern: bytes, replacement: bytes, digest=hashes.SHA256()):  # noqa: B008 - it never changes
+    """A change of a signature file that the holder of the key has signed."""
+
+    def change(content: bytes) -> bytes:
+        content = replaced(pattern, replacement)(content)
+        info = etree.fromstring(content).find(".//ds:SignedInfo", NAMESPACES)
+        alone = etree.fromstring(etree.tostring(info, with_tail=False))
+        canonical = etree.tostring(alone, method="c14n")
+        value = certificates.enterprise().key.sign(canonical, padding.PKCS1v15(), digest)
+        return replaced(b"<SignatureValue>[^<]*", b"<SignatureValue>" + base64.b64encode(value))(
+            content
+        )
+
+    return change
+
+
+def without_signing_certificate(properties: str) -> str:
+    return re.sub("<SigningCertificate>.*</SigningCertificate>", "", properties)
+
+
+def with_a_second_signing_certificate(properties: str) -> str:
+    """It names a different certificate than the first."""
+    first = re.search("<SigningCertificate>.*</SigningCertificate>", properties)[0]
+    second = first.replace("SigningCertificate", "SigningCertificateV2")
+    return properties.replace(
+        first, first + re.sub("DigestValue>....", "DigestValue>AAAA", second, count=1)
+    )
+
+
+EXCLUSIVE = b"http://www.w3.org/2001/10/xml-exc-c14n#"
+SHA1_OF_PDF = base64.b64encode(hashlib.sha1(FILES[0].content).digest())
+PROPERTIES_FILE = b"a file with the Id of the properties as its name"
+SHA256_OF_PROPERTIES_FILE = base64.b64encode(hashlib.sha256(PROPERTIES_FILE).digest())
+UNKNOWN = "signature value: not checked: it uses an algorithm that this command does not know"
+INCOMPLETE = "signature value: the signature is not complete"
+
+
 def signed_over_a_wrong_canonical_form(content: bytes) -> bytes:
     """Signs what lxml writes for SignedInfo in its place in the document, with `xmlns=""` in it."""
     info = etree.fromstring(content).find(".//ds:SignedInfo", NAMESPACES)
@@ -78,6 +117,12 @@ MANIPULATED = {
     "missing file": spoiled_signatures(replaced(b'URI="0000', b'URI="0009')),
     "missing element": spoiled_signatures(replaced(b'URI="#Signed', b'URI="#Other')),
     "wrong canonical form": spoiled_signatures(signed_over_a_wrong_canonical_form),
+    "two digests": spoiled_signatures(
+        signed_again(b"(<DigestValue>[^<]*</DigestValue>)", rb"\1\1")
+    ),
+    "unknown signature method": spoiled_signatures(
+        signed_again(b'http[^"]*#rsa-sha256', b"urn:x#rsa-sha256")
+    ),
 }
 
 
@@ -118,7 +163,7 @@ TWO_SIGNATURES = re.sub(
         ),
         (
             Recipe(cert_digest_of=certificates.other_enterprise()),
-            "certificate digest: of a different certificate",
+            "certificate digest: of a different certificate, or by an unknown algorithm",
         ),
         (
             Recipe(extra_entries=(("extra.txt", b"extra"),)),
@@ -150,11 +195,11 @@ TWO_SIGNATURES = re.sub(
         (Recipe(signatures=b"<a/>"), "signatures: 0, but there must be one"),
         (
             spoiled_signatures(replaced(b"<SignedInfo>.*</SignedInfo>", b"")),
-            "signature value: the signature is not complete",
+            INCOMPLETE,
         ),
         (
             spoiled_signatures(replaced(b"<SignatureValue>.*</SignatureValue>", b"")),
-            "signature value: the signature is not complete",
+            INCOMPLETE,
         ),
         (
             spoiled_signatures(replaced(b"<KeyInfo>.*</KeyInfo>", b"")),
@@ -162,11 +207,60 @@ TWO_SIGNATURES = re.sub(
         ),
         (
             spoiled_signatures(replaced(b"<X509Certificate>....", b"<X509Certificate>AAAA")),
-            "certificate digest: of a different certificate",
+            "certificate digest: of a different certificate, or by an unknown algorithm",
+        ),
+        # xmlsec1 accepts these.
+        (
+            spoiled_signatures(
+                signed_again(
+                    b"2001/04/xmldsig-more#rsa-sha256", b"2000/09/xmldsig#rsa-sha1", hashes.SHA1()
+                )
+            ),
+            UNKNOWN,
         ),
         (
-            spoiled_signatures(replaced(b"#rsa-sha256", b"#rsa-md5")),
-            "signature value: not checked: it uses an algorithm that this command does not know",
+            spoiled_signatures(
+                signed_again(
+                    b'2001/04/xmlenc#sha256("></DigestMethod><DigestValue>)[^<]*',
+                    rb"2000/09/xmldsig#sha1\1" + SHA1_OF_PDF,
+                )
+            ),
+            "0000_document.pdf: 580 bytes, not checked: its digest uses an algorithm that this command does not know",
+        ),
+        (
+            spoiled_signatures(
+                signed_again(
+                    b'(Type=.*<Transform Algorithm=")[^"]*">',
+                    rb"\1" + EXCLUSIVE + b'"><a xmlns="' + EXCLUSIVE + b'" PrefixList="x"/>',
+                )
+            ),
+            "covers #SignedProperties: not checked, because it uses a transform that this command does not know",
+        ),
+        (
+            spoiled_signatures(
+                signed_again(
+                    b'#(SignedProperties">)<Transforms>.*</Transforms>(.*<DigestValue>)[^<]*',
+                    rb"\1\2" + SHA256_OF_PROPERTIES_FILE,
+                )
+            ).with_(extra_entries=(("SignedProperties", PROPERTIES_FILE),)),
+            "signed properties: not covered",
+        ),
+        (
+            Recipe(properties=without_signing_certificate),
+            "certificate digest: missing",
+        ),
+        (
+            Recipe(properties=with_a_second_signing_certificate),
+            "certificate digest: of a different certificate, or by an unknown algorithm",
+        ),
+        (
+            spoiled_signatures(replaced(b"<Object>.*</Object>", b"")),
+            "signed properties: missing",
+        ),
+        (Recipe(extra_entries=(("a/", b"a"),)), "a/: 1 bytes, not covered by the signature"),
+        (
+            spoiled_signatures(replaced(b"(<SignedInfo>.*</SignedInfo>)", rb"\1\1")),
+            INCOMPLETE,
         ),
         (
             spoiled_signatures(replaced(b"<DigestValue>[^<]*<", b"<DigestValue>?<")),
@@ -259,6 +353,7 @@ def test_a_zip_file_that_is_no_container():
     report = inspect_container(zipped(("folder/", b""), ("a.txt", b"a"), ("mimetype", b"x")))
     assert set(problems(report)) == {
         "a.txt: 1 bytes, not covered by the signature",
+        "folder/: 0 bytes, not covered by the signature",
         "manifest: the entry manifest.xml is missing",
         f"signature: the entry {SIGNATURES} is missing",
     }
@@ -268,6 +363,27 @@ def test_a_zip_file_that_is_no_container():
 def test_two_entries_with_one_name_are_a_problem():
     report = inspect_container(zipped(("a.txt", b"a"), ("a.txt", b"b")))
     assert "a.txt: there are several entries with this name" in problems(report)
+
+
+def test_a_name_with_a_nul_is_not_that_before_the_nul():
+    content = zipped(("a.txt?.pdf", b"a")).replace(b"a.txt?", b"a.txt\0")
+    assert "a.txt.pdf: 1 bytes, not covered by the signature" in problems(
+        inspect_container(content)
+    )
+
+
+def test_an_entry_with_more_content_than_it_says_is_not_decompressed_to_its_end():
+    bomb = bytearray(zipped(("a", bytes(32 * 2**20)), method=zipfile.ZIP_DEFLATED))
+    for signature, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        start = bomb.index(signature) + place
+        bomb[start : start + 4] = (1).to_bytes(4, "little")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigurationError, match="can't be read"):
+            inspect_container(bytes(bomb))
+        assert tracemalloc.get_traced_memory()[1] < 2 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 ENCRYPTED = zipped(("a", b"a")).replace(

@@ -15,6 +15,7 @@ from posten_signering.errors import ConfigurationError
 
 DS = "http://www.w3.org/2000/09/xmldsig#"
 C14N = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"
+SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
 ECDSA = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"
 
 
@@ -36,7 +37,7 @@ def signed_by_elliptic_curve(*, references: str = "", time: str = "") -> bytes:
 
 def reference(uri: str, digest: str = "AAAA", transforms: str = "") -> str:
     return (
-        f'<Reference URI="{uri}">{transforms}<DigestMethod Algorithm="{DS}sha1"/>'
+        f'<Reference URI="{uri}">{transforms}<DigestMethod Algorithm="{SHA256}"/>'
         f"<DigestValue>{digest}</DigestValue></Reference>"
     )
 
@@ -84,7 +85,7 @@ def test_a_reference_to_the_whole_file_is_not_checked():
     ("version", "digest", "expected"),
     [
         ("SigningCertificate", "sha1", False),
-        ("SigningCertificate", "md5", None),
+        ("SigningCertificate", "md5", False),
         ("Other", "sha1", None),
     ],
 )

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import NameOID
 
 from posten_signering import EnterpriseCertificate, Environment, Secret, TrustAnchors
+from posten_signering._cli.inspection.loading import loaded
 from posten_signering._cli.inspection.report import Report, Row, Section, row, section
 from posten_signering._cli.setup.authorities import at_hand
 from posten_signering._cli.setup.steps import environment_of, wrong_environment
 from posten_signering.errors import ConfigurationError
 
-_PEM_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _MOST_CERTIFICATES = 50
 
 # The end of the message for a file without its password. It names an argument in Python.
@@ -104,16 +104,12 @@ def certificates_in(content: Secret[bytes]) -> list[x509.Certificate]:
     Raises:
         ConfigurationError: There is no certificate, or one can't be read.
     """
-    with warnings.catch_warnings():
-        # Some public root certificates break rules that do not matter here.
-        warnings.simplefilter("ignore")
-        try:
-            if b"-----BEGIN" not in content.reveal():
-                return [x509.load_der_x509_certificate(content.reveal())]
-            if _PEM_CERTIFICATE in content.reveal():
-                return x509.load_pem_x509_certificates(content.reveal())
-        except ValueError:
-            pass
+    if b"-----BEGIN" not in content.reveal():
+        found = loaded(lambda: [x509.load_der_x509_certificate(content.reveal())])
+    else:
+        found = loaded(lambda: x509.load_pem_x509_certificates(content.reveal()))
+    if found:
+        return found
     raise ConfigurationError(
         "The file has no certificate that can be read. Check that it is complete, and that it is a "
         "certificate and not only a key."
@@ -143,7 +139,7 @@ def _pkcs12_content(
             return None, []
     entries = [*([] if bundle.cert is None else [bundle.cert]), *bundle.additional_certs]
     public = None if bundle.key is None else _public(bundle.key.public_key())
-    return public, [entry.certificate for entry in entries]
+    return public, loaded(lambda: [entry.certificate for entry in entries])
 
 
 def _public(key: PublicKeyTypes) -> bytes:

@@ -48,7 +48,12 @@ def inspect_container(content: bytes) -> Report:
     sections.append(section("Entries", *_entry_rows(names, files, found)))
     sections.append(_manifest_section(files, documents))
     sections += [
-        section("Signature", *signature_rows(signature), *_other_references(signature, files))
+        section(
+            "Signature",
+            *signature_rows(signature),
+            *_missing_rows(signature),
+            *_other_references(signature, files),
+        )
         for signature in found
     ]
     if problems:
@@ -70,7 +75,7 @@ def _entries(content: bytes) -> tuple[list[str], dict[str, bytes]]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
             _check(entries)
-            files = {entry.filename: archive.read(entry) for entry in entries if not entry.is_dir()}
+            files = {entry.orig_filename: _content(archive, entry) for entry in entries}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError):
         files = None
         entries = list[zipfile.ZipInfo]()
@@ -79,11 +84,19 @@ def _entries(content: bytes) -> tuple[list[str], dict[str, bytes]]:
             "The ZIP file can't be read: it is cut off, or the length, the checksum or the compressed data "
             "of an entry is wrong."
         )
-    return [entry.filename for entry in entries], files
+    # `filename` is cut off at a NUL, and on Windows it has slashes in place of backslashes.
+    return [entry.orig_filename for entry in entries], files
+
+
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """The content of an entry. One with more than its size in the directory has a wrong checksum."""
+    with archive.open(entry) as file:
+        # Without a limit, zipfile would decompress all of it before it looks at the size.
+        return file.read(entry.file_size + 1)
 
 
 def _check(entries: Sequence[zipfile.ZipInfo]) -> None:
-    """Refuses a ZIP bomb by the sizes in the directory. zipfile never reads more than these."""
+    """Refuses a ZIP bomb by the sizes in the directory. `_content` reads no more than these."""
     size = sum(entry.file_size for entry in entries)
     if size > _LARGEST_CONTENT:
         raise ConfigurationError(
@@ -141,6 +154,16 @@ def _entry_rows(
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/")
     ]
     return rows
+
+
+def _missing_rows(signature: SignatureFound) -> list[Row]:
+    """The properties that the service requires in a signature, and that it does not have."""
+    required = {
+        "signed properties": signature.properties_are_signed,
+        "signing time": signature.signing_time,
+        "certificate digest": signature.names_its_certificate,
+    }
+    return [row(name, "missing", good=False) for name, value in required.items() if value is None]
 
 
 def _other_references(signature: SignatureFound, files: Mapping[str, bytes]) -> list[Row]:

@@ -63,7 +63,11 @@ def signature_rows(signature: SignatureFound) -> list[Row]:
         words = "covered by the signature" if signature.properties_are_signed else "not covered"
         rows.append(row("signed properties", words, good=signature.properties_are_signed))
     if signature.names_its_certificate is not None:
-        words = "right" if signature.names_its_certificate else "of a different certificate"
+        words = (
+            "right"
+            if signature.names_its_certificate
+            else "of a different certificate, or by an unknown algorithm"
+        )
         rows.append(row("certificate digest", words, good=signature.names_its_certificate))
     return rows
 

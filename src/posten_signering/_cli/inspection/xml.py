@@ -20,10 +20,15 @@ NAMESPACES = {
 
 # In bytes. An XML file of a job has less than 100 KiB, and the service's XAdES may hold evidence.
 _LARGEST = 4 * 1024 * 1024
+# The time for the canonical form grows with the square of the number of attributes of an element, and
+# with the cube of the number of namespaces. The library can't be interrupted meanwhile.
+_MOST_PARTS = 5000
+_MOST_NAMESPACES = 50
 
 _C14N = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"
 _C14N_11 = "http://www.w3.org/2006/12/xml-c14n11"
 _EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
+_IS_EXCLUSIVE = {_C14N: False, _C14N_11: False, _EXCLUSIVE: True}
 _XML_ATTRIBUTE = "{http://www.w3.org/XML/1998/namespace}"
 
 
@@ -65,7 +70,24 @@ def parse(content: bytes, *, name: str) -> Element:
             f"{name} has a processing instruction or an entity. No file of the service has one, so it is "
             "not inspected."
         )
+    if _has_too_many_parts(root):
+        raise ConfigurationError(
+            f"{name} has more than {_MOST_PARTS} elements and attributes, or more than {_MOST_NAMESPACES} "
+            "declarations of namespaces, which are too many to inspect."
+        )
     return root
+
+
+def _has_too_many_parts(root: Element) -> bool:
+    parts = namespaces = 0
+    for _, part in etree.iterwalk(root, events=("start", "start-ns")):
+        if isinstance(part, Element):
+            parts += 1 + len(part.attrib)
+        else:
+            namespaces += 1
+        if parts > _MOST_PARTS or namespaces > _MOST_NAMESPACES:
+            return True
+    return False
 
 
 def _refuse_doctype(content: bytes, name: str) -> None:
@@ -106,9 +128,9 @@ def children(element: Element, path: str) -> list[Element]:
 
 
 def text(element: Element, path: str) -> str | None:
-    """The text of the first element at a path, without white space around it; None if there is none."""
-    found = element.findtext(path, None, NAMESPACES)
-    return None if found is None else found.strip()
+    """The text of the only element at a path, without white space around it; None if there is none or several."""
+    found = children(element, path)
+    return (found[0].text or "").strip() if len(found) == 1 else None
 
 
 def local_name(element: Element) -> str:
@@ -130,10 +152,10 @@ def canonical(element: Element, algorithm: str) -> bytes | None:
 
     Args:
         element: The element. The document was parsed without its comments.
-        algorithm: The URI of the canonicalisation.
+        algorithm: The URI of the canonicalisation, which must be one that leaves comments out.
     """
-    method = algorithm.removesuffix("WithComments").rstrip("#")
-    if method not in {_C14N, _C14N_11, _EXCLUSIVE.rstrip("#")}:
+    exclusive = _IS_EXCLUSIVE.get(algorithm)
+    if exclusive is None:
         return None
     # The versions of C14N differ only in what they do with inherited attributes of the xml prefix.
     inherits = any(
@@ -141,12 +163,12 @@ def canonical(element: Element, algorithm: str) -> bytes | None:
         for ancestor in element.iterancestors()
         for attribute in ancestor.attrib
     )
-    if inherits and method != _EXCLUSIVE.rstrip("#"):
+    if inherits and not exclusive:
         return None
-    alone = etree.fromstring(etree.tostring(element, with_tail=False))
+    # Escaped again, a text can be longer than the parser allows by default.
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
+    alone = etree.fromstring(etree.tostring(element, with_tail=False), parser)
     try:
-        return etree.tostring(
-            alone, method="c14n", exclusive=method == _EXCLUSIVE.rstrip("#"), with_comments=False
-        )
+        return etree.tostring(alone, method="c14n", exclusive=exclusive, with_comments=False)
     except etree.C14NError:  # the name of a namespace is a relative URI
         return None

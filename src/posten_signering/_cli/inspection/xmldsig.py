@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from posten_signering._cli.inspection.loading import loaded
 from posten_signering._cli.inspection.xml import Element, canonical, children, text
 from posten_signering.errors import ConfigurationError
 
@@ -24,17 +25,20 @@ SIGNED_PROPERTIES_TYPE = "http://uri.etsi.org/01903#SignedProperties"
 _MOST_REFERENCES_TO_ELEMENTS = 5
 _MOST_CERTIFICATES = 20
 
-_DIGESTS = {
-    "http://www.w3.org/2000/09/xmldsig#sha1": "sha1",
-    "http://www.w3.org/2001/04/xmlenc#sha256": "sha256",
-    "http://www.w3.org/2001/04/xmldsig-more#sha384": "sha384",
-    "http://www.w3.org/2001/04/xmlenc#sha512": "sha512",
+_DIGESTS: dict[str, hashes.HashAlgorithm] = {
+    "http://www.w3.org/2001/04/xmlenc#sha256": hashes.SHA256(),
+    "http://www.w3.org/2001/04/xmldsig-more#sha384": hashes.SHA384(),
+    "http://www.w3.org/2001/04/xmlenc#sha512": hashes.SHA512(),
 }
-_HASHES = {
-    "sha1": hashes.SHA1(),  # noqa: S303 - old files are read, not created
-    "sha256": hashes.SHA256(),
-    "sha384": hashes.SHA384(),
-    "sha512": hashes.SHA512(),
+# The service's profile names the certificate by its SHA-1. For documents and signatures, SHA-1 is not secure.
+_CERTIFICATE_DIGESTS: dict[str, hashes.HashAlgorithm] = {
+    **_DIGESTS,
+    "http://www.w3.org/2000/09/xmldsig#sha1": hashes.SHA1(),  # noqa: S303 - see above
+}
+_METHODS = {
+    f"http://www.w3.org/2001/04/xmldsig-more#{kind}-{digest.name}": (kind, digest)
+    for kind in ("rsa", "ecdsa")
+    for digest in _DIGESTS.values()
 }
 _DEFAULT_C14N = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"
 
@@ -75,7 +79,7 @@ class SignatureFound:
         signing_time: The time that the signer states; None if there is none.
         properties_are_signed: Whether the signature covers its XAdES properties; None if it has none.
         names_its_certificate: Whether the properties name the certificate by its digest; None if they
-            name none, or the digest can't be calculated here.
+            name none.
     """
 
     certificates: tuple[x509.Certificate, ...]
@@ -120,39 +124,41 @@ def verified(signature: Element, content_of: FileContent) -> SignatureFound:
             ),
             None,
         ),
-        properties_are_signed=_are_signed(properties, references, by_id),
+        properties_are_signed=_are_signed(properties, references),
         names_its_certificate=_names(properties, certificates),
     )
 
 
-def _are_signed(
-    properties: Sequence[Element],
-    references: Sequence[Reference],
-    by_id: dict[str, list[Element]],
-) -> bool | None:
+def _are_signed(properties: Sequence[Element], references: Sequence[Reference]) -> bool | None:
     if not properties:
         return None
-    covered = [
-        reference
+    uri = f"#{properties[0].get('Id')}"
+    # A reference matches only if no other element has this Id.
+    return len(properties) == 1 and any(
+        reference.type == SIGNED_PROPERTIES_TYPE and reference.uri == uri and reference.matches
         for reference in references
-        if reference.type == SIGNED_PROPERTIES_TYPE
-        and by_id.get(reference.uri.removeprefix("#")) == [properties[0]]
-    ]
-    return len(properties) == 1 and len(covered) == 1 and covered[0].matches is True
+    )
 
 
 def _names(properties: Sequence[Element], certificates: Sequence[x509.Certificate]) -> bool | None:
-    """Whether the first certificate that the properties name is the first of the signature."""
-    for found in properties:
-        for version in ("SigningCertificate", "SigningCertificateV2"):
-            path = f"xades:SignedSignatureProperties/xades:{version}/xades:Cert/xades:CertDigest"
-            for digest in children(found, path)[:1]:
-                expected = _decoded(text(digest, "ds:DigestValue"))
-                algorithm = _DIGESTS.get(_algorithm(digest, "ds:DigestMethod"))
-                if algorithm is None or not certificates:
-                    return None
-                return certificates[0].fingerprint(_HASHES[algorithm]) == expected
-    return None
+    """Whether the certificate that the properties name first is the first of the signature."""
+    named = [
+        digest
+        for found in properties
+        for version in ("SigningCertificate", "SigningCertificateV2")
+        for digest in children(
+            found, f"xades:SignedSignatureProperties/xades:{version}/xades:Cert/xades:CertDigest"
+        )[:1]
+    ]
+    if not named:
+        return None
+    return bool(certificates) and all(_is_digest_of(certificates[0], digest) for digest in named)
+
+
+def _is_digest_of(certificate: x509.Certificate, digest: Element) -> bool:
+    algorithm = _CERTIFICATE_DIGESTS.get(_algorithm(digest, "ds:DigestMethod"))
+    expected = _decoded(text(digest, "ds:DigestValue"))
+    return algorithm is not None and certificate.fingerprint(algorithm) == expected
 
 
 def _value(
@@ -170,13 +176,13 @@ def _value(
             "not checked: the signature contains no certificate that can be read",
             unchanged,
         )
-    method = _algorithm(signed_infos[0], "ds:SignatureMethod")
-    kind, _, digest = method.rpartition("#")[2].partition("-")
+    method = _METHODS.get(_algorithm(signed_infos[0], "ds:SignatureMethod"))
     content = canonical(signed_infos[0], _algorithm(signed_infos[0], "ds:CanonicalizationMethod"))
-    if content is None or kind not in {"rsa", "ecdsa"} or digest not in _HASHES:
+    if content is None or method is None:
         return False, "not checked: it uses an algorithm that this command does not know", unchanged
+    kind, digest = method
     for certificate in certificates:
-        if _key_made(certificate, value, content, _HASHES[digest], kind):
+        if _key_made(certificate, value, content, digest, kind):
             others = (other for other in certificates if other != certificate)
             return True, "made by the key of the certificate", (certificate, *others)
     return False, "not made by the key of the certificate, or changed afterwards", unchanged
@@ -221,15 +227,13 @@ def _compared(
     algorithm = _DIGESTS.get(_algorithm(reference, "ds:DigestMethod"))
     if algorithm is None:
         return False, "not checked: its digest uses an algorithm that this command does not know"
-    transforms = [
-        transform.get("Algorithm", "") for transform in children(reference, "ds:Transforms/*")
-    ]
+    transforms = [_uri(transform) for transform in children(reference, "ds:Transforms/*")]
     content, missing = _covered(uri, transforms, by_id, content_of)
     if content is None:
         if missing != _NO_FILE:
             return False, missing
-        return None, f"{missing}; its {algorithm} must be {expected.hex()}"
-    if hashlib.new(algorithm, content, usedforsecurity=False).digest() != expected:
+        return None, f"{missing}; its {algorithm.name} must be {expected.hex()}"
+    if hashlib.new(algorithm.name, content).digest() != expected:
         return False, "changed after it was signed: the digest differs"
     return True, "the digest matches"
 
@@ -277,17 +281,23 @@ def _certificates(signature: Element) -> list[x509.Certificate]:
         raise ConfigurationError(
             f"A signature has {len(elements)} certificates, which are too many to inspect."
         )
-    found: list[x509.Certificate] = []
-    for element in elements:
-        try:
-            found.append(x509.load_der_x509_certificate(_decoded(element.text) or b""))
-        except ValueError:
-            continue
-    return found
+    return [certificate for element in elements for certificate in _certificate(element)]
+
+
+def _certificate(element: Element) -> list[x509.Certificate]:
+    """The certificate of an element; none if it can't be read."""
+    return loaded(lambda: [x509.load_der_x509_certificate(_decoded(element.text) or b"")])
 
 
 def _algorithm(parent: Element, path: str) -> str:
-    return next((element.get("Algorithm", "") for element in children(parent, path)), "")
+    """The algorithm that the only element at a path names; no algorithm if there is none or several."""
+    found = children(parent, path)
+    return _uri(found[0]) if len(found) == 1 else ""
+
+
+def _uri(method: Element) -> str:
+    """The algorithm of an element; no algorithm if it has parameters, because none is supported."""
+    return "" if len(method) else method.get("Algorithm", "")
 
 
 def _decoded(encoded: str | None) -> bytes | None:
