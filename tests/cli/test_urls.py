@@ -64,8 +64,9 @@ def test_a_terminal_shows_the_progress_of_a_download(command, status, monkeypatc
     assert "signed.pdf" in ran.out
 
 
-def test_a_url_of_no_known_kind_needs_an_option(command):
-    ran = command("download", "https://127.0.0.1/x", "--output=signed")
+@pytest.mark.parametrize("url", ["https://127.0.0.1/x", "https://[x/pades"])
+def test_a_url_of_no_known_kind_needs_an_option(command, url):
+    ran = command("download", url, "--output=signed")
     assert (ran.status, ran.out) == (2, "")
     assert "Use --kind pades or --kind xades." in ran.err
 

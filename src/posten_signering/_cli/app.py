@@ -13,11 +13,12 @@ from types import FrameType
 from typing import Annotated, Literal, cast
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.exceptions import UnusedCliTokensError
+from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 
 from posten_signering import __version__
 from posten_signering._cli.create import create
 from posten_signering._cli.follow import poll, status
+from posten_signering._cli.masking import masked
 from posten_signering._cli.output import Output, console
 from posten_signering._cli.programs import PROGRAMS
 from posten_signering._cli.status import ExitStatus, status_of
@@ -43,7 +44,7 @@ app.meta.suppress_keyboard_interrupt = False
 _VERBOSE = ["--verbose", "-v"]
 
 # What users may pass by mistake where it does not belong. An error message must not repeat it.
-_SECRETS = re.compile(r"\d{11}|\w+://[^\s\"]+|(?<=status_query_token=)[^\s\"]+")
+_SECRETS = re.compile(r"\w+://[^\s\"]+|(?<=status_query_token=)[^\s\"]+")
 
 # Each module is imported only when its command is used.
 app.command("posten_signering._cli.setup.check:check")
@@ -98,7 +99,7 @@ def _status(arguments: Sequence[str]) -> int:
         raise
     except Exception as error:  # noqa: BLE001 - a person gets no traceback of an error that nobody foresaw
         message, exit_status = _explained(error)
-        Output().error(message)
+        Output().error(masked(message))
         return exit_status
     return result if isinstance(result, int) else ExitStatus.SUCCESS
 
@@ -177,6 +178,10 @@ def _usage_error(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError):
         count = len(error.unused_tokens or ())
         message = f"The command has {count} argument{'s' if count != 1 else ''} too many."
+    elif isinstance(error, UnknownOptionError):
+        # The value may be a password, of an option that does not exist for this reason.
+        _, equals, value = (error.token.keyword or error.token.value).partition("=")
+        message = str(error).replace(equals + value, "")
     else:
         message = _SECRETS.sub("(hidden)", str(error))
     command = " ".join([app.name[0], *(error.command_chain or ())])

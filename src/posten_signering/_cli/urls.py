@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -54,11 +54,12 @@ async def download(
 
 
 def _kind_of(url: str) -> Literal["pades", "xades"]:
-    parts = urlsplit(url).path.split("/")
-    if "xades" in parts[-2:]:
-        return "xades"
-    if "pades" in parts[-2:]:
-        return "pades"
+    with suppress(ValueError):  # of a host that is not valid
+        parts = urlsplit(url).path.split("/")
+        if "xades" in parts[-2:]:
+            return "xades"
+        if "pades" in parts[-2:]:
+            return "pades"
     raise ConfigurationError(
         "The URL does not say whether it is a PAdES URL or a XAdES URL. Use --kind pades or --kind xades."
     )

@@ -1,11 +1,10 @@
 """What `inspect` found in a file: values to print as text or as JSON. Identity numbers are masked."""
 
-import re
 from dataclasses import dataclass
 
+from posten_signering._cli.masking import masked
+
 _LONGEST_VALUE = 400
-# An identity number has 11 digits, often written as 6 and 5. Digits in a fingerprint are no such number.
-_IDENTITY_NUMBER = re.compile(r"(?<![0-9A-Za-z])[0-9]{6}[ -]?[0-9]{5}(?![0-9A-Za-z])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,5 +61,5 @@ def section(title: str, *rows: Row) -> Section:
 def cleaned(text: str) -> str:
     """The text on one line, without control characters and identity numbers."""
     line = "".join(filter(str.isprintable, " ".join(text.split())))
-    masked = _IDENTITY_NUMBER.sub("*" * 11, line)
-    return masked if len(masked) <= _LONGEST_VALUE else f"{masked[:_LONGEST_VALUE]}…"
+    shown = masked(line)
+    return shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}…"

@@ -1,12 +1,12 @@
 """Which settings are given, and by which option or variable. Reads single settings where no client is needed."""
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from posten_signering import Environment, Secret
+from posten_signering._cli.masking import masked
 from posten_signering._cli.options import (
     AS_TYPED,
     PROMPT,
@@ -25,7 +25,6 @@ _INSTALLATIONS = {
 }
 # Only these values are printed. Each of the others may be a secret, or be one by mistake.
 _PLAIN = {"environment", "organization_number", "polling_queue"}
-_IDENTITY_NUMBER = re.compile("[0-9]{11}")
 _PATHS = {"certificate", "certificate_password_file", "trust_anchors", "proxy_file"}
 
 
@@ -47,9 +46,7 @@ class Setting:
     def shown(self) -> str:
         """The value if it is not secret, or a remark in its place."""
         is_path = self.name in _PATHS and os.access(self.value.reveal(), os.F_OK)
-        if (is_path or self.name in _PLAIN) and not _IDENTITY_NUMBER.search(self.value.reveal()):
-            return self.value.reveal()
-        return "set"
+        return masked(self.value.reveal()) if is_path or self.name in _PLAIN else "set"
 
 
 def given(
