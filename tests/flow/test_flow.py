@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import random
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import verify_bundle
 from doubles import CUSTOMER, PDF, PERSON, Clock, UnlimitedFleet, job
 from lxml import etree
-from pypdf import PdfReader
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import DecodedStreamObject
 
 from posten_signering import (
     AuthenticationLevel,
@@ -413,22 +415,35 @@ async def test_every_setting_of_a_job_reaches_the_service(sandbox, client):
 async def test_documents_from_files_arrive_byte_for_byte(
     sandbox, clock, tmp_path, compression, pdfsig
 ):
-    """A text of about 1 MiB and a PDF, in a stored and in a deflated container."""
-    text = ("Vilkår nummer en.\n" * 60_000).encode()
+    """A text and a PDF of 1 MiB, in a stored and in a deflated container."""
+    text, pdf = "Vilkår nummer en.\n".encode(), _pdf_of_one_mebibyte()
     (tmp_path / "a.txt").write_bytes(text)
-    (tmp_path / "b.pdf").write_bytes(PDF)
+    (tmp_path / "b.pdf").write_bytes(pdf)
     documents = [
         Document(title="A", content=tmp_path / "a.txt", type=DocumentType.TEXT),
         Document(title="B", content=tmp_path / "b.pdf"),
     ]
     async with DirectClient(configured(sandbox, clock, compression=compression)) as client:
         created = await client.create(job(documents=documents))
-    assert list(sandbox.received[-1].documents.values()) == [text, PDF]
+    assert list(sandbox.received[-1].documents.values()) == [text, pdf]
     (tmp_path / "verified").mkdir()
     verify_bundle.verify(
         sandbox.received[-1].container, root_pem=sandbox.ca_pem, tmp_path=tmp_path / "verified"
     )
     assert created.job_id == sandbox.received[-1].job_id
+
+
+def _pdf_of_one_mebibyte() -> bytes:
+    """A PDF with an object that no page uses. Its pages are simple, so the sandbox signs it in a moment."""
+    writer, unused, file = (
+        PdfWriter(clone_from=io.BytesIO(PDF)),
+        DecodedStreamObject(),
+        io.BytesIO(),
+    )
+    unused.set_data(random.Random(1).randbytes(1024 * 1024))
+    writer._add_object(unused)
+    writer.write(file)
+    return file.getvalue()
 
 
 async def test_a_text_alone_becomes_a_signed_pdf(sandbox, client, tmp_path, pdfsig):
