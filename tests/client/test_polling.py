@@ -386,7 +386,7 @@ async def test_after_a_429_without_headers_the_default_wait_is_used(service):
 # --- Over a long time
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**32),
     faults=st.lists(

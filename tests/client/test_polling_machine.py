@@ -302,10 +302,10 @@ class PollingOfAFastService(Polling):
     slow = 0.005
 
 
-# Each machine has 50 runs of 50 steps. With the profile `ci` they are the same every time. The soak has more: 170
+# Each machine has 25 runs of 50 steps. With the profile `ci` they are the same every time. The soak has more: 170
 # that are the same every time with `make soak-short`, thousands of random ones with `make soak`.
 PROFILE = settings.get_current_profile_name()
-RUNS = settings.default.max_examples if PROFILE == "soak" else 50
+RUNS = settings.default.max_examples if PROFILE == "soak" else 25
 
 
 def case(machine: type[Polling]) -> type:

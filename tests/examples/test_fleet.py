@@ -143,6 +143,7 @@ async def running_fleet(database, redis_url: str, folder: Path) -> AsyncIterator
                 await fleet.end(program, signal.SIGKILL)
 
 
+@pytest.mark.soak
 async def test_every_order_ends_once_although_processes_are_killed_and_servers_restart(
     database, redis_server, tmp_path
 ):

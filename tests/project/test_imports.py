@@ -205,6 +205,7 @@ def folder_of(module: str) -> str:
     return f"sandbox.{rest[0]}" if is_private else first
 
 
+@cache  # several tests ask for the imports of every module
 def imports(module: str, source: str) -> set[tuple[str, str | None]]:
     """The absolute module and the name (or None) of each import, anywhere in the file."""
     is_package = not module or any(name.startswith(f"{module}.") for name in MODULES)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis_process
 
-from . import creates, fleet, machine, polling, workers
+from . import creates, example_fleet, fleet, machine, polling, workers
 from .table import Row, rendered
 
 
@@ -41,15 +41,20 @@ def _machine(*, short: bool) -> list[Row]:
     return machine.run(runs=170, seed=11) if short else machine.run(runs=5000)
 
 
+def _example_fleet(*, short: bool) -> list[Row]:
+    return example_fleet.run(times=1 if short else 20)
+
+
 SOAKS: dict[str, Callable[..., list[Row]]] = {
     "workers": _workers,
     "workers-redis": _workers_redis,
     "fleet": fleet.run,
+    "example-fleet": _example_fleet,
     "polling": polling.run,
     "creates": _creates,
     "machine": _machine,
 }
-_SHORT = ("workers", "creates", "fleet", "polling", "machine")
+_SHORT = ("workers", "creates", "fleet", "example-fleet", "polling", "machine")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
