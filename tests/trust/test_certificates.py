@@ -62,6 +62,26 @@ def test_a_pkcs12_file_of_openssl_is_read_from_a_path_a_string_and_bytes(p12):
         assert certificate.not_after == pki.NOW + timedelta(days=365)
 
 
+@pytest.mark.parametrize(
+    ("organization", "usage", "expected"),
+    [
+        ("Shop AS", "digital_signature", ("digitalSignature",)),
+        ("Shop AS", "key_agreement", ("keyAgreement",)),
+        (None, None, ()),
+    ],
+)
+def test_it_shows_what_the_certificate_says(organization, usage, expected):
+    fields = {} if organization is None else {"organization_name": organization}
+    issued = pki.issue(pki.subject("Sender", **fields), pki.intermediate("Sender CA"), usage=usage)
+    certificate = EnterpriseCertificate(
+        chain=(issued.certificate,), others=(), _private_key=issued.key
+    )
+    assert certificate.organization_name == organization
+    assert certificate.issuer == "CN=Sender CA"
+    assert certificate.key_usage == expected
+    assert certificate.sha256 == pki.sha256(issued)
+
+
 @pytest.mark.anyio
 async def test_load_pkcs12_gives_the_same_result_and_errors(p12):
     assert await load_pkcs12(p12, password=PASSWORD) == EnterpriseCertificate.from_pkcs12(
