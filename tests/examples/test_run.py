@@ -94,6 +94,7 @@ def test_celery_creates_a_job_handles_three_and_stops_at_a_signal(redis_server):
 
 
 @pytest.mark.usefixtures("pg_ctl", "redis_server")
+@pytest.mark.soak
 def test_the_fleet_restarts_a_killed_worker_and_leaves_no_process_behind():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
