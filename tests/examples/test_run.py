@@ -13,6 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from example_apps import EXAMPLES, module
+from redis_process import free_port
 
 
 def start(*arguments: str, program: str = "run", **variables: str) -> subprocess.Popen[str]:
@@ -96,8 +97,7 @@ def test_celery_creates_a_job_handles_three_and_stops_at_a_signal(redis_server):
 @pytest.mark.usefixtures("pg_ctl", "redis_server")
 @pytest.mark.soak
 def test_the_fleet_restarts_a_killed_worker_and_leaves_no_process_behind():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
+    port = str(free_port())
     mark, children = f"MARK={uuid4()}", list[str]()
     with start("--port", port, "--workers", "1", program="fleet.start", MARK=mark[5:]) as process:
         try:
