@@ -10,7 +10,6 @@ from types import NoneType
 
 import anyio
 
-from posten_signering._configuration import variables
 from posten_signering._container.compression import Compression
 from posten_signering._container.processors import BundleProcessor
 from posten_signering._session.fleet import Fleet
@@ -169,6 +168,8 @@ class ClientConfiguration:
             ConfigurationError: A required variable is missing, or a value can't be used. The message
                 names the variable.
         """
+        from posten_signering._configuration import variables  # noqa: PLC0415 - keeps the import of the package cheap
+
         # The variables hold the password. In a Secret, no traceback with local variables shows them.
         secret_environ = Secret(os.environ if environ is None else environ)
         del environ
