@@ -367,7 +367,7 @@ class OpenTelemetryObserver:
       span is a child of the span in which your code made the call.
     - Each status change that a worker handles is a span, from its delivery to its confirmation, in a trace
       of its own. Spans that the handler makes are below it.
-    - The page "Seeing what happens" of the documentation lists the spans, the metrics and their attributes.
+    - The page "Traces, metrics and error reports" of the documentation lists the spans, the metrics and their attributes.
 
     Several clients may share an observer. The client suppresses OpenTelemetry's own instrumentation of httpx
     for its calls, with or without this observer, because that records whole URLs.

@@ -11,6 +11,8 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from redis_process import free_port
+
 
 @dataclass
 class Received:
@@ -274,10 +276,8 @@ async def alerting_server(content: bytes, context: ssl.SSLContext) -> AsyncItera
 
 
 def closed_port() -> int:
-    """A port that no server listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that no server listens on, now and during the test."""
+    return free_port()
 
 
 async def until(condition: Callable[[], bool]) -> None:
