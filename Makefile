@@ -16,7 +16,7 @@ endif
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox example-fastapi example-aiohttp example-django example-worker example-celery example-fleet example-script test bench bench-short soak soak-short check lint types generated exemptions generate format constraints clean
+.PHONY: help docs docs-serve demo sandbox example-fastapi example-aiohttp example-django example-worker example-celery example-fleet example-script test bench bench-short soak soak-short check lint types generated exemptions generate format constraints clean
 .PHONY: ready-demo ready-examples ready-test ready-bench ready-dev
 
 help: ## list the targets
@@ -76,6 +76,17 @@ soak: ready-test ## kill processes, break connections, let Redis fail; then coun
 soak-short: ready-test ## run a shorter soak test, in about two minutes
 	@PYTHONPATH=tests:tests/support $(PY) -m soak --short $(ARGS)
 
+# MkDocs prints a notice about its next version, which this project does not use.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: ready-dev ## build the documentation site in site/, and open its pages in a browser
+	$(PY) -m mkdocs build
+	$(PY) -m pytest -m site tests/browser/test_site.py
+	@echo "Links to other sites, which are not opened, are listed in site/external-links.txt."
+
+docs-serve: export NO_MKDOCS_2_WARNING := 1
+docs-serve: ready-dev ## serve the documentation on http://127.0.0.1:8000 while you write
+	@$(PY) -m mkdocs serve $(ARGS)
+
 check: lint types generated exemptions ## run ruff, mypy and pyright; check the generated code; count the exemptions
 
 lint: ready-dev
@@ -104,7 +115,7 @@ constraints: ready-dev ## update the pinned versions in constraints.txt
 	  --no-header --no-emit-index-url --output-file constraints.txt pyproject.toml
 
 clean: ## delete everything that make created, including .venv
-	rm -rf .venv .nox dist demo-output test-output .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .nox dist demo-output test-output site .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src generated tests tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ready-demo ready-examples ready-test ready-bench ready-dev: ready-%:

@@ -1,7 +1,7 @@
 """The web app on aiohttp.
 
 make example-aiohttp       starts it with a sandbox
-python aiohttp_app.py      uses the POSTEN_SIGNERING_* variables: see docs/configuration.md
+python aiohttp_app.py      uses the POSTEN_SIGNERING_* variables: see docs/reference/configuration.md
 """
 
 import logging

@@ -1,7 +1,7 @@
 """The web app on FastAPI.
 
 make example-fastapi       starts it with a sandbox
-python fastapi_app.py      uses the POSTEN_SIGNERING_* variables: see docs/configuration.md
+python fastapi_app.py      uses the POSTEN_SIGNERING_* variables: see docs/reference/configuration.md
 """
 
 import logging

@@ -1,7 +1,7 @@
 """A long-running worker: polls a queue for status changes, and stores signed documents in SQLite.
 
     make example-worker        starts it with a sandbox and three jobs
-    python worker.py           uses the POSTEN_SIGNERING_* variables: see docs/configuration.md
+    python worker.py           uses the POSTEN_SIGNERING_* variables: see docs/reference/configuration.md
 
 Ctrl-C or SIGTERM stops it gracefully: the running handlers finish first. Each change is stored in one
 transaction before the worker confirms it. If the worker is interrupted before the confirmation, the

@@ -18,7 +18,7 @@ from .recording import recorded_create
 from .table import Limit, Row
 
 # For each size, the limits from bytes and from a path. For a small document, a third of the baseline is the RSA
-# signature. The rest is Python code, of which the package runs about 0.5 ms more (docs/performance.md).
+# signature. The rest is Python code, of which the package runs about 0.5 ms more (docs/explanation/performance.md).
 LIMITS = {
     10 * KIB: (Limit(value=1.65), Limit(value=1.8)),
     100 * KIB: (None, None),

@@ -1,4 +1,4 @@
-"""docs/command-line.md is correct: its commands run, and its tables are those of the code."""
+"""docs/reference/command-line.md is correct: its commands run, and its tables are those of the code."""
 
 import re
 import shlex
@@ -20,7 +20,9 @@ from posten_signering._cli.app import app
 from posten_signering._cli.responses import created_value, poll_value, status_value
 from posten_signering._cli.status import ExitStatus
 
-PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "command-line.md").read_text(
+    encoding="utf-8"
+)
 CONSOLE = re.findall(r"^\$ (posten-signering .*)$", PAGE, re.MULTILINE)
 # These do not end by themselves, or start a program that has tests of its own. `check` would find that the
 # sandbox's clock is a day ahead.

@@ -451,7 +451,7 @@ def test_no_metric_has_an_attribute_with_many_values():
 
 def listed(heading: str) -> dict[str, tuple[str, ...]]:
     """The first column of a table of the documentation, and the code in its last column."""
-    page = Path(__file__).parents[2] / "docs" / "telemetry.md"
+    page = Path(__file__).parents[2] / "docs" / "guides" / "telemetry.md"
     section = page.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2]
     rows = [
         row.split("|") for row in re.findall(r"^\| `.*$", section.partition("\n#")[0], re.MULTILINE)

@@ -27,6 +27,7 @@ import pki
 import prometheus_client
 import pytest
 import sentry_sdk
+from pages import PAGES, ROOT, blocks, blocks_of, path_of, prose
 from prometheus_client import CollectorRegistry, generate_latest
 
 import posten_signering
@@ -37,9 +38,6 @@ from posten_signering._values import events
 from posten_signering.sandbox import Sandbox, ThreadedSandbox
 from posten_signering.sandbox.__main__ import PAGES_PORT
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PUBLIC = {
     "posten_signering",
     "posten_signering.errors",
@@ -49,24 +47,10 @@ PUBLIC = {
 }
 
 
-def blocks(text: str) -> list[tuple[str, str]]:
-    """For each Python block, the text after ```python on its first line, and the code."""
-    return [
-        (heading.strip(), code)
-        for language, heading, code in BLOCK.findall(text)
-        if language == "python"
-    ]
-
-
-def prose(text: str) -> str:
-    """The text without its code blocks."""
-    return BLOCK.sub("", text)
-
-
 ALL_BLOCKS = [
-    pytest.param(heading, code, id=f"{page.name}-{number}")
+    pytest.param(block.heading, block.code, id=f"{block.page}-{block.number}")
     for page in PAGES
-    for number, (heading, code) in enumerate(blocks(page.read_text(encoding="utf-8")), start=1)
+    for block in blocks_of(page)
 ]
 QUOTED = [block for block in ALL_BLOCKS if block.values[0]]
 NOT_QUOTED = [block for block in ALL_BLOCKS if not block.values[0]]
@@ -168,7 +152,7 @@ def test_a_block_that_does_not_compile_is_reported():
         faults("async def f(:")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=path_of)
 def test_every_error_that_a_page_names_exists(page):
     text = prose(page.read_text(encoding="utf-8"))
     named = set(re.findall(r"`(\w+Error)\b", text))
@@ -177,13 +161,13 @@ def test_every_error_that_a_page_names_exists(page):
 
 
 def test_the_tables_of_the_errors_page_list_each_error_once():
-    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `(\w+Error)` \|", text, re.MULTILINE)
     assert sorted(listed) == sorted({*errors.__all__} - {"Violation", "SigningError"})
 
 
 def rows_of_variables(variables: Iterable[Variable]) -> list[str]:
-    """The rows of the table of environment variables in docs/configuration.md."""
+    """The rows of the table of environment variables in docs/reference/configuration.md."""
     return [
         f"| `{PREFIX}{row.name}` | {row.value}{' (secret)' if row.secret else ''} | {row.default} | {row.setting} |"
         for row in variables
@@ -191,12 +175,12 @@ def rows_of_variables(variables: Iterable[Variable]) -> list[str]:
 
 
 def test_the_configuration_page_has_the_table_of_environment_variables():
-    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
     table = [line for line in text.splitlines() if re.match(r"\| `POSTEN_SIGNERING_\w+` \|", line)]
     assert table == rows_of_variables(VARIABLES)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=path_of)
 def test_every_environment_variable_that_a_page_names_exists(page):
     text = page.read_text(encoding="utf-8").replace("`POSTEN_SIGNERING_SERVICE_HOST`", "")
     named = set(re.findall(r"\bPOSTEN_SIGNERING_\w+", text)) - {"POSTEN_SIGNERING_"}
@@ -230,21 +214,21 @@ def dead_links(page: Path, text: str) -> list[str]:
     return dead
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=path_of)
 def test_every_relative_link_has_a_target(page):
     assert dead_links(page, page.read_text(encoding="utf-8")) == []
 
 
 def test_a_dead_link_is_reported():
-    text = "[a](nowhere.md) [b](../README.md#no-such-heading) [c](#nor-here) [d](../README.md)"
-    page = ROOT / "docs" / "errors.md"
-    assert dead_links(page, text) == ["nowhere.md", "../README.md#no-such-heading", "#nor-here"]
+    text = "[a](nowhere.md) [b](../../README.md#no-such-heading) [c](#nor-here) [d](../guides/index.md)"
+    page = ROOT / "docs" / "reference" / "errors.md"
+    assert dead_links(page, text) == ["nowhere.md", "../../README.md#no-such-heading", "#nor-here"]
 
 
-def test_the_readme_links_to_every_page():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    linked = {(ROOT / link).resolve() for link in re.findall(r"\]\((docs/[\w-]+\.md)", text)}
-    assert linked >= set(PAGES) - {ROOT / "README.md"}
+def test_llms_txt_links_to_every_page_once():
+    text = (ROOT / "llms.txt").read_text(encoding="utf-8")
+    linked = [ROOT / link for link in re.findall(r"\]\(([^)]+\.md)\)", text)]
+    assert sorted(linked) == sorted(PAGES)
 
 
 # The examples run
@@ -255,7 +239,7 @@ async def test_the_complete_example_runs(tmp_path):
     """Runs the unchanged example against the sandbox. A signer opens the redirect URL that it prints."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     after = text.partition("## A complete example")[2]
-    code = blocks(after)[0][1]
+    code = blocks(after)[0].code
     (tmp_path / "contract.pdf").write_bytes((ROOT / "examples" / "lease.pdf").read_bytes())
     async with Sandbox(rate_limit=None) as sandbox:
         signing = []
@@ -281,15 +265,14 @@ async def test_the_complete_example_runs(tmp_path):
 
 
 def block_of(page: str, part: str) -> str:
-    """The only block of a page of docs that contains this text."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    [code] = [code for heading, code in blocks(text) if part in code and not heading]
+    """The only block of a page that contains this text."""
+    [code] = [block.code for block in blocks_of(ROOT / "docs" / page) if part in block.code]
     return code
 
 
 def test_the_example_for_threads_runs():
     names = {}
-    code = block_of("programs-without-a-loop.md", "def create_all")
+    code = block_of("guides/programs-without-a-loop.md", "def create_all")
     exec(compile(code, "block", "exec"), names)
     with ThreadedSandbox(rate_limit=None) as sandbox:
         urls = names["create_all"](sandbox.client_configuration(), [doubles.job(), doubles.job()])
@@ -299,7 +282,7 @@ def test_the_example_for_threads_runs():
 
 @pytest.mark.anyio
 async def test_the_example_for_jupyter_runs(monkeypatch, capsys):
-    code = block_of("programs-without-a-loop.md", "__aenter__")
+    code = block_of("guides/programs-without-a-loop.md", "__aenter__")
     cell = compile(code, "block", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     async with Sandbox() as sandbox:
         configuration = sandbox.client_configuration()
@@ -309,7 +292,7 @@ async def test_the_example_for_jupyter_runs(monkeypatch, capsys):
 
 
 def test_the_example_for_pytest_asyncio_runs_only_with_the_loop_scope_of_its_fixture(tmp_path):
-    code = block_of("programs-without-a-loop.md", "import pytest_asyncio")
+    code = block_of("guides/programs-without-a-loop.md", "import pytest_asyncio")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_block.py").write_text(code)
     without_scope = code.replace('mark.asyncio(loop_scope="module")', "mark.asyncio")
@@ -343,7 +326,7 @@ async def test_the_example_for_a_mounted_secret_uses_each_new_certificate(
     }.items():
         monkeypatch.setenv(f"POSTEN_SIGNERING_{variable}", str(value))
     names = {}
-    code = block_of("certificates.md", "def follow_secret")
+    code = block_of("guides/rotating-certificates.md", "def follow_secret")
     exec(compile(code, "block", "exec"), names)
     names["SECONDS_BETWEEN_CHECKS"] = 0
     async with names["lifespan"](names["app"]):
@@ -363,7 +346,7 @@ def test_the_example_for_pydantic_settings_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("SHOP_SIGNING_CERTIFICATE_PASSWORD", "a")
     monkeypatch.setenv("SHOP_SIGNING_ORGANIZATION_NUMBER", pki.SENDER)
     names = {"__name__": "example"}
-    exec(compile(block_of("configuration.md", "BaseSettings"), "block", "exec"), names)
+    exec(compile(block_of("reference/configuration.md", "BaseSettings"), "block", "exec"), names)
     configuration = names["Settings"]().client_configuration()
     assert configuration.certificate == pki.sender().enterprise()
     assert configuration.sender == Sender(organization_number=pki.SENDER)
@@ -383,7 +366,7 @@ def test_the_observer_for_prometheus_runs(monkeypatch):
     for kind in ("Counter", "Histogram"):
         metric = functools.partial(getattr(prometheus_client, kind), registry=registry)
         monkeypatch.setattr(prometheus_client, kind, metric)
-    exec(block_of("telemetry.md", "prometheus_client"), names)
+    exec(block_of("guides/telemetry.md", "prometheus_client"), names)
     names["observe"](POLLED)
     served = generate_latest(registry).decode()
     labels = 'organization="123456789",queue="shop",result="failure"'
@@ -406,7 +389,7 @@ def test_sentry_with_the_settings_of_the_example_sends_no_local_variable(setting
 
     monkeypatch.setattr(sentry_sdk, "init", init)
     try:
-        exec(block_of("telemetry.md", "sentry_sdk"), {})
+        exec(block_of("guides/telemetry.md", "sentry_sdk"), {})
         try:
             document = "yranac"[::-1]  # Sentry also sends these lines of source code
             document.index("nothing")
@@ -428,7 +411,7 @@ def test_structlog_formats_the_fields_of_an_event(monkeypatch):
     before, level = logger.handlers[:], logger.level
     monkeypatch.setattr(sys, "stderr", stream)
     try:
-        exec(block_of("telemetry.md", "structlog"), {})
+        exec(block_of("guides/telemetry.md", "structlog"), {})
         Observers().notify(POLLED)
     finally:
         logger.handlers, logger.level = before, level

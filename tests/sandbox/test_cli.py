@@ -105,7 +105,9 @@ def test_exported_variables_are_still_valid_after_a_restart(tmp_path, monkeypatc
 
 
 def test_the_guide_names_the_files_that_are_exported(tmp_path, monkeypatch):
-    text = (Path(__file__).parents[2] / "docs" / "getting-started.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "guides" / "staging-to-production.md").read_text(
+        encoding="utf-8"
+    )
     documented = dict(
         re.findall(r"^\| `(POSTEN_SIGNERING_\w+)` \| its `(.+?)` \|", text, re.MULTILINE)
     )

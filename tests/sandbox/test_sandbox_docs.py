@@ -1,4 +1,4 @@
-"""docs/sandbox.md is correct: the tests run its faults, its control API commands and its example test."""
+"""docs/reference/sandbox.md is correct: the tests run its faults, its control API commands and its example test."""
 
 import inspect
 import re
@@ -15,7 +15,7 @@ from posten_signering.sandbox._control.endpoints import ENDPOINTS
 from posten_signering.sandbox._control.openapi import openapi_document
 from posten_signering.sandbox._values.settings import Settings
 
-PAGE = Path(__file__).parents[2] / "docs" / "sandbox.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "sandbox.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 
 pytest_plugins = ["pytester"]

@@ -56,7 +56,7 @@ class JobOptions:
     """What the options say about a job. They override the job file.
 
     Attributes:
-        job: A YAML or JSON file that describes the job; "-" reads standard input. Its keys are in docs/command-line.md.
+        job: A YAML or JSON file that describes the job; "-" reads standard input. Its keys are in docs/reference/command-line.md.
         title: The title of the job, shown to the signers.
         document_title: The title of a document, in the order of the documents. The default is the name of the file.
         signer: Your own identifier of a signer.

@@ -157,7 +157,7 @@ class ClientConfiguration:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "ClientConfiguration":
         """The configuration that the environment variables `POSTEN_SIGNERING_*` describe.
 
-        `POSTEN_SIGNERING_CERTIFICATE` is required. docs/configuration.md lists all variables. Set other
+        `POSTEN_SIGNERING_CERTIFICATE` is required. docs/reference/configuration.md lists all variables. Set other
         options with `dataclasses.replace`. A variable with this prefix that is not known is logged at
         WARNING. This method reads the named files, and imports redis if a Redis is named, so it blocks.
 

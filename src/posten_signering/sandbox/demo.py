@@ -350,7 +350,9 @@ def _keep_container(sandbox: Sandbox, output: Path, say: Print) -> None:
     signed = output / SIGNED
     if signed.exists():
         say(f"Verify the signed PDF with pdfsig:\n\npdfsig {shlex.quote(str(signed))}\n")
-    say("Read README.md next; docs/official-guide.md maps the official guide to this package.")
+    say(
+        "Read README.md next; docs/guides/official-guide.md maps the official guide to this package."
+    )
 
 
 if __name__ == "__main__":
