@@ -14,6 +14,8 @@ unexport BROWSER
 endif
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# Tests start many processes. Each would compile the package and the tests again if no bytecode were kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help docs docs-serve demo sandbox example-fastapi example-aiohttp example-django example-worker example-celery example-fleet example-script test bench bench-short soak soak-short check lint types generated exemptions generate format constraints clean
