@@ -82,7 +82,7 @@ soak-short: ready-test ## run a shorter soak test, in about two minutes
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: ready-dev ## build the documentation site in site/, and open its pages in a browser
 	$(PY) -m mkdocs build
-	$(PY) -m pytest -m site tests/browser/test_site.py
+	$(PY) -m pytest -m site tests/browser tests/project/test_docs_site.py
 	@echo "Links to other sites, which are not opened, are listed in site/external-links.txt."
 
 docs-serve: export NO_MKDOCS_2_WARNING := 1

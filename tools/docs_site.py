@@ -40,11 +40,11 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     for name, place in PAGES_OUTSIDE.items():
         if place != "index.md":
             text = (ROOT / name).read_text(encoding="utf-8")
-            files.append(File.generated(config, place, content=_published(text, Path(name), place)))
+            files.append(File.generated(config, place, content=published(text, Path(name), place)))
     llms = (ROOT / "llms.txt").read_text(encoding="utf-8")
-    published = re.sub(r"\(docs/([^)]+)\.md\)", r"(\1.html)", llms)
+    linked = re.sub(r"\(docs/([^)]+)\.md\)", r"(\1.html)", llms)
     files.append(
-        File.generated(config, "llms.txt", content=published.replace("(README.md)", "(index.html)"))
+        File.generated(config, "llms.txt", content=linked.replace("(README.md)", "(index.html)"))
     )
     return files
 
@@ -55,7 +55,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     if page.file.generated_by is not None:
         return markdown
     place = page.file.src_uri
-    return _published(markdown, Path("docs", place), place)
+    return published(markdown, Path("docs", place), place)
 
 
 def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -63,14 +63,7 @@ def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files
     del config, files
     for link in _EXTERNAL.findall(html):
         _external_links.setdefault(unescape(link), set()).add(page.file.src_uri)
-
-    def linked(match: re.Match[str]) -> str:
-        name = identifier(unescape(match["code"] or ""))
-        if name is None:
-            return match[0]
-        return f'<autoref identifier="{name}" optional>{match[0]}</autoref>'
-
-    return _CODE_IN_HTML.sub(linked, html)
+    return with_links_to_names(html)
 
 
 def on_post_build(*, config: MkDocsConfig) -> None:
@@ -80,7 +73,7 @@ def on_post_build(*, config: MkDocsConfig) -> None:
     listing.write_text("".join(sorted(lines)), encoding="utf-8")
 
 
-def _published(markdown: str, source: Path, place: str) -> str:
+def published(markdown: str, source: Path, place: str) -> str:
     """The text of a page with the headings of quotations, and with links that work in the site.
 
     Args:
@@ -92,16 +85,28 @@ def _published(markdown: str, source: Path, place: str) -> str:
     def link(match: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(source.parent.as_posix(), match["path"]))
         if target.startswith("docs/"):
-            published = target.removeprefix("docs/")
+            in_site = target.removeprefix("docs/")
         elif target in PAGES_OUTSIDE:
-            published = PAGES_OUTSIDE[target]
+            in_site = PAGES_OUTSIDE[target]
         else:  # a file of the repository that the site does not have
             return match["text"]
-        path = os.path.relpath(published, posixpath.dirname(place))
+        path = os.path.relpath(in_site, posixpath.dirname(place))
         return f"[{match['text']}]({path}{match['fragment'] or ''})"
 
     quoted = _FENCE.sub(r'```python title="\g<file>"', markdown)
     return _LINK.sub(link, quoted)
+
+
+def with_links_to_names(html: str) -> str:
+    """The HTML with a link to the reference around each public name in code."""
+
+    def linked(match: re.Match[str]) -> str:
+        name = identifier(unescape(match["code"] or ""))
+        if name is None:
+            return match[0]
+        return f'<autoref identifier="{name}" optional>{match[0]}</autoref>'
+
+    return _CODE_IN_HTML.sub(linked, html)
 
 
 def identifier(code: str) -> str | None:
