@@ -27,7 +27,7 @@ import pki
 import prometheus_client
 import pytest
 import sentry_sdk
-from pages import PAGES, ROOT, blocks, blocks_of, path_of, prose
+from docs_pages import PAGES, ROOT, blocks, blocks_of, path_of, prose
 from prometheus_client import CollectorRegistry, generate_latest
 
 import posten_signering

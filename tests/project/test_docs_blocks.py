@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     pkcs12,
 )
-from pages import ELSEWHERE, PAGES, ROOT, blocks_of, path_of
+from docs_pages import ELSEWHERE, PAGES, ROOT, blocks_of, path_of
 
 from posten_signering import (
     CertificateAuthority,
