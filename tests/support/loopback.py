@@ -89,7 +89,6 @@ async def serving(
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server.connections += 1
         server.open += 1
-        server.writers.add(writer)
         try:
             await connected(reader, writer)
         finally:
@@ -100,6 +99,7 @@ async def serving(
     tasks: set[asyncio.Task[None]] = set()
 
     def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.writers.add(writer)
         task = asyncio.get_running_loop().create_task(serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -111,10 +111,15 @@ async def serving(
     try:
         yield server
     finally:
+        for _ in range(3):  # as many steps as asyncio needs to open a connection that it has accepted
+            await asyncio.sleep(0)
         listener.close()
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in server.writers:  # of tasks that were cancelled before their first step
+            writer.transport.abort()
+        await asyncio.sleep(0)  # the transports close in the next step of the event loop
 
 
 def peer_of(writer: asyncio.StreamWriter) -> bytes | None:
