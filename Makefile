@@ -42,6 +42,10 @@ example-django: ready-examples ## run the same shop on Django under gunicorn, a 
 example-worker: ready-examples ## run a worker that polls a queue, together with a sandbox and a few jobs
 	@$(PY) examples/run.py worker $(ARGS)
 
+.PHONY: example-worker-in-fastapi
+example-worker-in-fastapi: ready-examples ## run a web app with a worker in its lifespan, together with a sandbox and a few jobs
+	@$(PY) examples/run.py worker-in-fastapi $(ARGS)
+
 example-celery: ready-examples ## run a Celery worker that creates and completes jobs; needs redis-server
 	@$(PY) examples/run.py celery $(ARGS)
 

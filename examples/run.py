@@ -1,6 +1,6 @@
 """Starts a sandbox and one of the examples. Ctrl-C stops both.
 
-    python run.py fastapi|aiohttp|django|worker|celery|script [--port 8000]
+    python run.py fastapi|aiohttp|django|worker|worker-in-fastapi|celery|script [--port 8000]
 
 The example runs as it would with the real service. Only its environment variables differ.
 """
@@ -29,7 +29,8 @@ from posten_signering.sandbox import Sandbox
 
 HERE = Path(__file__).parent
 WEB_APPS = ("fastapi", "aiohttp", "django")
-EXAMPLES = (*WEB_APPS, "worker", "celery", "script")
+WORKERS = ("worker", "worker-in-fastapi", "celery")
+EXAMPLES = (*WEB_APPS, *WORKERS, "script")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ORGANIZATION_NUMBER = "123456789"
 EMPTY_QUEUE_WAIT = timedelta(seconds=5)
@@ -49,7 +50,7 @@ async def run(example: str, port: int) -> int:
             }
             if example in WEB_APPS:
                 print(f"Open http://127.0.0.1:{port}/ in a browser. Ctrl-C stops it.", flush=True)
-            elif example in {"worker", "celery"}:
+            elif example in WORKERS:
                 await create_jobs(sandbox)
             environment = os.environ | variables
             if example != "celery":
@@ -79,7 +80,12 @@ def command(example: str, port: int, folder: Path) -> list[str]:
         return [sys.executable, "-m", "celery", "--app", "celery_app", *worker]
     if example == "script":
         return [sys.executable, "script.py", "lease.pdf", str(folder / "signed.pdf")]
-    programs = {"fastapi": "fastapi_app.py", "aiohttp": "aiohttp_app.py", "worker": "worker.py"}
+    programs = {
+        "fastapi": "fastapi_app.py",
+        "aiohttp": "aiohttp_app.py",
+        "worker": "worker.py",
+        "worker-in-fastapi": "worker_in_fastapi.py",
+    }
     return [sys.executable, programs[example]]
 
 

@@ -66,8 +66,15 @@ def test_a_web_app_runs_until_a_signal_stops_it(name, ready):
     assert "a-secret" not in remaining_output
 
 
-def test_the_worker_handles_three_jobs_and_stops_at_a_signal():
-    with start("worker") as process:
+@pytest.mark.parametrize(
+    ("name", "counted"),
+    [
+        ("worker", "Handled 3, confirmed 3, failed 0"),
+        ("worker-in-fastapi", "Handled 3, confirmed 3"),
+    ],
+)
+def test_a_worker_handles_three_jobs_and_stops_at_a_signal(name, counted):
+    with start(name, "--port", str(free_port())) as process:
         try:
             output = "".join(read_until(process, r"Job \d+: .* documents") for _ in range(3))
             process.send_signal(signal.SIGTERM)
@@ -77,7 +84,7 @@ def test_the_worker_handles_three_jobs_and_stops_at_a_signal():
     assert "Three jobs are waiting" in output
     assert "COMPLETED_SUCCESSFULLY, 2 documents" in output
     assert process.returncode == 0
-    assert "Handled 3, confirmed 3, failed 0" in remaining_output
+    assert counted in remaining_output
 
 
 def test_celery_creates_a_job_handles_three_and_stops_at_a_signal(redis_server):

@@ -28,6 +28,10 @@ ELSEWHERE = {
     ): "test_sentry_with_the_settings_of_the_example_sends_no_local_variable",
     ("guides/telemetry.md", "structlog"): "test_structlog_formats_the_fields_of_an_event",
     ("guides/programs-without-a-loop.md", "def create_all"): "test_the_example_for_threads_runs",
+    (
+        "guides/worker-in-a-web-server.md",
+        "cleanup_ctx",
+    ): "test_the_example_with_a_worker_in_aiohttp_runs",
     ("reference/sandbox.md", "def make_the_service_flaky"): "test_the_example_with_faults_runs",
     ("reference/sandbox.md", "posten_client"): "test_the_example_test_passes",
 }
