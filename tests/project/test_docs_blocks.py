@@ -77,6 +77,9 @@ class Bench:
         await self.sandbox.sign(created.single_signer.redirect_url)
         return created
 
+    async def signer_url(self):
+        return (await self.client_in_use.create(await self.job())).single_signer.signer_url
+
     async def change(self):
         await self.created()
         poll = await self.client_in_use.get_status_change()

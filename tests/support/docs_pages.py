@@ -29,6 +29,14 @@ ELSEWHERE = {
     ("guides/telemetry.md", "structlog"): "test_structlog_formats_the_fields_of_an_event",
     ("guides/programs-without-a-loop.md", "def create_all"): "test_the_example_for_threads_runs",
     (
+        "guides/storing-and-confirming.md",
+        "class ObjectStore",
+    ): "test_the_example_for_object_storage_saves_each_document",
+    (
+        "guides/deleting-documents.md",
+        "async def delete(",
+    ): "test_the_example_for_deletion_deletes_only_when_it_is_possible",
+    (
         "guides/worker-in-a-web-server.md",
         "cleanup_ctx",
     ): "test_the_example_with_a_worker_in_aiohttp_runs",
