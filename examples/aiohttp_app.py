@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
-import pages
+import shop_pages
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from contracts import Contract
@@ -42,7 +42,7 @@ async def contract_of(request: web.Request) -> Contract:
 @routes.get("/")
 async def start(_: web.Request) -> web.Response:
     """The start page."""
-    return html(pages.start())
+    return html(shop_pages.start())
 
 
 @routes.get("/lease.pdf")
@@ -62,12 +62,12 @@ async def add(request: web.Request) -> web.Response:
 @routes.get("/contracts/{key}")
 async def show(request: web.Request) -> web.Response:
     """The contract's page."""
-    return html(pages.contract(await contract_of(request)))
+    return html(shop_pages.contract(await contract_of(request)))
 
 
 @routes.post("/contracts/{key}/signers/{signer}")
 async def sign(request: web.Request) -> web.Response:
-    """Redirects a signer to the service, or to the contract's page if there is no job."""
+    """Redirects a signer to the service, or to the contract's page if they can't sign."""
     contract = await contract_of(request)
     redirect_url = await request.app[SHOP].redirect_url(contract.id, request.match_info["signer"])
     if redirect_url is None:
@@ -112,12 +112,12 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        return html(pages.problem("This page does not exist."), 404)
+        return html(shop_pages.problem("This page does not exist."), 404)
     except NOT_RETURNED_BY_SERVICE:
-        return html(pages.problem("This link does not belong to a completed signing."), 400)
+        return html(shop_pages.problem("This link does not belong to a completed signing."), 400)
     except SigningError:
         logger.exception("A call to the signing service failed")
-        return html(pages.problem("The signing service did not respond. Please reload."), 502)
+        return html(shop_pages.problem("The signing service did not respond. Please reload."), 502)
 
 
 def html(page: str, status: int = 200) -> web.Response:

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from posten_signering import DirectJobResponse, DirectJobStatus, DirectJobStatusResponse
+from posten_signering import (
+    DirectJobResponse,
+    DirectJobStatus,
+    DirectJobStatusResponse,
+    SignerStatus,
+)
 
 T = TypeVar("T")
 
@@ -65,6 +70,11 @@ class Contract:
     signer_statuses: Mapping[str, str]
     pades_url: str | None
     confirmation_url: str | None
+
+    def awaits(self, signer: str) -> bool:
+        """Whether this signer can still sign, as far as the shop knows."""
+        status = self.signer_statuses.get(signer, SignerStatus.WAITING)
+        return self.state == DirectJobStatus.IN_PROGRESS and status == SignerStatus.WAITING
 
 
 class Contracts:

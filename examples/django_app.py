@@ -12,7 +12,7 @@ import logging
 import secrets
 from collections.abc import Callable
 
-import pages
+import shop_pages
 from contracts import Contract
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
@@ -38,7 +38,7 @@ one_shop = OnePerProcess(open_shop)
 @require_GET
 def start(_: HttpRequest) -> HttpResponse:
     """The start page."""
-    return HttpResponse(pages.start())
+    return HttpResponse(shop_pages.start())
 
 
 @require_GET
@@ -58,12 +58,12 @@ def add(request: HttpRequest) -> HttpResponse:
 @require_GET
 def show(_: HttpRequest, key: str) -> HttpResponse:
     """The contract's page."""
-    return HttpResponse(pages.contract(contract_with(key)))
+    return HttpResponse(shop_pages.contract(contract_with(key)))
 
 
 @require_POST
 def sign(_: HttpRequest, key: str, signer: str) -> HttpResponse:
-    """Redirects a signer to the service, or to the contract's page if there is no job."""
+    """Redirects a signer to the service, or to the contract's page if they can't sign."""
     portal, shop = one_shop.open()
     redirect_url = portal.call(shop.redirect_url, contract_with(key).id, signer)
     return see_other(redirect_url or f"/contracts/{key}")
@@ -123,11 +123,11 @@ class OwnResponses:
         """The error page. None for an error that is not the SDK's."""
         if isinstance(error, NOT_RETURNED_BY_SERVICE):
             text = "This link does not belong to a completed signing."
-            return HttpResponse(pages.problem(text), status=400)
+            return HttpResponse(shop_pages.problem(text), status=400)
         if isinstance(error, SigningError):
             logger.error("A call to the signing service failed", exc_info=error)
             text = "The signing service did not respond. Please reload."
-            return HttpResponse(pages.problem(text), status=502)
+            return HttpResponse(shop_pages.problem(text), status=502)
         return None
 
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 from urllib.parse import urlsplit
 
-import pages
+import shop_pages
 import uvicorn
 from contracts import Contract
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -66,7 +66,7 @@ ContractDependency = Annotated[Contract, Depends(get_contract)]
 @app.get("/")
 async def start() -> HTMLResponse:
     """The start page."""
-    return HTMLResponse(pages.start())
+    return HTMLResponse(shop_pages.start())
 
 
 @app.get("/lease.pdf")
@@ -85,12 +85,12 @@ async def add(shop: ShopDependency, *, with_landlord: bool = False) -> RedirectR
 @app.get("/contracts/{key}")
 async def show(contract: ContractDependency) -> HTMLResponse:
     """The contract's page."""
-    return HTMLResponse(pages.contract(contract), headers=NO_STORE)
+    return HTMLResponse(shop_pages.contract(contract), headers=NO_STORE)
 
 
 @app.post("/contracts/{key}/signers/{signer}")
 async def sign(shop: ShopDependency, contract: ContractDependency, signer: str) -> RedirectResponse:
-    """Redirects a signer to the service, or to the contract's page if there is no job."""
+    """Redirects a signer to the service, or to the contract's page if they can't sign."""
     redirect_url = await shop.redirect_url(contract.id, signer)
     if redirect_url is None:
         return RedirectResponse(f"/contracts/{contract.key}", 303)
@@ -155,7 +155,7 @@ async def missing(_: Request, __: Exception) -> HTMLResponse:
 
 def problem(text: str, status: int) -> HTMLResponse:
     """A page that must not be cached, because its URL may contain a token."""
-    return HTMLResponse(pages.problem(text), status, headers=NO_STORE)
+    return HTMLResponse(shop_pages.problem(text), status, headers=NO_STORE)
 
 
 if __name__ == "__main__":

@@ -93,10 +93,10 @@ class Shop:
                     await asyncio.wait(self._tasks)
 
     async def redirect_url(self, contract_id: str, signer: str) -> str | None:
-        """A new redirect URL for a signer's browser. None when there is no job."""
+        """A new redirect URL for a signer's browser. None if the signer can't sign."""
         await asyncio.shield(self.start_task(self._create(contract_id)))
         contract = await self.contracts.get(contract_id)
-        if contract is None or signer not in contract.signer_urls:
+        if contract is None or signer not in contract.signer_urls or not contract.awaits(signer):
             return None
         response = await self.client.request_new_redirect_url(contract.signer_urls[signer])
         return response.redirect_url

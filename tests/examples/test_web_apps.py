@@ -125,6 +125,17 @@ async def test_each_redirect_of_a_signer_uses_a_new_redirect_url(customer, sandb
     await sandbox.sign(second)
 
 
+async def test_a_signer_who_has_signed_gets_the_page_and_not_an_error(customer, sandbox):
+    page = await draft(customer, "?with_landlord=true")
+    await open_exit_url(customer, await sandbox.sign(await start_signing(customer, page)))
+    from_an_old_page = await customer.post(f"{page}/signers/tenant")
+    assert (from_an_old_page.status_code, from_an_old_page.headers["location"]) == (303, page)
+    landlord = await start_signing(customer, page, "landlord")
+    await open_exit_url(customer, await sandbox.reject(landlord))
+    from_an_old_page = await customer.post(f"{page}/signers/landlord")
+    assert from_an_old_page.headers["location"] == page
+
+
 async def test_two_signers_sign_one_after_the_other(customer, sandbox):
     page = await draft(customer, "?with_landlord=true")
     text = await open_exit_url(
