@@ -2,7 +2,7 @@
 
 import doubles
 import pytest
-from pages import ROOT, blocks_of
+from docs_pages import ROOT, blocks_of
 
 from posten_signering import DirectClient, DirectSigner, StatusRetrievalMethod
 from posten_signering.errors import ApiError
