@@ -116,10 +116,10 @@ async def test_two_signers_sign_one_after_the_other_and_end_at_pages_of_the_sand
         await expect(page.locator("main")).to_contain_text(f"You sign as signer {number} of 2:")
         await page.get_by_role("button", name="Sign").dblclick()
         await expect(page).to_have_url(re.compile(r"/exit/completed\?"))
-        await expect(heading(page)).to_have_text("The signer has signed")
+        await expect(heading(page)).to_have_text("Signed")
         [token] = parse_qs(urlsplit(page.url).query)["status_query_token"]
         await page.get_by_role("link", name="Norsk").click()
-        await expect(heading(page)).to_have_text("Undertegneren har signert")
+        await expect(heading(page)).to_have_text("Signert")
         await expect(page.get_by_text(token, exact=True)).to_be_visible()
         await person.screenshot("exit-page")
         assert await person.overflow() == 0

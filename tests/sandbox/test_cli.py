@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -58,7 +57,7 @@ def test_it_prints_what_to_export_and_runs_until_a_signal_stops_it(tmp_path, num
     assert (process.returncode, remaining, errors) == (0, "Stopped.\n", "")
     assert configuration.environment.name == "Sandbox"
     # As in `Sandbox.client_configuration`: a lost response to a poll must not stop polling for minutes.
-    assert configuration.environment.default_poll_wait == timedelta(seconds=30)
+    assert configuration.environment.default_poll_wait == command.EMPTY_QUEUE_WAIT
     assert configuration.sender.organization_number == "123456789"
     assert configuration.certificate.organization_number == "123456789"
     assert (
@@ -292,26 +291,40 @@ def test_an_invalid_organisation_number_is_refused_before_the_start(number, caps
     assert expected in capsys.readouterr().err
 
 
-def test_an_early_poll_penalty_is_a_setting_of_the_sandbox(monkeypatch):
+@pytest.mark.parametrize(
+    ("option", "setting", "default"),
+    [
+        ("--early-poll-penalty", "early_poll_penalty", 0),
+        ("--empty-queue-wait", "empty_queue_wait", 2),
+    ],
+)
+def test_an_option_in_seconds_is_a_setting_of_the_sandbox(monkeypatch, option, setting, default):
     class StopError(Exception):
         pass
 
     def sandbox(**settings):
-        raise StopError(settings["early_poll_penalty"].total_seconds())
+        raise StopError(settings[setting].total_seconds())
 
     monkeypatch.setattr(posten_signering.sandbox, "Sandbox", sandbox)
-    option = "--early-poll-penalty"
-    for arguments, expected in (([], 0), ([option, "30"], 30), ([option, "0.5"], 0.5)):
+    for arguments, expected in (([], default), ([option, "30"], 30), ([option, "0.5"], 0.5)):
         with pytest.raises(StopError) as raised:
             command.main([*ANY_PORTS, *arguments])
         assert raised.value.args == (expected,)
 
 
+@pytest.mark.parametrize("option", ["--early-poll-penalty", "--empty-queue-wait"])
 @pytest.mark.parametrize("seconds", ["-1", "nan", "1e9", "999999999", "soon", ""])
-def test_an_invalid_early_poll_penalty_is_refused_before_the_start(seconds, capsys):
+def test_invalid_seconds_are_refused_before_the_start(option, seconds, capsys):
     with pytest.raises(SystemExit, match="2"):
-        command.main([*ANY_PORTS, f"--early-poll-penalty={seconds}"])
-    assert "--early-poll-penalty: seconds must be a number" in capsys.readouterr().err
+        command.main([*ANY_PORTS, f"{option}={seconds}"])
+    assert f"{option}: seconds must be a number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["0", "0.0009", "86401"])
+def test_a_wait_that_no_client_takes_is_refused_before_the_start(seconds, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main([*ANY_PORTS, "--empty-queue-wait", seconds])
+    assert "--empty-queue-wait: the wait must be from 0.001" in capsys.readouterr().err
 
 
 def test_each_line_is_flushed(capsys):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PORT = 9443
 PAGES_PORT = 9080
 ORGANIZATION_NUMBER = "123456789"
+# The class `Sandbox` waits 30 seconds, as the service's test environment. A person at a terminal would wait too long.
+EMPTY_QUEUE_WAIT = timedelta(seconds=2)
 
 # The files for clients, relative to the directory. `trust` contains only CA certificates, one per file.
 PKCS12, PASSWORD, TRUST = "client.p12", "password.txt", "trust"
@@ -39,6 +41,7 @@ class Options(argparse.Namespace):
         directory: The directory for the sandbox's data and the client's files. None: the data is in
             memory, and the files are in a temporary directory.
         organization_number: The organisation that the client's enterprise certificate is issued to.
+        empty_queue_wait: How long a client must wait with the next poll after it found the queue empty.
         early_poll_penalty: How much each early poll adds to the next permitted poll time.
     """
 
@@ -46,6 +49,7 @@ class Options(argparse.Namespace):
     pages_port: int
     directory: Path | None
     organization_number: str
+    empty_queue_wait: timedelta
     early_poll_penalty: timedelta
 
 
@@ -95,6 +99,7 @@ async def _run(options: Options) -> None:
             port=options.port,
             pages_port=options.pages_port,
             directory=options.directory,
+            empty_queue_wait=options.empty_queue_wait,
             early_poll_penalty=options.early_poll_penalty,
         )
         async with sandbox:
@@ -235,6 +240,14 @@ def _parse(arguments: Sequence[str] | None, program: str) -> Options:
         " (default: %(default)s)",
     )
     parser.add_argument(
+        "--empty-queue-wait",
+        type=_poll_wait,
+        default=EMPTY_QUEUE_WAIT,
+        metavar="SECONDS",
+        help="how long a client must wait with the next poll after it found the queue empty (default:"
+        f" {EMPTY_QUEUE_WAIT.total_seconds():g}; the service: 5 to 30 in its test environment, 600 in production)",
+    )
+    parser.add_argument(
         "--early-poll-penalty",
         type=_seconds,
         default=timedelta(0),
@@ -262,6 +275,14 @@ def _seconds(text: str) -> timedelta:
     if re.fullmatch(r"[0-9]{1,8}(\.[0-9]{1,6})?", text) is None:
         raise argparse.ArgumentTypeError("seconds must be a number such as 30 or 0.5")
     return timedelta(seconds=float(text))
+
+
+def _poll_wait(text: str) -> timedelta:
+    # The limits of POSTEN_SIGNERING_DEFAULT_POLL_WAIT, which gets the same value.
+    wait = _seconds(text)
+    if not timedelta(milliseconds=1) <= wait <= timedelta(days=1):
+        raise argparse.ArgumentTypeError("the wait must be from 0.001 to 86400 seconds")
+    return wait
 
 
 def _print_line(text: str) -> None:

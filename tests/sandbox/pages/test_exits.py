@@ -21,9 +21,9 @@ def sandbox():
 async def test_each_page_says_what_happened_and_what_to_do_next(browser, caplog):
     caplog.set_level(logging.DEBUG)
     for name, happened, outcome in (
-        ("completed", ("The signer has signed", "Undertegneren har signert"), "COMPLETED_SUCC"),
-        ("rejected", ("The signer has rejected", "Undertegneren har avvist"), "REJECTED"),
-        ("error", ("Signing failed", "Signeringen feilet"), "FAILED"),
+        ("completed", ("<h1>Signed</h1>", "<h1>Signert</h1>"), "COMPLETED_SUCC"),
+        ("rejected", ("<h1>Rejected</h1>", "<h1>Avvist</h1>"), "REJECTED"),
+        ("error", ("<h1>Signing failed</h1>", "<h1>Signeringen feilet</h1>"), "FAILED"),
     ):
         for language, title in zip(("en", "nb"), happened, strict=True):
             path = f"/exit/{name}?order=7&status_query_token={TOKEN}&lang={language}"
@@ -80,9 +80,9 @@ async def test_the_exit_urls_of_a_sandbox_are_valid_and_lead_to_its_pages(sandbo
     )
     DirectClient(sandbox.client_configuration()).validate(job)
     for url, title in (
-        (urls.completion, "has signed"),
-        (urls.rejection, "has rejected"),
-        (urls.error, "Signing failed"),
+        (urls.completion, "<h1>Signed</h1>"),
+        (urls.rejection, "<h1>Rejected</h1>"),
+        (urls.error, "<h1>Signing failed</h1>"),
     ):
         path = url.removeprefix(browser.root)
         assert (await browser.get(path, headers={"Accept-Language": "en"})).status == 200
