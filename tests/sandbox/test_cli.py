@@ -64,6 +64,7 @@ def test_it_prints_what_to_export_and_runs_until_a_signal_stops_it(tmp_path, num
         variables["POSTEN_SIGNERING_CERTIFICATE_PASSWORD"]
         == (directory / "password.txt").read_text()
     )
+    assert variables == exports((directory / "client.env").read_text().splitlines())
     assert {
         str(path.relative_to(directory)): path.stat().st_mode & 0o777
         for path in directory.rglob("*")
@@ -71,6 +72,7 @@ def test_it_prints_what_to_export_and_runs_until_a_signal_stops_it(tmp_path, num
     } == {
         "client.p12": 0o600,
         "password.txt": 0o600,
+        "client.env": 0o600,
         "trust/root.pem": 0o600,
         "trust/issuing.pem": 0o600,
         "sandbox.sqlite3": 0o600,
@@ -135,6 +137,7 @@ def test_it_prints_the_configuration_of_the_official_clients_and_the_urls(tmp_pa
         rf"http://127.0.0.1:[0-9]+/exit/{name}" for name in ("completed", "rejected", "error")
     ]
     assert re.search(f"Exit URLs for a first run: {' '.join(exit_pages)}\n", output)
+    assert f"\n. {tmp_path}/here/client.env\n" in output
     assert "The sandbox keeps its data in here. Press Ctrl-C to stop it." in output
 
 

@@ -30,6 +30,8 @@ EMPTY_QUEUE_WAIT = timedelta(seconds=2)
 
 # The files for clients, relative to the directory. `trust` contains only CA certificates, one per file.
 PKCS12, PASSWORD, TRUST = "client.p12", "password.txt", "trust"
+# A shell reads it with `.`: it has the same `export` lines that the command prints.
+VARIABLES = "client.env"
 
 
 class Options(argparse.Namespace):
@@ -104,10 +106,22 @@ async def _run(options: Options) -> None:
         )
         async with sandbox:
             pkcs12, password = sandbox.enterprise_pkcs12(options.organization_number)
-            _write_client_files(directory, pkcs12, password, sandbox.ca_certificates)
             # The printed paths are absolute, so that they are valid in any working directory.
+            absolute = directory.absolute()
+            exports = _exports(sandbox, absolute, password, options.organization_number)
+            _write_client_files(
+                {
+                    directory / PKCS12: pkcs12,
+                    directory / PASSWORD: password.encode(),
+                    directory / VARIABLES: os.fsencode(exports),
+                    **{
+                        directory / TRUST / f"{name}.pem": pem
+                        for name, pem in sandbox.ca_certificates.items()
+                    },
+                }
+            )
             introduction = _introduction(
-                sandbox, directory.absolute(), password, options.organization_number
+                sandbox, absolute, password, options.organization_number, exports
             )
             for line in introduction.splitlines():
                 _print_line(line)
@@ -122,15 +136,11 @@ async def _run(options: Options) -> None:
         _print_line("Stopped.")
 
 
-def _write_client_files(
-    directory: Path, pkcs12: bytes, password: str, authorities: Mapping[str, bytes]
-) -> None:
+def _write_client_files(files: Mapping[Path, bytes]) -> None:
     """Writes the files for clients, and overwrites the files of an earlier start."""
-    files = {directory / PKCS12: pkcs12, directory / PASSWORD: password.encode()}
-    files |= {directory / TRUST / f"{name}.pem": pem for name, pem in authorities.items()}
-    (directory / TRUST).mkdir(parents=True, exist_ok=True, mode=0o700)
     for path, content in files.items():
         # Only this user may read the key and its password, even if others may read the directory.
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             path.touch(mode=0o600)
             path.chmod(0o600)
@@ -140,24 +150,29 @@ def _write_client_files(
             raise
 
 
-def _introduction(
-    sandbox: "Sandbox", directory: Path, password: str, organization_number: str
-) -> str:
-    """The text that explains how to use the sandbox."""
-    pkcs12, trust = directory / PKCS12, directory / TRUST
+def _exports(sandbox: "Sandbox", directory: Path, password: str, organization_number: str) -> str:
+    """Lines for a shell with the environment variables of a client."""
     environment = sandbox.client_configuration(organization_number).environment
     variables = {
         "ENVIRONMENT": "Sandbox",
         "SERVICE_ROOT": sandbox.service_root,
-        "CERTIFICATE": str(pkcs12),
+        "CERTIFICATE": str(directory / PKCS12),
         "CERTIFICATE_PASSWORD": password,
-        "TRUST_ANCHORS": str(trust / "root.pem"),
+        "TRUST_ANCHORS": str(directory / TRUST / "root.pem"),
         "ORGANIZATION_NUMBER": organization_number,
         "DEFAULT_POLL_WAIT": f"{environment.default_poll_wait.total_seconds():g}",
     }
-    exports = "\n".join(
-        f"export POSTEN_SIGNERING_{name}={shlex.quote(value)}" for name, value in variables.items()
+    return "".join(
+        f"export POSTEN_SIGNERING_{name}={shlex.quote(value)}\n"
+        for name, value in variables.items()
     )
+
+
+def _introduction(
+    sandbox: "Sandbox", directory: Path, password: str, organization_number: str, exports: str
+) -> str:
+    """The text that explains how to use the sandbox."""
+    pkcs12, trust = directory / PKCS12, directory / TRUST
     exit_urls = sandbox.exit_urls
     # The official C# client adds /api to its paths itself.
     return f"""\
@@ -169,9 +184,9 @@ Control API: {sandbox.control_url} (OpenAPI document: {sandbox.control_url}/open
 Client certificate: {pkcs12} (password: {directory / PASSWORD})
 CA certificates: {trust}
 
-Environment variables for ClientConfiguration.from_env():
+Environment variables for ClientConfiguration.from_env(). Paste them into another terminal, or run
+. {shlex.quote(str(directory / VARIABLES))}
 {exports}
-
 Configuration of the official Java client:
   KeyStoreConfig.fromOrganizationCertificate(Files.newInputStream(Path.of("{pkcs12}")), "{password}")
   ServiceEnvironment.STAGING.withServiceUrl(URI.create("{sandbox.service_root}")).withCertificates("{trust}")
