@@ -27,7 +27,8 @@ import pki
 import prometheus_client
 import pytest
 import sentry_sdk
-from docs_pages import PAGES, ROOT, blocks, blocks_of, path_of, prose
+from docs_pages import PAGES, ROOT, blocks_of, complete_example, path_of, pictured_code, prose
+from PIL import Image
 from prometheus_client import CollectorRegistry, generate_latest
 
 import posten_signering
@@ -234,34 +235,59 @@ def test_llms_txt_links_to_every_page_once():
 # The examples run
 
 
-@pytest.mark.anyio
-async def test_the_complete_example_runs(tmp_path):
-    """Runs the unchanged example against the sandbox. A signer opens the redirect URL that it prints."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    after = text.partition("## A complete example")[2]
-    code = blocks(after)[0].code
-    (tmp_path / "contract.pdf").write_bytes((ROOT / "examples" / "lease.pdf").read_bytes())
-    async with Sandbox(rate_limit=None) as sandbox:
-        signing = []
+async def sign_what_a_program_prints(code, *arguments):
+    """Run the `main` of a page's program, as a signer who opens the redirect URL that it prints.
 
-        def sign_at_printed_url(*words: str) -> None:
-            signing.append(asyncio.ensure_future(sandbox.sign(words[-1])))
+    Returns the lines that it prints.
+    """
+    async with Sandbox(rate_limit=None) as sandbox:
+        lines, signing = [], []
+
+        def sign_at_printed_url(*words: object) -> None:
+            lines.append(" ".join(map(str, words)))
+            signing.extend(
+                asyncio.ensure_future(sandbox.sign(word))
+                for word in words
+                if str(word).startswith("http:")
+            )
 
         names = {"__name__": "example", "print": sign_at_printed_url}
-        exec(compile(code, "README.md", "exec"), names)
-        await names["main"](
-            sandbox.client_configuration(), tmp_path / "contract.pdf", tmp_path / "signed.pdf"
-        )
+        exec(compile(code, "page", "exec"), names)
+        await names["main"](sandbox.client_configuration(), *arguments)
         assert len(await asyncio.gather(*signing)) == 1
-        assert (tmp_path / "signed.pdf").read_bytes().startswith(b"%PDF-")
         [received] = sandbox.received
-        # The first run of the example ends at a page of the sandbox on its default port.
+        # The first run of a program ends at a page of the sandbox on its default port.
         for name, url in dataclasses.asdict(sandbox.exit_urls).items():
             default = re.sub(r":\d+/", f":{PAGES_PORT}/", url)
             assert f"<{name}-url>{default}</{name}-url>" in received.request.decode()
         async with DirectClient(sandbox.client_configuration()) as client:
             poll = await client.get_status_change()
-        assert poll.change is None  # the example confirmed its change
+        assert poll.change is None  # the program confirmed its change
+    return lines
+
+
+@pytest.mark.anyio
+async def test_the_complete_example_runs(tmp_path):
+    contract, signed = tmp_path / "contract.pdf", tmp_path / "signed.pdf"
+    contract.write_bytes((ROOT / "examples" / "lease.pdf").read_bytes())
+    lines = await sign_what_a_program_prints(complete_example(), contract, signed)
+    assert signed.read_bytes().startswith(b"%PDF-")
+    assert lines[1:] == [f"Signed: {signed}", "The job has ended: COMPLETED_SUCCESSFULLY"]
+
+
+def test_the_picture_of_readme_shows_its_code():
+    """tests/browser/test_readme_picture.py makes the picture, and writes the code into it."""
+    with Image.open(ROOT / "docs" / "images" / "first-signature.png") as picture:
+        assert picture.text["code"] == pictured_code()
+
+
+@pytest.mark.anyio
+async def test_the_program_of_the_tutorial_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = block_of("tutorial.md", "LEASE")
+    lines = await sign_what_a_program_prints(code)
+    assert (tmp_path / "signed-1.pdf").read_bytes().startswith(b"%PDF-")
+    assert re.fullmatch(r"Signed: signed-1.pdf \([\d,]+ bytes\)", lines[-1])
 
 
 def block_of(page: str, part: str) -> str:

@@ -1,6 +1,7 @@
 """README and the pages of docs, and their code blocks."""
 
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ BLOCK = re.compile(r"^( *)```(\w*)([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOT
 # Blocks that have a test of their own: the page, a text that only this block of the page has, and the test.
 ELSEWHERE = {
     ("README.md", "async def main("): "test_the_complete_example_runs",
+    ("tutorial.md", "LEASE"): "test_the_program_of_the_tutorial_runs",
     (
         "guides/programs-without-a-loop.md",
         "import pytest_asyncio",
@@ -100,3 +102,19 @@ def blocks_of(page: Path) -> list[Block]:
 def prose(text: str) -> str:
     """The text without its code blocks."""
     return BLOCK.sub("", text)
+
+
+def complete_example() -> str:
+    """The complete example of README."""
+    [code] = [
+        block.code for block in blocks_of(ROOT / "README.md") if "async def main(" in block.code
+    ]
+    return code
+
+
+def pictured_code() -> str:
+    """The part of README's complete example that its picture shows: from the job to its redirect URL."""
+    before, start, after = complete_example().partition("    job = DirectJob(")
+    assert before
+    shown, end, _ = after.partition("single_signer.redirect_url)\n")
+    return textwrap.dedent(start + shown + end)
