@@ -1,12 +1,12 @@
-"""docs/reference/sandbox.md is correct: the tests run its faults, its control API commands and its example test."""
+"""The pages about the sandbox are correct: the tests run their faults, commands and printed tests."""
 
 import inspect
 import re
 import shlex
-from pathlib import Path
 
 import aiohttp
 import pytest
+from pages import ROOT, blocks_of
 
 from posten_signering.sandbox import Fault, FaultKind, Sandbox, ThreadedSandbox
 from posten_signering.sandbox import __main__ as command
@@ -15,8 +15,9 @@ from posten_signering.sandbox._control.endpoints import ENDPOINTS
 from posten_signering.sandbox._control.openapi import openapi_document
 from posten_signering.sandbox._values.settings import Settings
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "sandbox.md"
-TEXT = PAGE.read_text(encoding="utf-8")
+TESTING = ROOT / "docs" / "guides" / "testing.md"
+TEXT = (ROOT / "docs" / "reference" / "sandbox.md").read_text(encoding="utf-8")
+CONTROL_API = (ROOT / "docs" / "reference" / "control-api.md").read_text(encoding="utf-8")
 
 pytest_plugins = ["pytester"]
 
@@ -55,7 +56,7 @@ def test_the_example_with_faults_runs():
 
 
 def test_the_documented_methods_and_settings_exist():
-    rows = re.findall(r"^\| (`.*?) \|", section("From tests"), re.MULTILINE)
+    rows = re.findall(r"^\| (`.*?) \|", section("In a program"), re.MULTILINE)
     documented = {name for row in rows for name in re.findall(r"`(\w+)", row)}
     public = {name for name in vars(Sandbox) if not name.startswith("_")}
     assert documented - public == set()
@@ -75,13 +76,24 @@ def test_the_documented_methods_and_settings_exist():
         assert f"`{name}`" in comparison
 
 
-def test_the_documented_ports_are_the_defaults():
-    assert f"{command.PORT} for the API and {command.PAGES_PORT} for its pages" in TEXT
+def test_the_documented_options_are_those_of_the_command(capsys):
+    rows = re.findall(
+        r"^\| `(--[\w-]+)` \| `?(\w+)`? \|", section("From the command line"), re.MULTILINE
+    )
+    with pytest.raises(SystemExit, match="0"):
+        command.main(["--help"])
+    options = re.findall(r"^  (--[\w-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert [option for option, _ in rows] == options
+    defaults = vars(command._parse([], "program"))
+    for option, default in rows:
+        value = defaults[option.removeprefix("--").replace("-", "_")]
+        seconds = getattr(value, "total_seconds", lambda value=value: value)()
+        assert default == ("none" if value is None else f"{seconds}".removesuffix(".0"))
 
 
 def curls():
     """The curl commands as tuples (method, path, body)."""
-    for line in re.findall(r"^\$ curl (.*)$", section("The control API"), re.MULTILINE):
+    for line in re.findall(r"^\$ curl (.*)$", CONTROL_API, re.MULTILINE):
         words = shlex.split(line)
         method, body = "GET", None
         if words[0] == "-X":
@@ -107,20 +119,27 @@ async def test_the_control_api_accepts_every_documented_command():
             async with session.request(method, url, data=body, headers=headers) as answer:
                 # The sandbox has no job. No other error is allowed.
                 assert answer.status in ({404} if "/jobs/" in path else {200, 204}), path
-    changing = {
-        (method.upper(), path)
-        for path, item in document.items()
-        for method in item
-        if method != "get" and path != "/control/faults/{fault}"
-    }
-    assert changing - called == {("DELETE", "/control/faults")}
+    operations = {(method.upper(), path) for path, item in document.items() for method in item}
+    assert operations - called == set()
 
 
-def test_the_example_test_passes(pytester):
-    conftest, test = python("With pytest")
-    backend = "import pytest\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
-    pytester.makepyfile(conftest=conftest + backend, test_page=test)
-    result = pytester.runpytest_subprocess(
-        "-W", "error", "-p", "no:asyncio", "-p", "no:schemathesis"
-    )
-    result.assert_outcomes(passed=1)
+PLUGINS = ["-p", "anyio.pytest_plugin", "-p", "pytest_asyncio.plugin"]
+
+
+@pytest.mark.parametrize(
+    ("files", "plugins", "outcomes"),
+    [
+        # The test with the mark of anyio shows that no other plugin is active.
+        (["lease", "test_lease", "conftest", "test_with_anyio"], [], {"passed": 1, "failed": 1}),
+        (None, PLUGINS, {"passed": 6}),
+    ],
+    ids=["plain", "plugins"],
+)
+def test_the_printed_tests_pass(pytester, monkeypatch, files, plugins, outcomes):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    printed = {block.code.split()[1]: block.code for block in blocks_of(TESTING)}
+    for name, code in printed.items():
+        if files is None or name.removesuffix(".py") in files:
+            (pytester.path / name).write_text(code)
+    result = pytester.runpytest_subprocess(*plugins)
+    result.assert_outcomes(**outcomes)

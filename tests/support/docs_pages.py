@@ -43,7 +43,19 @@ ELSEWHERE = {
         "cleanup_ctx",
     ): "test_the_example_with_a_worker_in_aiohttp_runs",
     ("reference/sandbox.md", "def make_the_service_flaky"): "test_the_example_with_faults_runs",
-    ("reference/sandbox.md", "posten_client"): "test_the_example_test_passes",
+    **{
+        ("guides/testing.md", f"# {file}\n"): "test_the_printed_tests_pass"
+        for file in (
+            "lease.py",
+            "test_lease.py",
+            "conftest.py",
+            "test_with_anyio.py",
+            "test_with_asyncio.py",
+            "test_faults.py",
+            "test_time.py",
+            "test_transport.py",
+        )
+    },
 }
 
 
