@@ -7,7 +7,7 @@ from datetime import timedelta
 import anyio
 import loopback
 import pytest
-from pages import ROOT, complete_example, pictured_code
+from docs_pages import ROOT, complete_example, pictured_code
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from playwright.async_api import expect

@@ -10,8 +10,8 @@ import httpx
 import loopback
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from docs_pages import ROOT, blocks_of
 from example_apps import LEASE, importable, module, variables
-from pages import ROOT, blocks_of
 
 from posten_signering import (
     DirectClient,

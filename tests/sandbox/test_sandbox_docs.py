@@ -6,7 +6,7 @@ import shlex
 
 import aiohttp
 import pytest
-from pages import ROOT, blocks_of
+from docs_pages import ROOT, blocks_of
 
 from posten_signering.sandbox import Fault, FaultKind, Sandbox, ThreadedSandbox
 from posten_signering.sandbox import __main__ as command
