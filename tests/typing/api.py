@@ -307,6 +307,10 @@ def job() -> DirectJob:
     )
 
 
+def exit_urls() -> ExitUrls:
+    return assert_type(ExitUrls.single("https://shop.example/back"), ExitUrls)
+
+
 async def create(client: DirectClient) -> str:
     client.validate(job())
     created = await client.create(job())

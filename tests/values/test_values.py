@@ -271,6 +271,12 @@ def test_senders_with_a_different_number_or_queue_are_not_equal():
     assert sender != Sender(organization_number="987654321", polling_queue="shop")
 
 
+def test_a_single_exit_url_is_used_for_every_outcome():
+    url = "https://shop.example/back"
+    assert ExitUrls.single(url) == ExitUrls(completion=url, rejection=url, error=url)
+    assert ExitUrls.single(url) != ExitUrls.single(f"{url}/")
+
+
 def test_a_list_that_the_caller_changes_later_does_not_change_the_value():
     documents, signers = [DOCUMENT], [SIGNER]
     job = DirectJob(title="x", documents=documents, signers=signers, exit_urls=EXIT_URLS)

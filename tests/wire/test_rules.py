@@ -276,7 +276,7 @@ def test_values_at_the_limits_are_valid(fields):
     ],
 )
 def test_an_exit_url_that_a_browser_follows_is_valid(url):
-    assert violations(job(exit_urls=ExitUrls(completion=url, rejection=url, error=url))) == []
+    assert violations(job(exit_urls=ExitUrls.single(url))) == []
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,18 @@ class ExitUrls:
     rejection: str = field(repr=False)
     error: str = field(repr=False)
 
+    @classmethod
+    def single(cls, url: str) -> "ExitUrls":
+        """Exit URLs that are all the same, for an app that needs no URL for each outcome.
+
+        Whichever way the signing ended, the status says what happened. The service adds the query parameter
+        `status_query_token` as usual. It is `ExitUrls.singleExitUrl` of the official Java client.
+
+        Args:
+            url: Used after the signer has signed or rejected, and after a technical failure.
+        """
+        return cls(completion=url, rejection=url, error=url)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectJob:
