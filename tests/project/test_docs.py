@@ -153,6 +153,93 @@ def test_a_block_that_does_not_compile_is_reported():
         faults("async def f(:")
 
 
+# The tables that map the official clients to ours
+
+MODULES = [inspect.importlib.import_module(name) for name in sorted(PUBLIC)]
+PUBLIC_NAMES = {name: getattr(module, name) for module in MODULES for name in module.__all__}
+MEMBERS = {
+    name
+    for owner in PUBLIC_NAMES.values()
+    if inspect.isclass(owner)
+    for name in (*dir(owner), *getattr(owner, "__dataclass_fields__", {}))
+}
+# What a variable in a table stands for.
+VARIABLES_IN_TABLES = {
+    "client": DirectClient,
+    "created": posten_signering.DirectJobResponse,
+    "poll": posten_signering.StatusPoll,
+    "signature": posten_signering.Signature,
+    "signer": posten_signering.DirectSignerResponse,
+    "status": posten_signering.DirectJobStatusResponse,
+}
+
+
+def codes_in_our_column(page: Path) -> list[str]:
+    """The code in the column "Here" of a page's tables."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    cells = [re.split(r" ?\| ?", line)[2] for line in lines if re.match(r"\| .* \| .* \|", line)]
+    return [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
+
+
+def resolved(node: ast.expr) -> object:
+    """The class or function of ours that an expression names, or None."""
+    if isinstance(node, ast.Name):
+        return VARIABLES_IN_TABLES.get(node.id, PUBLIC_NAMES.get(node.id))
+    return (
+        getattr(resolved(node.value), node.attr, None) if isinstance(node, ast.Attribute) else None
+    )
+
+
+def unknown_names(code: str) -> set[str]:
+    """The names in a cell that this package does not have: functions, classes, their members and parameters."""
+    unknown = set()
+    for node in ast.walk(parsed(f"{code}: ..." if code.startswith("async ") else code)):
+        match node:
+            case ast.Call(func=function, keywords=arguments):
+                known = resolved(function)
+                if known is not None:
+                    parameters = inspect.signature(known).parameters
+                    unknown |= {f"{argument.arg}=" for argument in arguments} - {
+                        f"{parameter}=" for parameter in parameters
+                    }
+                elif isinstance(function, ast.Name) and not hasattr(builtins, function.id):
+                    unknown.add(function.id)
+            case ast.Name(id=name) if name[0].isupper() and name not in PUBLIC_NAMES:
+                unknown.add(name)
+            case ast.Attribute(value=ast.Name() as value, attr=member):
+                owner = resolved(value)
+                if owner is not None and not has(owner, member):
+                    unknown.add(member)
+            case ast.Assign(targets=[ast.Name(id=name)]) if name not in MEMBERS:
+                unknown.add(name)
+    return unknown - {"Path"}
+
+
+@pytest.mark.parametrize("client", ["java", "csharp"])
+def test_every_name_of_ours_in_the_tables_of_an_official_client_exists(client):
+    codes = codes_in_our_column(ROOT / "docs" / "guides" / f"from-{client}.md")
+    assert len(codes) > 70
+    assert {code: names for code in codes if (names := unknown_names(code))} == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("Enviroment.STAGING", {"Enviroment"}),
+        ("Environment.TEST", {"TEST"}),
+        ("Document(name='...')", {"name="}),
+        ("client.get_status_change(queue='a')", {"queue="}),
+        ("status_query_token_of(url)", {"status_query_token_of"}),
+        ("await client.get_state(status)", {"get_state"}),
+        ("async for change in client.changes()", {"changes"}),
+        ("created.url", {"url"}),
+        ("max_sockets=8", {"max_sockets"}),
+    ],
+)
+def test_a_name_in_a_table_that_does_not_exist_is_reported(code, names):
+    assert unknown_names(code) == names
+
+
 @pytest.mark.parametrize("page", PAGES, ids=path_of)
 def test_every_error_that_a_page_names_exists(page):
     text = prose(page.read_text(encoding="utf-8"))

@@ -34,6 +34,7 @@ from posten_signering import (
     Environment,
     Sender,
     StatusRetrievalMethod,
+    status_query_token_in,
 )
 from posten_signering._values import events
 from posten_signering.sandbox import Sandbox
@@ -57,6 +58,7 @@ class Bench:
     folder: Path
     sandbox: Sandbox
     client_in_use: DirectClient
+    returned: tuple[str, str] | None = None
 
     async def client(self):
         return self.client_in_use
@@ -84,6 +86,31 @@ class Bench:
         await self.created()
         poll = await self.client_in_use.get_status_change()
         return poll.change
+
+    async def _returned(self):
+        """The status URL of a job, and the exit URL that its signer has returned to."""
+        if self.returned is None:
+            response = await self.response()
+            exit_url = await self.sandbox.sign(response.single_signer.redirect_url)
+            self.returned = response.status_url, exit_url
+        return self.returned
+
+    async def status_url(self):
+        return (await self._returned())[0]
+
+    async def exit_url(self):
+        return (await self._returned())[1]
+
+    async def status(self):
+        status_url, exit_url = await self._returned()
+        return await self.client_in_use.get_status(status_url, status_query_token_in(exit_url))
+
+    async def response(self):
+        """A job that waits for its signer."""
+        return await self.client_in_use.create(await self.job())
+
+    async def signer_url(self):
+        return (await self.response()).single_signer.signer_url
 
     async def sandbox_(self):
         return self.sandbox
