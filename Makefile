@@ -18,7 +18,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help docs docs-serve demo sandbox example-fastapi example-aiohttp example-django example-worker example-celery example-fleet example-script test bench bench-short soak soak-short check lint types generated exemptions generate format constraints clean
+.PHONY: help docs docs-serve dist sbom demo sandbox example-fastapi example-aiohttp example-django example-worker example-celery example-fleet example-script test bench bench-short soak soak-short check lint types generated exemptions generate format constraints clean
 .PHONY: ready-demo ready-examples ready-test ready-bench ready-dev
 
 help: ## list the targets
@@ -92,6 +92,12 @@ docs: ready-dev ## build the documentation site in site/, and open its pages in 
 docs-serve: export NO_MKDOCS_2_WARNING := 1
 docs-serve: ready-dev ## serve the documentation on http://127.0.0.1:8000 while you write
 	@$(PY) -m mkdocs serve $(ARGS)
+
+dist: ready-dev ## build the sdist and the wheel in dist/, twice, and check them
+	$(PY) tools/dist.py
+
+sbom: ready-dev ## build and check them, and list in dist/ all that the wheel installs (CycloneDX)
+	$(PY) tools/dist.py --sbom
 
 check: lint types generated exemptions ## run ruff, mypy and pyright; check the generated code; count the exemptions
 
