@@ -84,7 +84,7 @@ soak-short: ready-test ## run a shorter soak test, in about two minutes
 
 # MkDocs prints a notice about its next version, which this project does not use.
 docs: export NO_MKDOCS_2_WARNING := 1
-docs: ready-dev ## build the documentation site in site/, and open its pages in a browser
+docs: ready-dev ## build the documentation site in site/; save images of it and of the command line
 	$(PY) -m mkdocs build
 	$(PY) -m pytest -m site tests/browser tests/project/test_docs_site.py
 	@echo "Links to other sites, which are not opened, are listed in site/external-links.txt."
