@@ -73,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     for path in made:
         print(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}")
+    if changed := _git("status", "--porcelain"):
+        print(f"Do not publish these files: {len(changed)} changes are not committed.")
     return 0
 
 
@@ -162,18 +164,20 @@ def check_same(first: Path, second: Path, names: list[str]) -> None:
         )
 
 
-def _tracked() -> set[str] | None:
-    """The files that git tracks or would track after `git add`. None outside a git repository."""
+def _git(*arguments: str) -> list[str] | None:
+    """What git prints, cut at null bytes. None outside a git repository, such as in an unpacked sdist."""
     if not (ROOT / ".git").exists():
         return None
-    listed = subprocess.run(
-        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "-co", "--exclude-standard"],  # noqa: S607 - git is wherever PATH finds it
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    names = listed.stdout.split("\0")
+    command = ["git", "-c", f"safe.directory={ROOT}", *arguments, "-z"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return [name for name in listed.stdout.split("\0") if name]
+
+
+def _tracked() -> set[str] | None:
+    """The files that git tracks or would track after `git add`. None outside a git repository."""
+    names = _git("ls-files", "--cached", "--others", "--exclude-standard")
+    if names is None:
+        return None
     return {name for name in names if (ROOT / name).is_file() and not LEFT_OUT.match(name)}
 
 
