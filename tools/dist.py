@@ -49,6 +49,8 @@ EXTRA_OF = {
     "python -m posten_signering": "cli",
     "python -m posten_signering.sandbox": "sandbox",
 }
+# One of these shows that an environment has more than the package needs.
+TOOLS = {"hatchling", "mypy", "nox", "pip", "pytest", "ruff", "uv"}
 _INSTALL = re.compile(r"pip install 'posten-signering\[(\w+)\]'")
 
 
@@ -125,8 +127,8 @@ def _build(source: Path, output: Path, *, umask: int = -1, **variables: str) -> 
     # The backend uses its own fixed date for all files if this variable is not set.
     environment = {name: os.environ[name] for name in os.environ if name != "SOURCE_DATE_EPOCH"}
     _run(
-        *(sys.executable, "-m", "uv", "build", "--quiet", f"--build-constraints={CONSTRAINTS}"),
-        *(f"--out-dir={output}", source),
+        *(sys.executable, "-m", "uv", "build", "--quiet", f"--python={sys.executable}"),
+        *(f"--build-constraints={CONSTRAINTS}", f"--out-dir={output}", source),
         environment=environment | variables,
         umask=umask,
     )
@@ -398,7 +400,7 @@ def _write_sbom(path: Path, python: Path, scratch: Path) -> None:
 
 
 def check_sbom(listing: dict[str, Any]) -> None:
-    """Check that an SBOM describes this version, pinned as in constraints.txt, and nothing of this machine.
+    """Check that an SBOM describes this version with its pinned requirements, and nothing of this machine.
 
     Raises:
         FaultyFileError: It does not.
@@ -409,7 +411,12 @@ def check_sbom(listing: dict[str, Any]) -> None:
     faults = [
         f"{component['name']} {component['version']} is not pinned"
         for component in listing["components"]
-        if (re.sub(r"[-_.]+", "-", component["name"]).lower(), component["version"]) not in pins
+        if (_name_of(component["name"]), component["version"]) not in pins
+    ]
+    faults += [
+        f"{component['name']} is a tool for development"
+        for component in listing["components"]
+        if _name_of(component["name"]) in TOOLS
     ]
     if (root["name"], root.get("version")) != (PROJECT["project"]["name"], version()):
         faults.append(f"it describes {root['name']} {root.get('version')}")
@@ -419,6 +426,11 @@ def check_sbom(listing: dict[str, Any]) -> None:
         faults.append("it differs from run to run")
     if faults:
         raise FaultyFileError(f"The SBOM is wrong: {'; '.join(faults)}.")
+
+
+def _name_of(distribution: str) -> str:
+    """The normalised name of a distribution."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _step(title: str) -> None:

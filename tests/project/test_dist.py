@@ -175,6 +175,7 @@ def test_an_sbom_of_the_pinned_distributions_is_accepted():
 @pytest.mark.parametrize(
     ("sbom", "message"),
     [
+        (listing(name="pytest"), "pytest is a tool for development"),
         (listing(version="1.0"), "anyio 1.0 is not pinned"),
         (listing(purl="pkg:pypi/anyio?download_url=file:///x.whl"), "file of this machine"),
         ({**listing(), "serialNumber": "urn:uuid:1"}, "differs from run to run"),
