@@ -79,9 +79,6 @@ class Bench:
         await self.sandbox.sign(created.single_signer.redirect_url)
         return created
 
-    async def signer_url(self):
-        return (await self.client_in_use.create(await self.job())).single_signer.signer_url
-
     async def change(self):
         await self.created()
         poll = await self.client_in_use.get_status_change()
@@ -111,9 +108,6 @@ class Bench:
 
     async def signer_url(self):
         return (await self.response()).single_signer.signer_url
-
-    async def sandbox_(self):
-        return self.sandbox
 
     async def contract(self):
         return self.folder / "contract.pdf"
