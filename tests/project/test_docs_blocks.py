@@ -36,6 +36,9 @@ from posten_signering import (
     StatusRetrievalMethod,
     status_query_token_in,
 )
+
+# Imported here, so that it knows the service's own environments, and not the one of the fixture below.
+from posten_signering._configuration.variables import PREFIX
 from posten_signering._values import events
 from posten_signering.sandbox import Sandbox
 
@@ -199,7 +202,7 @@ async def bench(tmp_path, monkeypatch):
             "TRUST_ANCHORS": tmp_path / "anchors",
             "ORGANIZATION_NUMBER": "123456789",
         }.items():
-            monkeypatch.setenv(f"POSTEN_SIGNERING_{variable}", str(value))
+            monkeypatch.setenv(f"{PREFIX}{variable}", str(value))
         monkeypatch.setattr(Environment, "STAGING", pinned(Environment.STAGING, sandbox))
         async with DirectClient(sandbox.client_configuration()) as client:
             yield Bench(tmp_path, sandbox, client)
