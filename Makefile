@@ -17,8 +17,14 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # Tests start many processes. Each would compile the package and the tests again if no bytecode were kept.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Every public name has a full type. Pyright finds the package through the `python` on PATH, and only there.
+define verify_types
+report=$$(PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m pyright --verifytypes posten_signering --ignoreexternal) \
+  || { echo "$$report"; exit 1; }; echo "$$report" | grep score
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help docs docs-serve dist sbom demo sandbox example-fastapi example-aiohttp example-django example-worker example-celery example-fleet example-script test bench bench-short soak soak-short check lint types generated exemptions generate format constraints clean
+.PHONY: help docs docs-serve dist sbom demo sandbox example-fastapi example-aiohttp example-django example-worker example-celery example-fleet example-script test bench bench-short soak soak-short check lint types generated exemptions interface api generate format constraints clean
 .PHONY: ready-demo ready-examples ready-test ready-bench ready-dev
 
 help: ## list the targets
@@ -99,7 +105,7 @@ dist: ready-dev ## build the sdist and the wheel in dist/, twice, and check them
 sbom: ready-dev ## build and check them, and list in dist/ all that the wheel installs (CycloneDX)
 	$(PY) tools/dist.py --sbom
 
-check: lint types generated exemptions ## run ruff, mypy and pyright; check the generated code; count the exemptions
+check: lint types generated exemptions interface ## run ruff, mypy and pyright; check the generated code and the public interface; count the exemptions
 
 lint: ready-dev
 	$(PY) -m ruff check .
@@ -108,12 +114,19 @@ lint: ready-dev
 types: ready-dev
 	$(PY) -m mypy
 	$(PY) -m pyright
+	@$(verify_types)
 
 generated: ready-dev
 	$(PY) tools/generate.py --check
 
 exemptions: ready-dev
 	$(PY) tools/exemptions.py
+
+interface: ready-dev
+	$(PY) tools/public_api.py --check
+
+api: ready-dev ## write the public interface to api.txt, with which `make check` compares it
+	$(PY) tools/public_api.py
 
 generate: ready-dev ## generate generated/posten_signering_xml from xsd/direct.xsd
 	$(PY) tools/generate.py

@@ -147,7 +147,7 @@ class InvalidJobError(SigningError):
     """
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        self.violations = tuple(violations)
+        self.violations: tuple[Violation, ...] = tuple(violations)
         count = len(self.violations)
         heading = "The job breaks a rule" if count == 1 else f"The job breaks {count} rules"
         super().__init__(
@@ -384,7 +384,8 @@ class TooEagerPollingError(ApiError):
             detail=f"polled too early; {when}",
         )
         self.next_permitted_poll_time = next_permitted_poll_time
-        self.wait = self.poll_wait = wait
+        self.wait: timedelta | None = wait
+        self.poll_wait: timedelta | None = wait
         self.polled = polled
         if not polled:
             message = "The client did not send this poll, because it is too early."
@@ -394,7 +395,7 @@ class TooEagerPollingError(ApiError):
                 message += (
                     f" The service permits the next poll at {next_permitted_poll_time.isoformat()}."
                 )
-            self.args = (message,)
+            self.args: tuple[object, ...] = (message,)
 
 
 class RateLimitedError(ApiError):
@@ -413,7 +414,7 @@ class RateLimitedError(ApiError):
         self, *, operation: str, status: int, received: datetime, wait: timedelta | None
     ) -> None:
         self.wait = wait
-        self.blocked_until = None if wait is None else received + wait
+        self.blocked_until: datetime | None = None if wait is None else received + wait
         detail = "too many calls"
         if wait is not None:
             detail += f"; wait {wait.total_seconds():.0f} seconds before the next call"

@@ -45,8 +45,8 @@ try:
         get_tracer,
         set_span_in_context,
     )
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "opentelemetry":
+except ModuleNotFoundError as _error:
+    if (_error.name or "").partition(".")[0] != "opentelemetry":
         raise
     raise ImportError(
         "posten_signering.opentelemetry needs the extra `opentelemetry`. Install it with: pip install "

@@ -54,7 +54,7 @@ class DownloadStream:
     """
 
     def __init__(self, stream: ResponseStream, loop: OwnLoop) -> None:
-        self.content_length = announced_length(stream.headers)
+        self.content_length: int | None = announced_length(stream.headers)
         self._chunks = stream.chunks()
         self._loop = loop
 
