@@ -245,7 +245,8 @@ class CreateOutcomeUnknownError(TransportError):
     """The job may exist: its request was sent, but no clear response came.
 
     A create is retried only as long as no byte of its request can have left. After that the client does
-    not retry, because the service has no idempotency key: a second request may create a second job. If the job exists and is polled, a later status change has its reference.
+    not retry, because the service has no idempotency key: a second request may create a second job. If the
+    job exists and is polled, a later status change has its reference.
 
     Attributes:
         reference: The job's reference; None when it has none.

@@ -112,6 +112,11 @@ class DirectClient(ClientLifecycle):
 
         Returns:
             The signer, with the new `redirect_url`.
+
+        Raises:
+            UntrustedUrlError: The URL is not one of the service's API, for example because it is the
+                redirect URL. Nothing was sent.
+            ApiError: The service refused the request, for example because the signer has finished.
         """
         hidden = Secret(signer)
         del signer
@@ -196,6 +201,11 @@ class DirectClient(ClientLifecycle):
 
         Args:
             status: The status change, or the confirmation URL that you stored.
+
+        Raises:
+            TransportError: No response arrived, also after the retries. The change may be confirmed or
+                not. If it is not, the service delivers it again.
+            ApiError: The service refused the confirmation.
         """
         self._open()
         hidden = Secret(status)
@@ -261,8 +271,8 @@ class DirectClient(ClientLifecycle):
     ) -> AsyncGenerator[DownloadStream]:
         """Streams the signed PDF of a job: `async with client.open_pades(status) as stream`.
 
-        The stream is an async iterator of chunks of bytes, with a `content_length`. Reading from it may
-        raise `TransportError` or `UnexpectedResponseError`. These failures are not retried.
+        The stream is an async iterator of chunks of bytes, with a `content_length`. The client retries
+        until the response begins, but not while you read the stream: see `DownloadStream`.
 
         Args:
             status: The status of the job, or the PAdES URL that you stored.

@@ -49,8 +49,17 @@ _WARNING = threading.Lock()
 class DownloadStream:
     """A signed document as an async iterator of chunks of bytes.
 
+    `DirectClient.open_pades` and `DirectClient.open_xades` open one. It can be read once, inside their
+    `async with` block, in the client's event loop. A failure while it is read is not retried.
+
     Attributes:
         content_length: The size of the document in bytes; None if the service does not say.
+
+    Raises:
+        TransportError: Raised while the stream is read: the connection was lost, or no more of the
+            document arrived within `Timeouts.download`.
+        UnexpectedResponseError: Raised while the stream is read: the document can't be decoded.
+        ClientStateError: The stream is read in a different event loop than the client's.
     """
 
     def __init__(self, stream: ResponseStream, loop: OwnLoop) -> None:

@@ -217,8 +217,8 @@ class ClientLifecycle:
         connections of the old certificate are closed at once, the others when their exchange ends.
 
         If this raises an error, the old certificate stays in use. After a cancellation, `certificate` says
-        which one is in use. Of several replacements at the same time, the last one to be called is applied last. The certificate that is already in use is
-        checked, and nothing changes.
+        which one is in use. Replacements at the same time are applied in the order of their calls. If the
+        certificate is in use already, it is checked, and nothing changes.
 
         The client trusts the CA certificates in the new `.p12` file in addition, if their fingerprints are
         pinned. With a custom `transport`, the certificate is used only to sign.

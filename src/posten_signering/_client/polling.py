@@ -208,10 +208,11 @@ class StatusChanges:
         return self
 
     async def __anext__(self) -> DirectJobStatusResponse:
-        """Waits for the next status change.
+        """Waits for the next status change, as `async for` does.
 
         Raises:
-            ClientStateError: The caller runs in a different event loop than the client.
+            ClientStateError: The caller runs in a different event loop than the client, or the client
+                was closed.
             SigningError: A permanent failure, or a transient one that the `FailurePolicy` raises.
             StopAsyncIteration: The iterator was stopped.
         """

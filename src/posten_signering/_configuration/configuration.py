@@ -62,6 +62,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def production() -> Environment:
+    """The environment of a configuration that names none."""
+    return Environment.PRODUCTION
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfiguration:
     """The configuration of a `DirectClient`. It is frozen: change a copy with `dataclasses.replace`.
@@ -103,7 +108,7 @@ class ClientConfiguration:
         ArgumentTypeError: A value has a wrong type, for example `fleet` is not a fleet.
     """
 
-    environment: Environment = field(default_factory=lambda: Environment.PRODUCTION)
+    environment: Environment = field(default_factory=production)
     certificate: EnterpriseCertificate = field(repr=False)  # by mistake, it may be a key
     trust_anchors: TrustAnchors = field(default_factory=TrustAnchors)
     sender: Sender | None = None

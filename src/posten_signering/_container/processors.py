@@ -54,6 +54,11 @@ class DocumentBundleToDisk:
         return f"DocumentBundleToDisk({str(self._directory)!r})"
 
     def __call__(self, job: DirectJob, open_container: Callable[[], BinaryIO]) -> None:
+        """Saves the container of a job. The client calls this before it sends the job.
+
+        Raises:
+            ConfigurationError: The directory does not exist, or the container can't be written there.
+        """
         if not self._directory.is_dir():
             raise ConfigurationError(
                 f"The container can't be saved: {str(self._directory)!r} is not an existing directory. "

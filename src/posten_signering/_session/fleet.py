@@ -165,7 +165,7 @@ class InMemoryFleet:
         self._joining = threading.Lock()
 
     def join(self, context: FleetContext, /) -> AbstractAsyncContextManager[FleetMember]:
-        """Opens a client's part in the fleet."""
+        """Opens a client's part in the fleet. The client calls this."""
         with self._joining:
             self._shared = self._shared or _Shared(self._share, context.time)
         return nullcontext(

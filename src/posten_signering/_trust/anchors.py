@@ -228,6 +228,11 @@ class TrustAnchors:
     def write_to(self, directory: str | Path) -> None:
         """Writes each certificate to its own file, for `from_directory` to read.
 
+        The name of a file is the beginning of the certificate's SHA-256 fingerprint, with the ending `.cer`.
+
+        Args:
+            directory: The directory. It is created, with its parents, if it does not exist.
+
         Raises:
             ConfigurationError: The directory can't be created or written to.
         """

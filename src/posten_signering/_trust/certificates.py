@@ -183,6 +183,9 @@ class EnterpriseCertificate:
 
         Args:
             anchors: CA certificates in DER form that may complete the chain, such as trust anchors.
+
+        Raises:
+            ValueError: An item of `anchors` is not a certificate in DER form.
         """
         _, missing = complete_chain(self, anchors)
         return missing

@@ -71,8 +71,13 @@ class Environment:
     """
 
     PRODUCTION: ClassVar["Environment"]
+    """The production environment, `https://api.signering.posten.no/api`."""
+
     STAGING: ClassVar["Environment"]
+    """The test environment, `https://api.difitest.signering.posten.no/api`."""
+
     DIFITEST: ClassVar["Environment"]
+    """Another name of the test environment: the same object as `STAGING`."""
 
     name: str
     service_root: str

@@ -33,6 +33,10 @@ from posten_signering.worker._retrying import RetryRoom, backoff
 logger = logging.getLogger("posten_signering.worker")
 
 Handler = Callable[[DirectJobStatusResponse], Awaitable[None]]
+"""Handles one status change: an async function, or an object with an async `__call__`.
+
+When it returns, the worker confirms the change. When it raises an exception, the worker calls it again later.
+It may get the same change several times: `DirectJobStatusResponse.deduplication_key` tells them apart."""
 
 # When a change has used this part of its lease, the worker notifies its observers.
 _LATE_AFTER = 0.9

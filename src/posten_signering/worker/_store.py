@@ -27,6 +27,10 @@ class SignedDocumentStore(Protocol):
             name: `pades.pdf`, `xades-1.xml`, `xades-2.xml` and so on. Signers are numbered in the
                 sorted order of their identifiers, which is the same in each change of a job.
             content: The whole document.
+
+        Raises:
+            Exception: The document was not stored. `StoreSignedDocuments` lets the error through, so the
+                worker calls its handler again.
         """
         ...
 

@@ -22,7 +22,6 @@ from posten_signering.worker._retrying import RetryRoom
 from posten_signering.worker._running import Running
 from posten_signering.worker._signals import receive_signals
 
-_LEASE = timedelta(minutes=10)
 _STOP_CALLED = "stop() was called"
 # For each client, the changes that its workers are handling, as in `DeliveryContext`. The workers share them,
 # because the service may redeliver a change of one worker to another.
@@ -100,7 +99,7 @@ class StatusChangeWorker:
         handler_timeout: timedelta = timedelta(minutes=8),
         max_deliveries: int | None = None,
         dead_letter: Handler | None = None,
-        lease: timedelta = _LEASE,
+        lease: timedelta = timedelta(minutes=10),
         stop_within: timedelta = timedelta(seconds=30),
         failure_policy: FailurePolicy | None = None,
         handle_signals: bool = False,

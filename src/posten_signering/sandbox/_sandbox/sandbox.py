@@ -59,19 +59,27 @@ class Sandbox:
         async with Sandbox() as sandbox:
             configuration = sandbox.client_configuration()
 
+    The defaults of the settings follow the documentation of the real service:
+
+    - `port` and `pages_port`: the ports of the API and of the signer's pages. 0 (the default): a free port.
+    - `directory`: where the sandbox keeps its state for the next start. None (the default): in memory.
+    - `empty_queue_wait`: a `timedelta`, the wait after an empty queue (30 seconds).
+    - `early_poll_penalty`: a `timedelta` that each early poll adds to the next permitted poll time (zero).
+    - `lease`: a `timedelta`, how long a delivered change is hidden from other polls (10 minutes).
+    - `lifetime`: a `timedelta`, how long signers may act on a job (30 days).
+    - `deletable_after`: a `timedelta` from completion until documents may be deleted (24 hours).
+    - `available_for`: a `timedelta` from a job's end until its documents are gone (40 days).
+    - `rate_limit`: a `RateLimit`. None: no limit.
+    - `organizations`: a frozenset of the organisation numbers that have access. None (the default): all.
+    - `largest_body`: the size of the largest request, in bytes.
+    - `document_time_limit`: a `timedelta`, how long the documents of a job may take to become one PDF (6
+      seconds).
+    - `clock`: a function that returns the current time as an aware `datetime`.
+    - `new_token`: a function that returns a new token.
+    - `random` and `sleep`: functions for faults with a probability or a delay.
+
     Args:
-        settings: Any of the settings below. The defaults follow the documentation of the real service.
-            Each of these is a `timedelta`: `empty_queue_wait` after an empty queue (30 seconds),
-            `lease` of a fetched change (10 minutes), `lifetime` of a job (30 days), `deletable_after`
-            from completion until documents may be deleted (24 hours), `available_for` from a job's
-            end until its documents are gone (40 days), `early_poll_penalty`, which each early poll
-            adds to the next permitted poll time (zero). `rate_limit`: a `RateLimit`; None for no
-            limit. `organizations`: a frozenset of the organisation numbers that have access; None for
-            all. `port`, `pages_port`: 0 for a free port. `largest_body`: in bytes.
-            `document_time_limit`: how long the documents of a job may take to become one PDF (6
-            seconds). `clock`: returns the current time as an aware `datetime`. `directory`: where the
-            sandbox keeps its state for the next start; None to keep it in memory. `new_token`: returns
-            a new token. `random` and `sleep`: for faults with a probability or a delay.
+        settings: Any of these settings, by name.
 
     Raises:
         OSError: On entering, when a port is in use or the directory can't be written to.
@@ -208,6 +216,11 @@ class Sandbox:
             sender: The default sender, when it is a different organisation than the certificate's
                 holder (see `authorize_broker`).
             overrides: Further fields of `ClientConfiguration`.
+
+        Raises:
+            SandboxError: `organization_number` is not nine digits.
+            ConfigurationError: The value of an override is not permitted.
+            ArgumentTypeError: The value of an override has a wrong type.
         """
         running = self._now_running
         content, password = self.enterprise_pkcs12(organization_number)
@@ -258,12 +271,26 @@ class Sandbox:
         return await self._act(redirect_url, Act.SIGN)
 
     async def reject(self, redirect_url: str) -> str:
-        """Rejects, as the signer would. This also ends the job for the other signers. See `sign`."""
+        """Rejects, as the signer would. This also ends the job for the other signers.
+
+        Returns:
+            The exit URL that the browser is sent to, with the `status_query_token`.
+
+        Raises:
+            SandboxError: As for `sign`.
+        """
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         return await self._act(redirect_url, Act.REJECT)
 
     async def fail(self, redirect_url: str) -> str:
-        """Fails the signing, as after a technical error. This also ends the job for the other signers. See `sign`."""
+        """Fails the signing, as after a technical error. This also ends the job for the other signers.
+
+        Returns:
+            The exit URL that the browser is sent to, with the `status_query_token`.
+
+        Raises:
+            SandboxError: As for `sign`.
+        """
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         return await self._act(redirect_url, Act.FAIL)
 
@@ -330,7 +357,7 @@ class Sandbox:
         Until then the sandbox refuses it with SIGNING_CEREMONY_NOT_COMPLETED.
 
         Raises:
-            SandboxError: The redirect URL does not work. See `sign`.
+            SandboxError: As for `sign`.
         """
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         control = self._now_running.control

@@ -25,7 +25,8 @@ class ThreadedSandbox:
     """A `Sandbox` with the same methods, but they block instead of being awaited.
 
     A plain `with` starts and stops it. Any thread may call it. It may also be used inside a running
-    event loop, which each method blocks for a few milliseconds.
+    event loop, which each method blocks for a few milliseconds. Each method raises the same errors as the
+    method of `Sandbox` with its name.
 
         with ThreadedSandbox() as sandbox:
             configuration = sandbox.client_configuration()
@@ -67,42 +68,42 @@ class ThreadedSandbox:
 
     @property
     def service_root(self) -> str:
-        """See `Sandbox`."""
+        """See `Sandbox.service_root`."""
         return self._sandbox.service_root
 
     @property
     def signing_pages_url(self) -> str:
-        """See `Sandbox`."""
+        """See `Sandbox.signing_pages_url`."""
         return self._sandbox.signing_pages_url
 
     @property
     def control_url(self) -> str:
-        """See `Sandbox`."""
+        """See `Sandbox.control_url`."""
         return self._sandbox.control_url
 
     @property
     def overview_url(self) -> str:
-        """See `Sandbox`."""
+        """See `Sandbox.overview_url`."""
         return self._sandbox.overview_url
 
     @property
     def exit_urls(self) -> ExitUrls:
-        """See `Sandbox`."""
+        """See `Sandbox.exit_urls`."""
         return self._sandbox.exit_urls
 
     @property
     def ca_pem(self) -> bytes:
-        """See `Sandbox`."""
+        """See `Sandbox.ca_pem`."""
         return self._sandbox.ca_pem
 
     @property
     def ca_certificates(self) -> Mapping[str, bytes]:
-        """See `Sandbox`."""
+        """See `Sandbox.ca_certificates`."""
         return self._sandbox.ca_certificates
 
     @property
     def received(self) -> Sequence[Received]:
-        """See `Sandbox`."""
+        """See `Sandbox.received`."""
         return self._loop.call(lambda: self._sandbox.received)
 
     @property
@@ -112,15 +113,15 @@ class ThreadedSandbox:
 
     @property
     def counters(self) -> Mapping[str, OrganizationCounters]:
-        """See `Sandbox`."""
+        """See `Sandbox.counters`."""
         return self._loop.call(lambda: self._sandbox.counters)
 
     def overview(self) -> Overview:
-        """See `Sandbox`."""
+        """See `Sandbox.overview`."""
         return self._loop.call(self._sandbox.overview)
 
     def enterprise_pkcs12(self, organization_number: str) -> tuple[bytes, str]:
-        """See `Sandbox`."""
+        """See `Sandbox.enterprise_pkcs12`."""
         return self._loop.call(self._sandbox.enterprise_pkcs12, organization_number)
 
     def client_configuration(
@@ -131,7 +132,7 @@ class ThreadedSandbox:
         sender: Sender | None = None,
         **overrides: Any,  # noqa: ANN401 - the fields of ClientConfiguration have different types
     ) -> ClientConfiguration:
-        """See `Sandbox`."""
+        """See `Sandbox.client_configuration`."""
         return self._loop.call(
             partial(
                 self._sandbox.client_configuration,
@@ -143,46 +144,46 @@ class ThreadedSandbox:
         )
 
     def authorize_broker(self, certificate_org: str, sender_org: str) -> None:
-        """See `Sandbox`."""
+        """See `Sandbox.authorize_broker`."""
         self._loop.call(self._sandbox.authorize_broker, certificate_org, sender_org)
 
     def sign(self, redirect_url: str) -> str:
-        """See `Sandbox`."""
+        """See `Sandbox.sign`."""
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         return self._loop.call(self._sandbox.sign, redirect_url)
 
     def reject(self, redirect_url: str) -> str:
-        """See `Sandbox`."""
+        """See `Sandbox.reject`."""
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         return self._loop.call(self._sandbox.reject, redirect_url)
 
     def fail(self, redirect_url: str) -> str:
-        """See `Sandbox`."""
+        """See `Sandbox.fail`."""
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         return self._loop.call(self._sandbox.fail, redirect_url)
 
     def expire(self, job_id: int) -> None:
-        """See `Sandbox`."""
+        """See `Sandbox.expire`."""
         self._loop.call(self._sandbox.expire, job_id)
 
     def end_lease(self, job_id: int, change: int) -> None:
-        """See `Sandbox`."""
+        """See `Sandbox.end_lease`."""
         self._loop.call(self._sandbox.end_lease, job_id, change)
 
     def delete_documents(self, job_id: int) -> None:
-        """See `Sandbox`."""
+        """See `Sandbox.delete_documents`."""
         self._loop.call(self._sandbox.delete_documents, job_id)
 
     def advance(self, seconds: float) -> None:
-        """See `Sandbox`."""
+        """See `Sandbox.advance`."""
         self._loop.call(self._sandbox.advance, seconds)
 
     def reset(self) -> None:
-        """See `Sandbox`."""
+        """See `Sandbox.reset`."""
         self._loop.call(self._sandbox.reset)
 
     def status_query_token(self, redirect_url: str) -> str:
-        """See `Sandbox`."""
+        """See `Sandbox.status_query_token`."""
         redirect_url = Hidden(redirect_url)  # Its token must not show in a traceback with locals.
         return self._loop.call(self._sandbox.status_query_token, redirect_url)
 
