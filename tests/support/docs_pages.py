@@ -23,7 +23,6 @@ ELSEWHERE = {
         "def follow_secret",
     ): "test_the_example_for_a_mounted_secret_uses_each_new_certificate",
     ("reference/configuration.md", "BaseSettings"): "test_the_example_for_pydantic_settings_runs",
-    ("guides/telemetry.md", "prometheus_client"): "test_the_observer_for_prometheus_runs",
     (
         "guides/telemetry.md",
         "sentry_sdk",
