@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -293,6 +294,13 @@ class Callers:
 
     def start(self, processes: int) -> float:
         """Starts the processes. Returns the time at which all of them enter their clients."""
+        # A client imports these when it is entered. Eight processes that do so on few cores take longer than the wait
+        # for the fleet's permission, which is what counts here.
+        for name in (
+            "posten_signering._client.creation",
+            "posten_signering._session.redis_connection",
+        ):
+            import_module(name)
         barrier = _FORK.Barrier(processes + 1)
         for number in range(processes):
             name = f"{_NAME}-{number}"
