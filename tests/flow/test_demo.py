@@ -94,7 +94,7 @@ def test_the_demo_without_arguments_runs_every_step(sample, xmlsec1, pdfsig, pdf
         "PAdES, the signed PDF:",
         "XAdES of signer 2:",
         "Confirmed: the queue will not deliver this change again.",
-        "Read README.md next",
+        "Read next, in the project's repository: README.md",
     ):
         assert step in demo_run.text
     for canary in (demo.IDENTITY_NUMBER, "status_query_token="):

@@ -351,7 +351,7 @@ def _keep_container(sandbox: Sandbox, output: Path, say: Print) -> None:
     if signed.exists():
         say(f"Verify the signed PDF with pdfsig:\n\npdfsig {shlex.quote(str(signed))}\n")
     say(
-        "Read README.md next; docs/guides/official-guide.md maps the official guide to this package."
+        "Read next, in the project's repository: README.md, then docs/tutorial.md."
     )
 
 
