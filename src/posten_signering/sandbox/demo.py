@@ -350,9 +350,7 @@ def _keep_container(sandbox: Sandbox, output: Path, say: Print) -> None:
     signed = output / SIGNED
     if signed.exists():
         say(f"Verify the signed PDF with pdfsig:\n\npdfsig {shlex.quote(str(signed))}\n")
-    say(
-        "Read next, in the project's repository: README.md, then docs/tutorial.md."
-    )
+    say("Read next, in the project's repository: README.md, then docs/tutorial.md.")
 
 
 if __name__ == "__main__":
