@@ -82,3 +82,13 @@ async def test_the_colours_follow_the_system_or_the_reader(visit, site):
     await person.screenshot("site-tutorial-dark")
     await person.page.locator("label[title='Use the light colours']").click()
     await expect(body).to_have_attribute("data-md-color-scheme", "default")
+
+
+async def test_the_copy_button_copies_only_the_commands_of_a_console_block(visit, site):
+    person = await visit()
+    await person.page.goto(f"{site}/tutorial.html")
+    block = person.page.locator(".language-console code", has_text="access.py")
+    assert (await block.inner_text()).startswith("$ python access.py\nYou are")
+    # The theme sets this attribute while it reads the text to copy.
+    await block.evaluate("block => block.setAttribute('data-md-copying', '')")
+    assert (await block.inner_text()).rstrip() == "python access.py"
