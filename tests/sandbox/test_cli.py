@@ -356,6 +356,21 @@ def test_without_the_extra_only_the_sandbox_itself_is_missing(missing):
     assert "Traceback" not in errors
 
 
+def test_the_demo_without_the_extra_names_it_in_one_line(tmp_path):
+    program = (
+        "import runpy, sys; sys.modules['aiohttp'] = None\n"
+        "sys.argv[1:] = ['--output', 'demo-output']\n"
+        "runpy.run_module('posten_signering.sandbox.demo', run_name='__main__', alter_sys=True)"
+    )
+    with started("-c", program, cwd=tmp_path) as process:
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert output == ""
+    assert "pip install 'posten-signering[sandbox]'" in errors
+    assert errors.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_broken_import_is_not_reported_as_a_missing_extra():
     module = "posten_signering.sandbox._pages.application"
     program = (

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from posten_signering import (
@@ -28,8 +29,11 @@ from posten_signering import (
     StatusRetrievalMethod,
 )
 from posten_signering.errors import SigningError
-from posten_signering.sandbox import Sandbox, SandboxError
-from posten_signering.sandbox._pages.portal import Portal
+from posten_signering.sandbox._values.refusal import SandboxError
+
+if TYPE_CHECKING:
+    from posten_signering.sandbox import Sandbox
+    from posten_signering.sandbox._pages.portal import Portal
 
 PROGRAM = "python -m posten_signering.sandbox.demo"
 OUTPUT = Path("demo-output")
@@ -102,6 +106,9 @@ def main(
     options = parser.parse_args(arguments)
     try:
         asyncio.run(_run(options.documents, options.output, print_line, by_person=options.browser))
+    except ImportError as error:
+        sys.stderr.write(f"{error.msg}\n")
+        return 1
     except (SigningError, SandboxError, OSError) as error:
         print_line(f"\nThe demo failed: {by_file_names(str(error), options.documents)}")
         return 1
@@ -124,7 +131,13 @@ def by_file_names(message: str, paths: Sequence[Path]) -> str:
 
 
 async def _run(paths: Sequence[Path], output: Path, say: Print, *, by_person: bool) -> None:
-    """Starts a sandbox and a client, and runs the flow in the order of the service's guide."""
+    """Starts a sandbox and a client, and runs the flow in the order of the service's guide.
+
+    Raises:
+        ImportError: The extra `sandbox` is not installed.
+    """
+    from posten_signering.sandbox import Sandbox  # noqa: PLC0415 - fails without the extra
+
     _remove_old_results(output)
     say("Starting a sandbox: a local service that behaves like Posten signering.")
     async with AsyncExitStack() as stack:
@@ -133,6 +146,8 @@ async def _run(paths: Sequence[Path], output: Path, say: Print, *, by_person: bo
         say(f"  The API uses mutual TLS and is at {sandbox.service_root}")
         say(f"  The API responds: {await client.check_access()}")
         if by_person:
+            from posten_signering.sandbox._pages.portal import Portal  # noqa: PLC0415 - as above
+
             portal = await stack.enter_async_context(Portal(sandbox.overview_url))
             exit_urls, follow = _signers_in_a_browser(portal, say)
             say(f"  Watch the jobs at {sandbox.overview_url}")
@@ -163,7 +178,7 @@ def _remove_old_results(output: Path) -> None:
     shutil.rmtree(output / CONTAINER, ignore_errors=True)
 
 
-def _simulated_signers(sandbox: Sandbox, say: Print) -> tuple[ExitUrls, Follow]:
+def _simulated_signers(sandbox: "Sandbox", say: Print) -> tuple[ExitUrls, Follow]:
     """Exit URLs and signers for a run without a browser: the sandbox signs for each signer."""
 
     async def follow(redirect_url: str) -> str:
@@ -173,7 +188,7 @@ def _simulated_signers(sandbox: Sandbox, say: Print) -> tuple[ExitUrls, Follow]:
     return sandbox.exit_urls, follow
 
 
-def _signers_in_a_browser(portal: Portal, say: Print) -> tuple[ExitUrls, Follow]:
+def _signers_in_a_browser(portal: "Portal", say: Print) -> tuple[ExitUrls, Follow]:
     """Exit URLs and signers for a run with a browser: the person who runs the demo signs."""
 
     async def follow(redirect_url: str) -> str:
@@ -336,7 +351,7 @@ class _Demo:
         self.say(f"  ... {received:,}{total} bytes")
 
 
-def _keep_container(sandbox: Sandbox, output: Path, say: Print) -> None:
+def _keep_container(sandbox: "Sandbox", output: Path, say: Print) -> None:
     """Extracts the container as it was sent, and prints how to verify it with other tools."""
     folder = output / CONTAINER
     with zipfile.ZipFile(io.BytesIO(sandbox.received[-1].container)) as container:
@@ -350,7 +365,10 @@ def _keep_container(sandbox: Sandbox, output: Path, say: Print) -> None:
     signed = output / SIGNED
     if signed.exists():
         say(f"Verify the signed PDF with pdfsig:\n\npdfsig {shlex.quote(str(signed))}\n")
-    say("Read next, in the project's repository: README.md, then docs/tutorial.md.")
+    say(
+        "Next: `python -m posten_signering.sandbox` starts a sandbox for a program of yours, such as\n"
+        "the one in docs/tutorial.md, in the repository of this package."
+    )
 
 
 if __name__ == "__main__":
