@@ -94,7 +94,7 @@ def test_the_demo_without_arguments_runs_every_step(sample, xmlsec1, pdfsig, pdf
         "PAdES, the signed PDF:",
         "XAdES of signer 2:",
         "Confirmed: the queue will not deliver this change again.",
-        "Read next, in the project's repository: README.md",
+        "docs/tutorial.md",
     ):
         assert step in demo_run.text
     for canary in (demo.IDENTITY_NUMBER, "status_query_token="):
@@ -255,14 +255,14 @@ def test_a_failed_run_removes_the_files_of_an_earlier_run_and_no_others(tmp_path
     assert {file.name for file in out.iterdir()} == of_user
 
 
-def test_the_readme_says_how_to_give_make_a_name_with_spaces(tmp_path, make):
+def test_the_help_of_make_says_how_to_give_it_a_name_with_spaces(tmp_path, make):
     """The command is only planned, not run. The quotes within the quotes keep the name together."""
     root = Path(__file__).parents[2]
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    [example] = re.findall(r"a name with spaces: (PDF=\S.*)$", readme, re.MULTILINE)
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    [example] = re.findall(r'^demo:.*(PDF=".*")', makefile, re.MULTILINE)
     [variable] = shlex.split(example)
     planned = subprocess.run(
         [make, "--dry-run", "demo", variable], check=True, capture_output=True, text=True, cwd=root
     ).stdout
     [line] = [line for line in planned.splitlines() if "sandbox.demo" in line]
-    assert shlex.split(line)[-1] == "my contract.pdf"
+    assert shlex.split(line)[-2:] == ["a.pdf", "my file.pdf"]
