@@ -519,3 +519,9 @@ def test_structlog_formats_the_fields_of_an_event(monkeypatch):
     record = json.loads(stream.getvalue())
     assert record["level"] == "warning"
     assert record["posten_signering"]["result"] == "failure"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=path_of)
+def test_no_command_of_a_console_block_ends_with_a_comment(page):
+    """zsh passes a comment to the command as arguments, when it is pasted."""
+    assert re.findall(r"^\$ .*\s#.*", page.read_text(encoding="utf-8"), re.MULTILINE) == []
