@@ -139,10 +139,10 @@ async def test_a_pdf_that_takes_too_long_to_sign_can_be_downloaded_later(
 
 
 class Immediately:
-    """A timer whose time is over when it starts."""
+    """The timer of a call, whose time is over when it starts. The timer of a process's start never ends."""
 
-    def __init__(self, _, function, arguments):
-        self.start = lambda: function(*arguments)
+    def __init__(self, _, function, arguments=None):
+        self.start = lambda: arguments and function(*arguments)
 
     def cancel(self):
         pass
