@@ -15,7 +15,7 @@ import griffe
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "posten_signering"
-MODULES = ("", "errors", "opentelemetry", "sandbox", "worker")
+MODULES = ("", "errors", "opentelemetry", "sandbox", "sandbox.pytest", "worker")
 # The special methods that callers use, for example through `async with`.
 SPECIAL = {
     *("__aenter__", "__enter__"),

@@ -216,7 +216,7 @@ class TransportError(SigningError):
     """
 
     def __init__(self, message: str, *, request_may_have_left: bool) -> None:
-        self.request_may_have_left = request_may_have_left
+        self.request_may_have_left: bool = request_may_have_left
         super().__init__(message)
 
 
@@ -237,7 +237,7 @@ class TlsError(TransportError):
     def __init__(
         self, message: str, *, request_may_have_left: bool, certificate_refused: bool = False
     ) -> None:
-        self.certificate_refused = certificate_refused
+        self.certificate_refused: bool = certificate_refused
         super().__init__(message, request_may_have_left=request_may_have_left)
 
 
@@ -255,9 +255,9 @@ class CreateOutcomeUnknownError(TransportError):
     """
 
     def __init__(self, *, reference: str | None, reason: str, job_id: int | None = None) -> None:
-        self.reference = reference
-        self.reason = reason
-        self.job_id = job_id
+        self.reference: str | None = reference
+        self.reason: str = reason
+        self.job_id: int | None = job_id
         job = "without a reference" if reference is None else f"with reference {reference!r}"
         created = "" if job_id is None else f" The response names job id {job_id}."
         super().__init__(
@@ -303,14 +303,14 @@ class ApiError(SigningError):
         answer: str | None = None,
         retry_after: timedelta | None = None,
     ) -> None:
-        self.status = status
-        self.answer = answer
-        self.retry_after = retry_after
+        self.status: int = status
+        self.answer: str | None = answer
+        self.retry_after: timedelta | None = retry_after
         self.next_permitted_poll_time: datetime | None = None
         self.poll_wait: timedelta | None = None
-        self.code = code
-        self.message = message
-        self.type = type
+        self.code: str | None = code
+        self.message: str | None = message
+        self.type: str | None = type
         refusal = f"The service refused the request to {operation}: HTTP {status}"
         if code is not None:
             refusal += f", {code}"
@@ -384,10 +384,10 @@ class TooEagerPollingError(ApiError):
             status=status if polled else 0,
             detail=f"polled too early; {when}",
         )
-        self.next_permitted_poll_time = next_permitted_poll_time
+        self.next_permitted_poll_time: datetime | None = next_permitted_poll_time
         self.wait: timedelta | None = wait
         self.poll_wait: timedelta | None = wait
-        self.polled = polled
+        self.polled: bool = polled
         if not polled:
             message = "The client did not send this poll, because it is too early."
             if wait is not None:
@@ -414,7 +414,7 @@ class RateLimitedError(ApiError):
     def __init__(
         self, *, operation: str, status: int, received: datetime, wait: timedelta | None
     ) -> None:
-        self.wait = wait
+        self.wait: timedelta | None = wait
         self.blocked_until: datetime | None = None if wait is None else received + wait
         detail = "too many calls"
         if wait is not None:
@@ -446,7 +446,7 @@ class UnexpectedResponseError(SigningError):
         next_permitted_poll_time: datetime | None = None,
         wait: timedelta | None = None,
     ) -> None:
-        self.job_id = job_id
-        self.next_permitted_poll_time = next_permitted_poll_time
-        self.wait = wait
+        self.job_id: int | None = job_id
+        self.next_permitted_poll_time: datetime | None = next_permitted_poll_time
+        self.wait: timedelta | None = wait
         super().__init__(message)

@@ -37,6 +37,11 @@ def test_the_snapshot_is_that_of_the_source():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_every_attribute_has_a_type_or_a_value():
+    lines = (ROOT / "api.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.endswith(": attribute")] == []
+
+
 @pytest.mark.parametrize(
     ("file", "before", "after", "line"),
     [

@@ -111,9 +111,8 @@ async def serving(
     try:
         yield server
     finally:
-        for _ in range(
-            3
-        ):  # as many steps as asyncio needs to open a connection that it has accepted
+        # As many steps as asyncio needs to open a connection that it has accepted.
+        for _ in range(3):
             await asyncio.sleep(0)
         listener.close()
         for task in tuple(tasks):

@@ -15,7 +15,19 @@ from posten_signering.sandbox._values.masking import masked
 
 
 class Operation(StrEnum):
-    """The operations of the API, one for each endpoint of the service."""
+    """The operations of the API, one for each endpoint of the service.
+
+    Attributes:
+        CHECK_ACCESS: Checks that the certificate has access.
+        CREATE: Creates a job.
+        POLL: Gets the next status change of a polling queue.
+        STATUS: Gets the status of a job with a status query token.
+        NEW_REDIRECT_URL: Requests a new redirect URL for a signer.
+        PADES: Gets the signed PDF of a job.
+        XADES: Gets the XAdES signature of a signer.
+        CONFIRM: Confirms a status change.
+        DELETE_DOCUMENTS: Deletes the documents of a job.
+    """
 
     CHECK_ACCESS = "check_access"
     CREATE = "create"
