@@ -633,7 +633,9 @@ async def test_a_running_client_warns_daily_until_its_certificate_is_replaced(ca
         assert warnings() == []
     first, *_, expired, last = [record.getMessage() for record in caplog.records]
     end = expiring(31).enterprise().not_after.isoformat()
-    assert first.startswith("The enterprise certificate CN=Expiring in 31 days,2.5.4.97=NTRNO-")
+    assert first.startswith(
+        "The enterprise certificate CN=Expiring in 31 days,organizationIdentifier=NTRNO-"
+    )
     assert f"expires at {end}. Get a new one from its issuer" in first
     assert f"expired at {end}. Get a new one from its issuer" in expired
     assert "Expiring in 40 days" in last

@@ -28,6 +28,7 @@ from posten_signering._trust.certificates import (
     SANDBOX_CA_ADVICE,
     EnterpriseCertificate,
     is_from_sandbox,
+    name_text,
 )
 from posten_signering._trust.environment import CertificateAuthority, Environment
 from posten_signering._values.secret import Secret
@@ -470,4 +471,4 @@ def _parsed(der: bytes) -> x509.Certificate | None:
 
 def _common_name(name: x509.Name) -> str:
     names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if names else name.rfc4514_string()
+    return str(names[0].value) if names else name_text(name)

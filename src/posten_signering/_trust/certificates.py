@@ -139,7 +139,7 @@ class EnterpriseCertificate:
     @property
     def subject(self) -> str:
         """The certificate's subject as text (RFC 4514)."""
-        return self.chain[0].subject.rfc4514_string()
+        return name_text(self.chain[0].subject)
 
     @property
     def organization_name(self) -> str | None:
@@ -150,7 +150,7 @@ class EnterpriseCertificate:
     @property
     def issuer(self) -> str:
         """The certificate's issuer as text (RFC 4514)."""
-        return self.chain[0].issuer.rfc4514_string()
+        return name_text(self.chain[0].issuer)
 
     @property
     def not_before(self) -> datetime:
@@ -227,6 +227,11 @@ class EnterpriseCertificate:
         )
 
 
+def name_text(name: x509.Name) -> str:
+    """A distinguished name for people (RFC 4514), with the name of the attribute that has no short name there."""
+    return name.rfc4514_string({NameOID.ORGANIZATION_IDENTIFIER: "organizationIdentifier"})
+
+
 def key_size(certificate: EnterpriseCertificate) -> int:
     """The size of the RSA key in bits."""
     return cast("rsa.RSAPublicKey", certificate.chain[0].public_key()).key_size
@@ -260,7 +265,7 @@ def complete_chain(
     """
     candidates = [*certificate.others, *(x509.load_der_x509_certificate(der) for der in anchors)]
     chain = _chain(certificate.chain[0], candidates)
-    return chain, None if _is_root(chain[-1]) else chain[-1].issuer.rfc4514_string()
+    return chain, None if _is_root(chain[-1]) else name_text(chain[-1].issuer)
 
 
 def key_and_chain(

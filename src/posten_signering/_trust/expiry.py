@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from posten_signering._trust.certificates import EnterpriseCertificate
+from posten_signering._trust.certificates import EnterpriseCertificate, name_text
 from posten_signering._values.events import CertificateExpiring, CertificateKind
 
 _EXPIRES_SOON = timedelta(days=30)
@@ -53,7 +53,7 @@ def without_expired(anchors: tuple[bytes, ...], now: datetime) -> tuple[bytes, .
 def _watched(kind: CertificateKind, certificate: x509.Certificate) -> WatchedCertificate:
     return WatchedCertificate(
         kind=kind,
-        subject=certificate.subject.rfc4514_string(),
+        subject=name_text(certificate.subject),
         sha256=certificate.fingerprint(hashes.SHA256()).hex(),
         not_after=certificate.not_valid_after_utc,
     )

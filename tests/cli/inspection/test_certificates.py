@@ -58,6 +58,7 @@ def test_a_file_with_its_chain_is_good():
     assert summary["organisation"].value == "Avsender AS"
     assert summary["organisation number"].value == "123456789"
     assert summary["valid now"].value == "365 days left"
+    assert "organizationIdentifier=NTRNO-123456789" in leaf["subject"].value
     assert summary["chain"].value == "complete up to the root"
     assert "environment" not in summary
     assert leaf["role"].value == "used, for TLS and for signatures"

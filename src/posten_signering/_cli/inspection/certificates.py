@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 from posten_signering import EnterpriseCertificate, Environment, Secret, TrustAnchors
 from posten_signering._cli.inspection.loading import loaded
 from posten_signering._cli.inspection.report import Report, Row, Section, row, section
+from posten_signering._cli.names import name_text
 from posten_signering._cli.setup.authorities import at_hand
 from posten_signering._cli.setup.steps import environment_of, wrong_environment
 from posten_signering.errors import ConfigurationError
@@ -229,8 +230,8 @@ def _certificate_section(
     validity = f"{not_before:%Y-%m-%d} to {not_after:%Y-%m-%d}"
     return section(
         f"{title}: {str(names[0].value) if names else 'no common name'}",
-        row("subject", certificate.subject.rfc4514_string()),
-        row("issuer", certificate.issuer.rfc4514_string()),
+        row("subject", name_text(certificate.subject)),
+        row("issuer", name_text(certificate.issuer)),
         row("valid", validity, good=not_before <= now <= not_after),
         row("CA", "yes" if _is_ca(certificate) else "no"),
         row("key usage", ", ".join(key_uses(certificate)) or "not limited"),

@@ -5,6 +5,7 @@ from datetime import datetime
 from posten_signering._cli.inspection.report import Report, Row, row, section
 from posten_signering._cli.inspection.xml import Element, elements, local_name, parse
 from posten_signering._cli.inspection.xmldsig import SignatureFound, verified
+from posten_signering._cli.names import name_text
 from posten_signering.errors import ConfigurationError
 
 # More would take too long.
@@ -52,8 +53,8 @@ def signature_rows(signature: SignatureFound) -> list[Row]:
     if signature.certificates:
         certificate = signature.certificates[0]
         rows += [
-            row("certificate", certificate.subject.rfc4514_string()),
-            row("issuer", certificate.issuer.rfc4514_string()),
+            row("certificate", name_text(certificate.subject)),
+            row("issuer", name_text(certificate.issuer)),
             row("certificates enclosed", len(signature.certificates)),
         ]
     if signature.signing_time is not None:

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from posten_signering import EnterpriseCertificate, Environment, TrustAnchors
+from posten_signering._cli.names import name_text
 from posten_signering.errors import ConfigurationError
 
 
@@ -66,7 +67,7 @@ def _authority(der: bytes) -> Authority:
     certificate = x509.load_der_x509_certificate(der)
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return Authority(
-        name=str(names[0].value) if names else certificate.subject.rfc4514_string(),
+        name=str(names[0].value) if names else name_text(certificate.subject),
         sha256=hashlib.sha256(der).hexdigest(),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
