@@ -116,10 +116,15 @@ def identifier(code: str) -> str | None:
     if match is None or module is None:
         return None
     owner = getattr(importlib.import_module(module), match["name"])
+    name = match["member"]
     # A field is described in its class. Methods and properties have an entry of their own.
-    member = getattr(owner, match["member"] or "", None)
-    described = callable(member) or isinstance(member, property)
-    return f"{module}.{match['name']}" + (f".{match['member']}" if described else "")
+    member = getattr(owner, name or "", None)
+    if callable(member) or isinstance(member, property):
+        return f"{module}.{match['name']}.{name}"
+    documented = " ".join(part.__doc__ or "" for part in getattr(owner, "__mro__", ()))
+    if name and not re.search(rf"\b{name}:", documented):
+        return None  # a name of a different package, such as `ExitUrls.singleExitUrl` of the Java client
+    return f"{module}.{match['name']}"
 
 
 _MODULE_OF_NAME = {

@@ -26,6 +26,8 @@ def docs_site():
         ("DirectJob.title", "posten_signering.DirectJob"),  # its class describes a field
         ("TlsError", "posten_signering.errors.TlsError"),
         ("StatusChangeWorker(client, handler)", "posten_signering.worker.StatusChangeWorker"),
+        ("TlsError.request_may_have_left", "posten_signering.errors.TlsError"),  # of its base class
+        ("ExitUrls.singleExitUrl(url)", None),  # a name of the Java client
         ("ValueError", None),
         ("create", None),
         ("DirectClient and more", None),
