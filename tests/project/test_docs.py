@@ -313,10 +313,12 @@ def test_a_dead_link_is_reported():
     assert dead_links(page, text) == ["nowhere.md", "../../README.md#no-such-heading", "#nor-here"]
 
 
-def test_llms_txt_links_to_every_page_once():
+def test_llms_txt_links_to_every_page_once_with_its_title():
     text = (ROOT / "llms.txt").read_text(encoding="utf-8")
-    linked = [ROOT / link for link in re.findall(r"\]\(([^)]+\.md)\)", text)]
-    assert sorted(linked) == sorted(PAGES)
+    linked = {ROOT / link: title for title, link in re.findall(r"\[(.+?)\]\((.+?\.md)\)", text)}
+    titles = {page: re.findall(r"^# (.+)", page.read_text("utf-8"))[0] for page in PAGES}
+    assert linked == titles | {ROOT / "README.md": "README"}
+    assert text.count(".md)") == len(PAGES)
 
 
 # The examples run
