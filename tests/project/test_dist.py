@@ -126,13 +126,14 @@ def test_wrong_metadata_is_refused(tmp_path, changes):
 
 
 def test_builds_must_be_equal(tmp_path):
-    for folder in ("a", "b"):
+    for folder, content in (("a", b"same"), ("b", b"same"), ("c", b"else")):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "x.whl").write_bytes(b"same")
+        (tmp_path / folder / "x.whl").write_bytes(content)
     dist.check_same(tmp_path / "a", tmp_path / "b", ["x.whl"])
-    (tmp_path / "b" / "x.whl").write_bytes(b"else")
     with pytest.raises(dist.FaultyFileError, match=r"different files: x\.whl"):
-        dist.check_same(tmp_path / "a", tmp_path / "b", ["x.whl"])
+        dist.check_same(tmp_path / "a", tmp_path / "c", ["x.whl"])
+    with pytest.raises(dist.FaultyFileError, match=r"different files: y\.whl"):
+        dist.check_same(tmp_path / "a", tmp_path / "b", ["y.whl"])
 
 
 NAMED = {name: [HINT.format(extra)] for name, extra in dist.EXTRA_OF.items()}
