@@ -523,7 +523,16 @@ def test_structlog_formats_the_fields_of_an_event(monkeypatch):
     assert record["posten_signering"]["result"] == "failure"
 
 
+def commands_with_a_comment(text: str) -> list[str]:
+    """The commands of console blocks that end with a comment, which zsh passes to the command as arguments."""
+    return re.findall(r"^\$ .*[ \t]#.*", text, re.MULTILINE)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=path_of)
 def test_no_command_of_a_console_block_ends_with_a_comment(page):
-    """zsh passes a comment to the command as arguments, when it is pasted."""
-    assert re.findall(r"^\$ .*\s#.*", page.read_text(encoding="utf-8"), re.MULTILINE) == []
+    assert commands_with_a_comment(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_command_with_a_comment_is_reported():
+    text = "$ make test # all tests\n$ curl http://127.0.0.1/#/page\n# Heading\n"
+    assert commands_with_a_comment(text) == ["$ make test # all tests"]

@@ -40,6 +40,7 @@ from posten_signering import (
 # Imported here, so that it knows the service's own environments, and not the one of the fixture below.
 from posten_signering._configuration.variables import PREFIX
 from posten_signering._values import events
+from posten_signering.errors import ArgumentTypeError
 from posten_signering.sandbox import Sandbox
 
 # The queues that blocks poll. The last two belong to an organisation for which the first acts as a broker.
@@ -225,6 +226,16 @@ async def test_the_blocks_of_a_page_run(page, bench):
             await result
         for function in own_functions(block.code, names):
             await bench.call(function)
+
+
+@pytest.mark.anyio
+async def test_a_function_of_a_block_that_fails_is_reported(bench):
+    async def confirm_a_job_without_a_change(client, response):
+        await client.confirm(response)
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await bench.call(confirm_a_job_without_a_change)
+    assert raised.group_contains(ArgumentTypeError)
 
 
 def test_every_block_with_a_test_of_its_own_exists_once_and_so_does_its_test():
