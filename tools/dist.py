@@ -43,11 +43,11 @@ LEFT_OUT = re.compile(r"\.(?:ci|github)/")
 EXTRA_OF = {
     "posten_signering.opentelemetry": "opentelemetry",
     "posten_signering.sandbox": "sandbox",
-    "posten_signering.sandbox.demo": "sandbox",
     "posten_signering.sandbox.pytest": "sandbox",
     "RedisFleet.join": "redis",
     "python -m posten_signering": "cli",
     "python -m posten_signering.sandbox": "sandbox",
+    "python -m posten_signering.sandbox.demo": "sandbox",
 }
 # One of these shows that an environment has more than the package needs.
 TOOLS = {"hatchling", "mypy", "nox", "pip", "pytest", "ruff", "uv"}
@@ -333,7 +333,7 @@ async def join():
 
 if sys.argv[1] == "missing":
     attempt("RedisFleet.join", asyncio.run, join())
-    for command in ("posten_signering", "posten_signering.sandbox"):
+    for command in ("posten_signering", "posten_signering.sandbox", "posten_signering.sandbox.demo"):
         ended = subprocess.run([sys.executable, "-m", command], capture_output=True, text=True, timeout=60)
         if ended.returncode != 0:
             errors["python -m " + command] = [f"status {ended.returncode}: {ended.stderr}"]
